@@ -1,0 +1,1 @@
+"""Event-driven, sparse simulator for spiking transformers."""

@@ -1,0 +1,12 @@
+"""The two ways in which eventsim refuses or fails, each one line long."""
+
+
+class EventsimError(Exception):
+    """Base of every error that eventsim raises on purpose; the command line exits with 1."""
+
+
+class InputError(EventsimError, ValueError):
+    """A file, option or array from outside is not usable; the command line exits with 2.
+
+    The message is one line that names the file or layer, what was found, what was expected and what to do.
+    """
