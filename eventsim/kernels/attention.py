@@ -1,0 +1,150 @@
+"""Spiking self-attention on CSR rows: integer arithmetic, head by head."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.kernels.jit import kernel
+
+
+@kernel
+def attend_scores_first(
+    q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    tokens: int,
+    heads: int,
+    scale: float,
+    out: npt.NDArray[np.float32],
+) -> int:
+    """Compute scale * (q k^T) v of one time step or several.
+
+    Each spike of q looks up the tokens whose k is active in the same channel and adds 1 to their score; each non-zero
+    score is then added to the output once for every spike of v in its token and head.
+
+    Parameters
+    ----------
+    q, k, v : tuples (indptr, indices)
+        Sorted binary rows, ``steps * tokens`` of them, ``heads * d`` channels.
+    tokens, heads : int
+    scale : float32
+    out : float32 array (steps * tokens, channels)
+        Written.
+
+    Returns
+    -------
+    int
+        Additions executed: coincidences of q and k, and score times v additions.
+    """
+    q_indptr, q_indices = q
+    k_indptr, k_indices = k
+    v_indptr, v_indices = v
+    rows, channels = out.shape
+    d = channels // heads
+    steps = rows // tokens
+    listeners = np.empty((channels, tokens), np.int32)  # tokens whose k is active, per channel
+    heard = np.empty(channels, np.int32)
+    v_start = np.empty((tokens, heads + 1), np.int64)
+    scores = np.zeros(tokens, np.int32)
+    sums = np.zeros(d, np.int32)
+    additions = np.int64(0)
+    for step in range(steps):
+        base = step * tokens
+        heard[:] = 0
+        for j in range(tokens):
+            for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
+                c = k_indices[e]
+                listeners[c, heard[c]] = j
+                heard[c] += 1
+            e = v_indptr[base + j]
+            for h in range(heads):
+                v_start[j, h] = e
+                while e < v_indptr[base + j + 1] and v_indices[e] < (h + 1) * d:
+                    e += 1
+            v_start[j, heads] = e
+        for i in range(tokens):
+            e = q_indptr[base + i]
+            stop = q_indptr[base + i + 1]
+            for h in range(heads):
+                first = h * d
+                sums[:] = 0
+                if e < stop and q_indices[e] < first + d:
+                    while e < stop and q_indices[e] < first + d:
+                        c = q_indices[e]
+                        for n in range(heard[c]):
+                            scores[listeners[c, n]] += 1
+                        additions += heard[c]
+                        e += 1
+                    for j in range(tokens):
+                        score = scores[j]
+                        if score != 0:
+                            scores[j] = 0
+                            for s in range(v_start[j, h], v_start[j, h + 1]):
+                                sums[v_indices[s] - first] += score
+                            additions += v_start[j, h + 1] - v_start[j, h]
+                for c in range(d):
+                    out[base + i, first + c] = np.float32(sums[c]) * scale
+    return additions
+
+
+@kernel
+def attend_context_first(
+    q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    tokens: int,
+    heads: int,
+    scale: float,
+    out: npt.NDArray[np.float32],
+) -> int:
+    """Compute scale * q (k^T v) of one time step or several.
+
+    Each pair of spikes of k and v in one token and head adds 1 to the context matrix; each spike of q then adds the
+    non-zero entries of its row of the context to the output.
+
+    Parameters and return value are those of `attend_scores_first`.
+    """
+    q_indptr, q_indices = q
+    k_indptr, k_indices = k
+    v_indptr, v_indices = v
+    rows, channels = out.shape
+    d = channels // heads
+    steps = rows // tokens
+    context = np.empty((channels, d), np.int32)
+    filled = np.empty(channels, np.int64)  # non-zero entries per row of the context
+    sums = np.zeros(channels, np.int32)
+    additions = np.int64(0)
+    for step in range(steps):
+        base = step * tokens
+        context[:] = 0
+        for j in range(tokens):
+            v_begin = v_indptr[base + j]
+            v_stop = v_indptr[base + j + 1]
+            for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
+                c = k_indices[e]
+                first = c // d * d
+                while v_begin < v_stop and v_indices[v_begin] < first:
+                    v_begin += 1
+                s = v_begin
+                while s < v_stop and v_indices[s] < first + d:
+                    context[c, v_indices[s] - first] += 1
+                    s += 1
+                additions += s - v_begin
+        for c in range(channels):
+            n = 0
+            for i in range(d):
+                n += context[c, i] != 0
+            filled[c] = n
+        for i in range(tokens):
+            sums[:] = 0
+            for e in range(q_indptr[base + i], q_indptr[base + i + 1]):
+                c = q_indices[e]
+                if filled[c] != 0:
+                    first = c // d * d
+                    for j in range(d):
+                        sums[first + j] += context[c, j]
+                    additions += filled[c]
+            for c in range(channels):
+                out[base + i, c] = np.float32(sums[c]) * scale
+    return additions

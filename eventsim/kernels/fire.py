@@ -1,0 +1,96 @@
+"""Charge, fire, reset of spiking neurons; emits the spikes as CSR rows."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.kernels.jit import kernel
+
+INTEGRATE, LEAK_MULTIPLY, LEAK_DIVIDE, LEAK_FREE_INPUT = 0, 1, 2, 3
+
+
+class Dynamics(NamedTuple):
+    """How a population charges and resets.
+
+    Attributes
+    ----------
+    charge : int
+        ``INTEGRATE`` v + x; ``LEAK_MULTIPLY`` v + (x - v) * k; ``LEAK_DIVIDE`` v + (x - v) / k; ``LEAK_FREE_INPUT``
+        v - v / k + x.
+    subtract : bool
+        Soft reset (v - threshold) instead of reset to zero.
+    strict : bool
+        Fire above the threshold instead of at or above it.
+    """
+
+    charge: int
+    subtract: bool
+    strict: bool
+
+
+@kernel
+def fire(
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.float32],
+    constant: npt.NDArray[np.float32],
+    threshold: npt.NDArray[np.float32],
+    dynamics: Dynamics,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+) -> int:
+    """Advance every neuron by one time step.
+
+    Parameters
+    ----------
+    current : float32 array (positions, channels)
+        Input of this step.
+    potential : float32 array (positions, channels)
+        Membrane potential; updated in place.
+    constant, threshold : float32 arrays (1 or positions, channels)
+        The k of `Dynamics`, and the firing threshold.
+    dynamics : Dynamics
+    indptr : int64 array (positions + 1,)
+        Written: ends of the rows; ``indptr[0]`` is given and says where the spikes of this step begin in `indices`.
+    indices : int32 array
+        Written: channels that fired. Needs room for one whole row more than the spikes of this step.
+
+    Returns
+    -------
+    int
+        Spikes of this step.
+    """
+    positions, channels = potential.shape
+    constant_rows = constant.shape[0]
+    threshold_rows = threshold.shape[0]
+    zero = np.float32(0)
+    n = indptr[0]
+    for p in range(positions):
+        x = current[p]
+        v = potential[p]
+        k = constant[p % constant_rows]
+        th = threshold[p % threshold_rows]
+        if dynamics.charge == 0:
+            for c in range(channels):
+                v[c] = v[c] + x[c]
+        elif dynamics.charge == 1:
+            for c in range(channels):
+                v[c] = v[c] + (x[c] - v[c]) * k[c]
+        elif dynamics.charge == 2:
+            for c in range(channels):
+                v[c] = v[c] + (x[c] - v[c]) / k[c]
+        else:
+            for c in range(channels):
+                v[c] = v[c] - v[c] / k[c] + x[c]
+        for c in range(channels):
+            fired = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
+            indices[n] = c
+            n += fired
+            if dynamics.subtract:
+                v[c] = v[c] - th[c] if fired else v[c]
+            else:
+                v[c] = zero if fired else v[c]
+        indptr[p + 1] = n
+    return n - indptr[0]

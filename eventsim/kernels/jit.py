@@ -1,0 +1,15 @@
+"""The one place where the flags of compilation are set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def kernel(function: F) -> F:
+    """Compile lazily, cached on disk, free of the interpreter lock, with strict floating point."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))

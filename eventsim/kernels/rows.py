@@ -1,0 +1,232 @@
+"""Kernels that make or reshape CSR rows without weights: listing, pooling, joining, flattening, averaging."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.kernels.jit import kernel
+
+
+@kernel
+def list_nonzeros(
+    data: npt.NDArray[np.float32],
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+) -> None:
+    """List the non-zero channels of every row of `data` (rows, channels).
+
+    `indptr` has room for one entry more than there are rows; `indices` and `values` for one more than the non-zeros,
+    because every channel is written and only the non-zero ones are kept.
+    """
+    rows, channels = data.shape
+    n = np.int64(0)
+    indptr[0] = 0
+    for row in range(rows):
+        for c in range(channels):
+            indices[n] = c
+            values[n] = data[row, c]
+            n += data[row, c] != 0
+        indptr[row + 1] = n
+
+
+class Window(NamedTuple):
+    """Grid of a pooling layer."""
+
+    height: int
+    width: int
+    out_height: int
+    out_width: int
+    kernel_height: int
+    kernel_width: int
+    stride_height: int
+    stride_width: int
+    pad_height: int
+    pad_width: int
+
+
+@kernel
+def pool_rows(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    steps: int,
+    window: Window,
+    pooled: npt.NDArray[np.float32],
+    maximum: bool,
+) -> int:
+    """Pool non-negative rows by maximum (OR on binary ones) or by sum, into dense rows.
+
+    Parameters
+    ----------
+    indptr, indices : arrays
+        CSR rows, ``steps * height * width`` of them.
+    values : float32 array
+        One value per non-zero, or empty where all are 1.
+    steps : int
+    window : Window
+    pooled : float32 array (steps * out_height * out_width, channels)
+        Zero on entry; written.
+    maximum : bool
+
+    Returns
+    -------
+    int
+        Values looked at: non-zero inputs times the windows they belong to.
+    """
+    w = window
+    binary = len(values) == 0
+    touched = np.int64(0)
+    for row in range(steps * w.out_height):
+        step = row // w.out_height
+        top = row % w.out_height * w.stride_height - w.pad_height
+        for out_x in range(w.out_width):
+            left = out_x * w.stride_width - w.pad_width
+            target = pooled[row * w.out_width + out_x]
+            for y in range(max(top, 0), min(top + w.kernel_height, w.height)):
+                for x in range(max(left, 0), min(left + w.kernel_width, w.width)):
+                    source = (step * w.height + y) * w.width + x
+                    for e in range(indptr[source], indptr[source + 1]):
+                        value = np.float32(1) if binary else values[e]
+                        c = indices[e]
+                        target[c] = max(target[c], value) if maximum else target[c] + value
+                        touched += 1
+    return touched
+
+
+@kernel
+def pool_dense(
+    data: npt.NDArray[np.float32],
+    steps: int,
+    window: Window,
+    pooled: npt.NDArray[np.float32],
+    maximum: bool,
+) -> int:
+    """Pool dense rows by maximum or by sum.
+
+    `data` is ``(steps * height * width, channels)``; `pooled` is written, ``(steps * out_height * out_width,
+    channels)``. Returns the values looked at.
+    """
+    w = window
+    channels = data.shape[1]
+    touched = np.int64(0)
+    for row in range(steps * w.out_height):
+        step = row // w.out_height
+        top = row % w.out_height * w.stride_height - w.pad_height
+        for out_x in range(w.out_width):
+            left = out_x * w.stride_width - w.pad_width
+            target = pooled[row * w.out_width + out_x]
+            target[:] = -np.inf if maximum else 0
+            for y in range(max(top, 0), min(top + w.kernel_height, w.height)):
+                for x in range(max(left, 0), min(left + w.kernel_width, w.width)):
+                    source = data[(step * w.height + y) * w.width + x]
+                    for c in range(channels):
+                        target[c] = max(target[c], source[c]) if maximum else target[c] + source[c]
+                    touched += channels
+    return touched
+
+
+@kernel
+def join_rows(
+    a: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    b: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    mode: int,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+) -> int:
+    """Merge two sets of sorted rows: 0 adds, 1 keeps a where b is silent (IAND), 2 keeps what both hold (AND).
+
+    An input is a triple (indptr, indices, values), values empty where all are 1. The outputs have room for the
+    non-zeros of both. Returns the positions where both inputs were non-zero.
+    """
+    a_indptr, a_indices, a_values = a
+    b_indptr, b_indices, b_values = b
+    a_binary = len(a_values) == 0
+    b_binary = len(b_values) == 0
+    meetings = np.int64(0)
+    n = np.int64(0)
+    indptr[0] = 0
+    for row in range(len(a_indptr) - 1):
+        i = a_indptr[row]
+        j = b_indptr[row]
+        i_stop = a_indptr[row + 1]
+        j_stop = b_indptr[row + 1]
+        while i < i_stop or j < j_stop:
+            if j >= j_stop or (i < i_stop and a_indices[i] < b_indices[j]):
+                if mode != 2:
+                    indices[n] = a_indices[i]
+                    values[n] = np.float32(1) if a_binary else a_values[i]
+                    n += 1
+                i += 1
+            elif i >= i_stop or b_indices[j] < a_indices[i]:
+                if mode == 0:
+                    indices[n] = b_indices[j]
+                    values[n] = np.float32(1) if b_binary else b_values[j]
+                    n += 1
+                j += 1
+            else:
+                x = np.float32(1) if a_binary else a_values[i]
+                y = np.float32(1) if b_binary else b_values[j]
+                if mode != 1:
+                    indices[n] = a_indices[i]
+                    values[n] = x + y if mode == 0 else x * y
+                    n += 1
+                meetings += 1
+                i += 1
+                j += 1
+        indptr[row + 1] = n
+    return meetings
+
+
+@kernel
+def flatten_rows(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    positions: int,
+    channels: int,
+    order: npt.NDArray[np.int64],
+    flat: npt.NDArray[np.int32],
+) -> None:
+    """Turn the rows of each time step into one row in channel-major order: index = channel * positions + position.
+
+    Written: `order`, where each output value comes from, and `flat`, its index; both as long as `indices`.
+    """
+    steps = (len(indptr) - 1) // positions
+    fill = np.empty(channels + 1, np.int64)
+    for step in range(steps):
+        first = indptr[step * positions]
+        fill[:] = 0
+        for e in range(first, indptr[(step + 1) * positions]):
+            fill[indices[e] + 1] += 1
+        for c in range(channels):
+            fill[c + 1] += fill[c]
+        for p in range(positions):
+            for e in range(indptr[step * positions + p], indptr[step * positions + p + 1]):
+                c = indices[e]
+                slot = first + fill[c]
+                fill[c] += 1
+                order[slot] = e
+                flat[slot] = c * positions + p
+
+
+@kernel
+def sum_rows(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    positions: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add up the rows of each time step into `out` (steps, channels), zero on entry.
+
+    `values` is empty where all are 1. Binary and graded sums are integers, exact in float32 below 2**24.
+    """
+    binary = len(values) == 0
+    for row in range(len(indptr) - 1):
+        step = row // positions
+        for e in range(indptr[row], indptr[row + 1]):
+            out[step, indices[e]] += np.float32(1) if binary else values[e]

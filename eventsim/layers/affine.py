@@ -1,0 +1,74 @@
+"""Element-wise scale and shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.counts import Counts
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.neuron import rows_of
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Layer):
+    """Scale and shift ``y = x * scale + shift``: a batch normalisation that was not folded, or a NIR ``Scale``.
+
+    Each product and each sum is rounded to float32, as PyTorch's batch normalisation does in evaluation.
+
+    Parameters
+    ----------
+    scale : float32 array (channels,) or of the per-step shape
+    shift : float32 array (channels,) or of the per-step shape, optional
+        Without it, zeros stay zeros and rows stay sparse.
+    """
+
+    scale: FloatArray
+    shift: FloatArray | None = None
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values at the same positions."""
+        (source,) = inputs
+        rows_of(self.scale, "scale", source)
+        if self.shift is not None:
+            rows_of(self.shift, "shift", source)
+        return replace(source, kind="real", dense=source.dense or self.shift is not None)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        scale = rows_of(self.scale, "scale", source)
+        shift = None if self.shift is None else rows_of(self.shift, "shift", source)
+        return AffineOp(self.output_type(source), scale, shift)
+
+
+class AffineOp(Op):
+    """Multiplies and adds."""
+
+    def __init__(self, output: SignalType, scale: FloatArray, shift: FloatArray | None) -> None:
+        self.output = output
+        self.scale = scale
+        self.shift = shift
+        self.kernel = "affine_dense" if output.dense else "affine_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense], final: bool) -> tuple[Rows | Dense, Counts]:
+        """Transform one chunk."""
+        signal = inputs[0]
+        if not self.output.dense:
+            assert isinstance(signal, Rows)
+            row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr)) % len(self.scale)
+            factors = self.scale[row, signal.indices]
+            values = factors if signal.values is None else signal.values * factors
+            rows = Rows(self.output, signal.steps, signal.indptr, signal.indices, values)
+            return rows, self._counts(signal, signal.nonzeros)
+        maps = signal.to_array().reshape(signal.steps, -1, self.output.channels)
+        data = maps * self.scale
+        if self.shift is not None:
+            data += self.shift
+        return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels)), self._counts(signal, data.size)
+
+    @staticmethod
+    def _counts(signal: Rows | Dense, products: int) -> Counts:
+        return Counts(inputs=signal.steps * signal.type.size, nonzero_inputs=signal.nonzeros, macs=products)

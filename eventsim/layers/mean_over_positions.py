@@ -1,0 +1,48 @@
+"""Mean over the positions of a time step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eventsim.counts import Counts
+from eventsim.kernels.rows import sum_rows
+from eventsim.layers.layer import Layer, Op
+from eventsim.signals import Dense, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class MeanOverPositions(Layer):
+    """Mean over the pixels or tokens of each time step (global average pooling)."""
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return one real vector."""
+        return SignalType("real", inputs[0].channels, (), dense=True)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        return MeanOverPositionsOp(source, self.output_type(source))
+
+
+class MeanOverPositionsOp(Op):
+    """Adds up rows, then divides."""
+
+    def __init__(self, source: SignalType, output: SignalType) -> None:
+        self.positions = source.positions
+        self.output = output
+        self.kernel = "dense_sum" if source.dense else "sum_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense], final: bool) -> tuple[Dense, Counts]:
+        """Average each step of one chunk."""
+        signal = inputs[0]
+        sums = np.zeros((signal.steps, self.output.channels), np.float32)
+        if isinstance(signal, Dense):
+            for step, rows in enumerate(signal.data.reshape(signal.steps, self.positions, -1)):
+                sums[step] = rows.sum(axis=0)
+            added = signal.data.size
+        else:
+            sum_rows(*signal.triple, self.positions, sums)
+            added = signal.nonzeros
+        return Dense(self.output, signal.steps, sums / np.float32(self.positions)), Counts(additions=added)

@@ -1,0 +1,75 @@
+"""Where a residual branch joins its shortcut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from eventsim.counts import Counts
+from eventsim.kernels.rows import join_rows
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.signals import Dense, Rows, SignalType
+
+MODES = ("add", "iand", "and")
+
+
+@dataclass(frozen=True, eq=False)
+class Residual(Layer):
+    """Join of a shortcut ``a`` (first input) and a branch ``b`` (second input), element by element.
+
+    ``"add"``: a + b, graded unless an input is real. ``"iand"``: a (1 - b) and ``"and"``: a b, binary, on spikes
+    only. The three element-wise functions of SEW-ResNet.
+
+    Parameters
+    ----------
+    mode : {"add", "iand", "and"}
+    """
+
+    mode: Literal["add", "iand", "and"] = "add"
+
+    arguments: ClassVar[int] = 2
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the type of the join."""
+        a, b = inputs
+        if self.mode not in MODES:
+            raise LayerError(f"mode {self.mode!r} found; expected one of {MODES}")
+        if a.shape != b.shape:
+            raise LayerError(f"inputs {a} and {b} found; expected equal shapes")
+        if self.mode != "add":
+            if a.kind != "binary" or b.kind != "binary":
+                raise LayerError(f"inputs {a} and {b} found; {self.mode!r} expects spikes on both sides")
+            return a
+        real = "real" in (a.kind, b.kind)
+        return replace(a, kind="real" if real else "graded", dense=real)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return ResidualOp(self.output_type(*inputs), MODES.index(self.mode))
+
+
+class ResidualOp(Op):
+    """Merges rows, or adds dense rows."""
+
+    def __init__(self, output: SignalType, mode: int) -> None:
+        self.output = output
+        self.mode = mode
+        self.kernel = "dense_add" if output.dense else "join_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense, Rows | Dense], final: bool) -> tuple[Rows | Dense, Counts]:
+        """Join one chunk."""
+        a, b = inputs
+        if self.output.dense:
+            total = a.to_array() + b.to_array()
+            return Dense(self.output, a.steps, total), Counts(additions=total.size)
+        assert isinstance(a, Rows)
+        assert isinstance(b, Rows)
+        room = a.nonzeros + b.nonzeros
+        indptr = np.empty(len(a.indptr), np.int64)
+        indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
+        meetings = join_rows(a.triple, b.triple, self.mode, indptr, indices, values)
+        n = indptr[-1]
+        rows = Rows(self.output, a.steps, indptr, indices[:n], values[:n] if self.output.kind == "graded" else None)
+        return rows, Counts(additions=meetings) if self.mode == 0 else Counts(comparisons=meetings)

@@ -1,0 +1,23 @@
+"""The grid that a sliding window leaves."""
+
+from __future__ import annotations
+
+from eventsim.layers.layer import LayerError
+
+Pair = tuple[int, int]
+
+
+def output_grid(grid: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return ``floor((size + 2 * padding - kernel) / stride) + 1`` along each axis.
+
+    Raises
+    ------
+    LayerError
+        If the window does not fit, or kernel, stride or padding make no sense.
+    """
+    if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
+        raise LayerError(f"kernel {kernel}, stride {stride}, padding {padding} found; expected positive sizes")
+    height, width = ((size + 2 * p - k) // s + 1 for size, k, s, p in zip(grid, kernel, stride, padding, strict=True))
+    if height < 1 or width < 1:
+        raise LayerError(f"kernel {kernel} with padding {padding} does not fit into a {grid[0]}x{grid[1]} map")
+    return height, width

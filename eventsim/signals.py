@@ -1,0 +1,161 @@
+"""The activity that flows between layers: rows of active channels.
+
+There is one row per (time step, position), time-major; a position is a pixel of a grid (row-major) or a token, and a
+row lists what its channels carry. Layers declare what they emit with a `SignalType`; while the simulator runs, a
+signal is either `Rows` (CSR: only the non-zero channels) or `Dense` (every channel, float32).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Kind: TypeAlias = Literal["binary", "graded", "real"]
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+IntArray: TypeAlias = npt.NDArray[np.int32]
+CountArray: TypeAlias = npt.NDArray[np.int64]
+
+NO_VALUES: FloatArray = np.empty(0, np.float32)
+
+
+@dataclass(frozen=True)
+class SignalType:
+    """What a layer emits in every time step.
+
+    Parameters
+    ----------
+    kind : {"binary", "graded", "real"}
+        Spikes; non-negative small integers (residual sums, event counts); or float32 values.
+    channels : int
+        Channels of a row.
+    grid : tuple of int
+        Positions of one time step: ``(H, W)`` for a map, ``(N,)`` for tokens, ``()`` for one vector.
+    dense : bool
+        Whether every channel is stored. Binary and graded signals are always rows of non-zeros.
+    """
+
+    kind: Kind
+    channels: int
+    grid: tuple[int, ...] = ()
+    dense: bool = False
+
+    @property
+    def positions(self) -> int:
+        """Rows per time step."""
+        return prod(self.grid)
+
+    @property
+    def size(self) -> int:
+        """Values per time step."""
+        return self.positions * self.channels
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one time step as PyTorch orders it: ``(C, H, W)``, ``(N, C)`` or ``(C,)``."""
+        return (self.channels, *self.grid) if len(self.grid) == 2 else (*self.grid, self.channels)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {'x'.join(map(str, self.shape))}"
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Active channels of ``steps * positions`` rows in CSR form, channels ascending within a row.
+
+    Attributes
+    ----------
+    type : SignalType
+    steps : int
+        Time steps held. A static signal holds one step that stands for all.
+    indptr : int64 array (steps * positions + 1,)
+    indices : int32 array (non-zeros,)
+        Channels.
+    values : float32 array (non-zeros,), or None
+        ``None`` for binary signals; graded ones hold integers, exact in float32 below 2**24.
+    static : bool
+        The same in every time step of the sample.
+    """
+
+    type: SignalType
+    steps: int
+    indptr: CountArray
+    indices: IntArray
+    values: FloatArray | None = None
+    static: bool = False
+
+    @property
+    def nonzeros(self) -> int:
+        """Non-zero values held."""
+        return len(self.indices)
+
+    @property
+    def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
+        """The arrays as kernels take them: values are empty where all are 1."""
+        return self.indptr, self.indices, NO_VALUES if self.values is None else self.values
+
+    def to_array(self) -> FloatArray:
+        """Every value, float32 ``(steps * positions, channels)``."""
+        array = np.zeros((self.steps * self.type.positions, self.type.channels), np.float32)
+        row = np.repeat(np.arange(len(self.indptr) - 1), np.diff(self.indptr))
+        array[row, self.indices] = 1 if self.values is None else self.values
+        return array
+
+    def expand(self, steps: int) -> Rows:
+        """Repeat a static signal over `steps` time steps; any other signal is returned as it is."""
+        if not self.static:
+            return self
+        starts = self.indptr[:-1][None, :] + (np.arange(steps) * self.nonzeros)[:, None]
+        indptr = np.append(starts.ravel(), steps * self.nonzeros).astype(np.int64)
+        values = None if self.values is None else np.tile(self.values, steps)
+        return Rows(self.type, steps, indptr, np.tile(self.indices, steps), values)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Every channel of ``steps * positions`` rows.
+
+    Attributes
+    ----------
+    type : SignalType
+    steps : int
+        Time steps held. A static signal holds one step that stands for all.
+    data : float32 array (steps * positions, channels)
+    static : bool
+        The same in every time step of the sample.
+    """
+
+    type: SignalType
+    steps: int
+    data: FloatArray
+    static: bool = False
+
+    @property
+    def nonzeros(self) -> int:
+        """Non-zero values held."""
+        return int(np.count_nonzero(self.data))
+
+    def to_array(self) -> FloatArray:
+        """Every value, float32 ``(steps * positions, channels)``; no copy."""
+        return self.data
+
+    def expand(self, steps: int) -> Dense:
+        """Repeat a static signal over `steps` time steps; any other signal is returned as it is."""
+        return Dense(self.type, steps, np.tile(self.data, (steps, 1))) if self.static else self
+
+
+Signal: TypeAlias = Rows | Dense
+
+
+def as_static(signal: Signal) -> Signal:
+    """Mark a signal of one step as the same in every step of the sample."""
+    return replace(signal, static=True)
+
+
+def to_frames(signal: Signal) -> FloatArray:
+    """Every value in PyTorch's order: ``(steps, C, H, W)``, ``(steps, N, C)`` or ``(steps, C)``."""
+    rows = signal.to_array().reshape(signal.steps, *signal.type.grid, signal.type.channels)
+    return np.ascontiguousarray(np.moveaxis(rows, -1, 1)) if len(signal.type.grid) == 2 else rows

@@ -1,0 +1,295 @@
+"""The chunk loop, and what it returns."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.counts import Counts
+from eventsim.errors import InputError
+from eventsim.layers.input import Frames
+from eventsim.network import Network
+from eventsim.plan import Node, plan
+from eventsim.signals import FloatArray, Signal, as_static, to_frames
+
+
+@dataclass
+class LayerProfile:
+    """What one layer executed over the time steps of a sample.
+
+    Attributes
+    ----------
+    name, kind, kernel : str
+        Layer, its primitive, and what did the work.
+    neurons : int
+    steps : int
+        Time steps that the layer saw; a layer after the mean over time sees one.
+    dense_macs : int
+        Multiply-accumulates of a machine that skips nothing.
+    counts : Counts
+    seconds : float
+        Time spent, compilation aside.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    neurons: int
+    steps: int = 0
+    dense_macs: int = 0
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per neuron and time step."""
+        return self.counts.spikes / max(self.neurons * self.steps, 1)
+
+    @property
+    def input_density(self) -> float:
+        """Non-zero inputs per input."""
+        return self.counts.nonzero_inputs / max(self.counts.inputs, 1)
+
+
+@dataclass
+class Result:
+    """Outcome of one sample.
+
+    Attributes
+    ----------
+    logits : float32 array (classes,)
+    time_steps : int
+    profile : list of LayerProfile
+        In order of execution.
+    step_latency_s : list of float
+        Seconds of each chunk (each time step where the chunk is 1).
+    recorded : dict of str to float32 array
+        Output of the layers asked for, ``(T, C, H, W)``, ``(T, N, C)`` or ``(T, C)``.
+    """
+
+    logits: FloatArray
+    time_steps: int
+    profile: list[LayerProfile]
+    step_latency_s: list[float]
+    recorded: dict[str, FloatArray]
+
+    @property
+    def prediction(self) -> int:
+        """Index of the largest logit."""
+        return int(np.argmax(self.logits))
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds from the first frame to the logits."""
+        return sum(self.step_latency_s)
+
+    @property
+    def totals(self) -> Counts:
+        """Counts over all layers."""
+        totals = Counts()
+        for layer in self.profile:
+            totals.add(layer.counts)
+        return totals
+
+
+class Run:
+    """State of one sample on its way through the network: forks of the ops, and what they executed so far."""
+
+    def __init__(self, nodes: Sequence[Node], record: Iterable[str] = ()) -> None:
+        self.nodes = [replace(node, op=node.op.fork()) for node in nodes]
+        self.record = frozenset(record)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the sample."""
+        for node in self.nodes:
+            node.op.reset()
+        self.profile = [LayerProfile(node.name, node.kind, node.op.kernel, node.neurons) for node in self.nodes]
+        self.recorded: dict[str, list[FloatArray]] = {name: [] for name in self.record}
+        self.step_latency_s: list[float] = []
+        self.steps = 0
+        self._static: dict[str, Signal] = {}
+        self.logits: FloatArray = np.empty(0, np.float32)
+
+    def advance(self, frames: Frames, steps: int, final: bool) -> None:
+        """Take the next `steps` time steps through every layer."""
+        began = time.perf_counter()
+        signals: dict[str, Signal] = {}
+        for node, profile in zip(self.nodes, self.profile, strict=True):
+            start = time.perf_counter()
+            inputs = [signals[source] for source in node.sources] or [frames]
+            if node.op.stateless and all(signal.static for signal in inputs):
+                if node.name not in self._static:  # the same in every step: computed once per sample
+                    signal, counts = node.op.advance(tuple(inputs), final)
+                    self._static[node.name] = as_static(signal)
+                    profile.counts.add(counts)
+                signals[node.name] = self._static[node.name]
+                seen = steps
+            else:
+                expanded = tuple(signal.expand(steps) for signal in inputs if not isinstance(signal, Frames))
+                signals[node.name], counts = node.op.advance(expanded or (frames,), final)
+                profile.counts.add(counts)
+                seen = expanded[0].steps if expanded else steps
+            profile.steps += seen
+            profile.dense_macs += seen * node.dense_macs
+            profile.seconds += time.perf_counter() - start
+            if node.name in self.record:
+                self.recorded[node.name].append(to_frames(signals[node.name].expand(steps)).copy())
+            for name in node.last_use_of:
+                del signals[name]
+        ((_, output),) = signals.items()
+        self.logits = output.to_array()[-1].copy()
+        self.steps += steps
+        self.step_latency_s.append(time.perf_counter() - began)
+
+    def result(self) -> Result:
+        """Return what has been computed so far."""
+        recorded = {name: np.concatenate(chunks) for name, chunks in self.recorded.items()}
+        return Result(self.logits, self.steps, self.profile, self.step_latency_s, recorded)
+
+
+class Simulator:
+    """Runs a network event by event, in chunks of time steps.
+
+    Results and counts do not depend on `chunk` or `threads`.
+
+    Parameters
+    ----------
+    network : Network
+    chunk : int, optional
+        Time steps that a layer processes at once: 1 is the clock-stepped machine (streaming), all of them (the
+        default) is layer by layer.
+    threads : int
+        Samples that `run_many` simulates at the same time.
+    record : iterable of str
+        Layers whose outputs are kept in the result.
+
+    Raises
+    ------
+    InputError
+        If the network is not valid, or an option makes no sense for it.
+    """
+
+    def __init__(
+        self, network: Network, *, chunk: int | None = None, threads: int = 1, record: Iterable[str] = ()
+    ) -> None:
+        if chunk is not None and chunk < 1:
+            raise InputError(f"chunk {chunk} found; expected at least 1 time step")
+        if threads < 1:
+            raise InputError(f"threads {threads} found; expected at least 1")
+        self.network = network
+        self.chunk = chunk
+        self.threads = threads
+        self.record = tuple(record)
+        for name in self.record:
+            if name not in network.layers:
+                raise InputError(f"layer {name!r} to record not found in network {network.name}")
+        self.nodes = plan(network)
+        self._local = threading.local()
+        self._stream: Run | None = None
+
+    def run(self, frames: npt.ArrayLike, time_steps: int | None = None, name: str = "input") -> Result:
+        """Simulate one sample.
+
+        Parameters
+        ----------
+        frames : array (T, *input shape), or (*input shape) for one image shown in every step
+        time_steps : int, optional
+            For an image: how often it is shown; default is the network's. For frames it must be their number.
+        name : str
+            Names the sample in errors.
+
+        Raises
+        ------
+        InputError
+            If the frames do not fit the network.
+        """
+        array, static = self._sample(frames, name)
+        steps = self._time_steps(len(array), static, time_steps, name)
+        chunk = self.chunk or steps
+        for node in self.nodes:
+            if not node.op.causal and chunk < steps:
+                raise InputError(
+                    f"layer {node.name}: looks ahead in time, so it needs all {steps} steps in one chunk; "
+                    f"chunk {chunk} found, leave it out"
+                )
+        run = self._thread_run()
+        run.reset()
+        for start in range(0, steps, chunk):
+            stop = min(start + chunk, steps)
+            piece = array if static else array[start:stop]
+            run.advance(Frames(piece, static), stop - start, final=stop == steps)
+        return run.result()
+
+    def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
+        """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""
+        if self.threads == 1:
+            for sample in samples:
+                yield self.run(sample, time_steps)
+            return
+        with ThreadPoolExecutor(self.threads) as pool:
+            waiting: list[Future[Result]] = []
+            for sample in samples:
+                waiting.append(pool.submit(self.run, sample, time_steps))
+                if len(waiting) > 2 * self.threads:  # bounds the samples held in memory
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+
+    def step(self, frame: npt.ArrayLike) -> Result:
+        """Take one time step of a stream and return the result so far.
+
+        Every step might be the last: the mean over time is that of the steps seen, and the layers after it run in
+        every step. `restart` begins a new sample.
+
+        Parameters
+        ----------
+        frame : array (*input shape)
+        """
+        if self._stream is None:
+            for node in self.nodes:
+                if not node.op.causal:
+                    raise InputError(f"layer {node.name}: looks ahead in time, so it cannot run step by step")
+            self._stream = Run(self.nodes, self.record)
+        array = np.asarray(frame, np.float32)[None]
+        self.network.input.check(array, "input")
+        self._stream.advance(Frames(array, static=False), 1, final=True)
+        return self._stream.result()
+
+    def restart(self) -> None:
+        """Begin a new stream: the next `step` is the first of a new sample."""
+        self._stream = None
+
+    def _sample(self, frames: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
+        array = np.asarray(frames)
+        if array.dtype.kind not in "buif":
+            raise InputError(f"{name}: values of type {array.dtype} found; expected numbers")
+        array = array.astype(np.float32, copy=False)
+        static = array.ndim == len(self.network.input.shape)
+        if static:
+            array = array[None]
+        self.network.input.check(array, name)
+        return array, static
+
+    def _time_steps(self, frames: int, static: bool, asked: int | None, name: str) -> int:
+        if static:
+            steps = self.network.time_steps if asked is None else asked
+            if steps is None or steps < 1:
+                raise InputError(f"{name}: {steps} time steps found; an image needs a number of at least 1")
+            return steps
+        if asked is not None and asked != frames:
+            raise InputError(f"{name}: {frames} frames found; {asked} time steps were asked for")
+        return frames
+
+    def _thread_run(self) -> Run:
+        """Ops of the calling thread, made once and reset for each sample."""
+        if not hasattr(self._local, "run"):
+            self._local.run = Run(self.nodes, self.record)
+        run: Run = self._local.run
+        return run

@@ -1,0 +1,173 @@
+"""A checkpoint's tensors, with a record of which were used."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+
+from eventsim.errors import InputError
+from eventsim.signals import FloatArray
+from eventsim_importers.reading import hdf5_file, npz_file, pytorch_file, safetensors_file
+from eventsim_importers.reading.container import Array, Contents
+
+PREFIXES = ("module.", "model.", "_orig_mod.")
+
+
+class Checkpoint:
+    """Tensors of a checkpoint file by name; each is to be taken or ignored, none forgotten.
+
+    Attributes
+    ----------
+    path : Path
+    container : str
+        ``"pytorch"``, ``"safetensors"``, ``"npz"`` or ``"hdf5"``.
+    tensors : dict of str to array
+        Without the prefixes that wrappers such as ``DataParallel`` put before every name.
+    metadata : dict of str to str
+        Strings that the file carries beside the tensors.
+    assumptions : list of str
+        What had to be chosen, one sentence each.
+    """
+
+    def __init__(self, path: Path, container: str, contents: Contents) -> None:
+        self.path = path
+        self.container = container
+        self.metadata = dict(contents.metadata)
+        self.tensors = dict(contents.tensors)
+        self.assumptions = [contents.note] if contents.note else []
+        if not self.tensors:
+            raise InputError(f"{path}: no tensors found; expected the weights of a network")
+        for prefix in PREFIXES:
+            if all(name.startswith(prefix) for name in self.tensors):
+                self.tensors = {name.removeprefix(prefix): value for name, value in self.tensors.items()}
+        self._left = set(self.tensors)
+
+    @classmethod
+    def open(cls, path: str | Path, weights: str | None = None) -> Self:
+        """Read a checkpoint file; what it is is told by its contents.
+
+        Parameters
+        ----------
+        path : str or Path
+        weights : str, optional
+            Which entry of a PyTorch training checkpoint to take, such as ``state_dict_ema``.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be read; names it, what was found and what was expected.
+        """
+        path = Path(path)
+        try:
+            with path.open("rb") as file:
+                head = file.read(16)
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}; expected a checkpoint file") from None
+        if not head:
+            raise InputError(f"{path}: empty file found; expected a checkpoint")
+        if hdf5_file.holds(path, head):
+            container, contents = "hdf5", hdf5_file.read(path)
+        elif pytorch_file.holds(path, head):
+            container, contents = "pytorch", pytorch_file.read(path, weights)
+        elif npz_file.holds(path, head):
+            container, contents = "npz", npz_file.read(path)
+        elif safetensors_file.holds(path, head):
+            container, contents = "safetensors", safetensors_file.read(path)
+        else:
+            raise InputError(
+                f"{path}: not a checkpoint (begins with {head[:8]!r}); "
+                "expected .pth, .pt, .tar, .safetensors, .npz, .h5 or .nir"
+            )
+        if weights is not None and container != "pytorch":
+            raise InputError(f"{path}: weights={weights} asked for; only PyTorch training checkpoints have entries")
+        return cls(path, container, contents)
+
+    def take(self, name: str, *shape: int | None) -> FloatArray:
+        """Use one tensor.
+
+        Parameters
+        ----------
+        name : str
+        *shape : int or None
+            Expected size along each axis; None accepts any.
+
+        Raises
+        ------
+        InputError
+            If it is missing, of another shape or type, or holds NaN or infinity.
+        """
+        if name not in self.tensors:
+            raise InputError(f"{self.path}: tensor {name} missing; expected it {describe(shape)}")
+        tensor = self.tensors[name]
+        self._left.discard(name)
+        fits = tensor.ndim == len(shape) and all(
+            want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
+        )
+        if not fits:
+            raise InputError(f"{self.path}: tensor {name} {describe(tensor.shape)} found; expected {describe(shape)}")
+        if tensor.dtype != np.float32:
+            raise InputError(f"{self.path}: tensor {name} of type {tensor.dtype} found; expected floating point")
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values; expected finite weights")
+        return tensor
+
+    def take_batch_norm(self, name: str, channels: int) -> BatchNorm:
+        """Use the four arrays of a batch normalisation ``name.{weight,bias,running_mean,running_var}``."""
+        self.ignore(f"{name}.num_batches_tracked")
+        arrays = [self.take(f"{name}.{part}", channels) for part in ("weight", "bias", "running_mean", "running_var")]
+        if (arrays[3] < 0).any():
+            raise InputError(f"{self.path}: tensor {name}.running_var holds a negative variance; expected none")
+        return BatchNorm(*arrays)
+
+    def ignore(self, pattern: str) -> None:
+        """Accept tensors that are known not to enter the forward pass; `pattern` is shell-like."""
+        self._left -= set(fnmatch.filter(self._left, pattern))
+
+    def count(self, template: str) -> int:
+        """Return how many consecutive indices i, from 0, have tensors whose name begins with ``template.format(i)``."""
+        n = 0
+        while any(name.startswith(template.format(n)) for name in self.tensors):
+            n += 1
+        return n
+
+    def finish(self) -> None:
+        """Refuse tensors that were neither taken nor ignored.
+
+        Raises
+        ------
+        InputError
+            Names the first of them.
+        """
+        if self._left:
+            first, *others = sorted(self._left)
+            more = f" and {len(others)} more" if others else ""
+            raise InputError(
+                f"{self.path}: tensor {first} {describe(self.tensors[first].shape)}{more} left over; "
+                "expected every tensor to have its place in the network"
+            )
+
+    def array(self, name: str) -> Array:
+        """Return a tensor without using it up."""
+        return self.tensors[name]
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNorm:
+    """Batch normalisation in evaluation: ``y = (x - mean) / sqrt(variance + eps) * weight + bias``.
+
+    All are float32 arrays (channels,).
+    """
+
+    weight: FloatArray
+    bias: FloatArray
+    mean: FloatArray
+    variance: FloatArray
+
+
+def describe(shape: tuple[int | None, ...]) -> str:
+    """Say a shape."""
+    return f"({', '.join('any' if size is None else str(size) for size in shape)})"

@@ -1,0 +1,38 @@
+"""What a container file holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+MAXIMUM_BYTES = 8 << 30
+"""Tensors of more bytes than this are refused before they are allocated."""
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Tensors by name, and the strings kept beside them.
+
+    Attributes
+    ----------
+    tensors : mapping of str to array
+        Floating-point tensors as float32, others as they are.
+    metadata : mapping of str to str
+    note : str
+        What was chosen while unwrapping the file, if anything.
+    """
+
+    tensors: Mapping[str, Array]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
+
+
+def as_float32(array: Array) -> Array:
+    """Return floating-point arrays as float32 in memory order, others unchanged."""
+    return np.ascontiguousarray(array, np.float32) if array.dtype.kind == "f" else array
