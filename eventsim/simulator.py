@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -15,6 +14,7 @@ from eventsim.counts import Counts
 from eventsim.errors import InputError
 from eventsim.layers.input import Frames
 from eventsim.network import Network
+from eventsim.ordered import map_in_order
 from eventsim.plan import Node, plan
 from eventsim.signals import FloatArray, Signal, as_static, to_frames
 
@@ -123,19 +123,20 @@ class Run:
         signals: dict[str, Signal] = {}
         for node, profile in zip(self.nodes, self.profile, strict=True):
             start = time.perf_counter()
-            inputs = [signals[source] for source in node.sources] or [frames]
-            if node.op.stateless and all(signal.static for signal in inputs):
+            inputs: tuple[Signal, ...] = tuple(signals[source] for source in node.sources)
+            given: tuple[Signal | Frames, ...] = inputs or (frames,)
+            if node.op.stateless and all(signal.static for signal in given):
                 if node.name not in self._static:  # the same in every step: computed once per sample
-                    signal, counts = node.op.advance(tuple(inputs), final)
+                    signal, counts = node.op.advance(given, final)
                     self._static[node.name] = as_static(signal)
                     profile.counts.add(counts)
                 signals[node.name] = self._static[node.name]
                 seen = steps
             else:
-                expanded = tuple(signal.expand(steps) for signal in inputs if not isinstance(signal, Frames))
-                signals[node.name], counts = node.op.advance(expanded or (frames,), final)
+                given = tuple(signal.expand(steps) for signal in inputs) or (frames,)
+                signals[node.name], counts = node.op.advance(given, final)
                 profile.counts.add(counts)
-                seen = expanded[0].steps if expanded else steps
+                seen = given[0].steps
             profile.steps += seen
             profile.dense_macs += seen * node.dense_macs
             profile.seconds += time.perf_counter() - start
@@ -194,7 +195,13 @@ class Simulator:
         self._local = threading.local()
         self._stream: Run | None = None
 
-    def run(self, frames: npt.ArrayLike, time_steps: int | None = None, name: str = "input") -> Result:
+    def run(
+        self,
+        frames: npt.ArrayLike,
+        time_steps: int | None = None,
+        name: str = "input",
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> Result:
         """Simulate one sample.
 
         Parameters
@@ -204,6 +211,8 @@ class Simulator:
             For an image: how often it is shown; default is the network's. For frames it must be their number.
         name : str
             Names the sample in errors.
+        on_progress : callable, optional
+            Called after each chunk with the time steps done and their total.
 
         Raises
         ------
@@ -225,22 +234,19 @@ class Simulator:
             stop = min(start + chunk, steps)
             piece = array if static else array[start:stop]
             run.advance(Frames(piece, static), stop - start, final=stop == steps)
+            if on_progress is not None:
+                on_progress(stop, steps)
         return run.result()
 
     def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
         """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""
-        if self.threads == 1:
-            for sample in samples:
-                yield self.run(sample, time_steps)
-            return
-        with ThreadPoolExecutor(self.threads) as pool:
-            waiting: list[Future[Result]] = []
-            for sample in samples:
-                waiting.append(pool.submit(self.run, sample, time_steps))
-                if len(waiting) > 2 * self.threads:  # bounds the samples held in memory
-                    yield waiting.pop(0).result()
-            for future in waiting:
-                yield future.result()
+        return map_in_order(lambda sample: self.run(sample, time_steps), samples, self.threads)
+
+    def warm_up(self) -> float:
+        """Compile every kernel that this network needs, or load it from the cache; return the seconds it took."""
+        began = time.perf_counter()
+        Run(self.nodes).advance(Frames(np.zeros((1, *self.network.input.shape), np.float32), static=False), 1, True)
+        return time.perf_counter() - began
 
     def step(self, frame: npt.ArrayLike) -> Result:
         """Take one time step of a stream and return the result so far.

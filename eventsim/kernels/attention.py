@@ -15,7 +15,7 @@ def attend_scores_first(
     v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     tokens: int,
     heads: int,
-    scale: float,
+    scale: np.float32,
     out: npt.NDArray[np.float32],
 ) -> int:
     """Compute scale * (q k^T) v of one time step or several.
@@ -48,7 +48,7 @@ def attend_scores_first(
     v_start = np.empty((tokens, heads + 1), np.int64)
     scores = np.zeros(tokens, np.int32)
     sums = np.zeros(d, np.int32)
-    additions = np.int64(0)
+    additions = 0
     for step in range(steps):
         base = step * tokens
         heard[:] = 0
@@ -95,7 +95,7 @@ def attend_context_first(
     v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     tokens: int,
     heads: int,
-    scale: float,
+    scale: np.float32,
     out: npt.NDArray[np.float32],
 ) -> int:
     """Compute scale * q (k^T v) of one time step or several.
@@ -114,7 +114,7 @@ def attend_context_first(
     context = np.empty((channels, d), np.int32)
     filled = np.empty(channels, np.int64)  # non-zero entries per row of the context
     sums = np.zeros(channels, np.int32)
-    additions = np.int64(0)
+    additions = 0
     for step in range(steps):
         base = step * tokens
         context[:] = 0

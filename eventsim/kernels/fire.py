@@ -93,4 +93,4 @@ def fire(
             else:
                 v[c] = zero if fired else v[c]
         indptr[p + 1] = n
-    return n - indptr[0]
+    return int(n - indptr[0])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.window import Window
 
 
 @kernel
@@ -23,7 +22,7 @@ def list_nonzeros(
     because every channel is written and only the non-zero ones are kept.
     """
     rows, channels = data.shape
-    n = np.int64(0)
+    n = 0
     indptr[0] = 0
     for row in range(rows):
         for c in range(channels):
@@ -31,21 +30,6 @@ def list_nonzeros(
             values[n] = data[row, c]
             n += data[row, c] != 0
         indptr[row + 1] = n
-
-
-class Window(NamedTuple):
-    """Grid of a pooling layer."""
-
-    height: int
-    width: int
-    out_height: int
-    out_width: int
-    kernel_height: int
-    kernel_width: int
-    stride_height: int
-    stride_width: int
-    pad_height: int
-    pad_width: int
 
 
 @kernel
@@ -79,7 +63,7 @@ def pool_rows(
     """
     w = window
     binary = len(values) == 0
-    touched = np.int64(0)
+    touched = 0
     for row in range(steps * w.out_height):
         step = row // w.out_height
         top = row % w.out_height * w.stride_height - w.pad_height
@@ -112,7 +96,7 @@ def pool_dense(
     """
     w = window
     channels = data.shape[1]
-    touched = np.int64(0)
+    touched = 0
     for row in range(steps * w.out_height):
         step = row // w.out_height
         top = row % w.out_height * w.stride_height - w.pad_height
@@ -147,8 +131,8 @@ def join_rows(
     b_indptr, b_indices, b_values = b
     a_binary = len(a_values) == 0
     b_binary = len(b_values) == 0
-    meetings = np.int64(0)
-    n = np.int64(0)
+    meetings = 0
+    n = 0
     indptr[0] = 0
     for row in range(len(a_indptr) - 1):
         i = a_indptr[row]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.kernels.rows import Window
+from eventsim.kernels.window import Window
 from eventsim.layers.sum_pool2d import SumPool2d
 from eventsim.signals import CountArray, FloatArray, SignalType
 

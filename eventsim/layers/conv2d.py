@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eventsim.kernels.gather import Geometry
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses import SynapsesOp
-from eventsim.layers.window import output_grid
+from eventsim.layers.window import output_grid, slide
 from eventsim.signals import FloatArray, SignalType
 
 
@@ -17,7 +16,8 @@ from eventsim.signals import FloatArray, SignalType
 class Conv2d(Layer):
     r"""Convolution over a map, event-driven: each active input pixel adds its weight rows to the pixels it reaches.
 
-    .. math:: I_{o,y,x} = b_o + \sum_{i,k_y,k_x} W_{o,i,k_y,k_x}\, s_{i,\; y\,stride + k_y - pad,\; x\,stride + k_x - pad}
+    .. math:: I_{o,y,x} = b_o + \sum_{i,k_y,k_x} W_{o,i,k_y,k_x}\, s_{i,y',x'},
+              \quad y' = y\,stride + k_y - pad,\; x' = x\,stride + k_x - pad
 
     Parameters
     ----------
@@ -65,7 +65,5 @@ class Conv2d(Layer):
         kernel_height, kernel_width, outputs, group_inputs = packed.shape
         packed = packed.reshape(kernel_height * kernel_width, self.groups, outputs // self.groups, group_inputs)
         packed = packed.swapaxes(2, 3).reshape(len(packed), source.channels, outputs // self.groups)
-        geometry = Geometry(
-            *source.grid, *output.grid, kernel_height, kernel_width, *self.stride, *self.padding, self.groups
-        )
-        return SynapsesOp(source, output, packed, self.bias, geometry)
+        window = slide(source, output, (kernel_height, kernel_width), self.stride, self.padding)
+        return SynapsesOp(source, output, packed, self.bias, window, self.groups)

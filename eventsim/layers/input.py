@@ -21,6 +21,11 @@ class Frames:
     array: FloatArray
     static: bool
 
+    @property
+    def steps(self) -> int:
+        """Time steps held."""
+        return len(self.array)
+
 
 @dataclass(frozen=True, eq=False)
 class Input(Layer):

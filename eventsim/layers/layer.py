@@ -51,7 +51,7 @@ class Layer(ABC):
         return 0
 
     def neurons(self, *inputs: SignalType) -> int:
-        """Number of neurons that hold a membrane potential."""
+        """Return how many neurons hold a membrane potential."""
         return 0
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from eventsim.kernels.gather import Geometry
+from eventsim.kernels.window import Window
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses import SynapsesOp
 from eventsim.signals import FloatArray, SignalType
@@ -45,5 +45,5 @@ class Linear(Layer):
         """Return the op, with the weight rows of the input channels side by side."""
         (source,) = inputs
         n = source.positions
-        geometry = Geometry(1, n, 1, n, 1, 1, 1, 1, 0, 0, 1)
-        return SynapsesOp(source, self.output_type(source), self.weight.T[None], self.bias, geometry)
+        one_tap = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
+        return SynapsesOp(source, self.output_type(source), self.weight.T[None], self.bias, one_tap)

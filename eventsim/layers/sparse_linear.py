@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -40,9 +41,11 @@ class SparseLinear(Layer):
     bias: FloatArray | None = None
 
     @classmethod
-    def from_matrix(cls, matrix: scipy.sparse.sparray | FloatArray, bias: FloatArray | None = None) -> SparseLinear:
+    def from_matrix(
+        cls, matrix: scipy.sparse.csr_array[Any] | FloatArray, bias: FloatArray | None = None
+    ) -> SparseLinear:
         """Take the non-zero entries of a matrix ``(C_out, C_in)``."""
-        fan_out = scipy.sparse.csr_array(matrix.T)
+        fan_out = scipy.sparse.csr_array(matrix).T.tocsr()
         fan_out.eliminate_zeros()
         fan_out.sort_indices()
         return cls(
@@ -96,6 +99,5 @@ class SparseLinearOp(Op):
             signal = rows_from_dense(signal.type, signal.steps, signal.data)
         out = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
         out[:] = self.bias
-        products, magnitude = gather_synapses(*signal.triple, *self.synapses, out)
-        units = round(magnitude) if signal.type.kind == "graded" else 0
+        products, units = gather_synapses(signal.triple, *self.synapses, out)
         return Dense(self.output, signal.steps, out), synaptic_counts(signal, products, units)

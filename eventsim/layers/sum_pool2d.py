@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.counts import Counts
-from eventsim.kernels.rows import Window, pool_dense, pool_rows
+from eventsim.kernels.rows import pool_dense, pool_rows
+from eventsim.kernels.window import Window
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.nonzeros import rows_from_dense
-from eventsim.layers.window import output_grid
+from eventsim.layers.window import output_grid, slide
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -44,7 +45,7 @@ class SumPool2d(Layer):
         """Return the op."""
         (source,) = inputs
         output = self.output_type(source)
-        window = Window(*source.grid, *output.grid, *self.kernel_size, *self.stride, *self.padding)
+        window = slide(source, output, self.kernel_size, self.stride, self.padding)
         return SumPool2dOp(output, window, self.divisors(window))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from eventsim.counts import Counts
-from eventsim.kernels.gather import Geometry, gather_binary, gather_valued
+from eventsim.kernels.gather import gather, gather_groups, pack
+from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-def synaptic_counts(signal: Rows | Dense, products: int, units: int) -> Counts:
+def synaptic_counts(signal: Rows | Dense, products: int, units: float) -> Counts:
     """Sort executed products under the column of the input's kind.
 
     Parameters
@@ -19,14 +20,14 @@ def synaptic_counts(signal: Rows | Dense, products: int, units: int) -> Counts:
         The input served.
     products : int
         Non-zero inputs times their synapses.
-    units : int
+    units : float
         The same, each weighted by the magnitude of the input.
     """
     counts = Counts(inputs=signal.steps * signal.type.size, nonzero_inputs=signal.nonzeros)
     if signal.type.kind == "binary":
         counts.acs = products
     elif signal.type.kind == "graded":
-        counts.graded_macs, counts.graded_acs = products, units
+        counts.graded_macs, counts.graded_acs = products, round(units)
     else:
         counts.macs = products
     return counts
@@ -40,7 +41,8 @@ class SynapsesOp(Op):
     source, output : SignalType
     weight : float32 array (taps, input channels, output channels / groups)
     bias : float32 array (output channels,) or None
-    geometry : Geometry
+    window : Window
+    groups : int
     """
 
     def __init__(
@@ -49,17 +51,20 @@ class SynapsesOp(Op):
         output: SignalType,
         weight: FloatArray,
         bias: FloatArray | None,
-        geometry: Geometry,
+        window: Window,
+        groups: int = 1,
     ) -> None:
         self.source = source
         self.output = output
         self.weight = np.ascontiguousarray(weight, np.float32)
         self.bias = np.zeros(output.channels, np.float32) if bias is None else bias
-        self.geometry = geometry
+        self.window = window
+        self.groups = groups
         if source.dense:
             self.kernel = "dense_matmul"
         else:
-            self.kernel = "gather_binary" if source.kind == "binary" else "gather_valued"
+            self.kernel = "gather" if groups == 1 else "gather_groups"
+            self.packed = pack(self.weight) if groups == 1 else self.weight
         self.reset()
 
     def reset(self) -> None:
@@ -74,35 +79,31 @@ class SynapsesOp(Op):
             self._buffer = np.empty((rows, self.output.channels), np.float32)
         out = self._buffer[:rows]
         out[:] = self.bias
-        products, units = 0, 0
         if isinstance(signal, Dense):
-            products = self._multiply_dense(signal, out)
-        elif signal.values is None:
-            products = gather_binary(signal.indptr, signal.indices, self.weight, out, signal.steps, self.geometry)
+            return Dense(self.output, signal.steps, out), synaptic_counts(signal, self._multiply_dense(signal, out), 0)
+        if self.groups == 1:
+            products, units = gather(signal.triple, self.packed, self.source.channels, out, signal.steps, self.window)
         else:
-            products, magnitude = gather_valued(
-                signal.indptr, signal.indices, signal.values, self.weight, out, signal.steps, self.geometry
-            )
-            units = round(magnitude) if signal.type.kind == "graded" else 0
+            products, units = gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups)
         return Dense(self.output, signal.steps, out), synaptic_counts(signal, products, units)
 
     def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products."""
-        g = self.geometry
-        groups = g.groups
+        w = self.window
+        groups = self.groups
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
-        maps = signal.data.reshape(signal.steps, g.height, g.width, groups, group_inputs)
-        sums = out.reshape(signal.steps, g.out_height, g.out_width, groups, fan)
+        maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
+        sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
         pixels = 0
         for tap, tap_weight in enumerate(self.weight):
-            ys, source_ys = _tap_range(tap // g.kernel_width - g.pad_height, g.stride_height, g.height, g.out_height)
-            xs, source_xs = _tap_range(tap % g.kernel_width - g.pad_width, g.stride_width, g.width, g.out_width)
+            ys, source_ys = _tap_range(tap // w.kernel_width - w.pad_height, w.stride_height, w.height, w.out_height)
+            xs, source_xs = _tap_range(tap % w.kernel_width - w.pad_width, w.stride_width, w.width, w.out_width)
             pixels += len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
             for step in range(signal.steps):
                 for group in range(groups):
                     block = tap_weight[group * group_inputs : (group + 1) * group_inputs]
                     sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
-        return signal.steps * pixels * self.source.channels * fan
+        return int(signal.steps * pixels * self.source.channels * fan)
 
 
 def _tap_range(offset: int, stride: int, size: int, out_size: int) -> tuple[slice, slice]:

@@ -1,8 +1,10 @@
-"""The grid that a sliding window leaves."""
+"""Sliding windows: the grid that they leave, and how kernels take them."""
 
 from __future__ import annotations
 
+from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError
+from eventsim.signals import SignalType
 
 Pair = tuple[int, int]
 
@@ -21,3 +23,10 @@ def output_grid(grid: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
     if height < 1 or width < 1:
         raise LayerError(f"kernel {kernel} with padding {padding} does not fit into a {grid[0]}x{grid[1]} map")
     return height, width
+
+
+def slide(source: SignalType, output: SignalType, kernel: Pair, stride: Pair, padding: Pair) -> Window:
+    """Return the window that kernels slide over maps of type `source` to make maps of type `output`."""
+    height, width = source.grid
+    out_height, out_width = output.grid
+    return Window(height, width, out_height, out_width, *kernel, *stride, *padding)

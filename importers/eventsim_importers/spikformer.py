@@ -7,7 +7,7 @@ and the authors' MIT-licensed code, github.com/ZK-Zhou/spikformer.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 from eventsim.errors import InputError
 from eventsim.layers import (
@@ -171,7 +171,7 @@ class _Reader:
         self.height = choose("height", options.height, variant.size)
         self.width = choose("width", options.width, variant.size)
         kind: Kind = "graded" if self.in_channels == 2 else "real"
-        self.input_kind = choose("input_kind", options.input_kind, kind)
+        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, kind))
         if self.heads < 1 or self.dim % self.heads:
             raise InputError(f"{checkpoint.path}: heads={self.heads} found; expected a divisor of width {self.dim}")
         self.build = NetworkBuilder(f"Spikformer {variant.name} {self.depth}-{self.dim}")

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAXIMUM_BYTES = 8 << 30
-"""Tensors of more bytes than this are refused before they are allocated."""
-
 Array = npt.NDArray[Any]
 
 

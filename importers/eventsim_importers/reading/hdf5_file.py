@@ -9,7 +9,8 @@ import h5py
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim_importers.reading.container import MAXIMUM_BYTES, Array, Contents, as_float32
+from eventsim.untrusted import check_stored, first_line
+from eventsim_importers.reading.container import Array, Contents, as_float32
 
 
 def holds(path: Path, head: bytes) -> bool:
@@ -47,16 +48,5 @@ def read(path: Path) -> Contents:
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged or truncated HDF5 file ({reason})") from None
+        raise InputError(f"{path}: damaged or truncated HDF5 file ({first_line(error)})") from None
     return Contents(tensors, metadata)
-
-
-def check_stored(path: Path, name: str, dataset: Any) -> None:
-    """Refuse a dataset whose declared size is not backed by stored bytes (compression up to 1000 : 1 is allowed)."""
-    declared = dataset.size * dataset.dtype.itemsize
-    if declared > MAXIMUM_BYTES or declared > 1000 * max(dataset.id.get_storage_size(), 64):
-        raise InputError(
-            f"{path}: dataset {name} declares {declared} bytes and stores {dataset.id.get_storage_size()}; "
-            "expected the data that it declares"
-        )

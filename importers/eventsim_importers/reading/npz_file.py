@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim_importers.reading.container import MAXIMUM_BYTES, Contents, as_float32
+from eventsim.untrusted import MAXIMUM_BYTES, first_line
+from eventsim_importers.reading.container import Contents, as_float32
 
 
 def holds(path: Path, head: bytes) -> bool:
@@ -35,5 +36,4 @@ def read(path: Path) -> Contents:
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, KeyError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: damaged .npz file, or one that holds Python objects ({reason})") from None
+        raise InputError(f"{path}: damaged .npz file, or one that holds Python objects ({first_line(error)})") from None

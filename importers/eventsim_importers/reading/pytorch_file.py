@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from eventsim.errors import EventsimError, InputError
-from eventsim_importers.reading.container import MAXIMUM_BYTES, Array, Contents, as_float32
+from eventsim.untrusted import MAXIMUM_BYTES, first_line
+from eventsim_importers.reading.container import Array, Contents, as_float32
 
 WRAPPERS = ("state_dict", "model", "model_state_dict", "net", "state_dict_ema", "model_ema")
 
@@ -63,8 +64,9 @@ def read(path: Path, weights: str | None = None) -> Contents:
             "expected a state dict"
         ) from None
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes PyTorch raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise InputError(f"{path}: damaged or truncated PyTorch file ({first}); expected a state dict") from None
+        raise InputError(
+            f"{path}: damaged or truncated PyTorch file ({first_line(error)}); expected a state dict"
+        ) from None
     state, note = _unwrap(path, loaded, weights)
     tensors: dict[str, Array] = {}
     total = 0

@@ -1,0 +1,340 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import eventsim
+from eventsim import dvs
+from eventsim.errors import EventsimError, InputError
+from eventsim.evaluation import Evaluation, Labelled, evaluate, labelled_files
+from eventsim.importing import formats, import_checkpoint
+from eventsim.modelfile import load, save
+from eventsim.report import document, tables
+from eventsim.samples import Preparation
+from eventsim.simulator import Simulator
+
+Arguments = argparse.Namespace
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and one line that says where help is."""
+        self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 (ok), 1 (the work failed) or 2 (wrong usage or bad input)."""
+    args = _parser().parse_args(arguments)
+    try:
+        return int(args.command(args))
+    except InputError as error:
+        return _complain(error, 2)
+    except EventsimError as error:
+        return _complain(error, 1)
+    except MemoryError:
+        return _complain("not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps", 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return _complain("interrupted", 1)
+
+
+def _complain(error: object, code: int) -> int:
+    print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
+    return code
+
+
+def _demo(args: Arguments) -> int:
+    """Import the shipped checkpoint, simulate the shipped recording."""
+    folder = resources.files("eventsim") / "demo"
+    with resources.as_file(folder) as path:
+        checkpoint = path / "digits.safetensors"
+        recording = next(iter(sorted(path.glob("digit_*.bin"))))
+        network = import_checkpoint(checkpoint)
+        sample, compile_s = _simulate(args, network, recording)
+        label = recording.stem.rpartition("_")[2]
+        sample["label"] = int(label)
+        if args.json:
+            _print_json(document.run_document(checkpoint.name, compile_s, [sample]))
+            return 0
+        console = _console()
+        console.print(
+            f"{network.name} ({network.parameters:,} parameters, {checkpoint.name}) sees {recording.name}, "
+            "a handwritten digit before a simulated event camera\n",
+            soft_wrap=True,
+        )
+        tables.print_sample(console, sample, detail=True)
+        console.print(f"label      {label}\ncompiled kernels in {compile_s:.1f} s (once; later runs load them)")
+    return 0
+
+
+def _formats(args: Arguments) -> int:
+    """List the checkpoint and event-file formats."""
+    checkpoints = {name: module.DESCRIPTION for name, module in formats().items()}
+    events = {name: f"{description} ({extensions})" for name, description, extensions in _event_formats()}
+    if args.json:
+        _print_json({"schema": document.SCHEMA, "checkpoints": checkpoints, "events": events})
+        return 0
+    console = _console()
+    for heading, entries in (("checkpoints", checkpoints), ("event files", events)):
+        console.print(heading, style="bold")
+        for name, description in entries.items():
+            console.print(f"  {name:14s} {description}", markup=False, soft_wrap=True)
+    return 0
+
+
+def _event_formats() -> list[tuple[str, str, str]]:
+    return [(entry[0], entry[1], " ".join(entry[2])) for entry in dvs.FORMATS]
+
+
+def _import(args: Arguments) -> int:
+    """Import a checkpoint into a model file."""
+    options = dict(_key_value(text) for text in args.set)
+    network = import_checkpoint(args.checkpoint, args.format, **options)
+    save(network, args.output)
+    description = document.network_document(args.output, network)
+    if args.json:
+        _print_json(description)
+        return 0
+    console = _console()
+    console.print(f"recognised {network.name}: {len(network.layers)} layers, {network.parameters:,} parameters")
+    tables.print_assumptions(console, description)
+    console.print(f"wrote {args.output}", markup=False)
+    return 0
+
+
+def _key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InputError(f"--set {text} found; expected key=value")
+    return key, value
+
+
+def _info(args: Arguments) -> int:
+    """Describe a model file."""
+    description = document.network_document(args.model, load(args.model))
+    if args.json:
+        _print_json(description)
+    else:
+        tables.print_network(_console(), description)
+    return 0
+
+
+def _run(args: Arguments) -> int:
+    """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    network = load(args.model)
+    samples, compile_s = [], 0.0
+    for source in args.inputs:
+        sample, seconds = _simulate(args, network, Path(source))
+        samples.append(sample)
+        compile_s += seconds
+        if not args.json:
+            tables.print_sample(_console(), sample, detail=args.detail)
+    if args.json:
+        _print_json(document.run_document(args.model, compile_s, samples))
+    return 0
+
+
+def _simulate(args: Arguments, network: eventsim.Network, source: Path) -> tuple[dict[str, Any], float]:
+    simulator = Simulator(network, chunk=args.chunk)
+    preparation = _preparation(args)
+    frames = preparation.frames(source, network)
+    compile_s = simulator.warm_up()
+    with _progress() as progress:
+        task = progress.add_task(source.name, total=None)
+        result = simulator.run(
+            frames,
+            preparation.time_steps,
+            str(source),
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    return document.sample_document(str(source), result), compile_s
+
+
+def _evaluate(args: Arguments) -> int:
+    """Measure accuracy over a data set."""
+    network = load(args.model)
+    simulator = Simulator(network, chunk=args.chunk, threads=args.threads)
+    samples = _labelled(args)
+    compile_s = simulator.warm_up()
+    evaluation = Evaluation()
+    with _progress() as progress:
+        task = progress.add_task("evaluate", total=len(samples))
+        for outcome in evaluate(simulator, samples, _preparation(args)):
+            evaluation.take(outcome)
+            progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
+    description = document.evaluation_document(args.model, compile_s, evaluation)
+    if args.json:
+        _print_json(description)
+    else:
+        tables.print_evaluation(_console(), description)
+    return 1 if evaluation.failed else 0
+
+
+def _labelled(args: Arguments) -> list[Labelled]:
+    if not args.dataset.startswith("tonic:"):
+        return labelled_files(args.dataset)
+    if args.root is None:
+        raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
+    name = args.dataset.removeprefix("tonic:")
+    entries = dvs.open_tonic_dataset(name, args.root, args.split)
+    return [
+        Labelled(f"{name}[{index}]", entries.label(index), lambda index=index: entries.recording(index))  # type: ignore[misc]
+        for index in range(len(entries))
+    ]
+
+
+def _events(args: Arguments) -> int:
+    """Describe a recording."""
+    recording = _preparation(args).recording(Path(args.file))
+    summary = recording.summary()
+    description = {"schema": document.SCHEMA, "file": args.file, "format": recording.format, **vars(summary)}
+    if args.json:
+        _print_json(description)
+        return 0
+    console = _console()
+    for key, value in description.items():
+        if key != "schema":
+            console.print(f"{key:12s} {value:,}" if isinstance(value, int) else f"{key:12s} {value}", markup=False)
+    return 0
+
+
+def _preparation(args: Arguments) -> Preparation:
+    orientation = dvs.Orientation(args.flip_x, args.flip_y, args.transpose, args.flip_polarity)
+    return Preparation(
+        time_steps=getattr(args, "time_steps", None),
+        window="duration" if getattr(args, "bin_us", None) else getattr(args, "window", "count"),
+        bin_us=getattr(args, "bin_us", None),
+        binary=getattr(args, "binary", False),
+        fit=getattr(args, "fit", "none"),
+        sensor_size=args.sensor,
+        camera=args.camera,
+        orientation=orientation,
+        mean=getattr(args, "mean", ()),
+        std=getattr(args, "std", ()),
+    )
+
+
+def _console() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+
+
+def _progress() -> Progress:
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _print_json(description: dict[str, Any]) -> None:
+    print(json.dumps(description, indent=1, allow_nan=False))
+
+
+def _at_least_one(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} found, expected a whole number of at least 1")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} found, expected WIDTHxHEIGHT such as 34x34") from None
+    if width < 1 or height < 1:
+        raise argparse.ArgumentTypeError(f"{text} found, expected positive numbers")
+    return width, height
+
+
+def _floats(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} found, expected numbers separated by commas") from None
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="eventsim", description="Event-driven simulator for spiking transformers.")
+    parser.add_argument("--version", action="version", version=f"eventsim {eventsim.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Any, help_text: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON document")
+        return sub
+
+    demo = command("demo", _demo, "run what the package ships: a trained checkpoint sees a recording")
+    demo.set_defaults(
+        chunk=None, camera=None, sensor=None, flip_x=False, flip_y=False, transpose=False, flip_polarity=False
+    )
+    command("formats", _formats, "list the checkpoint and event-file formats")
+
+    importing = command("import", _import, "import a trained checkpoint")
+    importing.add_argument("checkpoint", metavar="CHECKPOINT")
+    importing.add_argument("-o", "--output", metavar="MODEL.h5", required=True)
+    importing.add_argument("--format", metavar="NAME", help="see eventsim formats; default: recognised by its keys")
+    importing.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="an option of the format")
+
+    info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")
+    info.add_argument("model", metavar="MODEL.h5")
+
+    for name, detail, help_text in (
+        ("run", False, "simulate recordings, frames or images; print predictions"),
+        ("profile", True, "the same, with counts, density and time of every layer"),
+    ):
+        run = command(name, _run, help_text)
+        run.set_defaults(detail=detail)
+        run.add_argument("model", metavar="MODEL.h5")
+        run.add_argument("inputs", metavar="INPUT", nargs="+")
+        _add_input_options(run)
+
+    evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
+    evaluating.add_argument("model", metavar="MODEL.h5")
+    evaluating.add_argument("dataset", metavar="DATASET")
+    evaluating.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
+    evaluating.add_argument("--split", choices=("train", "test"), default="test", help="part of a tonic data set")
+    evaluating.add_argument("--threads", type=_at_least_one, default=1, help="samples simulated at the same time")
+    _add_input_options(evaluating)
+
+    events = command("events", _events, "show what a recording holds")
+    events.add_argument("file", metavar="FILE")
+    _add_recording_options(events)
+    return parser
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--time-steps", type=_at_least_one, metavar="T", help="default: the model's")
+    parser.add_argument(
+        "--window", choices=("count", "time"), default="count", help="T frames of equally many events, or equal time"
+    )
+    parser.add_argument("--bin-us", type=_at_least_one, metavar="US", help="bins of fixed duration instead")
+    parser.add_argument("--binary", action="store_true", help="clip event counts to 1")
+    parser.add_argument("--fit", choices=("none", "crop", "pad", "downscale"), default="none", help="to the model")
+    parser.add_argument("--chunk", type=_at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    parser.add_argument("--mean", type=_floats, default=(), metavar="R,G,B", help="image normalisation")
+    parser.add_argument("--std", type=_floats, default=(), metavar="R,G,B", help="image normalisation")
+    _add_recording_options(parser)
+
+
+def _add_recording_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sensor", type=_size, metavar="WxH", help="sensor size, for formats that do not tell")
+    parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
+    for name in ("flip-x", "flip-y", "transpose", "flip-polarity"):
+        parser.add_argument(f"--{name}", action="store_true", help="orientation of the events")

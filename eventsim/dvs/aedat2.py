@@ -1,0 +1,190 @@
+r"""AEDAT 2.0, the format of jAER: DVS128 and DAVIS recordings, MNIST-DVS, CIFAR10-DVS.
+
+Text lines that begin with ``#``, the first ``#!AER-DAT2.0``, then 8 bytes per word: a 32-bit address and a 32-bit time
+in microseconds, both big-endian. The time is read as unsigned and unwrapped to 64 bits: a decrease of more than 2^31 us
+is a wrap. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
+
+============  =============  ================  ========  ====================================
+layout        x              y                 polarity  skipped
+============  =============  ================  ========  ====================================
+``dvs128``    bits 1-7       bits 8-14         bit 0     bit 15 or 31: external event
+``davis``     bits 12-21     bits 22-30        bit 11    bit 31: frame (APS) and IMU words;
+                                                         bit 10: external event
+============  =============  ================  ========  ====================================
+
+**Convention.** By default the events are those that jAER itself extracts (its classes ``DVS128`` and
+``DavisEventExtractor``): x is mirrored, x = width - 1 - stored x; y as stored, *counted from the lower edge*;
+ON where a DVS128 sets polarity bit 0 to **zero** (iniVation's page says the opposite of jAER's code), and where a DAVIS
+sets bit 11 to one. So ``Orientation(flip_y=True)`` shows the scene upright with row 0 at the top, and
+
+* SpikingJelly's CIFAR10-DVS loader (x = 127 - stored y, y = 127 - stored x, p = 1 - bit) is
+  ``Orientation(transpose=True, flip_x=True)``;
+* Tonic's ``read_dvs_128`` (x = stored y, y = stored x, p = bit) is
+  ``Orientation(transpose=True, flip_y=True, flip_polarity=True)``.
+
+A network must be run with the orientation of the loader that it was trained with.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.cameras import Camera, Layout, camera_named
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.errors import InputError
+
+MAGIC = b"#!AER-DAT2"
+WORD_BYTES = 8
+# jAER copies the camera's whole preferences into the header: some hundred kilobytes
+MAX_HEADER_BYTES = 4 << 20
+# jAER and AedatTools write it with and without a space, in different cases
+END_OF_HEADER = "end of ascii header"
+
+DVS128_EXTERNAL = 0x80008000
+DVS128_UNUSED = 0x7FFF0000
+DAVIS_NOT_PIXEL = 0x80000400
+
+
+def recognises(path: Path) -> bool:
+    """Tell by its first bytes whether a file is AEDAT 2.0, or a version 1 that this reader refuses by name."""
+    with path.open("rb") as file:
+        head = file.read(len(MAGIC))
+    old = head == b"#!AER-DAT1" or (head[:1] == b"#" and head[:9] != b"#!AER-DAT" and path.suffix.lower() == ".aedat")
+    return head == MAGIC or old
+
+
+class Aedat2Recording(Recording):
+    """An AEDAT 2.0 file; see the module for layouts and for the convention of its coordinates.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels. When not given: that of the camera which the header's ``AEChip`` line names, 128 x
+        128 for a DVS128.
+    orientation : Orientation
+        How to turn the picture.
+    camera : {"dvs128", "davis"}, optional
+        Layout of the addresses. When not given: that of the camera named by the header, and ``dvs128`` when the header
+        names none (MNIST-DVS and CIFAR10-DVS are such files); addresses with bits that a DVS128 has not are refused.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, of version 1.0, of a camera that is not known, its header does not end, or its
+        last word is incomplete.
+    """
+
+    format = "aedat2"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        camera: Layout | None = None,
+    ) -> None:
+        file = readable_file(path)
+        lines, self._data_start = _read_header(file)
+        if not lines or not lines[0].startswith("#!AER-DAT2.0"):
+            version = lines[0][:20] if lines and lines[0].startswith("#!AER-DAT") else "no version line, so AEDAT 1.0"
+            raise InputError(
+                f"{file}: {version}, expected #!AER-DAT2.0; convert the recording with jAER or DV to AEDAT 2.0 or later"
+            )
+        self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
+        super().__init__(str(file), size, orientation)
+        words, left_over = divmod(file.stat().st_size - self._data_start, WORD_BYTES)
+        if left_over:
+            raise InputError(
+                f"{file}: {left_over} bytes are left over at event {words}, expected 8 bytes per event; the file is "
+                "truncated: copy it again or cut those bytes off"
+            )
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        wraps = 0
+        previous: int | None = None
+        with Path(self.path).open("rb") as file:
+            file.seek(self._data_start)
+            while data := file.read(WORD_BYTES * block_events):
+                words = np.frombuffer(data, ">u4", len(data) // WORD_BYTES * 2).reshape(-1, 2).astype(np.uint32)
+                addresses = words[:, 0]
+                x, y, p, keep = self._pixels(addresses)
+                stamps = words[keep, 1].astype(np.int64)
+                if len(stamps) == 0:
+                    continue
+                wrapped = np.diff(stamps, prepend=stamps[0] if previous is None else previous) < -(2**31)
+                previous = int(stamps[-1])
+                t = stamps + ((wraps + np.cumsum(wrapped)) << 32)
+                wraps += int(wrapped.sum())
+                yield Columns(x[keep], y[keep], t, p[keep])
+
+    def _pixels(
+        self, addresses: npt.NDArray[np.uint32]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Take addresses apart: x, y, polarity, and which of the words are pixels at all."""
+        wide = addresses.astype(np.int64)
+        if self._layout == "davis":
+            x, y, p = (wide >> 12) & 0x3FF, (wide >> 22) & 0x1FF, (addresses & 0x800) != 0
+            keep = (addresses & DAVIS_NOT_PIXEL) == 0
+        else:
+            x, y, p = (wide >> 1) & 0x7F, (wide >> 8) & 0x7F, (addresses & 1) == 0
+            keep = (addresses & DVS128_EXTERNAL) == 0
+            strange = keep & ((addresses & DVS128_UNUSED) != 0)
+            if strange.any():
+                raise InputError(
+                    f"{self.path}: address {int(addresses[np.argmax(strange)]):#010x} has bits that a DVS128 does not "
+                    "set; the file is corrupt, or pass camera='davis' and sensor_size=(height, width)"
+                )
+        return self._sensor_width - 1 - x, y, p, keep
+
+
+def _read_header(path: Path) -> tuple[list[str], int]:
+    """Read the header's lines and find the byte at which the events begin."""
+    with path.open("rb") as file:
+        head = file.read(MAX_HEADER_BYTES)
+    lines: list[str] = []
+    start = 0
+    while head[start : start + 1] == b"#":
+        end = head.find(b"\n", start)
+        if end < 0 and len(head) == MAX_HEADER_BYTES:
+            raise InputError(f"{path}: no end of the header in its first {MAX_HEADER_BYTES} bytes; the file is corrupt")
+        # the first event may begin with '#' too (DAVIS rows 140 to 143); a line of text holds no control characters
+        if end < 0 or any(byte < 0x20 and byte not in b"\t\r" for byte in head[start:end]):
+            break
+        lines.append(head[start:end].decode("latin-1").rstrip("\r"))
+        start = end + 1
+        if lines[-1].lstrip("# ").lower().startswith(END_OF_HEADER):
+            break
+    return lines, start
+
+
+def _layout_and_size(
+    path: Path, lines: list[str], camera: Layout | None, sensor_size: SensorSize | None
+) -> tuple[Layout, SensorSize]:
+    """Choose layout and sensor size: the options first, then the header, then DVS128 when the header is silent."""
+    if camera not in (None, "dvs128", "davis"):
+        raise InputError(f"{path}: camera is {camera!r}, expected 'dvs128' or 'davis'")
+    chips = [line.split("AEChip:", 1)[1].strip() for line in lines if "AEChip:" in line]
+    named: Camera | None = camera_named(chips[0]) if chips else Camera("dvs128", (128, 128))
+    if named is None and (camera is None or (camera == "davis" and sensor_size is None)):
+        raise InputError(
+            f"{path}: the header names the camera {chips[0]!r}, expected a DVS128 or DAVIS; pass camera='dvs128' or "
+            "'davis' and sensor_size=(height, width)"
+        )
+    if camera is None:
+        assert named is not None
+        return named.layout, sensor_size or named.sensor_size
+    if sensor_size is not None:
+        return camera, sensor_size
+    if camera == "dvs128":
+        return camera, (128, 128)
+    if named is None or named.layout != "davis":
+        raise InputError(f"{path}: the header does not say which DAVIS recorded it; pass sensor_size=(height, width)")
+    return camera, named.sensor_size

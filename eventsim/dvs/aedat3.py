@@ -1,0 +1,192 @@
+"""AEDAT 3.1, the format of cAER: the recordings of IBM's DVS128 Gesture data set.
+
+Text lines from ``#!AER-DAT3.1`` to ``#!END-HEADER``, then packets. A packet has a 28-byte little-endian header - type
+and source (int16), event size, time offset, time overflow, capacity, number, valid (int32) - and `number` events. Only
+polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity with 1 = ON, bits 2-16 y, bits 17-31
+x) and an int32 time in microseconds; the time overflow of the packet counts from bit 31 on. Packets of other types and
+events marked invalid are skipped. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/
+aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
+
+Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from eventsim.dvs.cameras import camera_named
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.errors import InputError
+
+MAGIC = b"#!AER-DAT3"
+END_OF_HEADER = b"#!END-HEADER"
+MAX_HEADER_BYTES = 1 << 20
+PACKET_HEADER = struct.Struct("<hhiiiiii")
+POLARITY_TYPE = 1
+POLARITY_BYTES = 8
+STAMP_OFFSET = 4
+
+
+class _Packet(NamedTuple):
+    """The header of a packet, field by field as in the file."""
+
+    type: int
+    source: int
+    event_size: int
+    stamp_offset: int
+    overflow: int
+    capacity: int
+    number: int
+    valid: int
+
+
+def recognises(path: Path) -> bool:
+    """Tell by its first bytes whether a file is AEDAT 3."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
+class Aedat3Recording(Recording):
+    """An AEDAT 3.1 file; see the module for the format and its coordinates.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line.
+    orientation : Orientation
+        How to turn the picture.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, of version 3.0, compressed, its header does not end, or names no known camera
+        while `sensor_size` is not given. While reading: a packet header that cannot be right, a packet that does not
+        fit into the rest of the file, or polarity events of two cameras.
+    """
+
+    format = "aedat3"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+    ) -> None:
+        file = readable_file(path)
+        lines, self._data_start = _read_header(file)
+        super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        decoded = 0
+        source: int | None = None
+        file_bytes = Path(self.path).stat().st_size
+        with Path(self.path).open("rb") as file:
+            file.seek(self._data_start)
+            while (packet := self._next_packet(file, file_bytes, decoded)) is not None:
+                if packet.type != POLARITY_TYPE:
+                    file.seek(packet.number * packet.event_size, os.SEEK_CUR)
+                    continue
+                if source not in (None, packet.source):
+                    raise InputError(
+                        f"{self.path}: polarity events of sources {source} and {packet.source}, expected one camera; "
+                        "export one source per file"
+                    )
+                source = packet.source
+                remaining = packet.number
+                while remaining:
+                    take = min(remaining, block_events)
+                    columns = self._polarity(file.read(take * POLARITY_BYTES), packet.overflow, decoded)
+                    yield columns
+                    decoded += len(columns.t)
+                    remaining -= take
+
+    def _next_packet(self, file: BinaryIO, file_bytes: int, decoded: int) -> _Packet | None:
+        """Read and check one packet header; None at the end of the file."""
+        start = file.tell()
+        header = file.read(PACKET_HEADER.size)
+        if not header:
+            return None
+        if len(header) < PACKET_HEADER.size:
+            raise InputError(
+                f"{self.path}: {len(header)} bytes are left over after event {decoded}, expected a packet header of "
+                f"{PACKET_HEADER.size} bytes; the file is truncated"
+            )
+        packet = _Packet(*PACKET_HEADER.unpack(header))
+        wrong = (
+            packet.type < 0
+            or packet.event_size < 1
+            or packet.overflow < 0
+            or not 0 <= packet.valid <= packet.number <= packet.capacity
+            or (packet.type == POLARITY_TYPE and packet.event_size != POLARITY_BYTES)
+            or (packet.type == POLARITY_TYPE and packet.stamp_offset != STAMP_OFFSET)
+        )
+        if wrong:
+            raise InputError(
+                f"{self.path}: packet header at byte {start} has {packet._asdict()}, expected 0 <= valid <= number <= "
+                "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt"
+            )
+        needed, left = packet.number * packet.event_size, file_bytes - start - PACKET_HEADER.size
+        if needed > left:
+            raise InputError(
+                f"{self.path}: the packet at byte {start} needs {needed} bytes for its {packet.number} events and "
+                f"{left} are left, after event {decoded}; the file is truncated"
+            )
+        return packet
+
+    def _polarity(self, data: bytes, overflow: int, decoded: int) -> Columns:
+        """Take polarity events apart and drop the invalid ones."""
+        words = np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
+        words = words[(words[:, 0] & 1) != 0]
+        bits, stamps = words[:, 0], words[:, 1]
+        if len(stamps) and stamps.max() >= 2**31:
+            at = int(np.argmax(stamps >= 2**31))
+            raise InputError(
+                f"{self.path}: event {decoded + at} has the negative time {stamps[at] - 2**32}, expected 31 bits; the "
+                "file is corrupt"
+            )
+        return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0)
+
+
+def _read_header(path: Path) -> tuple[list[str], int]:
+    """Read the header's lines, check version and encoding, and find the byte at which the packets begin."""
+    with path.open("rb") as file:
+        head = file.read(MAX_HEADER_BYTES)
+    lines = head.split(b"\n", 1)
+    if not lines[0].startswith(b"#!AER-DAT3.1"):
+        raise InputError(
+            f"{path}: {lines[0][:16].decode('latin-1').strip()!r}, expected '#!AER-DAT3.1'; convert the recording with "
+            "jAER or DV"
+        )
+    mark = head.find(END_OF_HEADER)
+    end = head.find(b"\n", mark)
+    if mark < 0 or end < 0:
+        raise InputError(
+            f"{path}: no line {END_OF_HEADER.decode()} in its first {len(head)} bytes; the file is truncated"
+        )
+    text = head[:mark].decode("latin-1").splitlines()
+    formats = [line.split(":", 1)[1].strip() for line in text if line.startswith("#Format:")]
+    if formats != ["RAW"]:
+        raise InputError(f"{path}: the header has Format {formats}, expected RAW; save it again without compression")
+    return text, end + 1
+
+
+def _sensor_size(path: Path, lines: list[str]) -> SensorSize:
+    """Find the size of the camera that the header's source lines name."""
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
+    cameras = [camera_named(name) for name in names]
+    sizes = {camera.sensor_size for camera in cameras if camera is not None}
+    if len(sizes) != 1:
+        raise InputError(
+            f"{path}: the header names the sources {names}, expected one DVS128 or DAVIS; pass "
+            "sensor_size=(height, width)"
+        )
+    return sizes.pop()

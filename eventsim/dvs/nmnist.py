@@ -1,0 +1,90 @@
+"""N-MNIST and N-Caltech101: 40-bit big-endian events without a header.
+
+Bits of an event, from the most significant: 8 bits x, 8 bits y, 1 bit polarity (1 = ON), 23 bits time in microseconds.
+A word with y = 240 is no event: it marks an overflow of the time and adds 2^13 us to the time base of every word from
+itself on. Sources: the description at https://www.garrickorchard.com/datasets/n-mnist and the dataset's own reader
+(https://github.com/gorchard/event-Python), which `tonic.io.read_mnist_file` follows; this reader gives the same events.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.errors import InputError
+
+EVENT_BYTES = 5
+OVERFLOW_Y = 240
+OVERFLOW_US = 2**13
+NMNIST_SENSOR = (34, 34)
+
+
+def recognises(path: Path) -> bool:
+    """Tell whether a file may be N-MNIST: by its extension ``.bin`` only, since the format has no magic number."""
+    return path.suffix.lower() == ".bin"
+
+
+class NmnistRecording(Recording):
+    """An N-MNIST or N-Caltech101 ``.bin`` file.
+
+    Coordinates as stored: x to the right, y downwards.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels; (34, 34), N-MNIST's, when not given. N-Caltech101 needs its own, (180, 240) holds
+        all of its recordings.
+    orientation : Orientation
+        How to turn the picture.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, its length is not a multiple of 5 bytes, or the sensor is higher than the 240
+        rows that the format can name.
+    """
+
+    format = "nmnist"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+    ) -> None:
+        file = readable_file(path)
+        super().__init__(str(file), NMNIST_SENSOR if sensor_size is None else sensor_size, orientation)
+        if self._sensor_height > OVERFLOW_Y:
+            raise InputError(
+                f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
+                "time overflows in this format); pass sensor_size=(height, width) of the recording"
+            )
+        events, left_over = divmod(file.stat().st_size, EVENT_BYTES)
+        if left_over:
+            raise InputError(
+                f"{file}: {left_over} bytes are left over at event {events}, expected 5 bytes per event of N-MNIST's "
+                "40-bit format; the file is truncated or of another format"
+            )
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        base_us = 0
+        with Path(self.path).open("rb") as file:
+            while data := file.read(EVENT_BYTES * block_events):
+                words = np.frombuffer(data, np.uint8, len(data) // EVENT_BYTES * EVENT_BYTES).reshape(-1, EVENT_BYTES)
+                x, y, high, middle, low = words.T
+                is_overflow = y == OVERFLOW_Y
+                t = ((high & 0x7F).astype(np.int64) << 16) | (middle.astype(np.int64) << 8) | low
+                if is_overflow.any():
+                    t += base_us + OVERFLOW_US * np.cumsum(is_overflow)
+                    base_us += OVERFLOW_US * int(is_overflow.sum())
+                    keep = ~is_overflow
+                    yield Columns(x[keep], y[keep], t[keep], high[keep] >= 0x80)
+                else:
+                    yield Columns(x, y, t + base_us, high >= 0x80)

@@ -1,0 +1,134 @@
+"""Networks as HDF5 files, driven by the fields of the layer dataclasses.
+
+Layout (schema 1): root attributes ``eventsim_schema`` and ``network`` (JSON: name, time_steps, assumptions, edges);
+one group per layer under ``layers``, in order, with the attribute ``layer`` (JSON: name, type, plain fields) and one
+dataset per array field. A new layer type needs no code here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from eventsim import layers as primitives
+from eventsim.errors import InputError
+from eventsim.layers import Layer
+from eventsim.network import Network
+from eventsim.untrusted import check_stored, first_line
+
+SCHEMA = 1
+
+
+def save(network: Network, path: str | Path) -> None:
+    """Write a network; an existing file is replaced only once the new one is complete.
+
+    Raises
+    ------
+    InputError
+        If the network is not valid or the file cannot be written.
+    """
+    network.validate()
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with h5py.File(partial, "w") as file:
+            file.attrs["eventsim_schema"] = SCHEMA
+            file.create_dataset("network", data=_describe(network))
+            for index, (name, layer) in enumerate(network.layers.items()):
+                group = file.create_group(f"layers/{index:05d}")
+                group.attrs["layer"] = json.dumps({"name": name, "type": type(layer).__name__, **_plain_fields(layer)})
+                for field, array in layer.arrays().items():
+                    group.create_dataset(field, data=array)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
+
+
+def _describe(network: Network) -> str:
+    return json.dumps(
+        {
+            "name": network.name,
+            "time_steps": network.time_steps,
+            "assumptions": network.assumptions,
+            "edges": network.edges,
+        }
+    )
+
+
+def _plain_fields(layer: Layer) -> dict[str, Any]:
+    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in values.items()
+        if not isinstance(value, np.ndarray)
+    }
+
+
+def load(path: str | Path) -> Network:
+    """Read a network.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, of a newer schema, or holds a network that does not fit together.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; expected a model written by eventsim import")
+    try:
+        with h5py.File(path, "r") as file:
+            return _read(path, file).validate()
+    except InputError as error:
+        raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: damaged, truncated or not an HDF5 file ({first_line(error)}); "
+            "expected a model written by eventsim import"
+        ) from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        raise InputError(f"{path}: damaged model file ({first_line(error)}); import the checkpoint again") from None
+
+
+def _read(path: Path, file: Any) -> Network:
+    schema = file.attrs.get("eventsim_schema")
+    if schema is None:
+        raise InputError(
+            f"{path}: HDF5 file without eventsim_schema found; expected a model written by eventsim import"
+        )
+    if schema > SCHEMA:
+        raise InputError(f"{path}: schema {schema} found; this eventsim reads up to {SCHEMA}, upgrade it")
+    description = json.loads(file["network"][()])
+    layers = dict(_read_layer(path, group) for group in file["layers"].values())
+    return Network(
+        str(description["name"]),
+        layers,
+        tuple((str(source), str(target)) for source, target in description["edges"]),
+        description["time_steps"],
+        tuple(map(str, description["assumptions"])),
+    )
+
+
+def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
+    plain = json.loads(group.attrs["layer"])
+    name, type_name = plain.pop("name"), plain.pop("type")
+    layer_type = getattr(primitives, type_name, None) if type_name in primitives.__all__ else None
+    if layer_type is None:
+        raise InputError(f"{path}: layer {name}: unknown type {type_name!r} found; expected a layer of this eventsim")
+    values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain.items()}
+    for field, dataset in group.items():
+        check_stored(path, f"{name}.{field}", dataset)
+        array = np.asarray(dataset[()])
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path}: layer {name}: {field} holds NaN or infinite values; expected finite ones")
+        values[field] = array
+    known = {field.name for field in fields(layer_type)}
+    if unknown := sorted(set(values) - known):
+        raise InputError(f"{path}: layer {name}: unknown field {unknown[0]!r} found; {type_name} has {sorted(known)}")
+    return name, layer_type(**values)

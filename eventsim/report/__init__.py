@@ -1,0 +1,1 @@
+"""From results to JSON documents and tables."""

@@ -1,0 +1,124 @@
+"""The same documents as tables for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+COUNT_COLUMNS = (
+    ("dense MACs", "dense_macs"),
+    ("ACs", "acs"),
+    ("graded MACs", "graded_macs"),
+    ("as ACs", "graded_acs"),
+    ("MACs", "macs"),
+    ("updates", "neuron_updates"),
+)
+
+
+def print_network(console: Console, document: dict[str, Any]) -> None:
+    """Print layers, shapes, parameters and dense MACs, then what was assumed."""
+    table = Table(title=_line(document["network"]), title_justify="left", header_style="bold")
+    for heading in ("layer", "kind"):
+        table.add_column(heading, overflow="fold")
+    table.add_column("emits")
+    for heading in ("parameters", "neurons", "dense MACs/step"):
+        table.add_column(heading, justify="right")
+    for layer in document["layers"]:
+        shape = "x".join(map(str, layer["shape"]))
+        numbers = (layer["parameters"], layer["neurons"], layer["dense_macs_per_step"])
+        table.add_row(_line(layer["name"]), layer["kind"], f"{layer['signal']} {shape}", *map(_number, numbers))
+    totals = (document["parameters"], document["neurons"], document["dense_macs_per_step"])
+    table.add_section()
+    table.add_row("total", "", "", *map(_number, totals))
+    console.print(table)
+    print_assumptions(console, document)
+
+
+def print_assumptions(console: Console, document: dict[str, Any]) -> None:
+    """Print what the checkpoint could not tell."""
+    steps = document["time_steps"]
+    console.print(f"time steps: {'given by the input' if steps is None else steps}")
+    for assumption in document["assumptions"]:
+        console.print(_line(f"assumed: {assumption}"))
+
+
+def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None:
+    """Print the prediction of one sample, and its counts layer by layer where `detail` asks for them."""
+    if detail:
+        _print_layers(console, sample)
+    totals = sample["totals"]
+    console.print(
+        Text.assemble(
+            ("prediction ", "bold"),
+            (str(sample["prediction"]), "bold green"),
+            f"  {sample['input']}: {sample['time_steps']} time steps in {sample['latency_s'] * 1e3:.1f} ms, "
+            f"{totals['spikes']:,} spikes, {synaptic_operations(totals):,} synaptic operations "
+            f"({share(totals)} of {totals['dense_macs']:,} dense MACs)",
+        ),
+        soft_wrap=True,
+    )
+    if detail:
+        energies = ", ".join(f"{value:.6f} mJ ({name})" for name, value in sample["energy_mj"].items())
+        console.print(f"energy, compute only: {energies}", soft_wrap=True)
+
+
+def synaptic_operations(counts: dict[str, Any]) -> int:
+    """Return the synapses served, whatever the kind of input."""
+    return int(counts["acs"] + counts["graded_macs"] + counts["macs"])
+
+
+def share(counts: dict[str, Any]) -> str:
+    """Say the synapses served as a share of the dense multiply-accumulates."""
+    return f"{100 * synaptic_operations(counts) / max(counts['dense_macs'], 1):.1f} %"
+
+
+def _print_layers(console: Console, sample: dict[str, Any]) -> None:
+    table = Table(header_style="bold")
+    table.add_column("layer", overflow="fold", min_width=16)
+    table.add_column("kernel", overflow="fold")
+    for heading in ("spikes", "rate", "density", *(heading for heading, _ in COUNT_COLUMNS), "ms"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    rows = [*sample["layers"], sample["totals"]]
+    for layer in rows:
+        if layer is rows[-1]:
+            table.add_section()
+        table.add_row(
+            _line(layer["name"]),
+            layer["kernel"],
+            _number(layer["spikes"]),
+            f"{layer['firing_rate']:.1%}" if layer["neurons"] else "",
+            f"{layer['input_density']:.1%}" if layer["inputs"] else "",
+            *(_number(layer[key]) for _, key in COUNT_COLUMNS),
+            f"{layer['seconds'] * 1e3:.2f}",
+        )
+    console.print(table)
+
+
+def print_evaluation(console: Console, document: dict[str, Any]) -> None:
+    """Print accuracy, latency and mean counts; failed samples one per line."""
+    for failure in document["failed"]:
+        console.print(_line(f"failed: {failure['error']}"), soft_wrap=True)
+    n = document["samples"]
+    if not n:
+        console.print("no sample could be simulated")
+        return
+    table = Table(show_header=False)
+    table.add_row("accuracy", f"{document['accuracy']:.2%} ({document['correct']} of {n})")
+    table.add_row("failed", _number(len(document["failed"])) or "0")
+    latency = ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in document["latency_s"].items())
+    table.add_row("latency", latency)
+    for heading, key in (("spikes", "spikes"), *COUNT_COLUMNS[1:]):
+        table.add_row(f"{heading} per sample", f"{document['totals'][key] / n:,.0f}")
+    console.print(table)
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _line(text: str) -> Text:
+    """Text from a file, never read as markup."""
+    return Text(text)

@@ -1,0 +1,36 @@
+"""Limits and words for files that may be damaged or hostile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eventsim.errors import InputError
+
+MAXIMUM_BYTES = 8 << 30
+"""Arrays of more bytes than this are refused before they are allocated."""
+
+
+def check_stored(path: Path, name: str, dataset: Any) -> None:
+    """Refuse a dataset whose declared size is not backed by bytes stored in the file itself.
+
+    Compression of up to 1000 : 1 is allowed.
+
+    Raises
+    ------
+    InputError
+        Names the file and the dataset.
+    """
+    if dataset.is_virtual or dataset.external:
+        raise InputError(f"{path}: dataset {name} points into other files; expected data stored in this one")
+    declared = dataset.size * dataset.dtype.itemsize
+    stored = dataset.id.get_storage_size()
+    if declared > MAXIMUM_BYTES or declared > 1000 * max(stored, 64):
+        raise InputError(
+            f"{path}: dataset {name} declares {declared} bytes and stores {stored}; expected the data that it declares"
+        )
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its type."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
