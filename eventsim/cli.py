@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import eventsim
 from eventsim import dvs
 from eventsim.errors import EventsimError, InputError
-from eventsim.evaluation import Evaluation, Labelled, evaluate, labelled_files
+from eventsim.evaluation import Evaluation, Labelled, evaluate, labelled_dataset, labelled_files
 from eventsim.importing import formats, import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.report import document, tables
@@ -189,12 +189,10 @@ def _labelled(args: Arguments) -> list[Labelled]:
         return labelled_files(args.dataset)
     if args.root is None:
         raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
+    from eventsim.dvs.tonic_dataset import open_tonic_dataset  # noqa: PLC0415 - importing Tonic takes a second
+
     name = args.dataset.removeprefix("tonic:")
-    entries = dvs.open_tonic_dataset(name, args.root, args.split)
-    return [
-        Labelled(f"{name}[{index}]", entries.label(index), lambda index=index: entries.recording(index))  # type: ignore[misc]
-        for index in range(len(entries))
-    ]
+    return labelled_dataset(open_tonic_dataset(name, args.root, split=args.split))
 
 
 def _events(args: Arguments) -> int:
@@ -213,7 +211,7 @@ def _events(args: Arguments) -> int:
 
 
 def _preparation(args: Arguments) -> Preparation:
-    orientation = dvs.Orientation(args.flip_x, args.flip_y, args.transpose, args.flip_polarity)
+    orientation = dvs.Orientation(args.transpose, args.flip_x, args.flip_y, args.flip_polarity)
     return Preparation(
         time_steps=getattr(args, "time_steps", None),
         window="duration" if getattr(args, "bin_us", None) else getattr(args, "window", "count"),
@@ -253,13 +251,14 @@ def _at_least_one(text: str) -> int:
 
 
 def _size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT; return (height, width)."""
     try:
         width, height = (int(part) for part in text.lower().split("x"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text} found, expected WIDTHxHEIGHT such as 34x34") from None
     if width < 1 or height < 1:
         raise argparse.ArgumentTypeError(f"{text} found, expected positive numbers")
-    return width, height
+    return height, width
 
 
 def _floats(text: str) -> tuple[float, ...]:
@@ -309,7 +308,7 @@ def _parser() -> Parser:
     evaluating.add_argument("model", metavar="MODEL.h5")
     evaluating.add_argument("dataset", metavar="DATASET")
     evaluating.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
-    evaluating.add_argument("--split", choices=("train", "test"), default="test", help="part of a tonic data set")
+    evaluating.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     evaluating.add_argument("--threads", type=_at_least_one, default=1, help="samples simulated at the same time")
     _add_input_options(evaluating)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from eventsim.errors import InputError
 from eventsim.ordered import map_in_order
 from eventsim.samples import Preparation, Source
 from eventsim.simulator import Result, Simulator
+
+if TYPE_CHECKING:  # importing Tonic takes a second
+    from eventsim.dvs.tonic_dataset import TonicDataset
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,17 @@ def labelled_files(root: str | Path) -> list[Labelled]:
     if not samples:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
     return samples
+
+
+def labelled_dataset(dataset: TonicDataset) -> list[Labelled]:
+    """List the samples of a Tonic data set; classes that have names are numbered in sorted order."""
+    labels = dataset.labels
+    names = sorted({label for label in labels if isinstance(label, str)})
+    numbers = [names.index(label) if isinstance(label, str) else int(label) for label in labels]
+    return [
+        Labelled(f"{dataset.name}[{index}]", number, lambda index=index: dataset[index][0])  # type: ignore[misc]
+        for index, number in enumerate(numbers)
+    ]
 
 
 def evaluate(simulator: Simulator, samples: Sequence[Labelled], preparation: Preparation) -> Iterator[Outcome]:

@@ -45,7 +45,7 @@ class Preparation:
     fit : {"none", "crop", "pad", "downscale"}
         What to do where the sensor or image is not of the model's size.
     sensor_size : (int, int), optional
-        (width, height), for formats that do not tell.
+        (height, width), for formats that do not tell.
     camera : str, optional
         Address layout of AEDAT 2.0.
     orientation : Orientation

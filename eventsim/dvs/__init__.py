@@ -130,7 +130,9 @@ def open_recording(
     known = ", ".join(f"{name} ({'/'.join(extensions)})" for name, _, extensions in FORMATS)
     with path.open("rb") as file:
         begins = file.read(8)
-    raise InputError(f"{path}: begins with {begins!r}, no event file; readable are {known}: convert it to one of them")
+    raise InputError(
+        f"{path}: begins with {begins!r}, of no readable format; readable are {known}: convert it to one of them"
+    )
 
 
 def _refuse_camera(camera: Layout | None, path: str) -> None:

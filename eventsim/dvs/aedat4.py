@@ -23,7 +23,6 @@ import numpy as np
 
 from eventsim.dvs.recording import (
     AS_RECORDED,
-    MAX_SENSOR_SIDE,
     Columns,
     Orientation,
     Recording,
@@ -157,7 +156,9 @@ def _check_header(header: bytes) -> int:
         raise struct.error("no description of the streams")
     text = description + struct.unpack_from("<I", header, description)[0]
     (length,) = struct.unpack_from("<I", header, text)
-    struct.unpack_from(f"{length}s", header, text + 4)[0].decode("utf-8") if length <= len(header) else None
+    if length > len(header) - text - 4:
+        raise struct.error("description longer than the header")
+    header[text + 4 : text + 4 + length].decode("utf-8")
     position = field(TABLE_POSITION_SLOT)
     return -1 if position < 0 else int(struct.unpack_from("<q", header, position)[0])
 

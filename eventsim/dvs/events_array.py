@@ -1,4 +1,4 @@
-"""Events that are already in memory (or in a memory-mapped ``.npy``) as a structured NumPy array, Tonic's convention."""
+"""Events in a structured NumPy array, Tonic's convention: in memory or in a ``.npy`` file."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ class NpyRecording(ArrayRecording):
         file = readable_file(path)
         try:
             events = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:  # noqa: BLE001 - NumPy evaluates the header as Python and raises whatever that raises
+        except Exception as error:
+            # NumPy evaluates the header as Python and lets through whatever that raises
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{file}: cannot be read as .npy ({reason}); the file is truncated or corrupt") from error
         super().__init__(events, sensor_size=sensor_size, orientation=orientation, path=str(file))

@@ -51,11 +51,8 @@ class TonicDataset:
         path = f"{self.name}[{index}] ({self._dataset.data[index]})"
         try:
             events, label = self._dataset[index]
-        except Exception as error:  # noqa: BLE001 - whatever Tonic's readers raise, the sample is not readable
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{path}: Tonic cannot read it ({type(error).__name__}: {reason}); check the file"
-            ) from error
+        except Exception as error:
+            raise _unreadable(path, error) from error
         size = self._dataset.sensor_size
         return ArrayRecording(events, sensor_size=None if size is None else (size[1], size[0]), path=path), label
 
@@ -129,4 +126,15 @@ def open_tonic_dataset(
             "_folder_contains_at_least_n_files_of_type": any_file,
         },
     )
-    return TonicDataset(name, on_disk(os.fspath(root), **options))
+    try:
+        return TonicDataset(name, on_disk(os.fspath(root), **options))
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(f"{Path(root, name)}", error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    """Put whatever Tonic raised into one line."""
+    reason = " ".join(str(error).split())
+    return InputError(f"{path}: Tonic cannot read it ({type(error).__name__}: {reason}); check the files")

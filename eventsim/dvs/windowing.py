@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.recording import EventArray, Integers, Recording
+from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Integers, Recording
 from eventsim.errors import InputError
 
 Frames: TypeAlias = npt.NDArray[np.int32]
@@ -204,6 +204,8 @@ def frames_by_duration(
     _empty_frames(recording, 1, pixels)
     _positive("bin_us", bin_us)
     _positive("max_bins", max_bins)
+    if start_us is not None and not -TIME_LIMIT_US <= start_us < TIME_LIMIT_US:
+        raise InputError(f"start_us is {start_us}, expected less than 2^62 microseconds")
     bins = _bins(recording, bin_us, start_us, max_bins, pixels)
     return _delivered(recording, bins, include_incomplete, binary)
 

@@ -32,7 +32,7 @@ def _adder(vectors: int, valued: bool) -> Any:
     next, indices, values, number of events, output.
     """
 
-    @intrinsic
+    @intrinsic  # type: ignore[untyped-decorator]
     def add(typingctx: Any, weights: Any, pitch: Any, indices: Any, values: Any, events: Any, out: Any) -> Any:  # noqa: PLR0913
         address, size = types.uintp, types.int64
         signature = types.void(address, size, address, address, size, address)

@@ -1,0 +1,65 @@
+"""Spiking neurons over all time steps; the state starts at 0.
+
+Each step charges v to h, fires where h >= v_threshold (h > v_threshold if strict), then resets: "zero" leaves v = 0
+where fired, "subtract" leaves v = h - v_threshold where fired, and v = h elsewhere. Every neuron returns
+(spikes, h): both of the shape of x, h being the potential before the reset.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Float32 = NDArray[np.float32]
+
+
+def lif(
+    x: Float32,
+    tau: ArrayLike = 2.0,
+    v_threshold: ArrayLike = 1.0,
+    decay_input: bool = True,
+    reset: str = "zero",
+    strict: bool = False,
+) -> tuple[Float32, Float32]:
+    """Charge h = v + (x - v) / tau, or with decay_input off h = v - v / tau + x."""
+    time_constant = np.asarray(tau, np.float32)
+    if decay_input:
+        return _over_time(x, lambda v, x_t: v + (x_t - v) / time_constant, v_threshold, reset, strict)
+    return _over_time(x, lambda v, x_t: v - v / time_constant + x_t, v_threshold, reset, strict)
+
+
+def if_neuron(
+    x: Float32, v_threshold: ArrayLike = 1.0, reset: str = "zero", strict: bool = False
+) -> tuple[Float32, Float32]:
+    """Charge h = v + x."""
+    return _over_time(x, lambda v, x_t: v + x_t, v_threshold, reset, strict)
+
+
+def plif(
+    x: Float32, k: ArrayLike, v_threshold: ArrayLike = 1.0, reset: str = "zero", strict: bool = False
+) -> tuple[Float32, Float32]:
+    """Charge h = v + (x - v) * k, where k = sigmoid(w); see plif_factor."""
+    factor = np.asarray(k, np.float32)
+    return _over_time(x, lambda v, x_t: v + (x_t - v) * factor, v_threshold, reset, strict)
+
+
+def plif_factor(w: ArrayLike) -> Float32:
+    """Sigmoid of w, taken in float64 and rounded to float32."""
+    return np.asarray(1 / (1 + np.exp(-np.asarray(w, np.float64))), np.float32)
+
+
+def _over_time(
+    x: Float32, charge: Callable[[Float32, Float32], Float32], v_threshold: ArrayLike, reset: str, strict: bool
+) -> tuple[Float32, Float32]:
+    if reset not in {"zero", "subtract"}:
+        raise ValueError(f"reset {reset!r}; one of zero, subtract")
+    inputs = np.asarray(x, np.float32)
+    threshold = np.asarray(v_threshold, np.float32)
+    spikes, potentials = np.zeros_like(inputs), np.zeros_like(inputs)
+    v = np.zeros(inputs.shape[1:], np.float32)
+    for t in range(len(inputs)):
+        h = charge(v, inputs[t])
+        fired = h > threshold if strict else h >= threshold
+        v = np.where(fired, np.float32(0) if reset == "zero" else h - threshold, h)
+        spikes[t], potentials[t] = fired, h
+    return spikes, potentials

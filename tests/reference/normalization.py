@@ -1,0 +1,24 @@
+"""Batch normalization with stored statistics."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+def batch_norm(
+    x: Float32, gamma: Float32, beta: Float32, mean: Float32, var: Float32, eps: float = 1e-5, axis: int | None = None
+) -> Float32:
+    """y = x * alpha + shift with alpha = gamma / sqrt(var + eps), shift = beta - mean * alpha, all in float32.
+
+    PyTorch on a CPU takes alpha = (1 / sqrt(var + eps)) * gamma and may fuse multiply-adds: the last bits can differ.
+    axis is that of the channels: by default 1 for maps (T, C, H, W) and the last for anything else.
+    """
+    channel_axis = (1 if x.ndim == 4 else x.ndim - 1) if axis is None else axis
+    gamma, beta, mean, var = (np.asarray(a, np.float32) for a in (gamma, beta, mean, var))
+    alpha = gamma / np.sqrt(var + np.float32(eps))
+    shift = beta - mean * alpha
+    shape = [1] * x.ndim
+    shape[channel_axis] = -1
+    y: Float32 = np.asarray(x, np.float32) * alpha.reshape(shape) + shift.reshape(shape)
+    return y

@@ -1,0 +1,45 @@
+"""Changes of shape, sums and means. Time stays the first axis: a sum over time leaves it with length 1."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+
+
+def flatten(x: Float32) -> Float32:
+    """All but time into one axis, the last fastest: (T, C, H, W) -> (T, C*H*W) as torch does."""
+    return x.reshape(x.shape[0], -1)
+
+
+def tokens_from_map(x: Float32) -> Float32:
+    """Map (T, C, H, W) to tokens (T, H*W, C); token h * W + w is pixel (h, w)."""
+    steps, channels, height, width = x.shape
+    tokens = np.zeros((steps, height * width, channels), np.float32)
+    for h in range(height):
+        for w in range(width):
+            tokens[:, h * width + w] = x[:, :, h, w]
+    return tokens
+
+
+def sum_over_positions(x: Float32) -> Float32:
+    """(T, C, H, W) -> (T, C), (T, N, D) -> (T, D)."""
+    axes = {3: (1,), 4: (2, 3)}[x.ndim]
+    total: NDArray[np.float64] = x.sum(axis=axes, dtype=np.float64)
+    return total.astype(np.float32)
+
+
+def mean_over_positions(x: Float32) -> Float32:
+    """Sum over positions, divided in float32 by their number."""
+    positions = x.shape[1] if x.ndim == 3 else x.shape[2] * x.shape[3]
+    return sum_over_positions(x) / np.float32(positions)
+
+
+def sum_over_time(x: Float32) -> Float32:
+    """(T, ...) -> (1, ...)."""
+    total: NDArray[np.float64] = x.sum(axis=0, keepdims=True, dtype=np.float64)
+    return total.astype(np.float32)
+
+
+def mean_over_time(x: Float32) -> Float32:
+    """Sum over time, divided in float32 by the number of steps: (T, ...) -> (1, ...)."""
+    return sum_over_time(x) / np.float32(len(x))

@@ -1,0 +1,43 @@
+"""Windowing in plain Python, one event at a time, from the definitions; must not import eventsim.
+
+SpikingJelly integrates a fixed number T of frames. By number: with N events, frame i starts at event i * (N // T) and
+the last frame runs to the end. By time: with d = (t[-1] - t[0]) // T, frame i covers t[0] + i * d <= t < t[0] +
+(i + 1) * d, and the last frame runs to the last event whatever its time. Channel 0 counts p = 0, channel 1 p = 1.
+"""
+
+import numpy as np
+
+
+def windows_by_number(events, frames_number):
+    """Window index of each event when every window has the same number of events."""
+    per_window = len(events) // frames_number
+    return [min(i // per_window, frames_number - 1) for i in range(len(events))]
+
+
+def windows_by_time(events, frames_number):
+    """Window index of each event when every window lasts equally long."""
+    times = [int(t) for t in events["t"]]
+    duration = (times[-1] - times[0]) // frames_number
+    windows = []
+    for t in times:
+        window = 0
+        while window < frames_number - 1 and t >= times[0] + (window + 1) * duration:
+            window += 1
+        windows.append(window)
+    return windows
+
+
+def windows_by_duration(events, bin_us, start_us=None):
+    """Window index of each event for bins of one duration, negative before the start."""
+    start = int(events["t"][0]) if start_us is None else start_us
+    return [(int(t) - start) // bin_us for t in events["t"]]
+
+
+def frames(events, windows, frames_number, height, width, move=lambda x, y: (x, y)):
+    """Count events one by one; `move` gives the pixel of the frame, or None to drop the event."""
+    counts = np.zeros((frames_number, 2, height, width), np.int32)
+    for event, window in zip(events, windows, strict=True):
+        pixel = move(int(event["x"]), int(event["y"]))
+        if pixel is not None and 0 <= window < frames_number:
+            counts[window, int(event["p"]), pixel[1], pixel[0]] += 1
+    return counts

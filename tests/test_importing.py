@@ -1,0 +1,283 @@
+"""Checkpoints: recognised by their keys, complete to the last tensor, refused in one line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pickle
+import struct
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from state_dicts import STAGES, spikformer_state
+
+from eventsim import InputError, Simulator, import_checkpoint
+from eventsim.errors import EventsimError
+from eventsim.layers import Affine, Conv2d, SparseLinear
+
+SMALL = {"height": 32, "width": 32, "time_steps": 3, "heads": 2}
+
+
+def write_npz(folder: Path, state: dict[str, np.ndarray], name: str = "checkpoint.npz") -> Path:
+    path = folder / name
+    np.savez(path, **state)
+    return path
+
+
+@pytest.mark.parametrize("variant", STAGES)
+def test_variants_are_recognised_by_their_keys(tmp_path: Path, variant: str) -> None:
+    path = write_npz(tmp_path, spikformer_state(variant))
+    network = import_checkpoint(path, **SMALL)
+    assert network.name.startswith(f"Spikformer {variant.replace('_', ' ')} 2-32")
+    pools = sum("maxpool" in name or name.endswith("_mp") for name in network.layers)
+    assert pools == (2 if variant in ("cifar", "first_release") else 4)
+    assert f"patch_embed.{STAGES[variant][0]}" in network.layers
+    result = Simulator(network).run(np.random.default_rng(0).integers(0, 3, (3, 2, 32, 32)))
+    assert result.logits.shape == (10,)
+    assert result.totals.spikes > 0
+
+
+def test_every_container_gives_the_same_network(tmp_path: Path) -> None:
+    state = spikformer_state("cifar")
+    frames = np.random.default_rng(0).integers(0, 3, (3, 2, 32, 32))
+    paths = [write_npz(tmp_path, state)]
+    save_file({name: np.ascontiguousarray(value) for name, value in state.items()}, tmp_path / "c.safetensors")
+    paths.append(tmp_path / "c.safetensors")
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        for name, value in state.items():
+            file[name.replace(".", "/")] = value
+    paths.append(tmp_path / "c.h5")
+    logits = [Simulator(import_checkpoint(path, **SMALL)).run(frames).logits for path in paths]
+    np.testing.assert_array_equal(logits[0], logits[1])
+    np.testing.assert_array_equal(logits[0], logits[2])
+
+
+@pytest.mark.parametrize("wrapping", ["bare", "state_dict", "model", "module.", "ema only", "training"])
+def test_usual_wrappings_of_pytorch_files(tmp_path: Path, wrapping: str) -> None:
+    torch = pytest.importorskip("torch")
+    state = {name: torch.from_numpy(value) for name, value in spikformer_state("dvs").items()}
+    if wrapping == "module.":
+        state = {f"module.{name}": value for name, value in state.items()}
+    wrapped = {
+        "state_dict": {"state_dict": state, "epoch": 3},
+        "model": {"model": state},
+        "ema only": {"state_dict_ema": state},
+        "training": {
+            "state_dict": state,
+            "state_dict_ema": state,
+            "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]},
+            "args": argparse.Namespace(lr=0.1, model="spikformer"),
+            "metric": 91.5,
+        },
+    }.get(wrapping, state)
+    path = tmp_path / "checkpoint.pth.tar"
+    torch.save(wrapped, path)
+    network = import_checkpoint(path, **SMALL)
+    assert network.name == "Spikformer dvs 2-32"
+    if wrapping == "training":
+        assert any("state_dict_ema" in assumption for assumption in network.assumptions)
+        assert import_checkpoint(path, weights="state_dict_ema", **SMALL).name == network.name
+        with pytest.raises(InputError, match=r"no entry 'model'.*state_dict"):
+            import_checkpoint(path, weights="model")
+
+
+def test_what_cannot_be_inferred_is_said(tmp_path: Path) -> None:
+    network = import_checkpoint(write_npz(tmp_path, spikformer_state("dvs")))
+    said = " ".join(network.assumptions)
+    for option in (
+        "heads = 2",
+        "scale = 0.25",
+        "time_steps = 16",
+        "height = 128",
+        "width = 128",
+        "input_kind = graded",
+    ):
+        assert option in said
+    given = import_checkpoint(write_npz(tmp_path, spikformer_state("dvs")), heads="4", height=64, width=64)
+    assert "heads" not in " ".join(given.assumptions)
+
+
+def test_metadata_of_the_file_answers_first(tmp_path: Path) -> None:
+    state = {name: np.ascontiguousarray(value) for name, value in spikformer_state("dvs").items()}
+    save_file(
+        state, tmp_path / "c.safetensors", metadata={"heads": "8", "time_steps": "5", "height": "34", "width": "34"}
+    )
+    network = import_checkpoint(tmp_path / "c.safetensors")
+    assert network.time_steps == 5
+    assert network.layers["block.0.attn"].heads == 8
+    assert network.input.shape == (2, 34, 34)
+
+
+def test_mostly_zero_weights_become_synapse_lists(tmp_path: Path) -> None:
+    state = spikformer_state("cifar")
+    weight = state["block.0.mlp.fc1_linear.weight"]
+    weight[np.random.default_rng(0).random(weight.shape) < 0.8] = 0
+    network = import_checkpoint(write_npz(tmp_path, state), **SMALL)
+    sparse = network.layers["block.0.mlp.fc1_linear"]
+    assert isinstance(sparse, SparseLinear)
+    assert len(sparse.weights) == np.count_nonzero(weight)
+
+
+def test_normalisation_can_stay_a_layer(tmp_path: Path) -> None:
+    path = write_npz(tmp_path, spikformer_state("cifar"))
+    network = import_checkpoint(path, fold_bn="false", **SMALL)
+    assert isinstance(network.layers["patch_embed.proj_bn"], Affine)
+    assert isinstance(network.layers["patch_embed.proj_conv"], Conv2d)
+    np.testing.assert_array_equal(
+        network.layers["patch_embed.proj_conv"].weight, spikformer_state("cifar")["patch_embed.proj_conv.weight"]
+    )
+
+
+def broken(change: str) -> dict[str, np.ndarray]:
+    state = spikformer_state("cifar")
+    name = "block.1.attn.k_linear.weight"
+    if change == "renamed":
+        state["block.1.attn.key_linear.weight"] = state.pop(name)
+    elif change == "missing":
+        del state[name]
+    elif change == "extra":
+        state["block.1.attn.gate.weight"] = np.zeros((3, 4), np.float32)
+    elif change == "shape":
+        state[name] = state[name][:, :-1]
+    elif change == "nan":
+        state[name][3, 4] = np.nan
+    elif change == "infinite":
+        state["head.bias"][0] = np.inf
+    elif change == "variance":
+        state["block.1.attn.k_bn.running_var"][0] = -1
+    elif change == "integers":
+        state[name] = np.ones(state[name].shape, np.int64)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("renamed", "block.1.attn.k_linear.weight missing"),
+        ("missing", "block.1.attn.k_linear.weight missing"),
+        ("extra", r"block.1.attn.gate.weight \(3, 4\) left over"),
+        ("shape", r"block.1.attn.k_linear"),
+        ("nan", "block.1.attn.k_linear.weight holds NaN"),
+        ("infinite", "head.bias holds NaN or infinite"),
+        ("variance", "k_bn.running_var holds a negative variance"),
+        ("integers", "of type int64 found; expected floating point"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        import_checkpoint(write_npz(tmp_path, broken(change)), **SMALL)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"heads": 5}, "heads=5 found; expected a divisor"),
+        ({"heads": "many"}, "heads=many found; expected int"),
+        ({"head": 5}, "option 'head' of format spikformer found; expected one of heads"),
+        ({"tau": "0.5"}, "tau 0.5 found; expected at least 1"),
+        ({"tau": "nan"}, "tau=nan found; expected a finite number"),
+        ({"fold_bn": "perhaps"}, "expected true or false"),
+        ({"attention_order": "both"}, "expected one of scores_first"),
+        ({"height": 0}, "shape"),
+        ({"time_steps": 0}, "0 time steps found"),
+        ({"format": "spikeformer2"}, "format 'spikeformer2' found; expected one of"),
+        ({"weights": "model"}, "only PyTorch training checkpoints"),
+    ],
+)
+def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        import_checkpoint(write_npz(tmp_path, spikformer_state("cifar")), **options)
+
+
+def test_unknown_tensors_list_the_formats(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no known format found.*spikformer"):
+        import_checkpoint(write_npz(tmp_path, {"layer.weight": np.ones((2, 2), np.float32)}))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".tar", ".safetensors", ".npz", ".h5", ".nir"])
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint at all", b"PK\x03\x04 broken", b"\x80\x02}q\x00(X"])
+def test_files_that_are_no_checkpoints(tmp_path: Path, suffix: str, content: bytes) -> None:
+    path = tmp_path / f"file{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(EventsimError, match=r"file\.") as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_folders(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No such file"):
+        import_checkpoint(tmp_path / "absent.npz")
+    with pytest.raises(InputError, match="directory"):
+        import_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+def test_truncated_files(tmp_path: Path, share: float) -> None:
+    state = {name: np.ascontiguousarray(value) for name, value in spikformer_state("cifar").items()}
+    save_file(state, tmp_path / "c.safetensors")
+    write_npz(tmp_path, state)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        for name, value in state.items():
+            file[name] = value
+    for name in ("c.safetensors", "checkpoint.npz", "c.h5"):
+        path = tmp_path / name
+        path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        with pytest.raises(InputError, match=name):
+            import_checkpoint(path)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.7, 0.99])
+def test_truncated_pytorch_files(tmp_path: Path, share: float) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "c.pth"
+    torch.save({name: torch.from_numpy(value) for name, value in spikformer_state("cifar").items()}, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"c\.pth"):
+        import_checkpoint(path)
+
+
+class Bomb:
+    """Runs code when unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("container", ["pytorch", "bare pickle", "npz"])
+def test_nothing_from_a_file_is_executed(tmp_path: Path, container: str) -> None:
+    mark, path = tmp_path / "executed", tmp_path / "bomb.pth"
+    if container == "npz":
+        path = tmp_path / "bomb.npz"
+        np.savez(path, weight=np.asarray([Bomb(mark)], dtype=object))
+    else:
+        torch = pytest.importorskip("torch")
+        if container == "pytorch":
+            torch.save({"weight": Bomb(mark)}, path)
+        else:
+            path.write_bytes(pickle.dumps({"weight": Bomb(mark)}, protocol=2))
+    with pytest.raises(InputError, match=r"bomb\.") as caught:
+        import_checkpoint(path)
+    assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+def test_declared_sizes_are_not_believed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "huge.h5", "w") as file:
+        file.create_dataset("weight", shape=(1 << 20, 1 << 20), dtype="f4", chunks=(1024, 1024))
+    with pytest.raises(InputError, match=r"dataset weight declares \d+ bytes"):
+        import_checkpoint(tmp_path / "huge.h5")
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}).encode()
+    (tmp_path / "huge.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(InputError, match=r"huge\.safetensors"):
+        import_checkpoint(tmp_path / "huge.safetensors")
+    torch = pytest.importorskip("torch")
+    torch.save({"weight": torch.zeros(1).expand(1 << 40)}, tmp_path / "huge.pth")
+    with pytest.raises(InputError, match="weight larger than its stored data"):
+        import_checkpoint(tmp_path / "huge.pth")

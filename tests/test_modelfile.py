@@ -1,0 +1,147 @@
+"""Model files: what is saved is what is loaded; damaged, hostile and newer files are refused in one line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from strategies import networks
+
+import eventsim
+from eventsim import InputError, Network, Simulator, load, save
+
+
+@pytest.fixture
+def model(tmp_path: Path, small_network: Network) -> Path:
+    path = tmp_path / "model.h5"
+    save(small_network, path)
+    return path
+
+
+@given(drawn=networks())
+def test_what_is_saved_is_what_is_loaded(drawn, tmp_path_factory) -> None:
+    network, frames = drawn.network, drawn.frames
+    path = tmp_path_factory.mktemp("models") / "model.h5"
+    save(network, path)
+    loaded = load(path)
+    assert (loaded.name, loaded.edges, loaded.time_steps, loaded.assumptions) == (
+        network.name,
+        network.edges,
+        network.time_steps,
+        network.assumptions,
+    )
+    assert list(loaded.layers) == list(network.layers)
+    for name, layer in network.layers.items():
+        assert type(loaded.layers[name]) is type(layer)
+        for field in fields(layer):
+            np.testing.assert_array_equal(getattr(loaded.layers[name], field.name), getattr(layer, field.name))
+    before, after = Simulator(network).run(frames), Simulator(loaded).run(frames)
+    np.testing.assert_array_equal(before.logits, after.logits)
+    assert before.totals == after.totals
+
+
+def test_cut_files_are_refused(model: Path) -> None:
+    content = model.read_bytes()
+    for share in (0, 0.1, 0.5, 0.9, 0.99):
+        model.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(InputError, match=r"model\.h5.*(truncated|damaged)") as caught:
+            load(model)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_files_with_flipped_bytes_load_or_are_refused(model: Path, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    content = bytearray(model.read_bytes())
+    for position in rng.integers(0, len(content), 20):
+        content[position] = rng.integers(0, 256)
+    model.write_bytes(content)
+    try:
+        load(model)
+    except InputError as error:
+        assert str(error).startswith(str(model))  # noqa: PT017 - either outcome is right
+
+
+def test_a_newer_schema_is_refused(model: Path) -> None:
+    with h5py.File(model, "a") as file:
+        file.attrs["eventsim_schema"] = 99
+    with pytest.raises(InputError, match="schema 99 found; this eventsim reads up to 1, upgrade it"):
+        load(model)
+
+
+def change_layer(path: Path, name: str, **changes: object) -> None:
+    with h5py.File(path, "a") as file:
+        for group in file["layers"].values():
+            plain = json.loads(group.attrs["layer"])
+            if plain["name"] == name:
+                group.attrs["layer"] = json.dumps({**plain, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"type": "Teleport"}, "layer conv: unknown type 'Teleport'"),
+        ({"type": "LayerError"}, "layer conv"),
+        ({"colour": "red"}, "layer conv: unknown field 'colour'"),
+        ({"stride": [0, 1]}, "layer conv: kernel"),
+        ({"stride": "ab"}, "damaged model file"),
+        ({"groups": 3}, "layer conv: weight of shape"),
+    ],
+)
+def test_layers_that_make_no_sense_are_named(model: Path, changes: dict[str, object], words: str) -> None:
+    change_layer(model, "conv", **changes)
+    with pytest.raises(InputError, match=words):
+        load(model)
+
+
+def test_nan_weights_and_declared_sizes_are_refused(model: Path) -> None:
+    with h5py.File(model, "a") as file:
+        file["layers/00001/weight"][0, 0, 0, 0] = np.nan
+    with pytest.raises(InputError, match="layer conv: weight holds NaN"):
+        load(model)
+    with h5py.File(model, "a") as file:
+        del file["layers/00001/weight"]
+        file["layers/00001"].create_dataset("weight", shape=(1 << 40,), dtype="f4", chunks=(1024,))
+    with pytest.raises(InputError, match=r"dataset conv\.weight declares"):
+        load(model)
+
+
+def test_data_in_other_files_is_not_followed(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(bytes(4096))
+    with h5py.File(model, "a") as file:
+        shape = file["layers/00001/weight"].shape
+        del file["layers/00001/weight"]
+        file["layers/00001"].create_dataset(
+            "weight", shape=shape, dtype="f4", external=[(str(tmp_path / "secret"), 0, 4096)]
+        )
+    with pytest.raises(InputError, match="points into other files"):
+        load(model)
+
+
+def test_other_hdf5_files_and_missing_ones(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["data"] = np.ones(3)
+    with pytest.raises(InputError, match="without eventsim_schema"):
+        load(tmp_path / "other.h5")
+    with pytest.raises(InputError, match="no such file"):
+        load(tmp_path / "absent.h5")
+
+
+def test_an_existing_model_survives_a_failed_save(model: Path, small_network: Network) -> None:
+    before = model.read_bytes()
+    broken = Network("broken", {"input": small_network.layers["input"]}, ())
+    with pytest.raises(InputError):
+        save(broken, model)
+    assert model.read_bytes() == before
+    with pytest.raises(InputError, match="cannot be written"):
+        save(small_network, model.parent / "absent" / "model.h5")
+
+
+def test_public_names() -> None:
+    assert eventsim.__version__
+    assert all(hasattr(eventsim, name) for name in ("import_checkpoint", "save", "load", "open_recording", "Simulator"))
