@@ -39,45 +39,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     try:
         return int(args.command(args))
-    except InputError as error:
-        return _complain(error, 2)
     except EventsimError as error:
-        return _complain(error, 1)
+        _complain(error)
+        return 2 if isinstance(error, InputError) else 1
     except MemoryError:
-        return _complain("not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps", 1)
+        _complain("not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps")
     except BrokenPipeError:
         sys.stderr.close()
-        return 1
     except KeyboardInterrupt:
-        return _complain("interrupted", 1)
+        _complain("interrupted")
+    return 1
 
 
-def _complain(error: object, code: int) -> int:
+def _complain(error: object) -> None:
     print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
-    return code
 
 
 def _demo(args: Arguments) -> int:
     """Import the shipped checkpoint, simulate the shipped recording."""
-    folder = resources.files("eventsim") / "demo"
-    with resources.as_file(folder) as path:
-        checkpoint = path / "digits.safetensors"
-        recording = next(iter(sorted(path.glob("digit_*.bin"))))
+    with resources.as_file(resources.files("eventsim") / "demo") as folder:
+        checkpoint = folder / "digits.safetensors"
+        recording = min(folder.glob("digit_*.bin"))
+        label = int(recording.stem.rpartition("_")[2])
         network = import_checkpoint(checkpoint)
-        sample, compile_s = _simulate(args, network, recording)
-        label = recording.stem.rpartition("_")[2]
-        sample["label"] = int(label)
-        if args.json:
-            _print_json(document.run_document(checkpoint.name, compile_s, [sample]))
-            return 0
-        console = _console()
-        console.print(
-            f"{network.name} ({network.parameters:,} parameters, {checkpoint.name}) sees {recording.name}, "
-            "a handwritten digit before a simulated event camera\n",
-            soft_wrap=True,
-        )
-        tables.print_sample(console, sample, detail=True)
-        console.print(f"label      {label}\ncompiled kernels in {compile_s:.1f} s (once; later runs load them)")
+        simulator = Simulator(network)
+        compile_s = simulator.warm_up()
+        sample = {**_simulate(simulator, Preparation(), str(recording)), "input": recording.name, "label": label}
+    if args.json:
+        _print_json(document.run_document(checkpoint.name, compile_s, [sample], []))
+        return 0
+    console = _console()
+    console.print(
+        f"{network.name} ({network.parameters:,} parameters, {checkpoint.name}) sees {recording.name}, "
+        "a handwritten digit before a simulated event camera\n",
+        soft_wrap=True,
+    )
+    tables.print_sample(console, sample, detail=True)
+    console.print(f"label      {label}\ncompiled kernels in {compile_s:.1f} s (once; later runs load them)")
     return 0
 
 
@@ -135,53 +133,61 @@ def _info(args: Arguments) -> int:
 
 def _run(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
-    network = load(args.model)
-    samples, compile_s = [], 0.0
-    for source in args.inputs:
-        sample, seconds = _simulate(args, network, Path(source))
-        samples.append(sample)
-        compile_s += seconds
-        if not args.json:
-            tables.print_sample(_console(), sample, detail=args.detail)
-    if args.json:
-        _print_json(document.run_document(args.model, compile_s, samples))
-    return 0
-
-
-def _simulate(args: Arguments, network: eventsim.Network, source: Path) -> tuple[dict[str, Any], float]:
-    simulator = Simulator(network, chunk=args.chunk)
+    simulator = Simulator(load(args.model), chunk=args.chunk)
     preparation = _preparation(args)
-    frames = preparation.frames(source, network)
     compile_s = simulator.warm_up()
+    samples: list[dict[str, Any]] = []
+    failed: list[tuple[str, str]] = []
+    for source in args.inputs:
+        try:
+            samples.append(_simulate(simulator, preparation, source))
+        except InputError as error:  # the others are still simulated
+            failed.append((source, str(error)))
+            _complain(error)
+            continue
+        if not args.json:
+            tables.print_sample(_console(), samples[-1], detail=args.detail)
+    if args.json and samples:
+        _print_json(document.run_document(args.model, compile_s, samples, failed))
+    return 2 if failed else 0
+
+
+def _simulate(simulator: Simulator, preparation: Preparation, source: str) -> dict[str, Any]:
+    frames = preparation.frames(source, simulator.network)
     with _progress() as progress:
-        task = progress.add_task(source.name, total=None)
+        task = progress.add_task(Path(source).name, total=None)
         result = simulator.run(
             frames,
             preparation.time_steps,
-            str(source),
+            source,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    return document.sample_document(str(source), result), compile_s
+    return document.sample_document(source, result)
 
 
 def _evaluate(args: Arguments) -> int:
     """Measure accuracy over a data set."""
-    network = load(args.model)
-    simulator = Simulator(network, chunk=args.chunk, threads=args.threads)
+    simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
     samples = _labelled(args)
     compile_s = simulator.warm_up()
     evaluation = Evaluation()
+    interrupted = False
     with _progress() as progress:
         task = progress.add_task("evaluate", total=len(samples))
-        for outcome in evaluate(simulator, samples, _preparation(args)):
-            evaluation.take(outcome)
-            progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
+        try:
+            for outcome in evaluate(simulator, samples, _preparation(args)):
+                evaluation.take(outcome)
+                progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
+        except KeyboardInterrupt:  # what was computed is still printed
+            interrupted = True
     description = document.evaluation_document(args.model, compile_s, evaluation)
     if args.json:
         _print_json(description)
     else:
         tables.print_evaluation(_console(), description)
-    return 1 if evaluation.failed else 0
+    if interrupted:
+        _complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")
+    return 1 if evaluation.failed or interrupted else 0
 
 
 def _labelled(args: Arguments) -> list[Labelled]:
@@ -279,10 +285,7 @@ def _parser() -> Parser:
         sub.add_argument("--json", action="store_true", help="print one JSON document")
         return sub
 
-    demo = command("demo", _demo, "run what the package ships: a trained checkpoint sees a recording")
-    demo.set_defaults(
-        chunk=None, camera=None, sensor=None, flip_x=False, flip_y=False, transpose=False, flip_polarity=False
-    )
+    command("demo", _demo, "run what the package ships: a trained checkpoint sees a recording")
     command("formats", _formats, "list the checkpoint and event-file formats")
 
     importing = command("import", _import, "import a trained checkpoint")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eventsim.counts import Counts
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
 from eventsim.ordered import map_in_order
 from eventsim.samples import Preparation, Source
 from eventsim.simulator import Result, Simulator
@@ -134,13 +134,25 @@ def labelled_dataset(dataset: TonicDataset) -> list[Labelled]:
 
 
 def evaluate(simulator: Simulator, samples: Sequence[Labelled], preparation: Preparation) -> Iterator[Outcome]:
-    """Simulate every sample, `simulator.threads` at a time, in order; a bad sample yields its error."""
+    """Simulate every sample, `simulator.threads` at a time, in order; a bad sample yields its error.
+
+    Raises
+    ------
+    InputError
+        If a label is not one of the network's classes.
+    """
+    (classes,) = simulator.network.types[simulator.network.order[-1]].shape
+    for sample in samples:
+        if not 0 <= sample.label < classes:
+            raise InputError(
+                f"{sample.name}: label {sample.label} found; network {simulator.network.name} has {classes} classes"
+            )
 
     def outcome(sample: Labelled) -> Outcome:
         try:
             frames: Any = preparation.frames(sample.open(), simulator.network)
             return Outcome(sample, simulator.run(frames, preparation.time_steps, sample.name), None)
-        except InputError as error:
+        except EventsimError as error:
             return Outcome(sample, None, str(error))
 
     return map_in_order(outcome, samples, simulator.threads)

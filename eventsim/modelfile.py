@@ -3,10 +3,14 @@
 Layout (schema 1): root attributes ``eventsim_schema`` and ``network`` (JSON: name, time_steps, assumptions, edges);
 one group per layer under ``layers``, in order, with the attribute ``layer`` (JSON: name, type, plain fields) and one
 dataset per array field. A new layer type needs no code here.
+
+The user block before the HDF5 data holds a SHA-256 of that data, checked before the HDF5 library sees a byte: it can
+hang or crash on a damaged file, and a flipped bit in a weight would otherwise go unnoticed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import fields
@@ -23,6 +27,8 @@ from eventsim.network import Network
 from eventsim.untrusted import check_stored, first_line
 
 SCHEMA = 1
+SEAL_BYTES = 512  # the smallest user block that HDF5 allows
+SEAL = b"eventsim model, sha256 "
 
 
 def save(network: Network, path: str | Path) -> None:
@@ -37,7 +43,7 @@ def save(network: Network, path: str | Path) -> None:
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     try:
-        with h5py.File(partial, "w") as file:
+        with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
             file.attrs["eventsim_schema"] = SCHEMA
             file.create_dataset("network", data=_describe(network))
             for index, (name, layer) in enumerate(network.layers.items()):
@@ -45,10 +51,34 @@ def save(network: Network, path: str | Path) -> None:
                 group.attrs["layer"] = json.dumps({"name": name, "type": type(layer).__name__, **_plain_fields(layer)})
                 for field, array in layer.arrays().items():
                     group.create_dataset(field, data=array)
+        seal(partial)
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
+
+
+def seal(path: Path) -> None:
+    """Write the checksum of a model file into its user block."""
+    with path.open("r+b") as file:
+        file.seek(SEAL_BYTES)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        file.write(SEAL + digest.encode() + b"\n")
+
+
+def _check_seal(path: Path) -> None:
+    with path.open("rb") as file:
+        head = file.read(SEAL_BYTES)
+        if not head.startswith(SEAL):
+            raise InputError(
+                f"{path}: begins with {head[:8]!r}, not a model file; expected one written by eventsim import"
+            )
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if head[len(SEAL) :].split(b"\n")[0] != digest.encode():
+        raise InputError(
+            f"{path}: damaged or truncated (its checksum does not match its contents); import the checkpoint again"
+        )
 
 
 def _describe(network: Network) -> str:
@@ -83,25 +113,21 @@ def load(path: str | Path) -> Network:
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model written by eventsim import")
     try:
+        _check_seal(path)
         with h5py.File(path, "r") as file:
             return _read(path, file).validate()
     except InputError as error:
         raise error if str(error).startswith(str(path)) else InputError(f"{path}: {error}") from None
     except OSError as error:
-        raise InputError(
-            f"{path}: damaged, truncated or not an HDF5 file ({first_line(error)}); "
-            "expected a model written by eventsim import"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({first_line(error)}); expected a model file") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         raise InputError(f"{path}: damaged model file ({first_line(error)}); import the checkpoint again") from None
 
 
 def _read(path: Path, file: Any) -> Network:
     schema = file.attrs.get("eventsim_schema")
-    if schema is None:
-        raise InputError(
-            f"{path}: HDF5 file without eventsim_schema found; expected a model written by eventsim import"
-        )
+    if not isinstance(schema, (int, np.integer)):
+        raise InputError(f"{path}: eventsim_schema {schema!r} found; expected a whole number")
     if schema > SCHEMA:
         raise InputError(f"{path}: schema {schema} found; this eventsim reads up to {SCHEMA}, upgrade it")
     description = json.loads(file["network"][()])
@@ -119,7 +145,7 @@ def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     plain = json.loads(group.attrs["layer"])
     name, type_name = plain.pop("name"), plain.pop("type")
     layer_type = getattr(primitives, type_name, None) if type_name in primitives.__all__ else None
-    if layer_type is None:
+    if not (isinstance(layer_type, type) and issubclass(layer_type, Layer) and layer_type is not Layer):
         raise InputError(f"{path}: layer {name}: unknown type {type_name!r} found; expected a layer of this eventsim")
     values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain.items()}
     for field, dataset in group.items():

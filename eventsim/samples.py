@@ -64,8 +64,8 @@ class Preparation:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
-    def frames(self, source: Source, network: Network) -> npt.NDArray[Any]:
-        """Return frames ``(T, *input shape)``, or one image of the input shape.
+    def frames(self, source: Source, network: Network) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
+        """Return frames ``(T, *input shape)``, one image of the input shape, or a stream of bins of fixed duration.
 
         Parameters
         ----------
@@ -93,21 +93,21 @@ class Preparation:
             return source
         return open_recording(source, sensor_size=self.sensor_size, orientation=self.orientation, camera=self.camera)
 
-    def bins(self, recording: Recording, network: Network) -> Iterator[npt.NDArray[np.int32]]:
-        """Yield frames of `bin_us` microseconds one by one, for streaming."""
-        if self.bin_us is None or self.bin_us < 1:
-            raise InputError(f"bin of {self.bin_us} us found; windows of fixed duration need --bin-us of at least 1")
-        return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=self.binary)
-
-    def _windows(self, recording: Recording, network: Network) -> npt.NDArray[np.int32]:
+    def _windows(
+        self, recording: Recording, network: Network
+    ) -> npt.NDArray[np.int32] | Iterator[npt.NDArray[np.int32]]:
         if self.window == "duration":
-            bins = list(self.bins(recording, network))
-            if not bins:
-                raise InputError(f"{recording.path}: holds no events; expected a recording with events")
-            return np.stack(bins)
+            if self.time_steps is not None or self.bin_us is None:
+                raise InputError(
+                    f"{recording.path}: bins of {self.bin_us} us and {self.time_steps} time steps asked for; expected "
+                    "--bin-us alone, the recording's length says how many bins there are"
+                )
+            return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=self.binary)
         steps = self.time_steps or network.time_steps
         if steps is None or steps < 1:
-            raise InputError(f"{recording.path}: {steps} time steps asked for; expected --time-steps of at least 1")
+            raise InputError(
+                f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or --bin-us"
+            )
         cut = frames_by_count if self.window == "count" else frames_by_time
         return cut(recording, steps, fit=self._fit(network), binary=self.binary)
 

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,9 @@ from eventsim.network import Network
 from eventsim.ordered import map_in_order
 from eventsim.plan import Node, plan
 from eventsim.signals import FloatArray, Signal, as_static, to_frames
+
+STREAM_CHUNK = 64
+"""Time steps gathered from a stream where no chunk size was chosen."""
 
 
 @dataclass
@@ -197,45 +201,42 @@ class Simulator:
 
     def run(
         self,
-        frames: npt.ArrayLike,
+        frames: npt.ArrayLike | Iterator[npt.ArrayLike],
         time_steps: int | None = None,
         name: str = "input",
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Callable[[int, int | None], None] | None = None,
     ) -> Result:
         """Simulate one sample.
 
         Parameters
         ----------
-        frames : array (T, *input shape), or (*input shape) for one image shown in every step
+        frames : array (T, *input shape), (*input shape) for one image shown in every step, or an iterator
+            An iterator yields the time steps one by one, each (*input shape): recordings of any length run in bounded
+            memory, `chunk` steps at a time (64 where no chunk was chosen).
         time_steps : int, optional
             For an image: how often it is shown; default is the network's. For frames it must be their number.
         name : str
             Names the sample in errors.
         on_progress : callable, optional
-            Called after each chunk with the time steps done and their total.
+            Called after each chunk with the time steps done and their total, None where that is not known.
 
         Raises
         ------
         InputError
             If the frames do not fit the network.
         """
-        array, static = self._sample(frames, name)
-        steps = self._time_steps(len(array), static, time_steps, name)
-        chunk = self.chunk or steps
-        for node in self.nodes:
-            if not node.op.causal and chunk < steps:
-                raise InputError(
-                    f"layer {node.name}: looks ahead in time, so it needs all {steps} steps in one chunk; "
-                    f"chunk {chunk} found, leave it out"
-                )
+        if isinstance(frames, Iterator):
+            total, chunks = None, self._chunks_of_stream(frames, name)
+        else:
+            array, static = self._sample(frames, name)
+            total = self._time_steps(len(array), static, time_steps, name)
+            chunks = self._chunks_of_array(array, static, total)
         run = self._thread_run()
         run.reset()
-        for start in range(0, steps, chunk):
-            stop = min(start + chunk, steps)
-            piece = array if static else array[start:stop]
-            run.advance(Frames(piece, static), stop - start, final=stop == steps)
+        for chunk, steps, final in chunks:
+            run.advance(chunk, steps, final)
             if on_progress is not None:
-                on_progress(stop, steps)
+                on_progress(run.steps, total)
         return run.result()
 
     def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
@@ -259,9 +260,7 @@ class Simulator:
         frame : array (*input shape)
         """
         if self._stream is None:
-            for node in self.nodes:
-                if not node.op.causal:
-                    raise InputError(f"layer {node.name}: looks ahead in time, so it cannot run step by step")
+            self._refuse_look_ahead("all steps in one chunk; a single step found, use run")
             self._stream = Run(self.nodes, self.record)
         array = np.asarray(frame, np.float32)[None]
         self.network.input.check(array, "input")
@@ -271,6 +270,36 @@ class Simulator:
     def restart(self) -> None:
         """Begin a new stream: the next `step` is the first of a new sample."""
         self._stream = None
+
+    def _chunks_of_array(self, array: FloatArray, static: bool, total: int) -> Iterator[tuple[Frames, int, bool]]:
+        """Cut the frames of one sample; yield them with their number of steps and whether they are the last."""
+        chunk = self.chunk or total
+        if chunk < total:
+            self._refuse_look_ahead(f"all {total} steps in one chunk; chunk {chunk} found, leave it out")
+        for start in range(0, total, chunk):
+            stop = min(start + chunk, total)
+            yield Frames(array if static else array[start:stop], static), stop - start, stop == total
+
+    def _chunks_of_stream(self, frames: Iterator[npt.ArrayLike], name: str) -> Iterator[tuple[Frames, int, bool]]:
+        """Gather time steps as they come, one chunk ahead so that the last is known."""
+        self._refuse_look_ahead("a known number of steps in one chunk; a stream found, cut it into T frames")
+        held: FloatArray | None = None
+        while batch := [np.asarray(frame) for frame in islice(frames, self.chunk or STREAM_CHUNK)]:
+            if held is not None:
+                yield Frames(held, False), len(held), False
+            for frame in batch:
+                if frame.shape != self.network.input.shape:
+                    self.network.input.check(np.asarray(frame, np.float32)[None], name)
+            held = np.stack(batch).astype(np.float32)
+            self.network.input.check(held, name)
+        if held is None:
+            raise InputError(f"{name}: no time steps found; the model needs at least one")
+        yield Frames(held, False), len(held), True
+
+    def _refuse_look_ahead(self, needs: str) -> None:
+        for node in self.nodes:
+            if not node.op.causal:
+                raise InputError(f"layer {node.name}: looks ahead in time, so it needs {needs}")
 
     def _sample(self, frames: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
         array = np.asarray(frames)

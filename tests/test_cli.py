@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from state_dicts import spikformer_state
 
 from eventsim import dvs
 from eventsim.cli import main
+from eventsim.evaluation import Outcome, evaluate
 
 COUNTS = ("acs", "graded_macs", "graded_acs", "macs", "neuron_updates", "table_lookups", "spikes", "dense_macs")
 
@@ -122,10 +125,44 @@ def test_counts_are_the_same_for_every_chunk(capsys, folder: Path) -> None:
 
 
 def test_several_inputs_and_windows(capsys, folder: Path) -> None:
-    for options in (["--window", "time"], ["--bin-us", 50_000], ["--binary"], ["--time-steps", 7]):
+    for options in (["--window", "time"], ["--bin-us", 50_000], ["--binary"], ["--time-steps", 7], ["--chunk", 2]):
         code, out, _ = call(capsys, "run", folder / "m.h5", folder / "r.npy", folder / "r.npy", *options)
         assert code == 0
         assert out.count("prediction") == 2
+
+
+def test_bins_of_fixed_duration_are_streamed(capsys, folder: Path) -> None:
+    samples = []
+    for chunk in ([], ["--chunk", 1], ["--chunk", 7], ["--chunk", 1000]):
+        options = ["--bin-us", 3000, "--json", *chunk]
+        (sample,) = json.loads(call(capsys, "run", folder / "m.h5", folder / "r.npy", *options)[1])["samples"]
+        samples.append((sample["logits"], [[layer[key] for key in COUNTS] for layer in sample["layers"]]))
+        assert sample["time_steps"] == 100
+    assert all(sample == samples[0] for sample in samples)
+
+
+def test_one_bad_input_does_not_lose_the_others(capsys, folder: Path) -> None:
+    inputs = [folder / "r.npy", folder / "absent.bin", folder / "r.npy"]
+    code, out, err = call(capsys, "run", folder / "m.h5", *inputs, "--json")
+    document = json.loads(out)
+    assert code == 2
+    assert [sample["input"] for sample in document["samples"]] == [str(inputs[0]), str(inputs[2])]
+    assert [entry["input"] for entry in document["failed"]] == [str(inputs[1])]
+    assert err.count("\n") == 1
+    code, out, err = call(capsys, "run", folder / "m.h5", *inputs)
+    assert (code, out.count("prediction"), err.count("absent.bin")) == (2, 2, 1)
+
+
+def test_an_interrupted_evaluation_prints_what_it_has(capsys, folder: Path, monkeypatch) -> None:
+    def interrupted(*arguments: object) -> Iterator[Outcome]:
+        yield from itertools.islice(evaluate(*arguments), 3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eventsim.cli.evaluate", interrupted)
+    code, out, err = call(capsys, "evaluate", folder / "m.h5", folder / "data", "--json")
+    assert code == 1
+    assert json.loads(out)["samples"] == 3
+    assert "interrupted after 3 of 6" in err
 
 
 def test_frames_and_images(capsys, folder: Path, tmp_path: Path) -> None:
@@ -180,6 +217,8 @@ def test_events_describes_a_recording(capsys, folder: Path) -> None:
         (["run", "m.h5", "r.npy", "--time-steps", "0"], "at least 1"),
         (["run", "m.h5", "r.npy", "--chunk", "-1"], "at least 1"),
         (["run", "m.h5", "r.npy", "--time-steps", "601"], "601"),
+        (["run", "m.h5", "r.npy", "--bin-us", "1000", "--time-steps", "5"], "expected --bin-us alone"),
+        (["evaluate", "m.h5", "labels"], "label 77 found; network Spikformer dvs 1-16 has 10 classes"),
         (["run", "m.h5", "frames.npy", "--time-steps", "5"], "frames found; 5 time steps were asked for"),
         (["run", "m.h5", "wrong.npy"], "2 x 30 x 34 found; the model takes 2 x 34 x 34"),
         (["run", "m.h5", "real.npy"], "negative or not whole"),
@@ -210,6 +249,8 @@ def test_wrong_usage_and_bad_input(capsys, folder: Path, monkeypatch, arguments:
     np.save("none.npy", np.zeros((0, 2, 34, 34)))
     np.save("text.npy", np.asarray(["a", "b"]))
     Path("picture.png").write_bytes(b"\x89PNG broken")
+    Path("labels/77").mkdir(parents=True, exist_ok=True)
+    Path("labels/77/a.bin").write_bytes(bytes(5))
     large = np.load("r.npy")
     large["x"][-1] = 99
     np.save("large.npy", large)
@@ -217,8 +258,8 @@ def test_wrong_usage_and_bad_input(capsys, folder: Path, monkeypatch, arguments:
 
 
 def test_messages_do_not_reach_stdout_and_markup_is_not_read(capsys, folder: Path) -> None:
-    odd = folder / "[red]odd[/red].npy"
+    odd = folder / "[red]odd[bold].npy"
     write_recording(odd)
     code, out, _ = call(capsys, "run", folder / "m.h5", odd)
     assert code == 0
-    assert "[red]odd[/red].npy" in out
+    assert "[red]odd[bold].npy" in out

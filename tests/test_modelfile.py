@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -14,6 +17,15 @@ from strategies import networks
 
 import eventsim
 from eventsim import InputError, Network, Simulator, load, save
+from eventsim.modelfile import seal
+
+
+@contextmanager
+def forged(path: Path) -> Iterator[Any]:
+    """Change a model file as somebody would who knows how to seal it."""
+    with h5py.File(path, "a") as file:
+        yield file
+    seal(path)
 
 
 @pytest.fixture
@@ -49,33 +61,30 @@ def test_cut_files_are_refused(model: Path) -> None:
     content = model.read_bytes()
     for share in (0, 0.1, 0.5, 0.9, 0.99):
         model.write_bytes(content[: int(share * len(content))])
-        with pytest.raises(InputError, match=r"model\.h5.*(truncated|damaged)") as caught:
+        with pytest.raises(InputError, match=r"model\.h5.*(truncated|damaged|not a model)") as caught:
             load(model)
         assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_files_with_flipped_bytes_load_or_are_refused(model: Path, seed: int) -> None:
+def test_a_single_flipped_bit_is_refused(model: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     content = bytearray(model.read_bytes())
-    for position in rng.integers(0, len(content), 20):
-        content[position] = rng.integers(0, 256)
+    content[rng.integers(512, len(content))] ^= 1 << rng.integers(0, 8)
     model.write_bytes(content)
-    try:
+    with pytest.raises(InputError, match=r"model\.h5: damaged or truncated"):
         load(model)
-    except InputError as error:
-        assert str(error).startswith(str(model))  # noqa: PT017 - either outcome is right
 
 
 def test_a_newer_schema_is_refused(model: Path) -> None:
-    with h5py.File(model, "a") as file:
+    with forged(model) as file:
         file.attrs["eventsim_schema"] = 99
     with pytest.raises(InputError, match="schema 99 found; this eventsim reads up to 1, upgrade it"):
         load(model)
 
 
 def change_layer(path: Path, name: str, **changes: object) -> None:
-    with h5py.File(path, "a") as file:
+    with forged(path) as file:
         for group in file["layers"].values():
             plain = json.loads(group.attrs["layer"])
             if plain["name"] == name:
@@ -86,7 +95,8 @@ def change_layer(path: Path, name: str, **changes: object) -> None:
     ("changes", "words"),
     [
         ({"type": "Teleport"}, "layer conv: unknown type 'Teleport'"),
-        ({"type": "LayerError"}, "layer conv"),
+        ({"type": "LayerError"}, "layer conv: unknown type"),
+        ({"type": "Layer"}, "layer conv: unknown type"),
         ({"colour": "red"}, "layer conv: unknown field 'colour'"),
         ({"stride": [0, 1]}, "layer conv: kernel"),
         ({"stride": "ab"}, "damaged model file"),
@@ -100,11 +110,11 @@ def test_layers_that_make_no_sense_are_named(model: Path, changes: dict[str, obj
 
 
 def test_nan_weights_and_declared_sizes_are_refused(model: Path) -> None:
-    with h5py.File(model, "a") as file:
+    with forged(model) as file:
         file["layers/00001/weight"][0, 0, 0, 0] = np.nan
     with pytest.raises(InputError, match="layer conv: weight holds NaN"):
         load(model)
-    with h5py.File(model, "a") as file:
+    with forged(model) as file:
         del file["layers/00001/weight"]
         file["layers/00001"].create_dataset("weight", shape=(1 << 40,), dtype="f4", chunks=(1024,))
     with pytest.raises(InputError, match=r"dataset conv\.weight declares"):
@@ -113,7 +123,7 @@ def test_nan_weights_and_declared_sizes_are_refused(model: Path) -> None:
 
 def test_data_in_other_files_is_not_followed(model: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(bytes(4096))
-    with h5py.File(model, "a") as file:
+    with forged(model) as file:
         shape = file["layers/00001/weight"].shape
         del file["layers/00001/weight"]
         file["layers/00001"].create_dataset(
@@ -126,7 +136,7 @@ def test_data_in_other_files_is_not_followed(model: Path, tmp_path: Path) -> Non
 def test_other_hdf5_files_and_missing_ones(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["data"] = np.ones(3)
-    with pytest.raises(InputError, match="without eventsim_schema"):
+    with pytest.raises(InputError, match="not a model file"):
         load(tmp_path / "other.h5")
     with pytest.raises(InputError, match="no such file"):
         load(tmp_path / "absent.h5")

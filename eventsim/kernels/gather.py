@@ -10,6 +10,7 @@ is the outer loop, so that the active tile of weights stays in the first-level c
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def _adder(vectors: int, valued: bool) -> Any:
     """
 
     @intrinsic  # type: ignore[untyped-decorator]
-    def add(typingctx: Any, weights: Any, pitch: Any, indices: Any, values: Any, events: Any, out: Any) -> Any:  # noqa: PLR0913
+    def add(typingctx: Any, weights: Any, pitch: Any, indices: Any, values: Any, events: Any, out: Any) -> Any:
         address, size = types.uintp, types.int64
         signature = types.void(address, size, address, address, size, address)
 
@@ -102,7 +103,7 @@ def pack(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     outputs = weight.shape[2]
     vectorised = outputs // LANES * LANES
     edges = [*range(0, vectorised, TILE), *([vectorised] if vectorised else []), outputs]
-    tiles = [weight[:, :, a:b].ravel() for a, b in zip(edges, edges[1:], strict=False)]
+    tiles = [weight[:, :, a:b].ravel() for a, b in pairwise(edges)]
     room = np.empty(weight.size + LANES, np.float32)
     start = -(room.ctypes.data // 4) % LANES  # a tile that begins on a cache line is up to twice as fast
     packed = room[start : start + weight.size]

@@ -60,9 +60,12 @@ def sample_document(name: str, result: Result) -> dict[str, Any]:
     }
 
 
-def run_document(model: str, compile_s: float, samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the document of ``run`` and ``profile``."""
-    return {"schema": SCHEMA, "model": model, "compile_s": compile_s, "samples": samples}
+def run_document(
+    model: str, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
+) -> dict[str, Any]:
+    """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
+    errors = [{"input": name, "error": error} for name, error in failed]
+    return {"schema": SCHEMA, "model": model, "compile_s": compile_s, "samples": samples, "failed": errors}
 
 
 def network_document(model: str, network: Network) -> dict[str, Any]:

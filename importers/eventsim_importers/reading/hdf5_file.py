@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,17 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, first_line
 from eventsim_importers.reading.container import Array, Contents, as_float32
+
+PROBE = """
+import sys, h5py
+def visit(name, item):
+    if isinstance(item, h5py.Dataset) and item.dtype.kind in "OSU":
+        item[()]
+with h5py.File(sys.argv[1], "r") as file:
+    file.visititems(visit)
+    dict(file.attrs)
+"""
+PROBE_SECONDS = 20
 
 
 def holds(path: Path, head: bytes) -> bool:
@@ -41,6 +54,7 @@ def read(path: Path) -> Contents:
         check_stored(path, name, item)
         tensors[key] = as_float32(np.asarray(item[()]))
 
+    _probe(path)
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
@@ -50,3 +64,17 @@ def read(path: Path) -> Contents:
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: damaged or truncated HDF5 file ({first_line(error)})") from None
     return Contents(tensors, metadata)
+
+
+def _probe(path: Path) -> None:
+    """Let a child process read the structure and the texts first: HDF5's C library can hang or crash on damaged ones.
+
+    Anything that the child survives and only raises is left for the reader to say.
+    """
+    command = [sys.executable, "-I", "-c", PROBE, str(path)]
+    try:
+        code = subprocess.run(command, capture_output=True, timeout=PROBE_SECONDS, check=False).returncode
+    except subprocess.TimeoutExpired:
+        raise InputError(f"{path}: damaged HDF5 file (not read within {PROBE_SECONDS} s); copy it again") from None
+    if code < 0:
+        raise InputError(f"{path}: damaged HDF5 file (the HDF5 library crashed on it); copy it again")
