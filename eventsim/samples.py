@@ -20,6 +20,7 @@ from eventsim.dvs import (
     frames_by_time,
     open_recording,
 )
+from eventsim.dvs.events_array import map_npy
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.untrusted import MAXIMUM_BYTES, first_line
@@ -140,12 +141,7 @@ class Preparation:
 
 def _plain_array(path: Path) -> npt.NDArray[Any] | None:
     """Return an array of numbers, or None where the file holds structured events."""
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; expected an array of frames or events") from None
-    except (ValueError, OSError, EOFError, SyntaxError) as error:
-        raise InputError(f"{path}: damaged .npy file, or one that holds Python objects ({first_line(error)})") from None
+    array = map_npy(path)
     if array.dtype.names is not None:
         return None
     if array.dtype.kind not in "buif":

@@ -107,13 +107,26 @@ class NpyRecording(ArrayRecording):
         orientation: Orientation = AS_RECORDED,
     ) -> None:
         file = readable_file(path)
-        try:
-            events = np.load(file, mmap_mode="r", allow_pickle=False)
-        except Exception as error:
-            # NumPy evaluates the header as Python and lets through whatever that raises
-            reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{file}: cannot be read as .npy ({reason}); the file is truncated or corrupt") from error
-        super().__init__(events, sensor_size=sensor_size, orientation=orientation, path=str(file))
+        super().__init__(map_npy(file), sensor_size=sensor_size, orientation=orientation, path=str(file))
+
+
+def map_npy(path: Path) -> npt.NDArray[Any]:
+    """Map a ``.npy`` file into memory without reading it.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, or holds Python objects, which are never unpickled.
+    """
+    try:
+        array: npt.NDArray[Any] = np.load(readable_file(path), mmap_mode="r", allow_pickle=False)
+    except InputError:
+        raise
+    except Exception as error:
+        # NumPy evaluates the header as Python and lets through whatever that raises
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read as .npy ({reason}); the file is truncated or corrupt") from error
+    return array
 
 
 def recognises(path: Path) -> bool:
