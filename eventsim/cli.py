@@ -162,7 +162,7 @@ def _simulate(simulator: Simulator, preparation: Preparation, source: str) -> di
             source,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    return document.sample_document(source, result)
+    return document.sample_document(source, simulator.network, result)
 
 
 def _evaluate(args: Arguments) -> int:

@@ -34,6 +34,8 @@ class EnergyModel:
         return (synapses + counts.neuron_updates * self.neuron_update_pj) * 1e-9
 
 
+FORTY_FIVE_NM = EnergyModel("45nm_mac", "Horowitz, ISSCC 2014, as 45nm_unary; graded inputs as MACs", 0.9, 4.6)
+
 MODELS = (
     EnergyModel(
         "45nm_unary",
@@ -42,7 +44,7 @@ MODELS = (
         4.6,
         unary_graded=True,
     ),
-    EnergyModel("45nm_mac", "Horowitz, ISSCC 2014, as 45nm_unary; graded inputs as MACs", 0.9, 4.6),
+    FORTY_FIVE_NM,
     EnergyModel(
         "loihi",
         "Davies et al., IEEE Micro 2018: 23.6 pJ per synaptic operation, 81 pJ per neuron update; "

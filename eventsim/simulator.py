@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from eventsim.counts import Counts
 from eventsim.errors import InputError
+from eventsim.layers import LayerError
 from eventsim.layers.input import Frames
 from eventsim.network import Network
 from eventsim.ordered import map_in_order
@@ -131,14 +132,14 @@ class Run:
             given: tuple[Signal | Frames, ...] = inputs or (frames,)
             if node.op.stateless and all(signal.static for signal in given):
                 if node.name not in self._static:  # the same in every step: computed once per sample
-                    signal, counts = node.op.advance(given, final)
+                    signal, counts = _advance(node, given, final)
                     self._static[node.name] = as_static(signal)
                     profile.counts.add(counts)
                 signals[node.name] = self._static[node.name]
                 seen = steps
             else:
                 given = tuple(signal.expand(steps) for signal in inputs) or (frames,)
-                signals[node.name], counts = node.op.advance(given, final)
+                signals[node.name], counts = _advance(node, given, final)
                 profile.counts.add(counts)
                 seen = given[0].steps
             profile.steps += seen
@@ -157,6 +158,13 @@ class Run:
         """Return what has been computed so far."""
         recorded = {name: np.concatenate(chunks) for name, chunks in self.recorded.items()}
         return Result(self.logits, self.steps, self.profile, self.step_latency_s, recorded)
+
+
+def _advance(node: Node, given: tuple[Signal | Frames, ...], final: bool) -> tuple[Signal, Counts]:
+    try:
+        return node.op.advance(given, final)
+    except LayerError as error:
+        raise InputError(f"layer {node.name}: {error}") from None
 
 
 class Simulator:
@@ -246,7 +254,10 @@ class Simulator:
     def warm_up(self) -> float:
         """Compile every kernel that this network needs, or load it from the cache; return the seconds it took."""
         began = time.perf_counter()
-        Run(self.nodes).advance(Frames(np.zeros((1, *self.network.input.shape), np.float32), static=False), 1, True)
+        causal = all(node.op.causal for node in self.nodes)
+        steps = 1 if causal or self.network.time_steps is None else self.network.time_steps
+        frames = np.zeros((steps, *self.network.input.shape), np.float32)
+        Run(self.nodes).advance(Frames(frames, static=False), steps, final=True)
         return time.perf_counter() - began
 
     def step(self, frame: npt.ArrayLike) -> Result:

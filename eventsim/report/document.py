@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from eventsim.energy import MODELS
+from eventsim.conventions import CONVENTIONS, facts
+from eventsim.energy import FORTY_FIVE_NM, MODELS
 from eventsim.evaluation import Evaluation
 from eventsim.network import Network
 from eventsim.simulator import LayerProfile, Result
@@ -45,7 +46,17 @@ def totals_document(result: Result) -> dict[str, Any]:
     }
 
 
-def sample_document(name: str, result: Result) -> dict[str, Any]:
+def conventions_document(network: Network, result: Result) -> dict[str, Any]:
+    """Return what published conventions would have counted for this run, by name; exact counts are in the totals."""
+    layers = facts(network, result.profile)
+    counted = {name: convention(layers) for name, convention in CONVENTIONS.items()}
+    return {
+        name: {"acs": counts.acs, "macs": counts.macs, "energy_mj": FORTY_FIVE_NM.millijoules(counts)}
+        for name, counts in counted.items()
+    }
+
+
+def sample_document(name: str, network: Network, result: Result) -> dict[str, Any]:
     """Return one sample of ``run --json`` or ``profile --json``."""
     return {
         "input": name,
@@ -56,6 +67,7 @@ def sample_document(name: str, result: Result) -> dict[str, Any]:
         "step_latency_s": result.step_latency_s,
         "totals": totals_document(result),
         "energy_mj": {model.name: model.millijoules(result.totals) for model in MODELS},
+        "conventions": conventions_document(network, result),
         "layers": [layer_document(layer) for layer in result.profile],
     }
 

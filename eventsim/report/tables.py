@@ -63,6 +63,11 @@ def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None
     if detail:
         energies = ", ".join(f"{value:.6f} mJ ({name})" for name, value in sample["energy_mj"].items())
         console.print(f"energy, compute only: {energies}", soft_wrap=True)
+        estimates = ", ".join(
+            f"{name} {counted['acs']:,} ACs + {counted['macs']:,} MACs = {counted['energy_mj']:.6f} mJ"
+            for name, counted in sample["conventions"].items()
+        )
+        console.print(f"as published conventions would have it: {estimates}", soft_wrap=True)
 
 
 def synaptic_operations(counts: dict[str, Any]) -> int:
