@@ -30,7 +30,12 @@ class Counts:
     additions : int
         Additions that involve no weight: residual joins, pooling sums, means.
     comparisons : int
-        Values looked at by maximum pooling.
+        Values compared: by maximum pooling, by stateless thresholds, and spikes that meet in IAND and AND joins.
+    window_products : int
+        For layers over a temporal window: products of non-zero inputs and synapses that a machine would execute which
+        serves all steps of the window anew in every step. An alternative to the work executed, not a part of it.
+    scores, nonzero_scores, kept_scores : int
+        Entries of attention maps that go through a table; those that are not zero before it, and after it.
     """
 
     inputs: int = 0
@@ -44,6 +49,10 @@ class Counts:
     table_lookups: int = 0
     additions: int = 0
     comparisons: int = 0
+    window_products: int = 0
+    scores: int = 0
+    nonzero_scores: int = 0
+    kept_scores: int = 0
 
     def add(self, other: Counts) -> None:
         """Add another count to this one, key by key."""

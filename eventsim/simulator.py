@@ -150,14 +150,16 @@ class Run:
             for name in node.last_use_of:
                 del signals[name]
         ((_, output),) = signals.items()
-        self.logits = output.to_array()[-1].copy()
+        if output.steps:  # none before a mean over time is complete
+            self.logits = output.to_array()[-1].copy()
         self.steps += steps
         self.step_latency_s.append(time.perf_counter() - began)
 
     def result(self) -> Result:
         """Return what has been computed so far."""
         recorded = {name: np.concatenate(chunks) for name, chunks in self.recorded.items()}
-        return Result(self.logits, self.steps, self.profile, self.step_latency_s, recorded)
+        profile = [replace(layer, counts=replace(layer.counts)) for layer in self.profile]  # a stream goes on
+        return Result(self.logits, self.steps, profile, list(self.step_latency_s), recorded)
 
 
 def _advance(node: Node, given: tuple[Signal | Frames, ...], final: bool) -> tuple[Signal, Counts]:

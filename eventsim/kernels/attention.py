@@ -9,6 +9,39 @@ from eventsim.kernels.jit import kernel
 
 
 @kernel
+def _index(
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    base: int,
+    listeners: npt.NDArray[np.int32],
+    heard: npt.NDArray[np.int32],
+    v_start: npt.NDArray[np.int64],
+) -> None:
+    """Index k by channel and v by head, for the step whose rows begin at `base`.
+
+    Written: the first ``heard[c]`` of ``listeners[c]`` are the tokens whose k is active in channel c; the spikes of v
+    in token j and head h are ``v_start[j, h]`` up to ``v_start[j, h + 1]``.
+    """
+    k_indptr, k_indices = k
+    v_indptr, v_indices = v
+    tokens = len(v_start)
+    heads = v_start.shape[1] - 1
+    d = len(heard) // heads
+    heard[:] = 0
+    for j in range(tokens):
+        for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
+            c = k_indices[e]
+            listeners[c, heard[c]] = j
+            heard[c] += 1
+        e = v_indptr[base + j]
+        for h in range(heads):
+            v_start[j, h] = e
+            while e < v_indptr[base + j + 1] and v_indices[e] < (h + 1) * d:
+                e += 1
+        v_start[j, heads] = e
+
+
+@kernel
 def attend_scores_first(
     q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
@@ -38,12 +71,11 @@ def attend_scores_first(
         Additions executed: coincidences of q and k, and score times v additions.
     """
     q_indptr, q_indices = q
-    k_indptr, k_indices = k
-    v_indptr, v_indices = v
+    _, v_indices = v
     rows, channels = out.shape
     d = channels // heads
     steps = rows // tokens
-    listeners = np.empty((channels, tokens), np.int32)  # tokens whose k is active, per channel
+    listeners = np.empty((channels, tokens), np.int32)
     heard = np.empty(channels, np.int32)
     v_start = np.empty((tokens, heads + 1), np.int64)
     scores = np.zeros(tokens, np.int32)
@@ -51,18 +83,7 @@ def attend_scores_first(
     additions = 0
     for step in range(steps):
         base = step * tokens
-        heard[:] = 0
-        for j in range(tokens):
-            for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
-                c = k_indices[e]
-                listeners[c, heard[c]] = j
-                heard[c] += 1
-            e = v_indptr[base + j]
-            for h in range(heads):
-                v_start[j, h] = e
-                while e < v_indptr[base + j + 1] and v_indices[e] < (h + 1) * d:
-                    e += 1
-            v_start[j, heads] = e
+        _index(k, v, base, listeners, heard, v_start)
         for i in range(tokens):
             e = q_indptr[base + i]
             stop = q_indptr[base + i + 1]
@@ -86,6 +107,83 @@ def attend_scores_first(
                 for c in range(d):
                     out[base + i, first + c] = np.float32(sums[c]) * scale
     return additions
+
+
+@kernel
+def attend_through_table(
+    q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    tokens: int,
+    table: npt.NDArray[np.int32],
+    scale: np.float32,
+    out: npt.NDArray[np.float32],
+) -> tuple[int, int, int]:
+    """Compute scale * table[head, q k^T] v of one time step or several.
+
+    Scores are formed as in `attend_scores_first`; each that is not zero is looked up, and what the table holds is added
+    to the output once for every spike of v in its token and head, unless it is zero.
+
+    Parameters
+    ----------
+    table : int32 array (heads, channels / heads + 1)
+        ``table[:, 0]`` is 0: silence is not looked up.
+    q, k, v, tokens, scale, out
+        As for `attend_scores_first`.
+
+    Returns
+    -------
+    additions : int
+        Coincidences of q and k, and table entry times v additions.
+    lookups : int
+        Scores that are not zero.
+    kept : int
+        Those whose table entry is not zero.
+    """
+    q_indptr, q_indices = q
+    _, v_indices = v
+    rows, channels = out.shape
+    heads = len(table)
+    d = channels // heads
+    steps = rows // tokens
+    listeners = np.empty((channels, tokens), np.int32)
+    heard = np.empty(channels, np.int32)
+    v_start = np.empty((tokens, heads + 1), np.int64)
+    scores = np.zeros(tokens, np.int32)
+    sums = np.zeros(d, np.int64)
+    additions = 0
+    lookups = 0
+    kept = 0
+    for step in range(steps):
+        base = step * tokens
+        _index(k, v, base, listeners, heard, v_start)
+        for i in range(tokens):
+            e = q_indptr[base + i]
+            stop = q_indptr[base + i + 1]
+            for h in range(heads):
+                first = h * d
+                sums[:] = 0
+                if e < stop and q_indices[e] < first + d:
+                    while e < stop and q_indices[e] < first + d:
+                        c = q_indices[e]
+                        for n in range(heard[c]):
+                            scores[listeners[c, n]] += 1
+                        additions += heard[c]
+                        e += 1
+                    for j in range(tokens):
+                        score = scores[j]
+                        if score != 0:
+                            scores[j] = 0
+                            lookups += 1
+                            entry = table[h, score]
+                            if entry != 0:
+                                kept += 1
+                                for s in range(v_start[j, h], v_start[j, h + 1]):
+                                    sums[v_indices[s] - first] += entry
+                                additions += v_start[j, h + 1] - v_start[j, h]
+                for c in range(d):
+                    out[base + i, first + c] = np.float32(sums[c]) * scale
+    return additions, lookups, kept
 
 
 @kernel

@@ -102,7 +102,7 @@ def pack(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """
     outputs = weight.shape[2]
     vectorised = outputs // LANES * LANES
-    edges = [*range(0, vectorised, TILE), *([vectorised] if vectorised else []), outputs]
+    edges = [*range(0, vectorised, TILE), vectorised, outputs]
     tiles = [weight[:, :, a:b].ravel() for a, b in pairwise(edges)]
     room = np.empty(weight.size + LANES, np.float32)
     start = -(room.ctypes.data // 4) % LANES  # a tile that begins on a cache line is up to twice as fast
@@ -211,6 +211,8 @@ def gather(
                             for j in range(width):
                                 out[target, first + j] += value * packed[base + indices[e] * width + j]
         first += width
+    if binary:
+        units = float(served)
     return int(served * outputs), float(units * outputs)
 
 

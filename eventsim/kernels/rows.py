@@ -158,7 +158,7 @@ def join_rows(
                 if mode != 1:
                     indices[n] = a_indices[i]
                     values[n] = x + y if mode == 0 else x * y
-                    n += 1
+                    n += values[n] != 0  # real values can cancel
                 meetings += 1
                 i += 1
                 j += 1

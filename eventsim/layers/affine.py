@@ -9,6 +9,7 @@ import numpy as np
 from eventsim.counts import Counts
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neuron import rows_of
+from eventsim.layers.nonzeros import rows_from_dense
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -62,8 +63,10 @@ class AffineOp(Op):
             factors = self.scale[row, signal.indices]
             values = factors if signal.values is None else signal.values * factors
             rows = Rows(self.output, signal.steps, signal.indptr, signal.indices, values)
+            if not values.all():  # a scale of 0 silences a channel
+                rows = rows_from_dense(self.output, signal.steps, rows.to_array())
             return rows, self._counts(signal, signal.nonzeros)
-        maps = signal.to_array().reshape(signal.steps, -1, self.output.channels)
+        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
         data = maps * self.scale
         if self.shift is not None:
             data += self.shift

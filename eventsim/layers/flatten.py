@@ -47,7 +47,7 @@ class FlattenOp(Op):
         if isinstance(signal, Dense):
             maps = signal.data.reshape(signal.steps, positions, channels)
             data = np.ascontiguousarray(maps.swapaxes(1, 2) if channel_major else maps)
-            return Dense(self.output, signal.steps, data.reshape(signal.steps, -1)), Counts()
+            return Dense(self.output, signal.steps, data.reshape(signal.steps, self.output.channels)), Counts()
         indptr = np.ascontiguousarray(signal.indptr[::positions])
         if not channel_major:
             row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr)) % positions

@@ -39,7 +39,7 @@ class MeanOverPositionsOp(Op):
         signal = inputs[0]
         sums = np.zeros((signal.steps, self.output.channels), np.float32)
         if isinstance(signal, Dense):
-            for step, rows in enumerate(signal.data.reshape(signal.steps, self.positions, -1)):
+            for step, rows in enumerate(signal.data.reshape(signal.steps, self.positions, self.output.channels)):
                 sums[step] = rows.sum(axis=0)
             added = signal.data.size
         else:

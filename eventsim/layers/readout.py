@@ -53,9 +53,11 @@ class ReadoutOp(Op):
         self.logits = np.zeros(self.output.channels, np.float32)
 
     def advance(self, inputs: tuple[Rows | Dense], final: bool) -> tuple[Dense, Counts]:
-        """Take in one chunk and emit the logits so far."""
+        """Take in one chunk and emit the logits after each of its steps."""
         signal = inputs[0]
-        for row in signal.to_array():
+        so_far = np.empty((signal.steps, self.output.channels), np.float32)
+        for step, row in enumerate(signal.to_array()):
             self.logits = row.copy() if self.reduce == "last" else self.logits + row
+            so_far[step] = self.logits
         added = signal.nonzeros if self.reduce == "sum" else 0
-        return Dense(self.output, 1, self.logits[None]), Counts(additions=added)
+        return Dense(self.output, signal.steps, so_far), Counts(additions=added)

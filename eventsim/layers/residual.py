@@ -19,8 +19,8 @@ MODES = ("add", "iand", "and")
 class Residual(Layer):
     """Join of a shortcut ``a`` (first input) and a branch ``b`` (second input), element by element.
 
-    ``"add"``: a + b, graded unless an input is real. ``"iand"``: a (1 - b) and ``"and"``: a b, binary, on spikes
-    only. The three element-wise functions of SEW-ResNet.
+    ``"add"``: a + b, graded unless an input is real, and rows of non-zeros unless an input is dense. ``"iand"``:
+    a (1 - b) and ``"and"``: a b, binary, on spikes only. The three element-wise functions of SEW-ResNet.
 
     Parameters
     ----------
@@ -42,8 +42,7 @@ class Residual(Layer):
             if a.kind != "binary" or b.kind != "binary":
                 raise LayerError(f"inputs {a} and {b} found; {self.mode!r} expects spikes on both sides")
             return a
-        real = "real" in (a.kind, b.kind)
-        return replace(a, kind="real" if real else "graded", dense=real)
+        return replace(a, kind="real" if "real" in (a.kind, b.kind) else "graded", dense=a.dense or b.dense)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -71,5 +70,5 @@ class ResidualOp(Op):
         indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
         meetings = join_rows(a.triple, b.triple, self.mode, indptr, indices, values)
         n = indptr[-1]
-        rows = Rows(self.output, a.steps, indptr, indices[:n], values[:n] if self.output.kind == "graded" else None)
+        rows = Rows(self.output, a.steps, indptr, indices[:n], None if self.output.kind == "binary" else values[:n])
         return rows, Counts(additions=meetings) if self.mode == 0 else Counts(comparisons=meetings)

@@ -45,13 +45,13 @@ class SparseLinear(Layer):
         cls, matrix: scipy.sparse.csr_array[Any] | FloatArray, bias: FloatArray | None = None
     ) -> SparseLinear:
         """Take the non-zero entries of a matrix ``(C_out, C_in)``."""
-        fan_out = scipy.sparse.csr_array(matrix).T.tocsr()
+        fan_out = scipy.sparse.csr_array(matrix, dtype=np.float32).T.tocsr()
+        fan_out.sum_duplicates()  # sorts, too
         fan_out.eliminate_zeros()
-        fan_out.sort_indices()
         return cls(
             fan_out.indptr.astype(np.int64),
             fan_out.indices.astype(np.int32),
-            fan_out.data.astype(np.float32),
+            fan_out.data,
             int(fan_out.shape[1]),
             bias,
         )

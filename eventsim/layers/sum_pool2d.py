@@ -34,8 +34,11 @@ class SumPool2d(Layer):
         (source,) = inputs
         if len(source.grid) != 2:
             raise LayerError(f"input {source} found; expected a map C x H x W")
-        grid = output_grid(source.grid, self.kernel_size, self.stride, self.padding)
-        return replace(source, kind="real" if source.kind == "real" else "graded", grid=grid)
+        return replace(source, kind="real" if source.kind == "real" else "graded", grid=self.windows(source))
+
+    def windows(self, source: SignalType) -> tuple[int, int]:
+        """Return how many windows there are, vertically and horizontally."""
+        return output_grid(source.grid, self.kernel_size, self.stride, self.padding)
 
     def divisors(self, window: Window) -> FloatArray | None:
         """Return nothing: sums are not divided."""
