@@ -45,7 +45,7 @@ class SparseLinear(Layer):
         cls, matrix: scipy.sparse.csr_array[Any] | FloatArray, bias: FloatArray | None = None
     ) -> SparseLinear:
         """Take the non-zero entries of a matrix ``(C_out, C_in)``."""
-        fan_out = scipy.sparse.csr_array(matrix, dtype=np.float32).T.tocsr()
+        fan_out: Any = scipy.sparse.csr_array(matrix).astype(np.float32).T.tocsr()
         fan_out.sum_duplicates()  # sorts, too
         fan_out.eliminate_zeros()
         return cls(
