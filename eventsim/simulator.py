@@ -275,8 +275,9 @@ class Simulator:
         if self._stream is None:
             self._refuse_look_ahead("all steps in one chunk; a single step found, use run")
             self._stream = Run(self.nodes, self.record)
-        array = np.asarray(frame, np.float32)[None]
-        self.network.input.check(array, "input")
+        array, single = self._sample(frame, "input")
+        if not single:
+            raise InputError(f"input: {len(array)} frames found; a step takes one, use run for more")
         self._stream.advance(Frames(array, static=False), 1, final=True)
         return self._stream.result()
 
@@ -297,7 +298,7 @@ class Simulator:
         """Gather time steps as they come, one chunk ahead so that the last is known."""
         self._refuse_look_ahead("a known number of steps in one chunk; a stream found, cut it into T frames")
         held: FloatArray | None = None
-        while batch := [np.asarray(frame) for frame in islice(frames, self.chunk or STREAM_CHUNK)]:
+        while batch := [np.array(frame) for frame in islice(frames, self.chunk or STREAM_CHUNK)]:
             if held is not None:
                 yield Frames(held, False), len(held), False
             for frame in batch:

@@ -97,10 +97,10 @@ class AdaptiveLIF(Layer):
                     f"{name} of shape {array.shape} found; expected (time steps or 1, {source.channels} channels or 1, "
                     f"{source.positions} positions or 1)"
                 )
-        if self.time_steps == 0:
-            raise LayerError("an array for 0 time steps found; expected at least 1")
         if gates := self.gates:
             gates.check(source.channels)
+        if self.time_steps == 0:
+            raise LayerError("an array for 0 time steps found; expected at least 1")
         return replace(source, kind="binary", dense=False)
 
     def neurons(self, *inputs: SignalType) -> int:

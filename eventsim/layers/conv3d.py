@@ -20,8 +20,8 @@ class Conv3d(Layer):
 
     .. math:: I_{o,t,y,x} = b_o + \sum_{k_t,i,k_y,k_x} W_{o,i,k_t,k_y,k_x}\, s_{i,\,t + k_t - before,\,y',x'}
 
-    with y' and x' as in `Conv2d`. The output has as many time steps as the input; steps before the first and after
-    the last are silent.
+    with y' and x' as in `Conv2d`, and before = (kernel time - 1) / 2 if centred, kernel time - 1 if causal. The output
+    has as many time steps as the input; steps before the first and after the last are silent.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ from eventsim.signals import Signal, SignalType
 
 
 class LayerError(ValueError):
-    """A layer does not fit its inputs or its own arrays; `Network` adds the layer's name."""
+    """A layer does not fit its inputs or its own arrays; `Network` and `Simulator` add the layer's name."""
 
 
 @dataclass(frozen=True, eq=False)

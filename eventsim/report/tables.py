@@ -16,6 +16,12 @@ COUNT_COLUMNS = (
     ("MACs", "macs"),
     ("updates", "neuron_updates"),
 )
+RARE_COLUMNS = (
+    ("if windows anew", "window_products"),
+    ("lookups", "table_lookups"),
+    ("kept", "kept_scores"),
+)
+"""Shown where a network has any."""
 
 
 def print_network(console: Console, document: dict[str, Any]) -> None:
@@ -84,7 +90,8 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
     table = Table(header_style="bold")
     table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("kernel", overflow="fold")
-    for heading in ("spikes", "rate", "density", *(heading for heading, _ in COUNT_COLUMNS), "ms"):
+    columns = (*COUNT_COLUMNS, *((heading, key) for heading, key in RARE_COLUMNS if sample["totals"][key]))
+    for heading in ("spikes", "rate", "density", *(heading for heading, _ in columns), "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
     rows = [*sample["layers"], sample["totals"]]
     for layer in rows:
@@ -96,7 +103,7 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
             _number(layer["spikes"]),
             f"{layer['firing_rate']:.1%}" if layer["neurons"] else "",
             f"{layer['input_density']:.1%}" if layer["inputs"] else "",
-            *(_number(layer[key]) for _, key in COUNT_COLUMNS),
+            *(_number(layer[key]) for _, key in columns),
             f"{layer['seconds'] * 1e3:.2f}",
         )
     console.print(table)

@@ -6,13 +6,15 @@ and the authors' MIT-licensed code, github.com/ZK-Zhou/spikformer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 from eventsim.errors import InputError
 from eventsim.layers import (
     LIF,
     Input,
+    Layer,
     Linear,
     MaxPool2d,
     MeanOverPositions,
@@ -25,7 +27,7 @@ from eventsim.network import Network, NetworkBuilder
 from eventsim.signals import FloatArray, Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder
+from eventsim_importers.reading.synapses import SynapseBuilder, linear
 
 DESCRIPTION = "Spikformer V1: CIFAR, CIFAR10-DVS, ImageNet, first public release"
 
@@ -117,10 +119,12 @@ FIRST_RELEASE = Variant(
 
 def recognises(checkpoint: Checkpoint) -> bool:
     """Tell a Spikformer by the names in its patch embedding and its first block."""
-    return _variant(checkpoint) is not None
+    attention = {name.split(".")[3] for name in checkpoint.tensors if name.startswith("block.0.attn.")}
+    return variant_of(checkpoint) is not None and attention.isdisjoint(("nsad", "tasa"))  # those are of DS2TA
 
 
-def _variant(checkpoint: Checkpoint) -> Variant | None:
+def variant_of(checkpoint: Checkpoint) -> Variant | None:
+    """Return the variant that a checkpoint is of, or is built on."""
     tensors = checkpoint.tensors
     if "patch_embed.rpe_conv.weight" not in tensors:
         return None
@@ -146,26 +150,36 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     InputError
         If a tensor is missing, left over or of the wrong shape, or an option does not fit.
     """
-    variant = _variant(checkpoint)
+    variant = variant_of(checkpoint)
     if variant is None:
         raise InputError(f"{checkpoint.path}: no Spikformer found; expected patch_embed.rpe_conv and block.0.attn")
-    reader = _Reader(checkpoint, options, variant)
-    return reader.network()
+    return Reader(checkpoint, options, variant).network()
 
 
-class _Reader:
-    """Walks the modules in the order of the forward pass."""
+class Reader:
+    """Walks the modules in the order of the forward pass.
+
+    Systems that are built on Spikformer derive from it and override what they change.
+    """
+
+    residual: Literal["add", "iand"] = "add"
+    unused: ClassVar[tuple[str, ...]] = (
+        "block.*.norm1.*",
+        "block.*.norm2.*",
+        "pos_embed",
+        "norm.weight",
+        "norm.bias",
+    )
+    """Tensors that the forward pass never uses."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: Variant) -> None:
         self.checkpoint = checkpoint
         self.options = options
         self.variant = variant
-        first = checkpoint.take(f"patch_embed.{variant.stages[0]}.weight", None, None, 3, 3)
-        self.in_channels = first.shape[1]
-        self.dim = checkpoint.take("patch_embed.rpe_conv.weight", None, None, 3, 3).shape[0]
+        self.in_channels, self.dim = self._widths()
         self.depth = checkpoint.count("block.{}.")
         choose = Chooser(checkpoint)
-        self.heads = choose("heads", options.heads, variant.heads(self.dim))
+        self.heads = self._heads(choose)
         self.scale = choose("scale", options.scale, variant.scale)
         self.time_steps = choose("time_steps", options.time_steps, variant.time_steps)
         self.height = choose("height", options.height, variant.size)
@@ -174,7 +188,7 @@ class _Reader:
         self.input_kind = cast(Kind, choose("input_kind", options.input_kind, kind))
         if self.heads < 1 or self.dim % self.heads:
             raise InputError(f"{checkpoint.path}: heads={self.heads} found; expected a divisor of width {self.dim}")
-        self.build = NetworkBuilder(f"Spikformer {variant.name} {self.depth}-{self.dim}")
+        self.build = NetworkBuilder(self._name())
         self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
 
     def network(self) -> Network:
@@ -188,10 +202,21 @@ class _Reader:
         weight = self.checkpoint.take("head.weight", None, self.dim)
         x = self.build.add("head", Linear(weight, self.checkpoint.take("head.bias", len(weight))), x)
         self.build.add("readout", Readout(), x)
-        for unused in ("block.*.norm1.*", "block.*.norm2.*", "pos_embed", "norm.weight", "norm.bias"):
+        for unused in self.unused:
             self.checkpoint.ignore(unused)
         self.checkpoint.finish()
         return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+
+    def _name(self) -> str:
+        return f"Spikformer {self.variant.name} {self.depth}-{self.dim}"
+
+    def _heads(self, choose: Chooser) -> int:
+        return choose("heads", self.options.heads, self.variant.heads(self.dim))
+
+    def _widths(self) -> tuple[int, int]:
+        """Return the channels of the input and of a token."""
+        first = self.checkpoint.take(f"patch_embed.{self.variant.stages[0]}.weight", None, None, 3, 3)
+        return first.shape[1], self.checkpoint.take("patch_embed.rpe_conv.weight", None, None, 3, 3).shape[0]
 
     def _patch_embed(self, x: str) -> str:
         variant = self.variant
@@ -204,19 +229,20 @@ class _Reader:
         return self.build.add("patch_embed.rpe_add", Residual("add"), x, rpe)
 
     def _block(self, block: str, x: str) -> str:
-        variant, attn, mlp = self.variant, f"{block}.attn", f"{block}.mlp"
-        bias = variant.qkv_bias
+        variant, mlp = self.variant, f"{block}.mlp"
+        x = self.build.add(f"{block}.attn_add", Residual(self.residual), x, self._attention(f"{block}.attn", x))
+        y = self._lif(f"{mlp}.fc1_lif", self._linear(f"{mlp}.fc1_{variant.fc}", x, True, "fc"))
+        y = self._lif(f"{mlp}.fc2_lif", self._linear(f"{mlp}.fc2_{variant.fc}", y, True, "fc"))
+        return self.build.add(f"{block}.mlp_add", Residual(self.residual), x, y)
+
+    def _attention(self, attn: str, x: str) -> str:
+        qkv, bias = self.variant.qkv, self.variant.qkv_bias
         q, k, v = (
-            self._lif(f"{attn}.{name}_lif", self._linear(f"{attn}.{name}_{variant.qkv}", x, bias, variant.qkv))
-            for name in "qkv"
+            self._lif(f"{attn}.{name}_lif", self._linear(f"{attn}.{name}_{qkv}", x, bias, qkv)) for name in "qkv"
         )
         y = self.build.add(attn, SpikingAttention(self.heads, self.scale, self.options.attention_order), q, k, v)
         y = self._lif(f"{attn}.attn_lif", y, self.options.attn_threshold)
-        y = self._lif(f"{attn}.proj_lif", self._linear(f"{attn}.proj_{variant.qkv}", y, True, variant.qkv))
-        x = self.build.add(f"{block}.attn_add", Residual("add"), x, y)
-        y = self._lif(f"{mlp}.fc1_lif", self._linear(f"{mlp}.fc1_{variant.fc}", x, True, "fc"))
-        y = self._lif(f"{mlp}.fc2_lif", self._linear(f"{mlp}.fc2_{variant.fc}", y, True, "fc"))
-        return self.build.add(f"{block}.mlp_add", Residual("add"), x, y)
+        return self._lif(f"{attn}.proj_lif", self._linear(f"{attn}.proj_{qkv}", y, True, qkv))
 
     def _conv(self, name: str, source: str) -> str:
         weight = self.checkpoint.take(f"{name}.weight", None, None, 3, 3)
@@ -224,12 +250,19 @@ class _Reader:
         arrays = self.checkpoint.take_batch_norm(norm, len(weight))
         return self.synapses.conv2d(name, weight, None, (norm, arrays), source, padding=1)
 
-    def _linear(self, name: str, source: str, has_bias: bool, style: str) -> str:
+    def _linear(
+        self,
+        name: str,
+        source: str,
+        has_bias: bool,
+        style: str,
+        make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
+    ) -> str:
         weight = self._matrix(name, {"linear": 2, "conv": 3, "fc": self.variant.fc_axes}[style])
         bias = self.checkpoint.take(f"{name}.bias", len(weight)) if has_bias else None
         norm = name.rsplit("_", 1)[0] + "_bn"
         arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        return self.synapses.linear(name, weight, bias, (norm, arrays), source)
+        return self.synapses.linear(name, weight, bias, (norm, arrays), source, make)
 
     def _matrix(self, name: str, axes: int) -> FloatArray:
         """Take a linear layer, or the convolution with kernel 1 that stands for one."""

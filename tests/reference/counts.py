@@ -101,18 +101,19 @@ def neuron_updates(x: Float32) -> int:
     return int(np.prod(x.shape, dtype=np.int64))
 
 
-def maxpool_comparisons(x: Float32, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) -> int:
-    """Number of (non-zero input, window that holds it) pairs."""
+def pooled_values(x: Float32, kernel: Pair, stride: Pair, padding: Pair, windows: Pair, dense: bool = False) -> int:
+    """Number of (non-zero input, window that holds it) pairs, or with dense=True the pairs of every input."""
     height, width = x.shape[2:]
-    comparisons = 0
-    for i in range((height + 2 * padding[0] - kernel[0]) // stride[0] + 1):
-        for j in range((width + 2 * padding[1] - kernel[1]) // stride[1] + 1):
+    pairs = 0
+    for i in range(windows[0]):
+        for j in range(windows[1]):
             for a in range(kernel[0]):
                 for b in range(kernel[1]):
                     row, column = i * stride[0] + a - padding[0], j * stride[1] + b - padding[1]
                     if 0 <= row < height and 0 <= column < width:
-                        comparisons += int(np.count_nonzero(x[:, :, row, column]))
-    return comparisons
+                        values = x[:, :, row, column]
+                        pairs += values.size if dense else int(np.count_nonzero(values))
+    return pairs
 
 
 def residual_add_coincidences(a: Float32, b: Float32) -> int:

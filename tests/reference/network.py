@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from .attention import spiking_attention
 from .neurons import if_neuron, lif, plif
-from .normalization import batch_norm
+from .normalization import affine, batch_norm
 from .pooling import avgpool2d, maxpool2d, sumpool2d
 from .reshaping import (
+    channels_from_tokens,
     flatten,
     mean_over_positions,
     mean_over_time,
@@ -40,8 +41,10 @@ KINDS: dict[str, Callable[..., Float32]] = {
     "residual": residual,
     "spiking_attention": spiking_attention,
     "batch_norm": batch_norm,
+    "affine": affine,
     "flatten": flatten,
     "tokens_from_map": tokens_from_map,
+    "channels_from_tokens": channels_from_tokens,
     "mean_over_positions": mean_over_positions,
     "mean_over_time": mean_over_time,
     "sum_over_positions": sum_over_positions,

@@ -43,6 +43,14 @@ def plif(
     return _over_time(x, lambda v, x_t: v + (x_t - v) * factor, v_threshold, reset, strict)
 
 
+def pliaf(
+    x: Float32, k: ArrayLike, v_threshold: ArrayLike = 1.0, reset: str = "zero", strict: bool = False
+) -> tuple[Float32, Float32]:
+    """Charge and reset of plif; what leaves it instead of spikes is the positive part of h."""
+    _, h = plif(x, k, v_threshold, reset, strict)
+    return np.maximum(h, np.float32(0)), h
+
+
 def plif_factor(w: ArrayLike) -> Float32:
     """Sigmoid of w, taken in float64 and rounded to float32."""
     return np.asarray(1 / (1 + np.exp(-np.asarray(w, np.float64))), np.float32)

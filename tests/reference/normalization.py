@@ -1,7 +1,7 @@
-"""Batch normalization with stored statistics."""
+"""Batch normalization with stored statistics, and the scale and shift that it amounts to."""
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Float32 = NDArray[np.float32]
 
@@ -22,3 +22,9 @@ def batch_norm(
     shape[channel_axis] = -1
     y: Float32 = np.asarray(x, np.float32) * alpha.reshape(shape) + shift.reshape(shape)
     return y
+
+
+def affine(x: Float32, scale: ArrayLike, shift: ArrayLike | None = None) -> Float32:
+    """y = x * scale + shift, in float32; both broadcast against a time step of x."""
+    y: Float32 = x * np.asarray(scale, np.float32)
+    return y if shift is None else y + np.asarray(shift, np.float32)

@@ -28,13 +28,34 @@ def sumpool2d(x: Float32, kernel: Pair, stride: Pair, padding: Pair = (0, 0)) ->
 
 
 def avgpool2d(
-    x: Float32, kernel: Pair, stride: Pair, padding: Pair = (0, 0), count_include_pad: bool = True
+    x: Float32,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair = (0, 0),
+    count_include_pad: bool = True,
+    ceil_mode: bool = False,
 ) -> Float32:
-    """Sum of the window over kH * kW, or over the pixels of it that are inside the map."""
-    sums = sumpool2d(x, kernel, stride, padding)
-    if count_include_pad:
-        return sums / np.float32(kernel[0] * kernel[1])
-    return sums / sumpool2d(np.ones_like(x), kernel, stride, padding)
+    """Sum of the window over its pixels, those of the border included or not.
+
+    With ceil_mode a last window hangs over the far border, if it begins before it; what hangs over is not counted.
+    """
+    padded, counted = _pad(x, padding, 0.0), _pad(np.ones_like(x), padding, float(count_include_pad))
+    y = _empty_output(x, kernel, stride, padding)
+    if ceil_mode:
+        more = [
+            int(
+                (y.shape[2 + d] - 1) * stride[d] + kernel[d] < padded.shape[2 + d]  # pixels are left over
+                and y.shape[2 + d] * stride[d] < x.shape[2 + d] + padding[d]
+            )
+            for d in (0, 1)
+        ]
+        y = np.zeros((*y.shape[:2], y.shape[2] + more[0], y.shape[3] + more[1]))
+    pixels = np.zeros_like(y)
+    for i in range(y.shape[2]):
+        for j in range(y.shape[3]):
+            y[:, :, i, j] = _window(padded, i, j, kernel, stride).sum(axis=(2, 3))
+            pixels[:, :, i, j] = _window(counted, i, j, kernel, stride).sum(axis=(2, 3))
+    return y.astype(np.float32) / pixels.astype(np.float32)
 
 
 def _pad(x: Float32, padding: Pair, value: float) -> NDArray[np.float64]:

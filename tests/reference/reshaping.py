@@ -21,6 +21,15 @@ def tokens_from_map(x: Float32) -> Float32:
     return tokens
 
 
+def channels_from_tokens(x: Float32) -> Float32:
+    """Tokens (T, N, D) to (T, D, N)."""
+    steps, count, dim = x.shape
+    channels = np.zeros((steps, dim, count), np.float32)
+    for n in range(count):
+        channels[:, :, n] = x[:, n]
+    return channels
+
+
 def sum_over_positions(x: Float32) -> Float32:
     """(T, C, H, W) -> (T, C), (T, N, D) -> (T, D)."""
     axes = {3: (1,), 4: (2, 3)}[x.ndim]

@@ -32,4 +32,4 @@ class Contents:
 
 def as_float32(array: Array) -> Array:
     """Return floating-point arrays as float32 in memory order, others unchanged."""
-    return np.ascontiguousarray(array, np.float32) if array.dtype.kind == "f" else array
+    return np.asarray(array, np.float32, order="C") if array.dtype.kind == "f" else array

@@ -7,7 +7,7 @@ from typing import TypeVar
 from eventsim.errors import InputError
 from eventsim_importers.reading.checkpoint import Checkpoint
 
-T = TypeVar("T", int, float, str)
+T = TypeVar("T", bool, int, float, str)
 
 
 class Chooser:
@@ -29,10 +29,16 @@ class Chooser:
         stored = self.checkpoint.metadata.get(name)
         if stored is not None:
             try:
-                return type(default)(stored)
+                return _truth(stored) if isinstance(default, bool) else type(default)(stored)
             except ValueError:
                 raise InputError(
                     f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {type(default).__name__}"
                 ) from None
         self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the variant's default")
         return default
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError(text)
+    return text.lower() == "true"

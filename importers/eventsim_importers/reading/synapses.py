@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from eventsim.layers import Affine, Conv2d, Layer, Linear, SparseLinear
@@ -68,12 +70,18 @@ class SynapseBuilder:
         return self._normalise(self.build.add(name, layer, source), norm)
 
     def linear(
-        self, name: str, weight: FloatArray, bias: FloatArray | None, norm: tuple[str, BatchNorm], source: str
+        self,
+        name: str,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        norm: tuple[str, BatchNorm],
+        source: str,
+        make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
     ) -> str:
         """Add a linear layer and the normalisation ``(name, arrays)`` behind it; return the last layer's name."""
         if self.fold_bn:
             weight, bias = fold(weight, bias, norm[1], self.eps)
-        return self._normalise(self.build.add(name, linear(weight, bias), source), norm)
+        return self._normalise(self.build.add(name, make(weight, bias), source), norm)
 
     def _normalise(self, name: str, norm: tuple[str, BatchNorm]) -> str:
         return name if self.fold_bn else self.build.add(norm[0], normalisation(norm[1], self.eps), name)

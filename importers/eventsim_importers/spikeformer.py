@@ -1,0 +1,268 @@
+"""Spikeformer: SEW tokenizer, then divided space-time softmax attention with spiking MLPs.
+
+Forward pass and tensor names: Li, Lei, Yang, "Spikeformer: A Novel Architecture for Training High-Performance
+Low-Latency Spiking Neural Network" (2022), and the authors' code, github.com/Loydian/Spikeformer. In the models that
+its ImageNet logs print, something without weights precedes the SEW blocks, whose indices begin at 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal, cast
+
+import numpy as np
+
+from eventsim.errors import InputError
+from eventsim.layers import (
+    PLIAF,
+    PLIF,
+    AttentionPool,
+    AvgPool2d,
+    Input,
+    LayerNorm,
+    Linear,
+    PositionEncoding,
+    Readout,
+    Residual,
+    SoftmaxAttention,
+)
+from eventsim.network import Network, NetworkBuilder
+from eventsim.signals import FloatArray, Kind
+from eventsim.untrusted import MAXIMUM_BYTES
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import Chooser
+from eventsim_importers.reading.synapses import SynapseBuilder
+
+DESCRIPTION = "Spikeformer (Li, Lei, Yang): DVS-CIFAR10, DVS-Gesture, ImageNet"
+NEURONS = {"plif": PLIF, "pliaf": PLIAF}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the state dict of a Spikeformer cannot tell; None takes the default.
+
+    Attributes
+    ----------
+    heads : int, optional
+        Attention heads, over space and over time. Default: one per 64 channels.
+    time_steps : int, optional
+        Default: the length of the time embedding; another length interpolates it to the nearest step.
+    height, width : int, optional
+        Input size. Default: what leaves the grid of the position embedding; another grid interpolates it to the
+        nearest position.
+    input_kind : {"binary", "graded", "real"}, optional
+        Event counts ("graded") for two input channels, else "real".
+    neuron : {"plif", "pliaf"}, optional
+        Spiking neurons for two input channels, else those with analog outputs, as for ImageNet.
+    stride : int
+        Stride of the SEW blocks whose shortcut is a convolution; the others have stride 1.
+    v_threshold : float
+    fold_bn : bool
+        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
+    bn_eps, ln_eps : float
+        Of batch and of layer normalisation.
+    """
+
+    heads: int | None = None
+    time_steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    input_kind: Literal["binary", "graded", "real"] | None = None
+    neuron: Literal["plif", "pliaf"] | None = None
+    stride: int = 2
+    v_threshold: float = 1.0
+    fold_bn: bool = True
+    bn_eps: float = 1e-5
+    ln_eps: float = 1e-6
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """Tell a Spikeformer by its time embedding and its attention pooling."""
+    return "time_embed" in checkpoint.tensors and "attention_pool.weight" in checkpoint.tensors
+
+
+def read(checkpoint: Checkpoint, options: Options) -> Network:
+    """Compose the network.
+
+    SEW block: a = act(BN(conv(act(BN(conv x))))), then a + x, or a + act(BN(conv1x1(avgpool x))) where it strides or
+    widens. Tokens: plus position and time embedding. Transformer block: x + temporal_fc(attention over time of LN x),
+    x + attention over space of LN x, x + W2 act(W1 LN x). Head: LN, attention pooling over tokens and time, linear.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, left over or of the wrong shape, or an option does not fit.
+    """
+    if not recognises(checkpoint):
+        raise InputError(f"{checkpoint.path}: no Spikeformer found; expected time_embed and attention_pool.weight")
+    return _Reader(checkpoint, options).network()
+
+
+class _Reader:
+    """Walks the modules in the order of the forward pass."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        self.checkpoint = checkpoint
+        self.options = options
+        self.convs = [f"patch_embed.conv_layers.{i}" for i in _indices(checkpoint, "patch_embed.conv_layers", (0, 1))]
+        self.blocks = [f"blocks.{i}" for i in _indices(checkpoint, "blocks", (0,))]
+        self.positions = checkpoint.take("pos_embed", 1, None, None)[0]
+        self.times = checkpoint.take("time_embed", 1, None, self.positions.shape[1])[0]
+        self.dim = self.positions.shape[1]
+        if not self.positions.size or not self.times.size:
+            raise InputError(f"{checkpoint.path}: empty pos_embed or time_embed found; expected (1, tokens, width)")
+        self.in_channels = checkpoint.take(f"{self.convs[0]}.residual_function.0.0.0.weight", *[None] * 4).shape[1]
+        if options.stride < 1:
+            raise InputError(f"{checkpoint.path}: stride={options.stride} found; expected at least 1")
+        events = self.in_channels == 2
+        choose = Chooser(checkpoint)
+        self.heads = choose("heads", options.heads, max(self.dim // 64, 1))
+        self.time_steps = choose("time_steps", options.time_steps, len(self.times))
+        self.stride = options.stride ** sum(map(self._has_shortcut, self.convs))
+        side = isqrt(len(self.positions)) * self.stride
+        self.height = choose("height", options.height, side)
+        self.width = choose("width", options.width, side)
+        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, "graded" if events else "real"))
+        neuron = choose("neuron", options.neuron, "plif" if events else "pliaf")
+        for name, value in (("height", self.height), ("width", self.width)):
+            if value < 1 or value % self.stride:
+                raise InputError(f"{checkpoint.path}: {name}={value} found; expected a multiple of {self.stride}")
+        if self.time_steps < 1:
+            raise InputError(f"{checkpoint.path}: time_steps={self.time_steps} found; expected at least 1")
+        largest = 4 * self.dim * max(self.time_steps, self.height * self.width // self.stride**2)
+        if largest > MAXIMUM_BYTES:
+            raise InputError(
+                f"{checkpoint.path}: an embedding of {largest} bytes asked for by height={self.height}, "
+                f"width={self.width}, time_steps={self.time_steps}; expected at most {MAXIMUM_BYTES}"
+            )
+        if self.heads < 1 or self.dim % self.heads:
+            raise InputError(f"{checkpoint.path}: heads={self.heads} found; expected a divisor of width {self.dim}")
+        if neuron not in NEURONS:
+            raise InputError(f"{checkpoint.path}: neuron={neuron} found; expected one of {', '.join(NEURONS)}")
+        self.neuron = NEURONS[neuron]
+        self.build = NetworkBuilder(f"Spikeformer {len(self.blocks)}-{self.dim}")
+        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
+
+    def network(self) -> Network:
+        """Read everything, and refuse what is left over."""
+        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
+        channels = self.in_channels
+        for conv in self.convs:
+            x, channels = self._sew_block(conv, x, channels)
+        if channels != self.dim:
+            raise InputError(
+                f"{self.checkpoint.path}: {self.convs[-1]} with {channels} channels found; pos_embed expects {self.dim}"
+            )
+        x = self.build.add("pos_embed", PositionEncoding(self._position_encoding()), x)
+        x = self.build.add("time_embed", PositionEncoding(self._time_encoding()), x)
+        for block in self.blocks:
+            x = self._block(block, x)
+        x = self._norm("norm", x)
+        weight = self.checkpoint.take("attention_pool.weight", 1, self.dim)[0]
+        self.checkpoint.take("attention_pool.bias", 1)  # moves every logit by the same: the softmax cancels it
+        x = self.build.add("attention_pool", AttentionPool(weight), x)
+        x = self._linear("head", x, self.dim)
+        self.build.add("readout", Readout(), x)
+        self.checkpoint.finish()
+        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+
+    def _has_shortcut(self, block: str) -> bool:
+        return f"{block}.shortcut.1.0.0.weight" in self.checkpoint.tensors
+
+    def _sew_block(self, block: str, x: str, channels: int) -> tuple[str, int]:
+        """Add a block; return its last layer and its channels."""
+        stride = self.options.stride if self._has_shortcut(block) else 1
+        branch = f"{block}.residual_function"
+        first = self.checkpoint.take(f"{branch}.0.0.0.weight", None, channels, None, None)
+        outputs, _, kernel, _ = first.shape
+        if kernel % 2 == 0 or first.shape[3] != kernel:
+            found = f"{self.checkpoint.path}: tensor {branch}.0.0.0.weight of shape {first.shape} found"
+            raise InputError(f"{found}; expected a square kernel of odd size")
+        second = self.checkpoint.take(f"{branch}.1.0.0.weight", outputs, outputs, kernel, kernel)
+        y = self._conv_bn(f"{branch}.0", first, x, stride)
+        y = self._conv_bn(f"{branch}.1", second, y)
+        if self._has_shortcut(block):
+            shortcut = self.checkpoint.take(f"{block}.shortcut.1.0.0.weight", outputs, channels, 1, 1)
+            x = self.build.add(f"{block}.shortcut.0", AvgPool2d((stride, stride), (stride, stride)), x)
+            x = self._conv_bn(f"{block}.shortcut.1", shortcut, x)
+        return self.build.add(block, Residual("add"), x, y), outputs
+
+    def _conv_bn(self, name: str, weight: FloatArray, source: str, stride: int = 1) -> str:
+        norm = (f"{name}.0.1", self.checkpoint.take_batch_norm(f"{name}.0.1", len(weight)))
+        x = self.synapses.conv2d(f"{name}.0.0", weight, None, norm, source, weight.shape[2] // 2, stride)
+        return self._act(f"{name}.1", x)
+
+    def _act(self, name: str, source: str) -> str:
+        w = float(self.checkpoint.take(f"{name}.w"))
+        return self.build.add(name, self.neuron(v_threshold=self.options.v_threshold, w=w), source)
+
+    def _block(self, block: str, x: str) -> str:
+        y = self._attention(f"{block}.temporal_attn", self._norm(f"{block}.temporal_norm1", x), over_time=True)
+        y = self._linear(f"{block}.temporal_fc", y, self.dim, self.dim)
+        x = self.build.add(f"{block}.temporal_add", Residual("add"), x, y)
+        y = self._attention(f"{block}.attn", self._norm(f"{block}.norm1", x), over_time=False)
+        x = self.build.add(f"{block}.attn_add", Residual("add"), x, y)
+        y = self._linear(f"{block}.mlp.mlp.0.0", self._norm(f"{block}.norm2", x), self.dim)
+        y = self._act(f"{block}.mlp.mlp.1", y)
+        y = self._linear(f"{block}.mlp.mlp.2.0", y, None, self.dim)
+        return self.build.add(f"{block}.mlp_add", Residual("add"), x, y)
+
+    def _attention(self, name: str, x: str, over_time: bool) -> str:
+        qkv = self.checkpoint.take(f"{name}.qkv.weight", 3 * self.dim, self.dim)
+        x = self.build.add(f"{name}.qkv", Linear(qkv), x)
+        attention = SoftmaxAttention(self.heads, "time", self.time_steps) if over_time else SoftmaxAttention(self.heads)
+        x = self.build.add(name, attention, x)
+        return self._linear(f"{name}.proj", x, self.dim, self.dim)
+
+    def _linear(self, name: str, source: str, inputs: int | None, outputs: int | None = None) -> str:
+        weight = self.checkpoint.take(f"{name}.weight", outputs, inputs)
+        return self.build.add(name, Linear(weight, self.checkpoint.take(f"{name}.bias", len(weight))), source)
+
+    def _norm(self, name: str, source: str) -> str:
+        weight, bias = (self.checkpoint.take(f"{name}.{part}", self.dim) for part in ("weight", "bias"))
+        return self.build.add(name, LayerNorm(weight, bias, self.options.ln_eps), source)
+
+    def _position_encoding(self) -> FloatArray:
+        """Return ``(1, D, N)`` for the tokens of this input size."""
+        known, grid = len(self.positions), (self.height // self.stride, self.width // self.stride)
+        encoding = self.positions
+        if known != grid[0] * grid[1]:
+            side = isqrt(known)
+            if side**2 != known:
+                raise InputError(
+                    f"{self.checkpoint.path}: pos_embed for {known} positions found; {self.height}x{self.width} pixels "
+                    f"expect {grid[0]}x{grid[1]}, or a square grid to interpolate"
+                )
+            rows, columns = (_nearest(side, size) for size in grid)
+            encoding = encoding.reshape(side, side, -1)[np.ix_(rows, columns)].reshape(-1, self.dim)
+            self.checkpoint.assumptions.append(
+                f"pos_embed: {side}x{side} positions interpolated to {grid[0]}x{grid[1]}, to the nearest"
+            )
+        return np.ascontiguousarray(encoding.T[None])
+
+    def _time_encoding(self) -> FloatArray:
+        """Return ``(T, D, 1)`` for this number of time steps."""
+        known = len(self.times)
+        if known != self.time_steps:
+            self.checkpoint.assumptions.append(
+                f"time_embed: {known} steps interpolated to {self.time_steps}, to the nearest"
+            )
+        return np.take(self.times, _nearest(known, self.time_steps), axis=0)[:, :, None]
+
+
+def _indices(checkpoint: Checkpoint, prefix: str, firsts: tuple[int, ...]) -> list[int]:
+    """Return the indices i that have tensors ``prefix.i.*``: consecutive ones, from one of `firsts` on."""
+    names = (name.removeprefix(f"{prefix}.") for name in checkpoint.tensors if name.startswith(f"{prefix}."))
+    indices = sorted({int(index) for name in names if (index := name.split(".")[0]).isdecimal()})
+    if not indices or indices[0] not in firsts or indices != list(range(indices[0], indices[-1] + 1)):
+        found = ", ".join(map(str, indices)) or "none"
+        expected = " or ".join(f"{first}, {first + 1}, ..." for first in firsts)
+        raise InputError(f"{checkpoint.path}: {prefix} with indices {found} found; expected all of {expected}")
+    return indices
+
+
+def _nearest(known: int, wanted: int) -> list[int]:
+    """Return which of `known` samples stands at each of `wanted`, as PyTorch's nearest interpolation chooses it."""
+    scale = np.float32(known) / np.float32(wanted)
+    return [min(int(np.float32(index) * scale), known - 1) for index in range(wanted)]

@@ -1,0 +1,144 @@
+"""Spikformer V2: a spiking convolutional stem before the encoder of V1, and a choice of residual operation.
+
+Zhou et al., "Spikformer V2: Join the High Accuracy Club on ImageNet with an SNN Ticket" (2024), arXiv 2401.02020. No
+code was published, so the names are ours, those of the PyTorch definition in ``examples/spikformer_v2.py``:
+
+=====================================================  ==========================================================
+``stem.{0..3}.down.weight``, ``.down_bn.*``            convolution 2 x 2 of stride 2, no bias
+``stem.{0..3}.conv1.weight``, ``.bn1.*``               convolution 3 x 3, to 4 times the channels
+``stem.{0..3}.conv2.weight``, ``.bn2.*``               convolution 3 x 3, back
+``block.{i}.attn.*``, ``block.{i}.mlp.*``, ``head.*``  as in V1 for ImageNet
+=====================================================  ==========================================================
+
+Other names are recognised by the shapes of the stem, which no other system has, and are told by ``rename``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, cast
+
+from eventsim.errors import InputError
+from eventsim.layers import Residual
+from eventsim.network import Network
+from eventsim_importers import spikformer
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.container import Contents
+from eventsim_importers.reading.options import Chooser
+
+DESCRIPTION = "Spikformer V2: convolutional stem, ADD or IAND residuals"
+
+STAGES = 4
+STEM_RATIO = 4
+
+
+@dataclass(frozen=True)
+class Options(spikformer.Options):
+    """What the state dict of a Spikformer V2 cannot tell; None takes the default.
+
+    All options of V1 (`eventsim_importers.spikformer.Options`), with its ImageNet defaults, and
+
+    Attributes
+    ----------
+    residual_op : {"add", "iand"}, optional
+        How residual connections join: sums (the default), or spikes where the branch is silent.
+    scs_residual : bool, optional
+        Whether the stages of the stem have a residual connection. Default: true; the paper says that they are like an
+        MLP, which has one.
+    rename : str, optional
+        ``THEIRS:OURS,...``: names of the checkpoint's modules, each with our name for it. Of several that fit a tensor
+        the last counts.
+    """
+
+    residual_op: Literal["add", "iand"] | None = None
+    scs_residual: bool | None = None
+    rename: str | None = None
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """Tell a Spikformer V2 by the names in its stem, or by their shapes: [c, ., 2, 2], [4c, c, 3, 3], [c, 4c, 3, 3]."""
+    shapes = {tensor.shape for tensor in checkpoint.tensors.values()}
+    widths = {shape[0] for shape in shapes if shape[2:] == (2, 2)}
+    return "stem.0.down.weight" in checkpoint.tensors or (
+        len(widths) == STAGES and all({(STEM_RATIO * c, c, 3, 3), (c, STEM_RATIO * c, 3, 3)} <= shapes for c in widths)
+    )
+
+
+def read(checkpoint: Checkpoint, options: Options) -> Network:
+    """Compose the network.
+
+    Stem, four times: x = LIF(BN(conv 2x2 stride 2)), then op(x, LIF(BN(conv 3x3 LIF(BN(conv 3x3 x))))). Blocks and
+    head: as in V1 for ImageNet, with op for its sums.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, left over or of the wrong shape, or an option does not fit.
+    """
+    if options.rename is not None:
+        checkpoint = _renamed(checkpoint, options.rename)
+    if "stem.0.down.weight" not in checkpoint.tensors:
+        names = ", ".join(list(checkpoint.tensors)[:2])
+        raise InputError(
+            f"{checkpoint.path}: tensors {names}, ... found; expected stem.0.down.weight and so on, "
+            "or an option rename=THEIRS:OURS,... that says which module is which"
+        )
+    return _Reader(checkpoint, options).network()
+
+
+def _renamed(checkpoint: Checkpoint, rename: str) -> Checkpoint:
+    """Return the checkpoint with modules renamed as the option says."""
+    names = {name: name for name in checkpoint.tensors}
+    for pair in rename.split(","):
+        theirs, _, ours = pair.partition(":")
+        found = [name for name in names if f"{name}.".startswith(f"{theirs}.")]
+        if not ours or not found:
+            raise InputError(
+                f"option rename={pair} found; expected THEIRS:OURS with the name of a module of {checkpoint.path}"
+            )
+        names.update({name: ours + name.removeprefix(theirs) for name in found})
+    for name, new in names.items():
+        if list(names.values()).count(new) > 1:
+            raise InputError(
+                f"option rename={rename} found; expected names of their own, not {new} for {name} and another"
+            )
+    tensors = {names[name]: tensor for name, tensor in checkpoint.tensors.items()}
+    note = "; ".join(checkpoint.assumptions)
+    return Checkpoint(checkpoint.path, checkpoint.container, Contents(tensors, checkpoint.metadata, note))
+
+
+class _Reader(spikformer.Reader):
+    """Reads the stem in the place of V1's patch embedding."""
+
+    unused: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
+        choose = Chooser(checkpoint)
+        residual = choose("residual_op", options.residual_op, "add")
+        if residual not in ("add", "iand"):
+            raise InputError(f"{checkpoint.path}: residual_op={residual} found; expected add or iand")
+        self.residual = cast(Literal["add", "iand"], residual)
+        self.scs_residual = choose("scs_residual", options.scs_residual, True)
+        super().__init__(checkpoint, options, spikformer.IMAGENET)
+
+    def _name(self) -> str:
+        return f"Spikformer V2 {self.depth}-{self.dim} {self.residual}"
+
+    def _widths(self) -> tuple[int, int]:
+        first = self.checkpoint.take("stem.0.down.weight", None, None, 2, 2)
+        return first.shape[1], self.checkpoint.take(f"stem.{STAGES - 1}.down.weight", None, None, 2, 2).shape[0]
+
+    def _patch_embed(self, x: str) -> str:
+        for index in range(STAGES):
+            stage = f"stem.{index}"
+            x = self._lif(f"{stage}.down_lif", self._stem_conv(f"{stage}.down", f"{stage}.down_bn", x, 2))
+            y = self._lif(f"{stage}.lif1", self._stem_conv(f"{stage}.conv1", f"{stage}.bn1", x, 3))
+            y = self._lif(f"{stage}.lif2", self._stem_conv(f"{stage}.conv2", f"{stage}.bn2", y, 3))
+            x = self.build.add(f"{stage}.join", Residual(self.residual), x, y) if self.scs_residual else y
+        return x
+
+    def _stem_conv(self, name: str, norm: str, source: str, kernel: int) -> str:
+        weight = self.checkpoint.take(f"{name}.weight", None, None, kernel, kernel)
+        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
+        padding, stride = (0, 2) if kernel == 2 else (1, 1)
+        return self.synapses.conv2d(name, weight, None, (norm, arrays), source, padding, stride)

@@ -1,0 +1,397 @@
+"""STAA-SNN: residual and VGG networks whose neurons attend over space and over time steps.
+
+Zhang et al., "STAA-SNN: Spatial-Temporal Attention Aggregator for Spiking Neural Networks" (CVPR 2025). Its code is not
+public, so neither are the names in its checkpoints. Read are the names of its baseline, MPBN (Guo et al., ICCV 2023,
+github.com/yfguo91/MPBN), with what the paper adds to a neuron named by the letters of its equations:
+
+====================================  ================================================================================
+``X.pool.weight``                     convolution X, such as ``conv1.0``, ``layer2.0.conv1``, ``features.4``
+``Y.bn.*``                            batch normalisation Y, such as ``conv1.1``, ``layer2.0.bn1``
+``Z.M``, ``Z.N``                      coefficients of neuron Z, such as ``conv1.2``, ``layer2.0.relu1``, ``relu``
+``Z.P``                               position encoding
+``Z.gc.{key,value,norm,query}.*``     global context; without ``norm`` it has no layer normalisation
+``Z.sa.{reduce,expand}.*``            step attention, or ``Z.sa.0.*``, ``Z.sa.1.*``, ... where each step has its own
+``fc.conv.*``, ``classifier.conv.*``  classifier of the residual and of the VGG networks
+====================================  ================================================================================
+
+M, N and P have any shape that repeats to (time steps, channels, height, width): one number, (channels,), three axes or
+four. P, gc and sa may each be absent from all neurons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, cast
+
+import numpy as np
+
+from eventsim.errors import InputError
+from eventsim.layers import (
+    AdaptiveLIF,
+    AvgPool2d,
+    GlobalContext,
+    Input,
+    Layer,
+    LayerError,
+    Linear,
+    MeanOverPositions,
+    MeanOverTime,
+    PositionEncoding,
+    Readout,
+    Residual,
+)
+from eventsim.network import Network, NetworkBuilder
+from eventsim.signals import FloatArray, Kind, SignalType
+from eventsim_importers.reading.checkpoint import Checkpoint, describe
+from eventsim_importers.reading.options import Chooser
+from eventsim_importers.reading.synapses import SynapseBuilder
+
+DESCRIPTION = "STAA-SNN: ResNet-19, ResNet-20, ResNet-18/34 (ImageNet) and VGG, named as in MPBN"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the state dict of a STAA-SNN cannot tell, and what its paper leaves open; None takes the default.
+
+    Attributes
+    ----------
+    time_steps : int, optional
+        Default: what P, M, N or sa of the first neuron are for; else 16 for two input channels and 4 for others.
+    height, width : int, optional
+        Input size. Default: what P, M or N of the first neuron are for, if it has the size of the input; else 224 for
+        ImageNet, 48 for two input channels, 32 for others.
+    input_kind : {"binary", "graded", "real"}, optional
+        Event counts ("graded") for two input channels, else "real".
+    gc_norm : {"softmax", "sigmoid"}, optional
+        What the global context makes of the logits of the positions. Default: "softmax", as in GCNet.
+    gc_combine : {"additive", "gated"}, optional
+        How the context reaches the positions: added, or as a factor. Default: "additive", as in GCNet.
+    sa_mode : {"each", "sum"}, optional
+        Whether step attention gates each of its two terms by its own half of its outputs, or their sum by all of them.
+        Default: what their number says.
+    sa_inputs : {"terms", "features"}, optional
+        What step attention pools: "terms" M H[t-1] and N X[t], the default, or "features" X[t-1] and X[t].
+    sa_scale : float, optional
+        Factor of the sigmoid of step attention. Default: 2.
+    v_threshold : float
+    fold_bn : bool
+        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
+    bn_eps, ln_eps : float
+        Of batch and of layer normalisation.
+    """
+
+    time_steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    input_kind: Literal["binary", "graded", "real"] | None = None
+    gc_norm: Literal["softmax", "sigmoid"] | None = None
+    gc_combine: Literal["additive", "gated"] | None = None
+    sa_mode: Literal["each", "sum"] | None = None
+    sa_inputs: Literal["terms", "features"] | None = None
+    sa_scale: float | None = None
+    v_threshold: float = 1.0
+    fold_bn: bool = True
+    bn_eps: float = 1e-5
+    ln_eps: float = 1e-5
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A backbone, told by the names and the kernel of its first convolution.
+
+    Attributes
+    ----------
+    name : str
+    conv, neuron : str
+        The first of each.
+    kernel, stride : int
+        Of the first convolution.
+    average : bool
+        Whether shortcuts that halve the size average, instead of striding.
+    """
+
+    name: str
+    conv: str
+    neuron: str
+    kernel: int = 3
+    stride: int = 1
+    average: bool = False
+
+
+LAYOUTS = (
+    Layout("modified ResNet", "conv1.0", "conv1.2", average=True),
+    Layout("ResNet", "conv1", "relu"),
+    Layout("ImageNet ResNet", "conv1", "relu", kernel=7, stride=2),
+    Layout("VGG", "features.0", "features.2"),
+)
+
+
+def recognises(checkpoint: Checkpoint) -> bool:
+    """Tell a STAA-SNN by its first convolution and by the M of its first neuron."""
+    return _layout(checkpoint) is not None
+
+
+def _layout(checkpoint: Checkpoint) -> Layout | None:
+    for layout in LAYOUTS:
+        first = checkpoint.tensors.get(f"{layout.conv}.pool.weight")
+        if first is not None and first.shape[2:] == (layout.kernel,) * 2 and f"{layout.neuron}.M" in checkpoint.tensors:
+            return layout
+    return None
+
+
+def read(checkpoint: Checkpoint, options: Options) -> Network:
+    """Compose the network.
+
+    Neuron: ``V[t] = SA(M * H[t-1], N * GC(I[t] + P[t]))``. Residual block: neuron(BN(conv(neuron(BN(conv x)))) +
+    shortcut x). The first stage keeps the size, every further one halves it. Head: mean over positions, linear in each
+    time step, mean over time. In VGG every group of convolutions ends in an average pooling, the last one too. The
+    random dropout of time steps acts in training only.
+
+    Raises
+    ------
+    InputError
+        If a tensor is missing, left over or of the wrong shape, or an option does not fit.
+    """
+    layout = _layout(checkpoint)
+    if layout is None:
+        names = ", ".join(
+            f"{layout.conv}.pool.weight with {layout.neuron}.M" for layout in LAYOUTS if layout.stride == 1
+        )
+        raise InputError(f"{checkpoint.path}: no STAA-SNN found; expected one of {names}")
+    return _Reader(checkpoint, options, layout).network()
+
+
+class _Reader:
+    """Walks the modules in the order of the forward pass."""
+
+    def __init__(self, checkpoint: Checkpoint, options: Options, layout: Layout) -> None:
+        self.checkpoint = checkpoint
+        self.take = checkpoint.take
+        self.options = options
+        self.layout = layout
+        neuron = layout.neuron
+        first = self.take(f"{layout.conv}.pool.weight", None, None, layout.kernel, layout.kernel)
+        self.in_channels = first.shape[1]
+        self.has_position = f"{neuron}.P" in checkpoint.tensors
+        self.has_context = f"{neuron}.gc.key.weight" in checkpoint.tensors
+        self.has_norm = f"{neuron}.gc.norm.weight" in checkpoint.tensors
+        self.sa_steps = checkpoint.count(f"{neuron}.sa.{{}}.")
+        self.has_attention = self.sa_steps > 0 or f"{neuron}.sa.reduce.weight" in checkpoint.tensors
+        events = self.in_channels == 2
+        size = 224 if layout.stride == 2 else 48 if events else 32
+        steps, height, width = self._first_extents()
+        if layout.stride == 2:
+            height = width = 1  # the first neuron does not see the size of the input
+        self.choose = choose = Chooser(checkpoint)
+        self.time_steps = choose("time_steps", options.time_steps, steps if steps > 1 else 16 if events else 4)
+        self.height = choose("height", options.height, height if height > 1 else size)
+        self.width = choose("width", options.width, width if width > 1 else size)
+        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, "graded" if events else "real"))
+        if self.has_context:
+            self.gc_norm = self._choose_word("gc_norm", options.gc_norm, "softmax", "sigmoid")
+            self.gc_combine = self._choose_word("gc_combine", options.gc_combine, "additive", "gated")
+        if self.has_attention:
+            self.sa_mode = self._first_mode(len(first))
+            self.sa_inputs = self._choose_word("sa_inputs", options.sa_inputs, "terms", "features")
+            self.sa_scale = choose("sa_scale", options.sa_scale, 2.0)
+            if 0 < self.sa_steps < self.time_steps:
+                raise InputError(
+                    f"{checkpoint.path}: time_steps={self.time_steps} found; expected at most {self.sa_steps}, "
+                    f"the number of step attentions {neuron}.sa"
+                )
+        self.build = NetworkBuilder(f"STAA-SNN {layout.name}")
+        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
+        self.types: dict[str, SignalType] = {}
+
+    def network(self) -> Network:
+        """Read everything, and refuse what is left over."""
+        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
+        if self.layout.name == "VGG":
+            x = self._head("classifier", self._features(x))
+        else:
+            x = self._stem(x)
+            stage = 1
+            while any(name.startswith(f"layer{stage}.") for name in self.checkpoint.tensors):
+                for block in range(self.checkpoint.count(f"layer{stage}.{{}}.")):
+                    x = self._block(f"layer{stage}.{block}", x, 2 if stage > 1 and block == 0 else 1)
+                stage += 1
+            x = self._head("fc", x)
+        self.build.add("readout", Readout(), x)
+        self.checkpoint.finish()
+        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+
+    def _stem(self, x: str) -> str:
+        if self.layout.average:
+            for conv in (0, 3, 6):
+                x = self._conv_bn(f"conv1.{conv}", f"conv1.{conv + 1}", x)
+                x = self._neuron(f"conv1.{conv + 2}", x)
+            return self.build.add("avgpool", AvgPool2d((2, 2), (2, 2)), x)
+        x = self._conv_bn("conv1", "bn1", x, self.layout.kernel, self.layout.stride)
+        x = self._neuron("relu", x)
+        if self.layout.stride == 2:
+            x = self.build.add("avgpool1", AvgPool2d((3, 3), (2, 2), (1, 1)), x)
+        return x
+
+    def _features(self, x: str) -> str:
+        """Read the convolutions of a VGG; where an index is left out between them there is a pooling."""
+        names = [name.split(".") for name in self.checkpoint.tensors if name.startswith("features.")]
+        convs = sorted(int(parts[1]) for parts in names if parts[2:] == ["pool", "weight"] and parts[1].isdecimal())
+        for conv, following in zip(convs, [*convs[1:], convs[-1] + 4], strict=True):
+            if following - conv not in (3, 4):
+                raise InputError(
+                    f"{self.checkpoint.path}: features.{conv} followed by features.{following} found; expected a "
+                    "convolution, a normalisation and a neuron, then the next convolution, or a pooling between"
+                )
+            bias = self.take(f"features.{conv}.pool.bias", None)
+            x = self._conv_bn(f"features.{conv}", f"features.{conv + 1}", x, bias=bias)
+            x = self._neuron(f"features.{conv + 2}", x)
+            if following - conv == 4:
+                x = self.build.add(f"features.{conv + 3}", AvgPool2d((2, 2), (2, 2)), x)
+        return x
+
+    def _block(self, block: str, x: str, stride: int) -> str:
+        y = self._neuron(f"{block}.relu1", self._conv_bn(f"{block}.conv1", f"{block}.bn1", x, 3, stride))
+        y = self._conv_bn(f"{block}.conv2", f"{block}.bn2", y)
+        if stride == 2 and self.layout.average:
+            pool = AvgPool2d((2, 2), (2, 2), count_include_pad=False, ceil_mode=True)
+            x = self.build.add(f"{block}.downsample.0", pool, x)
+            x = self._conv_bn(f"{block}.downsample.1", f"{block}.downsample.2", x, 1)
+        elif stride == 2:
+            x = self._conv_bn(f"{block}.downsample.0", f"{block}.downsample.1", x, 1, stride)
+        return self._neuron(f"{block}.output_act", self.build.add(f"{block}.add", Residual("add"), x, y))
+
+    def _head(self, name: str, x: str) -> str:
+        x = self.build.add("mean_over_positions", MeanOverPositions(), x)
+        weight = self.take(f"{name}.conv.weight", None, self._type(x).channels)
+        x = self.build.add(name, Linear(weight, self.take(f"{name}.conv.bias", len(weight))), x)
+        return self.build.add("mean_over_time", MeanOverTime(), x)
+
+    def _conv_bn(
+        self, conv: str, norm: str, x: str, kernel: int = 3, stride: int = 1, bias: FloatArray | None = None
+    ) -> str:
+        weight = self.take(f"{conv}.pool.weight", None, self._type(x).channels, kernel, kernel)
+        arrays = self.checkpoint.take_batch_norm(f"{norm}.bn", len(weight))
+        return self.synapses.conv2d(conv, weight, bias, (norm, arrays), x, kernel // 2, stride)
+
+    def _neuron(self, name: str, x: str) -> str:
+        source = self._type(x)
+        if self.has_position:
+            x = self.build.add(f"{name}.P", PositionEncoding(self._coefficients(f"{name}.P", source)), x)
+        if self.has_context:
+            x = self.build.add(f"{name}.gc", self._context(f"{name}.gc", source.channels), x)
+        retention, gain = (self._coefficients(f"{name}.{letter}", source) for letter in "MN")
+        if not self.has_attention:
+            return self.build.add(name, AdaptiveLIF(retention, gain, v_threshold=self.options.v_threshold), x)
+        reduce_weight, reduce_bias, expand_weight, expand_bias = self._attention(f"{name}.sa", source.channels)
+        layer = AdaptiveLIF(
+            retention,
+            gain,
+            reduce_weight,
+            reduce_bias,
+            expand_weight,
+            expand_bias,
+            v_threshold=self.options.v_threshold,
+            gate_scale=self.sa_scale,
+            gate_inputs=cast(Literal["terms", "features"], self.sa_inputs),
+        )
+        return self.build.add(name, layer, x)
+
+    def _coefficients(self, name: str, source: SignalType) -> FloatArray:
+        """Take M, N or P as (time steps or 1, channels or 1, positions or 1)."""
+        axes = self.checkpoint.tensors[name].ndim if name in self.checkpoint.tensors else 4
+        tensor = self.take(name, *[None] * axes)
+        full = (self.time_steps, *source.shape)
+        shape = {0: (1, 1, 1, 1), 1: (1, *tensor.shape, 1, 1), 3: (1, *tensor.shape), 4: tensor.shape}.get(axes)
+        if shape is None or any(size not in (1, whole) for size, whole in zip(shape[1:], full[1:], strict=True)):
+            raise InputError(
+                f"{self.checkpoint.path}: tensor {name} {describe(tensor.shape)} found; expected a shape that repeats "
+                f"to {describe(full)}: time steps, channels, height, width"
+            )
+        if shape[0] != 1 and shape[0] < self.time_steps:
+            raise InputError(
+                f"{self.checkpoint.path}: time_steps={self.time_steps} found; expected at most {shape[0]}, "
+                f"the number of tensor {name}"
+            )
+        spread = tensor.reshape(shape)
+        if shape[2:] != (1, 1):
+            spread = np.broadcast_to(spread, (*shape[:2], *source.grid))
+        return np.ascontiguousarray(spread).reshape(*shape[:2], -1)
+
+    def _context(self, name: str, channels: int) -> Layer:
+        value = self.take(f"{name}.value.weight", None, channels, 1, 1)
+        hidden = len(value)
+        norm = [
+            self.take(f"{name}.norm.{part}", hidden, 1, 1).ravel() if self.has_norm else None
+            for part in ("weight", "bias")
+        ]
+        return GlobalContext(
+            self.take(f"{name}.key.weight", 1, channels, 1, 1).ravel(),
+            self.take(f"{name}.key.bias", 1),
+            value.reshape(hidden, channels),
+            self.take(f"{name}.value.bias", hidden),
+            self.take(f"{name}.query.weight", channels, hidden, 1, 1).reshape(channels, hidden),
+            self.take(f"{name}.query.bias", channels),
+            norm[0],
+            norm[1],
+            normalisation=cast(Literal["softmax", "sigmoid"], self.gc_norm),
+            combination=cast(Literal["additive", "gated"], self.gc_combine),
+            eps=self.options.ln_eps,
+        )
+
+    def _attention(self, name: str, channels: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Take the weights and biases of both convolutions, for all steps or step by step."""
+        prefixes = [f"{name}.{step}" for step in range(self.sa_steps)] or [name]
+        hidden = self.take(f"{prefixes[0]}.reduce.weight", None, 2 * channels, 1, 1).shape[0]
+        gates = 2 * channels if self.sa_mode == "each" else channels
+
+        def stack(part: str, *shape: int) -> FloatArray:
+            arrays = [self.take(f"{prefix}.{part}", *shape) for prefix in prefixes]
+            return np.stack(arrays).reshape(len(arrays), *shape[:2])
+
+        return (
+            stack("reduce.weight", hidden, 2 * channels, 1, 1),
+            stack("reduce.bias", hidden),
+            stack("expand.weight", gates, hidden, 1, 1),
+            stack("expand.bias", gates),
+        )
+
+    def _type(self, name: str) -> SignalType:
+        """Return what a layer added so far emits."""
+        if name not in self.types:
+            sources = [source for source, target in self.build.edges if target == name]
+            try:
+                self.types[name] = self.build.layers[name].output_type(*map(self._type, sources))
+            except LayerError as error:
+                raise InputError(f"layer {name}: {error}") from None
+        return self.types[name]
+
+    def _first_extents(self) -> tuple[int, int, int]:
+        """Return the time steps, height and width that the first neuron is made for; 1 where any will do."""
+        tensors = [self.checkpoint.tensors.get(f"{self.layout.neuron}.{letter}") for letter in "PMN"]
+        shapes = [
+            (1, 1, 1, 1),
+            *((1, *tensor.shape)[-4:] for tensor in tensors if tensor is not None and tensor.ndim > 2),
+        ]
+        steps, _, height, width = (max(sizes) for sizes in zip(*shapes, strict=True))
+        return max(steps, self.sa_steps), height, width
+
+    def _first_mode(self, channels: int) -> str:
+        """Return what is asked for, else what the number of outputs of the first step attention says."""
+        prefix = f"{self.layout.neuron}.sa" + (".0" if self.sa_steps else "")
+        expand = self.checkpoint.tensors.get(f"{prefix}.expand.weight")
+        said = "sum" if expand is not None and len(expand) == channels else "each"
+        asked = self.options.sa_mode or self.checkpoint.metadata.get("sa_mode", said)
+        if asked != said:
+            gates = {"each": 2 * channels, "sum": channels}.get(asked, f"{2 * channels} (each) or {channels} (sum)")
+            raise InputError(
+                f"{self.checkpoint.path}: sa_mode={asked} with {0 if expand is None else len(expand)} outputs of "
+                f"{prefix}.expand found; expected {gates}"
+            )
+        return said
+
+    def _choose_word(self, name: str, given: str | None, *words: str) -> str:
+        """Return the value of an option that is one of some words; the first is the default."""
+        value = self.choose(name, given, words[0])
+        if value not in words:
+            raise InputError(f"{self.checkpoint.path}: {name}={value} found; expected one of {', '.join(words)}")
+        return value

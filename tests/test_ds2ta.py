@@ -1,0 +1,533 @@
+"""DS2TA: the import against the PyTorch definition, spikes and counts; its tables, and what they are refused for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch_oracle as oracle
+from numpy.testing import assert_allclose, assert_array_equal
+from reference.counts import linear_counts
+from reference.table_attention import table_attention_counts
+from reference.windowed_linear import window_products
+from safetensors.numpy import load_file, save_file
+from state_dicts import STAGES, spikformer_state
+
+from eventsim import InputError, Network, Result, Simulator, import_checkpoint, load, save
+from eventsim.cli import main
+from eventsim.evaluation import labelled_files
+from eventsim.importing import formats
+from eventsim.layers import Linear, TableAttention, WindowedLinear
+from eventsim_importers import ds2ta as importer
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.container import Contents
+
+torch = oracle.torch
+definition = oracle.example("ds2ta")
+tables = oracle.example("ds2ta_tables")
+
+F = np.float32
+T = 4
+READINGS: dict[str, dict[str, Any]] = {
+    "proposed": {},
+    "constant decay": {"tasa_decay": "constant"},
+    "not on proj": {"tasa_on_proj": False},
+    "threshold inclusive": {"threshold_inclusive": True},
+    "learned time constant": {"learned_tau": True},
+    "window 2": {"window": 2, "exponent": 1},
+    "window longer than the sample": {"window": 6, "exponent": 0},
+    "window 1": {"window": 1},
+}
+NSAD = ("u", "a1", "c1", "a2", "b2", "a3", "k3", "b3")
+
+
+def build(reading: dict[str, Any] | None = None, variant: str = "cifar", **sizes: Any) -> Any:
+    """A small model: 16 channels, 2 blocks, 4 tokens; everything that is averaged is a power of two."""
+    settings = {"width": 16, "depth": 2, "heads": 2, "classes": 5, "in_channels": 2, "size": 8, "time_steps": T}
+    torch.manual_seed(0)
+    return definition.DS2TA(variant, **settings | sizes, reading=definition.Reading(**reading or {})).eval()
+
+
+@torch.no_grad()
+def denoise(model: Any, seed: int) -> Any:
+    """Draw the parameters of the tables, each head its own, so that entries have both signs; and the exponents."""
+    rng = np.random.default_rng(seed)
+    for module in model.modules():
+        if isinstance(module, definition.NSAD):
+            heads = len(module.u)
+            drawn = {
+                "u": rng.choice([1, 1.5, 2], heads),
+                "a1": rng.choice([0.5, 1, 2], heads),
+                "c1": rng.choice([0, 2, -1.25], heads),
+                "a2": rng.choice([0, 0.5, -0.25], heads),
+                "b2": rng.choice([0, 3], heads),
+                "a3": rng.normal(0, 3, heads),
+                "k3": rng.choice([1, -2], heads),
+                "b3": rng.choice([1, 4], heads),
+            }
+            for name, values in drawn.items():
+                getattr(module, name).copy_(torch.from_numpy(values))
+        elif isinstance(module, definition.TASA):
+            module.exponent.copy_(module.exponent + rng.choice([-0.4, 0.0, 1.3]))
+    return model.train().eval()  # writes the integers
+
+
+def dyadic(reading: dict[str, Any] | None = None, seed: int = 2, **sizes: Any) -> Any:
+    return denoise(oracle.make_dyadic(build(reading, **sizes), seed), seed)
+
+
+def export(model: Any, folder: Path) -> Path:
+    return oracle.export(model, folder, definition.metadata(model))
+
+
+def imported(model: Any, folder: Path, **options: Any) -> Network:
+    return import_checkpoint(export(model, folder), **options)
+
+
+# --- against PyTorch
+
+
+@pytest.mark.parametrize("fold_bn", [True, False])
+@pytest.mark.parametrize("variant", ["cifar", "dvs"])
+@pytest.mark.parametrize("name", READINGS)
+def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, variant: str, fold_bn: bool) -> None:
+    model = dyadic(READINGS[name], variant=variant, size=8 if variant == "cifar" else 32)
+    frames = oracle.frames_for(model)
+    logits, seen = oracle.run(model, frames)
+    networks = [
+        imported(model, tmp_path, fold_bn=fold_bn, bn_eps=0.0, tasa_form=form)
+        for form in ("accumulate_once", "reaccumulate")
+    ]
+    record = oracle.neurons_of(model)
+    results = [Simulator(networks[0], chunk=chunk, record=record).run(frames) for chunk in range(1, T + 1)]
+    again = [Simulator(networks[1], chunk=chunk, record=record).run(frames) for chunk in (1, T)]
+    for result in results + again:
+        oracle.check_equal(result, seen, model)
+        assert_array_equal(result.logits, logits)
+    for group in (results, again):
+        for result in group:
+            assert [layer.counts for layer in result.profile] == [layer.counts for layer in group[0].profile]
+        check_counts(group[0], seen, model, once=group is results)
+    assert networks[0].assumptions == ()
+
+
+def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> None:
+    profile = {layer.name: layer.counts for layer in result.profile}
+    layer = model.variant.layer
+    for index, block in enumerate(model.block):
+        attn = f"block.{index}.attn"
+        q, k, v = (oracle.as_tokens(seen[f"{attn}.{part}_lif"][1]) for part in "qkv")
+        found = profile[attn]
+        expected = table_attention_counts(q, k, v, block.attn.nsad.table.numpy())
+        assert {name: getattr(found, name) for name in expected} == expected
+        assert 0 < expected["kept_scores"] < expected["nonzero_scores"] < expected["scores"]
+        for stage in ("q", "k", "v", "proj"):
+            tasa = f"{attn}.tasa.{stage}"
+            window = model.reading.window if tasa in seen else 1
+            x = oracle.as_tokens(seen[tasa if tasa in seen else f"{attn}.attn_lif"][0 if tasa in seen else 1])
+            outputs = model.head.in_features
+            served = x if once else np.concatenate([x[max(0, t - window + 1) : t + 1] for t in range(len(x))])
+            kind = "binary" if stage == "proj" else "graded"
+            found = profile[f"{attn}.{stage}_{layer}"]
+            expected = linear_counts(served, (outputs, outputs), kind)
+            assert {name: getattr(found, name) for name in expected} == expected, stage
+            assert found.window_products == (window_products(x, outputs, window) if window > 1 else 0)
+
+
+def test_images_are_shown_in_every_step(tmp_path: Path) -> None:
+    model = dyadic(in_channels=3)
+    image = oracle.frames_for(model, steps=1)[0]
+    logits, _ = oracle.run(model, np.stack([image] * T))
+    assert_array_equal(model(torch.from_numpy(image)[None]).detach().numpy()[0], logits)
+    network = imported(model, tmp_path, bn_eps=0.0)
+    assert network.input.kind == "real"
+    assert_array_equal(Simulator(network).run(image).logits, logits)
+
+
+@pytest.mark.parametrize("name", ["proposed", "constant decay", "learned time constant"])
+def test_real_weights_differ_by_rounding_only(tmp_path: Path, name: str) -> None:
+    """The currents are sums of products in another order, and a learned time constant is not a power of two."""
+    model = build(READINGS[name], "dvs", width=64, heads=4, size=34)
+    model = denoise(oracle.make_lively(model, seed=1), seed=1)
+    for neurons in model.modules():
+        if hasattr(neurons, "w"):
+            neurons.w.data.fill_(0.3)
+    frames = oracle.frames_for(model, seed=2)
+    logits, seen = oracle.run(model, frames)
+    network = imported(model, tmp_path)
+    results = [Simulator(network, chunk=chunk, record=oracle.neurons_of(model)).run(frames) for chunk in (None, 1, 3)]
+    if not oracle.check_close(results[0], seen, model):
+        assert_allclose(results[0].logits, logits, atol=1e-4)
+    for result in results[1:]:
+        assert_array_equal(result.logits, results[0].logits)
+        assert result.totals == results[0].totals
+
+
+@pytest.mark.parametrize("variant", ["cifar", "dvs"])
+def test_window_1_and_identity_tables_are_spikformer_v1(tmp_path: Path, variant: str) -> None:
+    reading = {"window": 1, "threshold": 0.5}
+    model = oracle.make_lively(build(reading, variant, width=32, size=32), seed=3)
+    path = export(model, tmp_path)
+    plain = {name: tensor for name, tensor in load_file(path).items() if ".nsad." not in name and ".tasa." not in name}
+    save_file(plain, tmp_path / "v1.safetensors", definition.metadata(model) | {"heads": "2"})
+    network, v1 = import_checkpoint(path), import_checkpoint(tmp_path / "v1.safetensors")
+    assert "Spikformer" in v1.name
+    table = network.layers["block.0.attn"].table
+    assert_array_equal(table, np.tile(np.arange(17), (2, 1)))
+
+    frames = oracle.frames_for(model)
+    record = [name for name in v1.layers if name.endswith(("lif", "attn"))]
+    found, expected = (Simulator(each, record=record).run(frames) for each in (network, v1))
+    assert_array_equal(found.logits, expected.logits)
+    for name in record:
+        assert_array_equal(found.recorded[name], expected.recorded[name], err_msg=name)
+    assert found.recorded["block.1.attn"].any()
+    for ours, theirs in zip(found.profile, expected.profile, strict=True):
+        for key in ("acs", "graded_macs", "graded_acs", "macs", "spikes", "neuron_updates", "additions"):
+            assert getattr(ours.counts, key) == getattr(theirs.counts, key), (ours.name, key)
+        assert ours.dense_macs == theirs.dense_macs
+
+
+def test_model_file_keeps_it(tmp_path: Path) -> None:
+    model = dyadic({"tasa_decay": "constant"})
+    frames = oracle.frames_for(model)
+    network = imported(model, tmp_path, bn_eps=0.0)
+    save(network, tmp_path / "model.h5")
+    assert_array_equal(Simulator(load(tmp_path / "model.h5")).run(frames).logits, oracle.run(model, frames)[0])
+
+
+def test_profile_shows_what_tables_and_windows_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = dyadic()
+    frames = oracle.frames_for(model)
+    network = imported(model, tmp_path, bn_eps=0.0)
+    save(network, tmp_path / "model.h5")
+    np.save(tmp_path / "frames.npy", frames)
+    arguments = ["profile", str(tmp_path / "model.h5"), str(tmp_path / "frames.npy")]
+    assert main([*arguments, "--json"]) == 0
+    (sample,) = json.loads(capsys.readouterr().out)["samples"]
+    layers = {layer["name"]: layer for layer in sample["layers"]}
+    counts = {layer.name: layer.counts for layer in Simulator(network).run(frames).profile}
+    for key in ("scores", "nonzero_scores", "kept_scores", "table_lookups"):
+        assert layers["block.0.attn"][key] == getattr(counts["block.0.attn"], key) > 0
+    assert layers["block.0.attn.q_linear"]["window_products"] == counts["block.0.attn.q_linear"].window_products > 0
+
+    headings = ("if windows anew", "lookups", "kept")
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    save(imported(build({"window": 1}), tmp_path), tmp_path / "model.h5")
+    assert main(arguments) == 0
+    assert [heading in shown for heading in headings] == [True] * 3
+    assert headings[0] not in capsys.readouterr().out
+
+
+# --- published numbers
+
+
+@pytest.mark.parametrize(
+    ("variant", "sizes", "v1"),
+    [
+        ("cifar", {"width": 384, "depth": 4, "heads": 12, "in_channels": 3, "size": 32}, 9_324_730),
+        ("dvs", {"width": 256, "depth": 2, "heads": 16, "in_channels": 2, "size": 128}, 2_566_666),
+    ],
+)
+def test_published_sizes(variant: str, sizes: dict[str, int], v1: int) -> None:
+    """Those of Spikformer V1, and a handful of numbers that become 33 or 17 integers per head."""
+    with torch.device("meta"):
+        model = build(variant=variant, classes=10, **sizes)
+    new = sizes["depth"] * (4 + 8 * sizes["heads"])
+    assert sum(parameter.numel() for parameter in model.parameters()) == v1 + new
+    assert model.block[0].attn.nsad.table.shape == (sizes["heads"], sizes["width"] // sizes["heads"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("base", "base_nj", "ours", "ours_nj", "reduction"),
+    [
+        (74.26, 7.69, 96.99, 0.90, 88.3),
+        (76.82, 6.93, 97.82, 0.65, 90.6),
+        (78.98, 6.28, 98.14, 0.56, 91.1),
+        (82.64, 5.19, 98.59, 0.42, 91.9),
+    ],
+)
+def test_published_energy_of_attention_maps(
+    base: float, base_nj: float, ours: float, ours_nj: float, reduction: float
+) -> None:
+    """Table 3, from its sparsities: 64 tokens of 384 channels. Its reductions are those of its rounded energies."""
+    energies = [round(tables.map_energy_nj(64, 384, percent / 100), 2) for percent in (base, ours)]
+    assert energies == [base_nj, ours_nj]
+    assert round(100 * (1 - energies[1] / energies[0]), 1) == reduction
+
+
+# --- the definition
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+def test_evaluation_equals_the_exported_table_and_training_rounds_alike(inclusive: bool) -> None:
+    model = dyadic({"threshold_inclusive": inclusive})
+    nsad = model.block[0].attn.nsad
+    scores = torch.arange(9.0).repeat(1, 2, 9, 1)
+    found = nsad(scores)[0, :, 0]
+    assert_array_equal(found, nsad.table)
+    assert_array_equal(nsad.state_dict()["table"], nsad.table)
+    trained = nsad.train()(scores)[0, :, 0]
+    assert_array_equal(trained.detach(), nsad.table)
+    trained.sum().backward()
+    assert all(getattr(nsad, name).grad.abs().sum() > 0 for name in ("u", "a1", "c1", "a2", "a3", "b3"))
+    assert (nsad.table < 0).any()
+
+
+def test_state_dict_in_training_holds_the_integers_of_now() -> None:
+    model = build().train()
+    with torch.no_grad():
+        model.block[0].attn.nsad.u.fill_(-3.0)
+        model.block[0].attn.nsad.a1.fill_(2.5)
+        model.block[0].attn.tasa["q"].exponent.fill_(0.6)
+        model.block[0].attn.tasa["k"].exponent.fill_(-1.0)
+    state = model.state_dict()
+    assert_array_equal(state["block.0.attn.nsad.table"][0], np.rint(2.5 * np.arange(9)))
+    assert (state["block.0.attn.tasa.q.d"], state["block.0.attn.tasa.k.d"]) == (1, 0)
+
+
+@pytest.mark.parametrize("decay", ["geometric", "constant"])
+def test_exponent_learns(decay: str) -> None:
+    tasa = definition.TASA(definition.Reading(tasa_decay=decay)).train()
+    spikes = torch.ones(3, 2)
+    current = tasa(spikes)
+    late = 1 + 0.25 + (0.0625 if decay == "geometric" else 0.25)
+    assert_array_equal(current.detach(), np.repeat([[1], [1.25], [late]], 2, axis=1).astype(F))
+    current.sum().backward()
+    assert tasa.exponent.grad < 0  # more attenuation, less current
+
+
+@pytest.mark.parametrize("wrong", [{"window": 0}, {"exponent": -1}, {"tasa_decay": "linear"}])
+def test_the_definition_refuses_what_makes_no_sense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="found; expected"):
+        definition.Reading(**wrong)
+
+
+# --- recognition, tables from their parameters, bad input
+
+
+def test_only_this_format_recognises_it(tmp_path: Path) -> None:
+    checkpoint = Checkpoint.open(export(build(), tmp_path))
+    assert [name for name, module in formats().items() if module.recognises(checkpoint)] == ["ds2ta"]
+    for variant in STAGES:
+        other = Checkpoint(Path("v1"), "npz", Contents(spikformer_state(variant)))
+        assert [name for name, module in formats().items() if module.recognises(other)] == ["spikformer"]
+        with pytest.raises(InputError, match=r"^v1: no DS2TA found; expected .*block.0.attn.nsad"):
+            importer.read(other, importer.Options())
+
+
+@pytest.mark.parametrize("name", [name for name in formats() if name not in ("ds2ta", "nir")])
+def test_other_formats_refuse_it_in_one_line(tmp_path: Path, name: str) -> None:
+    path = export(build(), tmp_path)
+    with pytest.raises(InputError) as error:
+        import_checkpoint(path, format=name)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def changed(folder: Path, metadata: dict[str, str] | None = None, model: Any = None, **tensors: Any) -> Path:
+    """A small model with tensors replaced, added or, where None, left out."""
+    model = dyadic() if model is None else model
+    path = export(model, folder)
+    kept = {name: tensor for name, tensor in (load_file(path) | tensors).items() if tensor is not None}
+    save_file(kept, path, definition.metadata(model) | (metadata or {}))
+    return path
+
+
+def only(part: str) -> dict[str, None]:
+    """What to leave out so that only the table, or only its parameters, remain."""
+    names = NSAD if part == "table" else ("table",)
+    return {f"block.{i}.attn.nsad.{name}": None for i in range(2) for name in names}
+
+
+@pytest.mark.parametrize("inclusive", [False, True])
+@pytest.mark.parametrize("part", ["table", "parameters"])
+def test_either_the_table_or_its_parameters_will_do(tmp_path: Path, part: str, inclusive: bool) -> None:
+    model = dyadic({"threshold_inclusive": inclusive})
+    network = import_checkpoint(changed(tmp_path, model=model, **only(part)), bn_eps=0.0)
+    for i in range(2):
+        assert_array_equal(network.layers[f"block.{i}.attn"].table, model.block[i].attn.nsad.table)
+    assert network.assumptions == ()
+
+
+def test_threshold_option_makes_another_table(tmp_path: Path) -> None:
+    model = build({"threshold": 2.0})
+    path = changed(tmp_path, model=model, **only("parameters"))
+    assert_array_equal(import_checkpoint(path).layers["block.0.attn"].table[0], [0, 0, 2, 3, 4, 5, 6, 7, 8])
+    network = import_checkpoint(path, threshold_inclusive=True)
+    assert_array_equal(network.layers["block.0.attn"].table[0], [0, 0, 0, 3, 4, 5, 6, 7, 8])
+    both = changed(tmp_path, model=model)
+    with pytest.raises(
+        InputError,
+        match=r"block.0.attn.nsad.table holds 2 for score 2 of head 0; expected 0 rounded, which block.0.attn.nsad.u",
+    ):
+        import_checkpoint(both, threshold_inclusive=True)
+
+
+def test_halves_are_rounded_to_even_and_parameters_have_defaults(tmp_path: Path) -> None:
+    model = build({"threshold": 1.0})
+    model.block[0].attn.nsad.a1.data.fill_(0.5)
+    model.block[0].attn.nsad.a3.data.fill_(3.0)
+    left = {f"block.0.attn.nsad.{name}": None for name in ("table", "c1", "k3")}
+    network = import_checkpoint(changed(tmp_path, model=model, **left, **{"block.0.attn.nsad.a3": np.zeros(2, F)}))
+    assert_array_equal(network.layers["block.0.attn"].table, [[0, 0, 1, 2, 2, 2, 3, 4, 4]] * 2)
+    network = import_checkpoint(changed(tmp_path, model=model, **left))
+    a = np.arange(9)
+    expected = np.rint(0.5 * a + 3 / (1 + np.exp(-(a - 1.0)))) * (a >= 1)
+    assert_array_equal(network.layers["block.0.attn"].table[1], expected)
+
+
+def test_table_alone_needs_no_threshold_option_and_float_integers_will_do(tmp_path: Path) -> None:
+    path = changed(tmp_path, model=build(), **only("table"), **{"block.0.attn.tasa.q.d": np.array(3.0, np.float32)})
+    state = {name: tensor for name, tensor in load_file(path).items() if not name.endswith("exponent")}
+    save_file(state, path)
+    network = import_checkpoint(path, time_steps=T, height=8, width=8, input_kind="graded", scale=0.125)
+    assert [assumption.split(" ")[0] for assumption in network.assumptions] == ["tasa_decay"]
+    assert network.layers["block.0.attn.q_linear"].exponent == 3
+
+
+def test_defaults_are_those_of_the_layout(tmp_path: Path) -> None:
+    path = export(build({}, "dvs", heads=1, size=128), tmp_path)
+    save_file(load_file(path), path)
+    network = import_checkpoint(path)
+    assert (network.time_steps, network.input.shape, network.layers["block.0.attn"].scale) == (10, (2, 128, 128), 0.25)
+    said = {assumption.split(" ")[0] for assumption in network.assumptions}
+    assert said == {"scale", "time_steps", "height", "width", "input_kind", "tasa_decay", "threshold_inclusive"}
+
+
+def test_layers_are_what_the_checkpoint_says(tmp_path: Path) -> None:
+    network = imported(dyadic({"tasa_on_proj": False}), tmp_path)
+    kinds = {name: type(layer) for name, layer in network.layers.items()}
+    assert kinds["block.0.attn"] is TableAttention
+    assert kinds["block.0.attn.q_linear"] is WindowedLinear
+    assert kinds["block.0.attn.proj_linear"] is kinds["block.0.mlp.fc1_linear"] is Linear
+    assert {field.name for field in fields(importer.Options)} >= {"tasa_decay", "tasa_form", "threshold_inclusive"}
+
+
+TABLE = "block.0.attn.nsad.table"
+NO_PARAMETERS = only("table")
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({TABLE: np.zeros((2, 8), np.int64)}, rf"tensor {TABLE} \(2, 8\) found; expected \(2, 9\)"),
+        ({TABLE: np.zeros(9, np.int64)}, rf"tensor {TABLE} \(9\) found; expected a number of heads that divides"),
+        ({TABLE: np.zeros((3, 6), np.int64)}, rf"tensor {TABLE} \(3, 6\) found; .* divides the width 16"),
+        ({TABLE: np.zeros((0, 9), np.int64)}, rf"tensor {TABLE} \(0, 9\) found; .* divides the width 16"),
+        ({TABLE: np.ones((2, 9), np.int64)}, rf"tensor {TABLE} holds 1 for score 0 of head 0; expected 0"),
+        ({TABLE: np.full((2, 9), 0.5, F)}, rf"tensor {TABLE} holds 0.5; expected whole numbers"),
+        ({TABLE: np.full((2, 9), np.nan, F)}, rf"tensor {TABLE} holds nan; expected whole numbers"),
+        ({TABLE: np.full((2, 9), 2**40)}, rf"tensor {TABLE} of type int64 found; expected integers of up to 32 bits"),
+        ({TABLE: np.zeros((2, 9), bool)}, rf"tensor {TABLE} of type bool found; expected integers"),
+        ({TABLE: None}, rf"tensor {TABLE} missing; expected it, or block.0.attn.nsad.u and so on"),
+        ({"block.1.attn.nsad.table": None}, r"tensor block.1.attn.nsad.u missing; expected it \(2\)"),
+        ({"block.1.attn.nsad.extra": np.zeros(2, F)}, r"tensor block.1.attn.nsad.extra \(2\) left over"),
+        (
+            {"block.0.attn.tasa.q.d": np.array(-1, np.int64)},
+            r"tensor \S+q.d = -1 found; expected a whole number from 0 to 126",
+        ),
+        (
+            {"block.0.attn.tasa.q.d": np.array(127, np.int64)},
+            r"tensor \S+q.d = 127 found; expected a whole number from 0 to 126",
+        ),
+        ({"block.0.attn.tasa.k.d": np.array(1.5, np.float32)}, r"tensor \S+k.d holds 1.5; expected whole numbers"),
+        ({"block.0.attn.tasa.k.d": np.array([2])}, r"tensor \S+k.d \(1\) found; expected \(\)"),
+        (
+            {"block.0.attn.tasa.k.d": np.array(9, np.int64)},
+            r"tensor \S+k.d = 9 found; expected \S+exponent = \S+ rounded",
+        ),
+        ({"block.0.attn.tasa.v.d": None}, r"tensor \S+v.d missing; expected it \(\)"),
+        ({"block.0.attn.tasa.v.taw": None}, r"tensor \S+v.taw missing; expected it \(\)"),
+        (
+            {"block.0.attn.tasa.v.taw": np.array(0, np.int64)},
+            r"tensor \S+v.taw = 0 found; expected a whole number at least 1",
+        ),
+        ({"block.0.attn.tasa.proj.d": None}, r"tensor block.0.attn.tasa.proj.exponent \(\) and 1 more left over"),
+    ],
+)
+def test_bad_tensors_are_refused(tmp_path: Path, tensors: dict[str, Any], message: str) -> None:
+    path = changed(tmp_path, **NO_PARAMETERS | tensors)
+    with pytest.raises(InputError, match=f"^{path}: {message}"):
+        import_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"u": np.array([-1, 1], F), "c1": np.full(2, 3, F)}, "holds -?[0-9]+ for score 0 of head 0; expected 0"),
+        ({"u": np.ones(3, F)}, r"expected a number of heads that divides the width 16"),
+        ({"u": None}, rf"tensor {TABLE} missing; expected it, or block.0.attn.nsad.u"),
+        ({"a2": None}, r"tensor block.0.attn.nsad.a2 missing; expected it \(2\)"),
+        ({"a1": np.full(2, np.inf, F)}, r"tensor block.0.attn.nsad.a1 holds NaN or infinite values"),
+        ({"a1": np.full(2, 1e30, F)}, r"tensors block.0.attn.nsad.\* make entries beyond 2147483647"),
+        ({"k3": np.full(2, -1e30, F)}, None),
+    ],
+)
+def test_bad_parameters_are_refused(tmp_path: Path, tensors: dict[str, Any], message: str | None) -> None:
+    tensors = {f"block.0.attn.nsad.{name}": tensor for name, tensor in tensors.items()}
+    path = changed(tmp_path, **only("parameters") | tensors)
+    if message is None:  # a sigmoid as steep as a step is fine
+        import_checkpoint(path)
+        return
+    with pytest.raises(InputError, match=f"^{path}: .*{message}"):
+        import_checkpoint(path)
+
+
+def test_bad_options_are_refused(tmp_path: Path) -> None:
+    path = export(build(), tmp_path)
+    with pytest.raises(InputError, match=r"^option heads=4 found; expected 2, as block.0.attn.nsad.table has"):
+        import_checkpoint(path, heads=4)
+    assert import_checkpoint(path, heads=2).layers["block.0.attn"].table.shape == (2, 9)
+    with pytest.raises(InputError, match=r"^option attention_order=context_first found; expected scores_first"):
+        import_checkpoint(path, attention_order="context_first")
+    with pytest.raises(InputError, match=r"^option tasa_form=twice found; expected one of accumulate_once"):
+        import_checkpoint(path, tasa_form="twice")
+    path = changed(tmp_path, {"tasa_decay": "linear"})
+    with pytest.raises(InputError, match=r"^layer block.0.attn.q_linear: decay 'linear' found; expected one of"):
+        import_checkpoint(path)
+
+
+# --- the trained model
+
+
+def trained() -> tuple[Path, Any]:
+    path = oracle.EXAMPLES / "weights" / "nmnist_ds2ta.safetensors"
+    model = definition.nmnist_model().eval()
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in load_file(path).items()})
+    return path, model
+
+
+def test_trained_model_predicts_as_pytorch_does(shared: Path) -> None:
+    path, model = trained()
+    network = import_checkpoint(path)
+    assert network.assumptions == ()
+    samples = labelled_files(shared / "nmnist" / "Test")
+    frames = oracle.recorded_frames(samples, network.time_steps)
+    found = [result.prediction for result in Simulator(network).run_many(frames)]
+    assert found == oracle.predictions(model, frames)
+    right = sum(prediction == sample.label for prediction, sample in zip(found, samples, strict=True))
+    assert right / len(samples) >= 0.9
+
+
+def test_trained_tables_are_described(shared: Path) -> None:
+    """The sparsities that the script prints are those of the maps in PyTorch."""
+    path, model = trained()
+    samples = labelled_files(shared / "nmnist" / "Test")[:3]
+    network = import_checkpoint(path)
+    counts = tables.count(network, [sample.name for sample in samples])
+    for index, block in enumerate(model.block):
+        attn = f"block.{index}.attn"
+        nonzero = np.zeros(2)
+        for frames in oracle.recorded_frames(samples, network.time_steps):
+            _, seen = oracle.run(model, frames)
+            nonzero += [np.mean(array != 0) / len(samples) for array in seen[f"{attn}.nsad"]]
+        text = tables.describe_block(network, attn, counts)
+        assert f"map sparsity {1 - nonzero[0]:.2%} without NSAD, {1 - nonzero[1]:.2%} with it" in text
+        assert " ".join(f"{entry:3d}" for entry in block.attn.nsad.table[0].tolist()) in text
+        assert text.count("if every step served its whole window") == 4

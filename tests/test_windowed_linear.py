@@ -1,0 +1,145 @@
+"""The linear layer over a temporal window: against the dense reference, its work against brute force."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from plain_rows import check, chunks, execute, signal_type
+from reference import counts, dense_macs
+from reference.windowed_linear import shifted_sums, window_products, windowed_linear
+from strategies import OUTPUTS, activity, weights
+
+from eventsim import InputError, NetworkBuilder, Simulator
+from eventsim.layers import Input, Linear, MeanOverTime, Readout, WindowedLinear
+
+F = np.float32
+KINDS = ("binary", "graded", "real", "sparse real")
+
+
+@st.composite
+def cases(draw, kind):
+    """A layer of a window of at least 2, its input type, and one to six frames of tokens."""
+    source = signal_type(kind, draw(st.tuples(st.integers(1, 5), st.integers(1, 12))))
+    steps = draw(st.integers(1, 6))
+    x = draw(activity(kind.removeprefix("sparse "), steps, *source.shape))
+    weight = draw(weights(draw(st.sampled_from(OUTPUTS)), source.channels))
+    bias = draw(st.none() | weights(len(weight)))
+    decay, form = (
+        draw(st.sampled_from(["geometric", "constant"])),
+        draw(st.sampled_from(["accumulate_once", "reaccumulate"])),
+    )
+    return WindowedLinear(weight, bias, draw(st.integers(2, 4)), draw(st.integers(0, 3)), decay, form), source, x
+
+
+def executed(layer, source, x):
+    """Counts of synapses: of each step once, or of every step as often as a window holds it."""
+    shape, dense = layer.weight.shape, source.dense
+    repeats = [1] * len(x)
+    if layer.form == "reaccumulate":
+        repeats = [min(layer.window, len(x) - t) for t in range(len(x))]
+    total: dict[str, int] = {}
+    for frame, times in zip(x, repeats, strict=True):
+        for key, value in counts.linear_counts(frame, shape, source.kind, dense).items():
+            total[key] = total.get(key, 0) + times * value
+    return total
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_currents_and_counts(kind, data):
+    layer, source, x = data.draw(cases(kind))
+    expected = windowed_linear(x, layer.weight, layer.bias, layer.window, layer.exponent, layer.decay)
+    check(
+        layer,
+        [(source, x)],
+        expected,
+        inputs=x.size,
+        nonzero_inputs=np.count_nonzero(x),
+        **executed(layer, source, x),
+        additions=shifted_sums(len(x), source.positions * len(layer.weight), layer.window),
+        window_products=window_products(x, len(layer.weight), layer.window, source.dense),
+    )
+    assert layer.dense_macs(source) == dense_macs.linear(layer.weight.shape, source.positions)
+    assert layer.parameters == layer.weight.size + (0 if layer.bias is None else len(layer.bias))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_both_forms_agree_on_any_weights(kind, data):
+    layer, source, x = data.draw(cases(kind))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    weight, bias = rng.normal(size=layer.weight.shape).astype(F), rng.normal(size=len(layer.weight)).astype(F)
+    forms = [
+        WindowedLinear(weight, bias, layer.window, layer.exponent, layer.decay, form)
+        for form in ("accumulate_once", "reaccumulate")
+    ]
+    once = execute(forms[0], [(source, x)], len(x))
+    for chunk in chunks(len(x)):
+        for form in forms:
+            done = execute(form, [(source, x)], chunk)
+            assert_array_equal(done.frames, once.frames)
+            assert done.counts.window_products == once.counts.window_products
+        served = done.counts.acs + done.counts.graded_macs + done.counts.macs
+        assert served == once.counts.window_products
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_window_of_one_is_a_linear_layer(kind, data):
+    layer, source, x = data.draw(cases(kind))
+    weight = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=layer.weight.shape).astype(F)
+    plain = execute(Linear(weight, layer.bias), [(source, x)], len(x))
+    done = execute(WindowedLinear(weight, layer.bias, 1, 5, layer.decay, layer.form), [(source, x)], len(x))
+    assert_array_equal(done.frames, plain.frames)
+    assert done.counts == plain.counts
+
+
+def network(layer: WindowedLinear) -> Simulator:
+    build = NetworkBuilder("window")
+    x = build.add("input", Input((layer.weight.shape[1],), "graded"))
+    x = build.add("linear", layer, x)
+    x = build.add("mean", MeanOverTime(), x)
+    build.add("readout", Readout(), x)
+    return Simulator(build.build(time_steps=4), chunk=1, threads=2, record=["linear"])
+
+
+def test_samples_do_not_see_each_other():
+    simulator = network(WindowedLinear(np.eye(3, dtype=F), None, 4, 1))
+    loud, silent = np.ones((4, 3), F), np.zeros((4, 3), F)
+    first = simulator.run(loud)
+    assert not simulator.run(silent).recorded["linear"].any()
+    for result in simulator.run_many([loud] * 8):
+        assert_array_equal(result.recorded["linear"], first.recorded["linear"])
+
+
+def test_a_static_input_fills_the_window():
+    """The current of an image grows until the window is full."""
+    image = np.array([1, 2, 0], F)
+    result = network(WindowedLinear(np.eye(3, dtype=F), None, 3, 1)).run(image)
+    assert_array_equal(result.recorded["linear"], np.outer([1, 1.5, 1.75, 1.75], image).astype(F))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": 0}, "window 0 found; expected a whole number of time steps, at least 1"),
+        ({"window": 2.0}, "window 2.0 found; expected a whole number of time steps, at least 1"),
+        ({"exponent": -1}, "exponent -1 found; expected a whole number from 0 to 126"),
+        ({"exponent": 0.5}, "exponent 0.5 found; expected a whole number from 0 to 126"),
+        ({"exponent": 127}, "exponent 127 found"),
+        ({"decay": "linear"}, "decay 'linear' found; expected one of"),
+        ({"form": "twice"}, "form 'twice' found; expected one of"),
+        ({"weight": np.ones((2, 4), F)}, r"weight of shape \(2, 4\) found; expected \(C_out, 3\)"),
+        ({"bias": np.ones(3, F)}, r"bias of shape \(3,\) found; expected \(2,\)"),
+    ],
+)
+def test_bad_layers_are_refused(options, message):
+    build = NetworkBuilder("bad")
+    x = build.add("input", Input((3,), "graded"))
+    x = build.add("linear", WindowedLinear(**{"weight": np.ones((2, 3), F), **options}), x)
+    build.add("readout", Readout(), x)
+    with pytest.raises(InputError, match=f"^layer linear: {message}"):
+        build.build()
