@@ -248,8 +248,8 @@ class Spikformer(nn.Module):
 
 
 def nmnist_model() -> Spikformer:
-    """Return the small model that is trained on N-MNIST: 34 x 34 pixels, 9 tokens, 2 blocks."""
-    return Spikformer("dvs", width=64, depth=2, heads=4, classes=10, in_channels=2, size=34, time_steps=5)
+    """Return the small model that is trained on N-MNIST: 34 x 34 pixels, 9 tokens, 1 block."""
+    return Spikformer("dvs", width=96, depth=1, heads=6, classes=10, in_channels=2, size=34, time_steps=5)
 
 
 def metadata(model: Spikformer) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from training import accuracy, export, frames_of, seed_everything, moved, train
+from training import accuracy, export, frames_of, moved, seed_everything, train
 
 from eventsim.dvs import open_recording
 from eventsim.evaluation import labelled_files
@@ -23,7 +23,7 @@ SEED = 0
 
 
 def load(folder: Path, time_steps: int) -> tuple[Tensor, Tensor]:
-    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, ordered as by ``eventsim evaluate``."""
+    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, as ``eventsim evaluate`` orders them."""
     samples = labelled_files(folder)
     frames = frames_of([open_recording(sample.name) for sample in samples], time_steps)
     return frames, torch.tensor([sample.label for sample in samples])
@@ -35,6 +35,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="holds Train and Test")
     parser.add_argument("--output", type=Path, metavar="FILE", help="default: weights/nmnist_SYSTEM.safetensors")
     parser.add_argument("--epochs", type=int, default=60, help="default: 60")
+    parser.add_argument("--batch-size", type=int, default=32, help="default: 32")
+    parser.add_argument("--learning-rate", type=float, default=3e-3, help="the highest; default: 0.003")
     args = parser.parse_args()
 
     seed_everything(SEED)
@@ -43,7 +45,14 @@ def main() -> None:
     metadata = definition.metadata(model)
     time_steps = int(metadata["time_steps"])
 
-    train(model, *load(args.data / "Train", time_steps), epochs=args.epochs, augment=moved)
+    train(
+        model,
+        *load(args.data / "Train", time_steps),
+        epochs=args.epochs,
+        augment=moved,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+    )
     test = load(args.data / "Test", time_steps)
     print(f"test accuracy {accuracy(model, *test):.2%} on {len(test[1])} recordings")
 

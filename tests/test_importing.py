@@ -194,7 +194,7 @@ def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str,
 
 
 def test_unknown_tensors_list_the_formats(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no known format found.*spikformer"):
+    with pytest.raises(InputError, match=r"no known format found.*spikformer"):
         import_checkpoint(write_npz(tmp_path, {"layer.weight": np.ones((2, 2), np.float32)}))
 
 

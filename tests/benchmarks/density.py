@@ -76,7 +76,9 @@ def measure(name: str, simulator: Simulator, module: torch.nn.Module) -> None:
 
         ours, theirs = median_ms((event_driven, dense))
         acs = results[-1].totals.acs
-        print(f"{density:8.0%} {acs / 1e6:8.1f} {ours:12.3f} {acs / ours / 1e6:7.1f} {theirs:11.3f} {theirs / ours:6.1f}")
+        print(
+            f"{density:8.0%} {acs / 1e6:8.1f} {ours:12.3f} {acs / ours / 1e6:7.1f} {theirs:11.3f} {theirs / ours:6.1f}"
+        )
 
 
 if __name__ == "__main__":
