@@ -23,7 +23,7 @@ SEED = 0
 
 
 def load(folder: Path, time_steps: int) -> tuple[Tensor, Tensor]:
-    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, as ``eventsim evaluate`` orders them."""
+    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, in the order of ``evaluate``."""
     samples = labelled_files(folder)
     frames = frames_of([open_recording(sample.name) for sample in samples], time_steps)
     return frames, torch.tensor([sample.label for sample in samples])

@@ -1,7 +1,9 @@
 """Hypothesis strategies: dyadic arrays, and whole random networks built twice - for eventsim and for the reference.
 
-Weights are multiples of 1/64, inputs small integers (or multiples of 1/8), averages over 1, 2 or 4 values: every sum
-is exact in float32 in any order, so event-driven and dense must agree bit for bit.
+Weights are multiples of 1/16, inputs small integers or multiples of 1/8, averages over 1, 2 or 4 values: every sum is
+exact in float32 in any order, so event-driven and dense must agree bit for bit. Shapes and options are drawn (and
+shrunk) one by one; the values of an array come from a drawn seed, because element-wise drawing fills most of a larger
+array with one value, under which swapped indices go unnoticed.
 """
 
 from __future__ import annotations
@@ -11,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from eventsim import Network, NetworkBuilder
 from eventsim.layers import (
@@ -37,21 +38,38 @@ from eventsim.layers import (
 from eventsim.signals import SignalType
 
 KINDS = ("binary", "graded", "real")
+OUTPUTS = (1, 2, 5, 15, 16, 17, 33)  # channels around the width of a vector register
+
+F = np.float32
+Shape = tuple[int, ...]
 
 
-def weights(*shape: int) -> st.SearchStrategy[np.ndarray]:
-    """Float32 multiples of 1/64 between -1 and 1."""
-    return hnp.arrays(np.int8, shape, elements=st.integers(-64, 64)).map(lambda a: (a / 64).astype(np.float32))
+@st.composite
+def randoms(draw: st.DrawFn) -> np.random.Generator:
+    return np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
 
 
-def activity(kind: str, *shape: int) -> st.SearchStrategy[np.ndarray]:
-    """Frames of one kind, zero more often than not."""
-    elements = {
-        "binary": st.sampled_from([0, 0, 1]),
-        "graded": st.sampled_from([0, 0, 0, 1, 2, 5]),
-        "real": st.integers(-8, 8).map(lambda k: k / 8),
-    }[kind]
-    return hnp.arrays(np.float32, shape, elements=elements.map(float))
+@st.composite
+def weights(draw: st.DrawFn, *shape: int, zeros: bool = True) -> np.ndarray:
+    """Float32 multiples of 1/16 between -1 and 1; some are 0 unless `zeros` is false."""
+    rng = draw(randoms())
+    array = rng.integers(-16, 17, shape)
+    return (np.where(array == 0, 0 if zeros else 7, array) / 16).astype(F)
+
+
+@st.composite
+def activity(draw: st.DrawFn, kind: str, *shape: int) -> np.ndarray:
+    """Frames of one kind and any density; real ones hold negative values, and zeros of both signs."""
+    rng, density = draw(randoms()), draw(st.sampled_from([0.0, 0.1, 0.4, 1.0]))
+    zeros = np.zeros(shape, F)
+    if kind == "binary":
+        values = np.ones(shape)
+    elif kind == "graded":
+        values = rng.choice([1, 1, 2, 3, 17], shape)
+    else:
+        values = rng.integers(1, 9, shape) * rng.choice([-1, 1], shape) / 8
+        zeros = rng.choice([F(0), F(-0.0)], shape)
+    return np.where(rng.random(shape) < density, values, zeros).astype(F)
 
 
 def thresholds() -> st.SearchStrategy[float]:
@@ -60,7 +78,11 @@ def thresholds() -> st.SearchStrategy[float]:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A network, the same as plain data for the reference, and frames for it."""
+    """A network, the same as plain data for the reference, and frames for it.
+
+    A layer has the same name in both. Where the reference holds tokens (T, N, D), eventsim may hold the map (T, D, H,
+    W) whose pixels they are.
+    """
 
     network: Network
     layers: dict[str, tuple[str, dict[str, Any]]]
@@ -83,8 +105,7 @@ class Twin:
     def add(self, layer: Layer, kind: str, parameters: dict[str, Any], *sources: str) -> str:
         name = f"n{len(self.build.layers)}_{kind}"
         self.build.add(name, layer, *sources)
-        self.describe(name, kind, parameters, *sources)
-        return name
+        return self.describe(name, kind, parameters, *sources)
 
     @property
     def types(self) -> dict[str, SignalType]:
@@ -99,131 +120,198 @@ class Twin:
 
 
 @st.composite
-def neurons(draw: st.DrawFn) -> tuple[Layer, str, dict[str, Any]]:
-    """A neuron of any type, for both."""
-    shared = {
-        "v_threshold": draw(thresholds()),
-        "reset": draw(st.sampled_from(["zero", "subtract"])),
-        "strict": draw(st.booleans()),
-    }
-    kind = draw(st.sampled_from(["lif", "if_neuron", "plif"]))
-    if kind == "if_neuron":
-        return IF(**shared), kind, shared
-    if kind == "plif":
-        w = draw(st.sampled_from([0.0, 0.7, -1.3]))
-        return PLIF(w=w, **shared), kind, {"k": np.float32(1 / (1 + np.exp(-np.float64(w)))), **shared}
-    own = {"tau": draw(st.sampled_from([1.0, 1.75, 2.0, 3.0, 4.0])), "decay_input": draw(st.booleans())}
-    return LIF(**own, **shared), kind, {**own, **shared}
+def constants(draw: st.DrawFn, values: st.SearchStrategy[float], shape: Shape, tokens: bool = False) -> tuple[Any, Any]:
+    """One number, an array per channel or per neuron, for eventsim and for the reference.
+
+    `shape` is that of a time step, (C, H, W), (N, C) or (C,); with `tokens` the reference takes the map as tokens.
+    """
+    spread = draw(st.sampled_from(["one", "per channel", "per neuron"]))
+    if spread == "one":
+        value = draw(values)
+        return value, value
+    size = (shape[0] if len(shape) == 3 else shape[-1],) if spread == "per channel" else shape
+    some = draw(st.lists(values, min_size=1, max_size=4))
+    array = draw(randoms()).choice(np.array(some, F), size)
+    if len(shape) < 3:
+        return array, array
+    if spread == "per channel":
+        return array, array if tokens else array[:, None, None]
+    return array, array.reshape(len(array), -1).T if tokens else array
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> Drawn:
-    """A feed-forward network over a map, then over tokens, then a head."""
-    twin = Twin()
-    kind = draw(st.sampled_from(KINDS))
-    channels, height, width = draw(st.integers(1, 3)), draw(st.integers(3, 7)), draw(st.integers(3, 7))
-    steps = draw(st.integers(1, 4))
-    x = twin.build.add("input", Input((channels, height, width), kind))
-    size = (channels, height, width)
-    for _ in range(draw(st.integers(1, 2))):
-        x, size = _map_stage(draw, twin, x, size)
-    if draw(st.booleans()):
-        x = _residual(draw, twin, x, size, "map")
-    channels = size[0]
-    tokens = twin.describe("as_tokens", "tokens_from_map", {}, x)
-    x, size = _attention(draw, twin, x, tokens, channels)
-    _head(draw, twin, x, size, steps)
+def neurons(draw: st.DrawFn, shape: Shape, tokens: bool = False) -> tuple[Layer, str, dict[str, Any]]:
+    """A neuron of any type for inputs of a shape, for both; see `constants`."""
+    given, expected = draw(constants(thresholds(), shape, tokens))
+    shared = {"reset": draw(st.sampled_from(["zero", "subtract"])), "strict": draw(st.booleans())}
+    ours, theirs = {"v_threshold": given, **shared}, {"v_threshold": expected, **shared}
+    kind = draw(st.sampled_from(["lif", "if_neuron", "plif"]))
+    if kind == "if_neuron":
+        return IF(**ours), kind, theirs
+    if kind == "plif":
+        w, expected = draw(constants(st.sampled_from([0.0, 0.7, -1.3]), shape, tokens))
+        return PLIF(w=w, **ours), kind, {"k": (1 / (1 + np.exp(-np.float64(expected)))).astype(F), **theirs}
+    tau, expected = draw(constants(st.sampled_from([1.0, 1.75, 2.0, 3.0, 4.0]), shape, tokens))
+    decay = draw(st.booleans())
+    return LIF(tau=tau, decay_input=decay, **ours), kind, {"tau": expected, "decay_input": decay, **theirs}
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """A window that fits into a map, and the size of the map that it leaves."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    size: tuple[int, int]
+
+    @property
+    def parameters(self) -> dict[str, tuple[int, int]]:
+        """Kernel, stride and padding."""
+        return {"kernel": self.kernel, "stride": self.stride, "padding": self.padding}
+
+
+@st.composite
+def slidings(draw: st.DrawFn, size: tuple[int, int], largest: int = 3, widest: int | None = None) -> Sliding:
+    """A window of up to `largest` pixels a side; its padding is half of it, or up to `widest` where that is given."""
+    kernel = draw(st.tuples(*(st.integers(1, min(largest, n)) for n in size)))
+    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
+    padding = draw(st.tuples(*(st.integers(0, k // 2 if widest is None else widest) for k in kernel)))
+    left = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, kernel, stride, padding, strict=True))
+    return Sliding(kernel, stride, padding, left)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the networks drawn may hold."""
+
+    kinds: tuple[str, ...] = KINDS
+    biases: bool = True
+
+    def bias(self, channels: int) -> st.SearchStrategy[np.ndarray | None]:
+        return st.none() | weights(channels) if self.biases else st.none()
+
+
+@st.composite
+def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = True) -> Drawn:
+    """A feed-forward network over a map (or over tokens from the start), then over tokens, then a head.
+
+    Without biases, a silent input leaves the whole network silent.
+    """
+    twin, wanted = Twin(), Wanted(kinds, biases)
+    kind = draw(st.sampled_from(kinds))
+    steps = draw(st.integers(1, 5))
+    if draw(st.sampled_from(["map", "map", "tokens"])) == "map":
+        size = draw(st.tuples(st.integers(1, 3), st.integers(3, 7), st.integers(3, 7)))
+        x = twin.build.add("input", Input(size, kind))
+        for _ in range(draw(st.integers(1, 2))):
+            x = _map_stage(draw, twin, wanted, x)
+        if draw(st.booleans()):
+            x = _residual(draw, twin, x)
+        tokens = twin.describe("as_tokens", "tokens_from_map", {}, x)
+    else:
+        tokens = x = twin.build.add("input", Input((draw(st.integers(1, 9)), draw(st.integers(1, 20))), kind))
+    x = _attention(draw, twin, wanted, x, tokens)
+    _head(draw, twin, wanted, x, steps)
     network = twin.build.build(time_steps=steps, assumptions=("drawn",))
     frames = draw(activity(kind, steps, *network.input.shape))
     return Drawn(network, twin.layers, twin.edges, frames)
 
 
-def _map_stage(draw: st.DrawFn, twin: Twin, x: str, size: tuple[int, int, int]) -> tuple[str, tuple[int, int, int]]:
-    channels, height, width = size
-    kernel = (draw(st.integers(1, min(3, height))), draw(st.integers(1, min(3, width))))
-    stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-    padding = (draw(st.integers(0, 2)), draw(st.integers(0, 2)))
+def _map_stage(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str) -> str:
+    channels, *size = twin.types[x].shape
     groups = draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
     out = groups * draw(st.sampled_from([1, 2, 9]))
-    weight = draw(weights(out, channels // groups, *kernel))
-    bias = draw(st.none() | weights(out))
-    parameters = {"weight": weight, "bias": bias, "stride": stride, "padding": padding, "groups": groups}
-    x = twin.add(Conv2d(weight, bias, stride, padding, groups), "conv2d", parameters, x)
-    height, width = (
-        (n + 2 * p - k) // s + 1 for n, k, s, p in zip((height, width), kernel, stride, padding, strict=True)
-    )
+    window = draw(slidings(tuple(size), widest=2))
+    weight, bias = draw(weights(out, channels // groups, *window.kernel)), draw(wanted.bias(out))
+    parameters = {"weight": weight, "bias": bias, "stride": window.stride, "padding": window.padding, "groups": groups}
+    x = twin.add(Conv2d(weight, bias, window.stride, window.padding, groups), "conv2d", parameters, x)
     if draw(st.booleans()):
-        gamma, beta, mean = draw(weights(out)), draw(weights(out)), draw(weights(out))
-        parameters = {"gamma": gamma, "beta": beta, "mean": mean, "var": np.full(out, 0.25, np.float32), "eps": 0.0}
-        scale = gamma / np.float32(0.5)
-        x = twin.add(Affine(scale, beta - mean * scale), "batch_norm", parameters, x)
-    x = twin.add(*draw(neurons()), x)
+        gamma, beta, mean = (draw(weights(out)) for _ in range(3))
+        if not wanted.biases:
+            beta = mean = np.zeros(out, F)
+        scale = gamma / F(0.5)
+        shift = beta - mean * scale
+        parameters = {"gamma": gamma, "beta": beta, "mean": mean, "var": np.full(out, 0.25, F), "eps": 0.0}
+        y = twin.add(Affine(scale, shift), "batch_norm", parameters, x)
+        x = twin.add(Residual("add"), "residual", {"op": "add"}, x, y) if draw(st.booleans()) else y
+    x = twin.add(*draw(neurons(twin.types[x].shape)), x)
+    if draw(st.booleans()):  # real values in sparse rows, some of them negative, some products zero
+        scale, expected = draw(constants(st.sampled_from([-0.5, 0.0, 0.25, 1.0]), twin.types[x].shape))
+        x = twin.add(Affine(np.asarray(scale, F)), "affine", {"scale": expected}, x)
     pool = draw(st.sampled_from(["none", "maxpool2d", "sumpool2d", "avgpool2d"]))
-    if pool != "none":
-        kernel = (draw(st.integers(1, min(2, height))), draw(st.integers(1, min(2, width))))
-        stride = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-        padding = (draw(st.integers(0, kernel[0] // 2)), draw(st.integers(0, kernel[1] // 2)))
-        parameters = {"kernel": kernel, "stride": stride, "padding": padding}
-        layer: Layer = {"maxpool2d": MaxPool2d, "sumpool2d": SumPool2d, "avgpool2d": AvgPool2d}[pool](
-            kernel, stride, padding
-        )
-        x = twin.add(layer, pool, parameters, x)
-        height, width = (
-            (n + 2 * p - k) // s + 1 for n, k, s, p in zip((height, width), kernel, stride, padding, strict=True)
-        )
-    return x, (out, height, width)
+    if pool == "none":
+        return x
+    window = draw(slidings(window.size, largest=2))
+    layer = {"maxpool2d": MaxPool2d, "sumpool2d": SumPool2d, "avgpool2d": AvgPool2d}[pool]
+    return twin.add(layer(window.kernel, window.stride, window.padding), pool, window.parameters, x)
 
 
-def _residual(draw: st.DrawFn, twin: Twin, x: str, size: tuple[int, int, int], where: str) -> str:
-    channels = size[0]
-    if where == "map":
-        weight = draw(weights(channels, channels, 3, 3))
+def _residual(draw: st.DrawFn, twin: Twin, x: str) -> str:
+    source = twin.types[x]
+    modes = ["add", "iand", "and"] if source.kind == "binary" else ["add"]
+    mode = draw(st.sampled_from(modes))
+    branch = draw(st.sampled_from(["itself", "through synapses", "through synapses"]))
+    if branch == "itself":
+        return twin.add(Residual(mode), "residual", {"op": mode}, x, x)
+    if len(source.grid) == 2 and "as_tokens" not in twin.layers:
+        weight = draw(weights(source.channels, source.channels, 3, 3))
         parameters = {"weight": weight, "bias": None, "stride": (1, 1), "padding": (1, 1), "groups": 1}
         y = twin.add(Conv2d(weight, padding=(1, 1)), "conv2d", parameters, x)
     else:
-        weight = draw(weights(channels, channels))
+        weight = draw(weights(source.channels, source.channels))
         y = twin.add(Linear(weight), "linear", {"weight": weight, "bias": None}, x)
-    y = twin.add(*draw(neurons()), y)
-    modes = ["add", "iand", "and"] if twin.types[x].kind == "binary" else ["add"]
-    mode = draw(st.sampled_from(modes))
+    y = twin.add(*draw(neurons(source.shape, tokens="as_tokens" in twin.layers)), y)
     return twin.add(Residual(mode), "residual", {"op": mode}, x, y)
 
 
-def _attention(draw: st.DrawFn, twin: Twin, x: str, tokens: str, channels: int) -> tuple[str, tuple[int, int, int]]:
+def _attention(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, tokens: str) -> str:
+    """Three projections of one signal, and attention; a map is read as tokens, under that name in the reference."""
     heads = draw(st.integers(1, 3))
     dim = heads * draw(st.integers(1, 6))
+    channels = twin.types[x].channels
+    on_map = "as_tokens" in twin.layers
     parts = []
     for _ in range(3):
-        weight, bias = draw(weights(dim, channels)), draw(st.none() | weights(dim))
+        weight, bias = draw(weights(dim, channels)), draw(wanted.bias(dim))
         name = f"n{len(twin.build.layers)}_linear"
         layer = SparseLinear.from_matrix(weight, bias) if draw(st.booleans()) else Linear(weight, bias)
-        twin.build.add(name, layer, x)  # on the map, which the reference takes as tokens
+        twin.build.add(name, layer, x)
         twin.describe(name, "linear", {"weight": weight, "bias": bias}, tokens)
-        parts.append(twin.add(*draw(neurons()), name))
+        parts.append(twin.add(*draw(neurons(twin.types[name].shape, on_map)), name))
     scale = draw(st.sampled_from([0.125, 0.25, 1.0]))
     order = draw(st.sampled_from(["scores_first", "context_first"]))
-    layer = SpikingAttention(heads, scale, order)
-    y = twin.add(layer, "spiking_attention", {"heads": heads, "scale": scale}, *parts)
-    y = twin.add(*draw(neurons()), y)
-    y = _residual(draw, twin, y, (dim, 0, 0), "tokens")
-    return y, (dim, 0, 0)
+    y = twin.add(SpikingAttention(heads, scale, order), "spiking_attention", {"heads": heads, "scale": scale}, *parts)
+    y = twin.add(*draw(neurons(twin.types[y].shape, on_map)), y)
+    return _residual(draw, twin, y)
 
 
-def _head(draw: st.DrawFn, twin: Twin, x: str, size: tuple[int, int, int], steps: int) -> str:
-    dim, positions = size[0], twin.types[x].positions
-    exact = positions in (1, 2, 4, 8, 16) and steps in (1, 2, 4)  # else a mean is not dyadic
-    if exact and draw(st.booleans()):
-        x = twin.add(MeanOverPositions(), "mean_over_positions", {}, x)
-        x = twin.add(MeanOverTime(), "mean_over_time", {}, x)
-        weight = draw(weights(4, dim))
-        x = twin.add(Linear(weight), "linear", {"weight": weight, "bias": None}, x)
-        return twin.build.add("readout", Readout("last"), x)
-    weight = draw(weights(4, dim * positions))
-    x = twin.build.add("flat", Flatten(), x)  # channel-major, while the reference flattens tokens position-major
-    twin.describe("flat", "flatten", {}, twin.build.edges[-1][0])
-    turned = np.ascontiguousarray(weight.reshape(4, dim, positions).swapaxes(1, 2).reshape(4, -1))
+def _head(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, steps: int) -> str:
+    """Logits from tokens. Means come only where they are dyadic, in any order."""
+    source = twin.types[x]
+    means = []
+    if steps in (1, 2, 4) and draw(st.booleans()):
+        means.append((MeanOverTime(), "mean_over_time"))
+    if source.positions in (1, 2, 4, 8, 16) and draw(st.booleans()):
+        means.insert(draw(st.integers(0, len(means))), (MeanOverPositions(), "mean_over_positions"))
+    for layer, kind in means:
+        x = twin.add(layer, kind, {}, x)
+    if means and draw(st.booleans()):
+        scale, shift = draw(weights(source.channels)), draw(wanted.bias(source.channels))
+        x = twin.add(Affine(scale, shift), "affine", {"scale": scale, "shift": shift}, x)
+    if twin.types[x].grid:
+        x = _flatten(twin, x)
+    weight = draw(weights(4, twin.types[x].size))
     layer = SparseLinear.from_matrix(weight) if draw(st.booleans()) else Linear(weight)
-    twin.build.add("head", layer, "flat")
-    twin.describe("head", "linear", {"weight": turned, "bias": None}, "flat")
-    x = twin.add(*draw(neurons()), "head")
-    return twin.build.add("readout", Readout("sum"), x)
+    x = twin.add(layer, "linear", {"weight": weight, "bias": None}, x)
+    if not means and draw(st.booleans()):
+        x = twin.add(*draw(neurons((4,))), x)
+    return twin.build.add("readout", Readout(draw(st.sampled_from(["last", "sum"]))), x)
+
+
+def _flatten(twin: Twin, x: str) -> str:
+    """A map is flattened channel by channel, so the tokens of the reference are turned first."""
+    turned = twin.describe("turned", "channels_from_tokens", {}, x) if "as_tokens" in twin.layers else x
+    name = f"n{len(twin.build.layers)}_flatten"
+    twin.build.add(name, Flatten(), x)
+    return twin.describe(name, "flatten", {}, turned)

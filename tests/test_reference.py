@@ -11,9 +11,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from reference import counts, dense_macs, network
 from reference.attention import spiking_attention
 from reference.neurons import if_neuron, lif, plif, plif_factor
-from reference.normalization import batch_norm
+from reference.normalization import affine, batch_norm
 from reference.pooling import avgpool2d, maxpool2d, sumpool2d
 from reference.reshaping import (
+    channels_from_tokens,
     flatten,
     mean_over_positions,
     mean_over_time,
@@ -90,7 +91,13 @@ def test_linear_is_that_of_torch(shape):
 
 @pytest.mark.parametrize(
     ("kernel", "stride", "padding"),
-    [((3, 3), (2, 2), (1, 1)), ((2, 2), (2, 2), (0, 0)), ((2, 3), (1, 2), (1, 0)), ((3, 2), (3, 1), (1, 1))],
+    [
+        ((3, 3), (2, 2), (1, 1)),
+        ((2, 2), (2, 2), (0, 0)),
+        ((2, 3), (1, 2), (1, 0)),
+        ((3, 2), (3, 1), (1, 1)),
+        ((3, 3), (4, 4), (0, 1)),
+    ],
 )
 def test_pooling_is_that_of_torch(kernel, stride, padding):
     torch = pytest.importorskip("torch")
@@ -100,9 +107,9 @@ def test_pooling_is_that_of_torch(kernel, stride, padding):
     assert_array_equal(maxpool2d(x, kernel, stride, padding), functional.max_pool2d(dense, kernel, stride, padding))
     summed = functional.avg_pool2d(dense, kernel, stride, padding, divisor_override=1)
     assert_array_equal(sumpool2d(x, kernel, stride, padding), summed)
-    for include in (True, False):
-        expected = functional.avg_pool2d(dense, kernel, stride, padding, count_include_pad=include)
-        y = avgpool2d(x, kernel, stride, padding, include)
+    for include, ceil in itertools.product((True, False), repeat=2):
+        expected = functional.avg_pool2d(dense, kernel, stride, padding, ceil, include)
+        y = avgpool2d(x, kernel, stride, padding, include, ceil)
         assert y.dtype == F
         assert_allclose(y, expected, rtol=1e-6)
 
@@ -122,6 +129,13 @@ def test_batch_norm_is_that_of_torch(shape, axis):
     assert_allclose(y, expected.swapaxes(1, 2) if tokens else expected, rtol=1e-5, atol=1e-6)
 
 
+def test_affine_scales_then_shifts():
+    x = column(1, -2, 0)
+    assert_array_equal(affine(x, 0.5), column(0.5, -1, 0))
+    assert_array_equal(affine(x, F(0.5), np.array([4], F)), column(4.5, 3, 4))
+    assert affine(x, 0.5).dtype == F
+
+
 def test_attention_is_that_of_torch():
     torch = pytest.importorskip("torch")
     heads, (steps, tokens, dim) = 2, (2, 5, 6)
@@ -137,6 +151,7 @@ def test_reshaping_is_that_of_torch():
     x = dyadic(0, 2, 3, 4, 5)
     assert_array_equal(flatten(x), torch.flatten(torch.tensor(x), 1))
     assert_array_equal(tokens_from_map(x), torch.tensor(x).flatten(2).transpose(1, 2))
+    assert_array_equal(channels_from_tokens(tokens_from_map(x)), torch.tensor(x).flatten(2))
 
 
 # --- worked out by hand
@@ -319,7 +334,8 @@ def test_other_counts():
     x = np.zeros((1, 1, 4, 4), F)
     x[0, 0, 1, 2] = x[0, 0, 0, 0] = 1
     # windows of 3x3, stride 2, padding 1 begin at -1 and 1: row 1 is in both, column 2 in the second; (0, 0) in one
-    assert counts.maxpool_comparisons(x, (3, 3), (2, 2), (1, 1)) == 2 + 1
+    assert counts.pooled_values(x, (3, 3), (2, 2), (1, 1), (2, 2)) == 2 + 1
+    assert counts.pooled_values(x, (3, 3), (2, 2), (1, 1), (2, 2), dense=True) == 5 * 5  # 2 and 3 rows of 4
     assert counts.residual_add_coincidences(column(0, 1, 2, 1), column(1, 0, 1, 3)) == 2
 
 

@@ -1,0 +1,487 @@
+"""Kernels called directly on arrays, on awkward shapes, against plain NumPy.
+
+Tests marked `nojit` are tiny and also pass where NUMBA_DISABLE_JIT=1 runs every kernel as plain Python. The vector
+loops of `gather` are LLVM intrinsics, which only exist compiled: uncompiled it can serve fewer than 16 output channels,
+whose loop is plain Python. Bounds checks do not see into the intrinsics either, so the arrays given to `gather` lie
+between guards that turn a stray read into NaN and show a stray write.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from plain_rows import NO_VALUES, Triple, csr
+from reference import counts
+from reference.attention import spiking_attention
+from reference.neurons import if_neuron, lif, plif
+from reference.pooling import maxpool2d, sumpool2d
+from reference.residual import residual
+from reference.synapses import conv2d, linear
+from strategies import Sliding, activity, randoms, slidings, weights
+
+from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics, fire
+from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack
+from eventsim.kernels.rows import flatten_rows, join_rows, list_nonzeros, pool_dense, pool_rows, sum_rows
+from eventsim.kernels.window import Window
+
+F = np.float32
+CHANNELS = (1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 127, 128, 130)
+KINDS = ("binary", "graded", "real")
+
+
+def last(maps: np.ndarray) -> np.ndarray:
+    """(T, C, H, W) as rows (T * H * W, C)."""
+    return np.ascontiguousarray(np.moveaxis(maps, 1, -1)).reshape(-1, maps.shape[1])
+
+
+def maps(rows: np.ndarray, steps: int, size: tuple[int, int]) -> np.ndarray:
+    """Rows (T * H * W, C) as (T, C, H, W)."""
+    return np.moveaxis(rows.reshape(steps, *size, -1), -1, 1)
+
+
+def window_of(size: tuple[int, int], sliding: Sliding) -> Window:
+    return Window(*size, *sliding.size, *sliding.kernel, *sliding.stride, *sliding.padding)
+
+
+def by_tap(weight: np.ndarray, groups: int = 1) -> np.ndarray:
+    """(C_out, C_in / groups, kH, kW) as the kernels take it: (taps, C_in, C_out / groups)."""
+    outputs, inputs, *_ = weight.shape
+    taps = weight.reshape(outputs, inputs, -1)
+    fan = outputs // groups
+    parts = [taps[g * fan : (g + 1) * fan].transpose(2, 1, 0) for g in range(groups)]
+    return np.ascontiguousarray(np.concatenate(parts, axis=1))
+
+
+def guarded(array: np.ndarray, value: float) -> tuple[np.ndarray, np.ndarray]:
+    """A copy of an array inside a larger one filled with a value, and the larger one."""
+    room = np.full(array.size + 256, value, array.dtype)
+    inside = room[128 : 128 + array.size].reshape(array.shape)
+    inside[...] = array
+    return inside, room
+
+
+def guards_of(room: np.ndarray) -> np.ndarray:
+    return np.concatenate([room[:128], room[-128:]])
+
+
+def products(frames: np.ndarray, weight: np.ndarray, sliding: Sliding, groups: int = 1) -> tuple[int, float]:
+    """Synapses reached, and the same weighted by the magnitude of the input, by brute force."""
+    options = (weight.shape, sliding.stride, sliding.padding, groups)
+    reached = counts.conv2d_counts(frames, *options, "real")["macs"]
+    weighted = conv2d(abs(frames), np.ones_like(weight), None, sliding.stride, sliding.padding, groups)
+    return reached, float(weighted.sum(dtype=np.float64))
+
+
+# --- gather
+
+
+def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding: Sliding, binary: bool):
+    """Result and counts of `gather` between guards."""
+    steps, inputs, *size = frames.shape
+    rows, values_room = list(csr(last(frames), binary)), None
+    rows[1], _ = guarded(rows[1], 2**30)
+    if not binary:
+        rows[2], values_room = guarded(rows[2], np.nan)
+    packed, _ = guarded(pack(by_tap(weight)), np.nan)
+    start = np.tile(bias, (steps * sliding.size[0] * sliding.size[1], 1))
+    out, room = guarded(start, 12345)
+    counted = gather(tuple(rows), packed, inputs, out, steps, window_of(tuple(size), sliding))
+    assert (guards_of(room) == 12345).all()
+    assert values_room is None or np.isnan(guards_of(values_room)).all()
+    return maps(out, steps, sliding.size), counted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("outputs", CHANNELS)
+@pytest.mark.parametrize("density", [0.0, 0.3, 1.0], ids=["silent", "sparse", "full"])
+def test_gather_into_any_number_of_channels(outputs, density, kind):
+    rng = np.random.default_rng(outputs)
+    sliding = Sliding((3, 2), (2, 1), (1, 1), (3, 5))
+    frames = (rng.random((2, 5, 5, 4)) < density).astype(F)
+    if kind != "binary":
+        frames *= rng.integers(1, 5, frames.shape) if kind == "graded" else rng.integers(-8, 9, frames.shape) / 8
+    weight, bias = rng.integers(-16, 17, (outputs, 5, 3, 2)) / F(16), rng.integers(-16, 17, outputs) / F(16)
+    y, counted = run_gather(frames, weight.astype(F), bias.astype(F), sliding, kind == "binary")
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding))
+    assert counted == products(frames, weight, sliding)
+
+
+@given(data=st.data())
+def test_gather_under_any_window(data):
+    kind, outputs = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(CHANNELS))
+    size = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    sliding = data.draw(slidings(size, widest=3))
+    frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6)), *size))
+    weight = data.draw(weights(outputs, frames.shape[1], *sliding.kernel))
+    bias = data.draw(weights(outputs))
+    y, counted = run_gather(frames, weight, bias, sliding, kind == "binary")
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding))
+    assert counted == products(frames, weight, sliding)
+
+
+@pytest.mark.parametrize("outputs", CHANNELS)
+def test_pack_lays_tiles_one_after_the_other(outputs):
+    weight = np.arange(3 * 4 * outputs, dtype=F).reshape(3, 4, outputs)
+    expected, first = [], 0
+    while first < outputs:
+        width = min(64, (outputs - first) // 16 * 16) or outputs - first
+        expected += [weight[tap, i, first : first + width] for tap in range(3) for i in range(4)]
+        first += width
+    packed = pack(weight)
+    assert_array_equal(packed, np.concatenate(expected))
+    assert packed.dtype == F
+    assert packed.flags.c_contiguous
+    assert packed.ctypes.data % 64 == 0, "the first tile begins on a cache line"
+    assert (LANES, TILE) == (16, 64)
+
+
+def test_gather_adds_in_the_order_of_taps_and_channels():
+    """One order of additions, whatever the tile: sums that are not exact differ in no bit between neighbours."""
+    rng = np.random.default_rng(0)
+    frames = (rng.random((1, 40, 6, 6)) < 0.5).astype(F)
+    weight = np.repeat(rng.normal(size=(1, 40, 3, 3)).astype(F), 130, axis=0)
+    sliding = Sliding((3, 3), (1, 1), (1, 1), (6, 6))
+    y, _ = run_gather(frames, weight, np.zeros(130, F), sliding, binary=True)
+    assert_array_equal(y, np.broadcast_to(y[:, :1], y.shape))
+    expected, (row, column) = F(0), (2, 3)
+    for a, b in itertools.product(range(3), repeat=2):
+        for c in np.flatnonzero(frames[0, :, row + a - 1, column + b - 1]):
+            expected = F(expected + weight[0, c, a, b])
+    assert y[0, 0, row, column] == expected
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("kind", KINDS)
+def test_gather_into_a_remainder(kind):
+    frames = np.array([[[[1, 0], [2, 0]], [[0, 0], [-0.5, 1]]]], F)
+    frames = {"binary": (frames != 0).astype(F), "graded": np.ceil(abs(frames)), "real": frames}[kind]
+    weight = np.arange(-8, 8).reshape(2, 2, 2, 2).astype(F) / 16
+    sliding = Sliding((2, 2), (1, 1), (1, 1), (3, 3))
+    y, counted = run_gather(frames, weight, np.array([0.5, 0], F), sliding, kind == "binary")
+    assert_array_equal(y, conv2d(frames, weight, np.array([0.5, 0], F), (1, 1), (1, 1)))
+    assert counted == products(frames, weight, sliding)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_gather_groups(kind, data):
+    groups, per_group = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    outputs = groups * data.draw(st.sampled_from([1, 2, 15, 17]))
+    size = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
+    sliding = data.draw(slidings(size, widest=3))
+    frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), groups * per_group, *size))
+    weight, bias = data.draw(weights(outputs, per_group, *sliding.kernel)), data.draw(weights(outputs))
+    out = np.tile(bias, (len(frames) * sliding.size[0] * sliding.size[1], 1))
+    rows = csr(last(frames), kind == "binary")
+    counted = gather_groups(rows, by_tap(weight, groups), out, len(frames), window_of(size, sliding), groups)
+    expected = conv2d(frames, weight, bias, sliding.stride, sliding.padding, groups)
+    assert_array_equal(maps(out, len(frames), sliding.size), expected)
+    assert counted == products(frames, weight, sliding, groups)
+
+
+@pytest.mark.nojit
+def test_gather_groups_by_hand():
+    rows = csr(np.array([[1, 2, 0, 3]], F))
+    weight = np.array([[[1, 2], [3, 4], [5, 6], [7, 8]]], F) / 8  # two channels in and two out per group
+    out = np.zeros((1, 4), F)
+    assert gather_groups(rows, weight, out, 1, Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0), 2) == (6, 12.0)
+    assert_array_equal(out, np.array([[7, 10, 21, 24]], F) / 8)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_gather_synapses(kind, data):
+    rows = data.draw(activity(kind, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 20))))
+    weight = data.draw(weights(data.draw(st.sampled_from(CHANNELS)), rows.shape[1]))
+    weight *= data.draw(activity("binary", *weight.shape))
+    bias = data.draw(weights(len(weight)))
+    out = np.tile(bias, (len(rows), 1))
+    counted = gather_synapses(csr(rows, kind == "binary"), *csr(weight.T), out)
+    assert_array_equal(out, linear(rows, weight, bias))
+    expected = counts.sparse_linear_counts(rows, weight, "real")["macs"]
+    assert counted == (expected, float((abs(rows).astype(float) @ (weight.T != 0)).sum()))
+
+
+@pytest.mark.nojit
+def test_gather_synapses_by_hand():
+    weight = np.array([[0.5, 0, 1], [0, 0, -1]], F)  # two neurons; the second input has no synapse
+    out = np.zeros((3, 2), F)
+    rows = csr(np.array([[1, 1, 0], [0, 0, 0], [0, 3, 2]], F))
+    assert gather_synapses(rows, *csr(weight.T), out) == (3, 5.0)
+    assert_array_equal(out, np.array([[0.5, 0], [0, 0], [2, -2]], F))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("outputs", [1, 15])
+def test_a_silent_input_costs_nothing(outputs):
+    window = Window(4, 3, 4, 3, 3, 3, 1, 1, 1, 1)
+    silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
+    weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
+    assert gather(silent, pack(weight), 2, out, 2, window) == (0, 0.0)
+    assert gather_groups(silent, weight, out, 2, window, 2) == (0, 0.0)
+    assert gather_synapses(silent, *csr(np.ones((2, outputs))), out) == (0, 0.0)
+    assert (out == 0.5).all(), "the bias stays"
+    for attend in (attend_scores_first, attend_context_first):
+        assert attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out) == 0
+        assert not out.any()
+    assert pool_rows(*silent, 2, window, out, False) == 0
+    assert pool_rows(*silent, 2, window, out, True) == 0
+    assert not out.any()
+
+
+# --- attention
+
+
+def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale: float):
+    """Both orders on tokens (T, N, D): name, result and count of each."""
+    rows = [csr(x.reshape(-1, x.shape[-1]))[:2] for x in (q, k, v)]
+    for name, attend in (("qk_v", attend_scores_first), ("kv_q", attend_context_first)):
+        out = np.full((q.shape[0] * q.shape[1], q.shape[2]), np.nan, F)
+        additions = attend(*rows, q.shape[1], heads, F(scale), out)
+        yield name, out.reshape(q.shape), additions
+
+
+@given(data=st.data())
+def test_attention(data):
+    heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17]))
+    shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 10)), heads * size)
+    q, k, v = (data.draw(activity("binary", *shape)) for _ in range(3))
+    scale = data.draw(st.sampled_from([0.125, 1.0, 0.3]))
+    expected = spiking_attention(q, k, v, heads, scale)
+    for order, y, additions in attention_of(q, k, v, heads, scale):
+        assert_array_equal(y, expected)
+        assert additions == counts.attention_counts(q, k, v, heads, order)["acs"]
+
+
+@pytest.mark.nojit
+def test_attention_by_hand():
+    q, k, v = (np.array(x, F)[None] for x in ([[1, 1], [0, 0]], [[1, 1], [0, 1]], [[1, 0], [1, 1]]))
+    (_, scores, first), (_, context, second) = attention_of(q, k, v, 1, 0.25)
+    assert_array_equal(scores, [[[0.75, 0.25], [0, 0]]])
+    assert_array_equal(context, scores)
+    assert (first, second) == (3 + 1 + 2, 4 + 1 + 2)
+    for _, y, _ in attention_of(q, k, v, 2, 1.0):
+        assert_array_equal(y, [[[1, 1], [0, 0]]])
+
+
+def test_attention_where_all_spike():
+    """The largest scores: every token hears every other one in every channel."""
+    full = np.ones((2, 70, 2 * 130), F)
+    for order, y, additions in attention_of(full, full, full, 2, 1.0):
+        assert (y == 70 * 130).all()
+        per_head = 70 * 70 * 130 * 2 if order == "qk_v" else 70 * 130 * 130 * 2
+        assert additions == 2 * 2 * per_head
+
+
+# --- neurons
+
+
+CHARGES = {"integrate": INTEGRATE, "multiply": LEAK_MULTIPLY, "divide": LEAK_DIVIDE, "free input": LEAK_FREE_INPUT}
+
+
+def fire_all(current, constant, threshold, dynamics):
+    """Spikes (T, positions, channels) step by step, and the last potential; the rows of all steps follow each other."""
+    steps, positions, channels = current.shape
+    potential = np.zeros((positions, channels), F)
+    indptr = np.zeros(steps * positions + 1, np.int64)
+    indices = np.empty(current.size + 1, np.int32)
+    spikes = np.zeros(current.shape, F)
+    for t in range(steps):
+        part = indptr[t * positions : (t + 1) * positions + 1]
+        fired = fire(current[t], potential, constant, threshold, dynamics, part, indices)
+        assert fired == part[-1] - part[0]
+        for p in range(positions):
+            listed = indices[part[p] : part[p + 1]]
+            assert (np.diff(listed) > 0).all()
+            spikes[t, p, listed] = 1
+    return spikes, potential
+
+
+def expected_spikes(charge, current, constant, threshold, subtract, strict):
+    options = {"v_threshold": threshold, "reset": "subtract" if subtract else "zero", "strict": strict}
+    if charge == "integrate":
+        spikes, h = if_neuron(current, **options)
+    elif charge == "multiply":
+        spikes, h = plif(current, constant, **options)
+    else:
+        spikes, h = lif(current, constant, decay_input=charge == "divide", **options)
+    rest = h - threshold if subtract else np.zeros_like(h)
+    return spikes, np.where(spikes, rest, h)[-1]
+
+
+@pytest.mark.parametrize("charge", CHARGES)
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("subtract", [False, True])
+@given(data=st.data())
+def test_fire(charge, subtract, strict, data):
+    shape = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)), data.draw(st.sampled_from(CHANNELS)))
+    rng = data.draw(randoms())
+    current = (rng.integers(-8, 17, shape) / 8).astype(F)
+    constant_rows, threshold_rows = (data.draw(st.sampled_from([1, shape[1]])) for _ in range(2))
+    constant = rng.choice(np.array([1, 1.75, 2, 3], F), (constant_rows, shape[2]))
+    if charge == "multiply":
+        constant = (1 / constant).astype(F)
+    threshold = rng.choice(np.array([0.25, 0.5, 1], F), (threshold_rows, shape[2]))
+    spikes, potential = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
+    expected, rest = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    assert_array_equal(spikes, expected)
+    assert_array_equal(potential, rest)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("charge", CHARGES)
+@pytest.mark.parametrize(("subtract", "strict"), [(False, True), (True, False)])
+def test_fire_small(charge, subtract, strict):
+    current = np.array([[[1, 2, 0.5], [-1, 3, 0]], [[1, 1, 1], [0, 0, 2]]], F)
+    constant, threshold = np.array([[0.5, 0.25, 1]], F), np.array([[1, 0.5, 1], [2, 1, 1]], F)
+    spikes, potential = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
+    expected, rest = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    assert_array_equal(spikes, expected)
+    assert_array_equal(potential, rest)
+
+
+# --- rows
+
+
+@given(data=st.data())
+def test_list_nonzeros(data):
+    kind, channels = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(CHANNELS))
+    rows = data.draw(activity(kind, data.draw(st.integers(0, 6)), channels))
+    check_listed(rows)
+
+
+@pytest.mark.nojit
+def test_list_nonzeros_small():
+    check_listed(np.array([[0, 2, -0.0], [0, 0, 0], [-1, 0, 0.5]], F))
+    check_listed(np.zeros((0, 3), F))
+
+
+def check_listed(rows: np.ndarray) -> None:
+    nonzeros = np.count_nonzero(rows)
+    indptr, indices, values = np.empty(len(rows) + 1, np.int64), np.empty(nonzeros + 1, np.int32), None
+    values = np.empty(nonzeros + 1, F)
+    list_nonzeros(rows, indptr, indices, values)
+    expected = csr(rows)
+    assert_array_equal(indptr, expected[0])
+    assert_array_equal(indices[:-1], expected[1])
+    assert_array_equal(values[:-1], expected[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_pool_rows_and_dense(kind, data):
+    size = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
+    sliding = data.draw(slidings(size))
+    frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 3, 17])), *size))
+    check_pooled(frames, sliding, kind)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("kind", KINDS)
+def test_pool_small(kind):
+    frames = np.array([[[[0, 1, 0], [2, 0, 1]]], [[[0, 0, 0], [0, 0, 3]]]], F)
+    frames = {"binary": (frames != 0).astype(F), "graded": frames, "real": frames - 1}[kind]
+    check_pooled(frames, Sliding((2, 2), (1, 2), (1, 1), (3, 2)), kind)
+
+
+def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
+    steps, channels, *size = frames.shape
+    window = window_of(tuple(size), sliding)
+    for maximum in (True, False):
+        expected = (maxpool2d if maximum else sumpool2d)(frames, **sliding.parameters)
+        stale = np.full((steps * window.out_height * window.out_width, channels), np.nan, F)
+        touched = pool_dense(last(frames), steps, window, stale, maximum)
+        assert_array_equal(maps(stale, steps, sliding.size), expected)
+        assert touched == counts.pooled_values(frames, **sliding.parameters, windows=sliding.size, dense=True)
+        if maximum and kind == "real":
+            continue  # rows are pooled by maximum only where none is negative
+        pooled = np.zeros_like(stale)
+        touched = pool_rows(*csr(last(frames), kind == "binary"), steps, window, pooled, maximum)
+        assert_array_equal(maps(pooled, steps, sliding.size), expected)
+        assert touched == counts.pooled_values(frames, **sliding.parameters, windows=sliding.size)
+
+
+MODES = {"add": 0, "iand": 1, "and": 2}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@given(data=st.data())
+def test_join_rows(mode, data):
+    kinds = KINDS if mode == "add" else ("binary",)
+    shape = (data.draw(st.integers(0, 6)), data.draw(st.sampled_from(CHANNELS)))
+    a_kind, b_kind = data.draw(st.sampled_from(kinds)), data.draw(st.sampled_from(kinds))
+    a = data.draw(activity(a_kind, *shape))
+    b = data.draw(activity(b_kind, *shape))
+    check_joined(mode, a, b, a_kind == "binary", b_kind == "binary")
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("mode", MODES)
+def test_join_rows_small(mode):
+    a, b = np.array([[0, 0, 1, 1], [1, 0, 0, 0]], F), np.array([[0, 1, 0, 1], [1, 1, 0, 0]], F)
+    check_joined(mode, a, b, True, True)
+    check_joined(mode, a, np.zeros_like(b), True, True)
+    if mode == "add":
+        check_joined(mode, 2 * a, -2 * b, False, False)  # some cancel
+        check_joined(mode, a, 3 * b, True, False)
+
+
+def check_joined(mode: str, a: np.ndarray, b: np.ndarray, a_binary: bool, b_binary: bool) -> None:
+    left, right = csr(a, a_binary), csr(b, b_binary)
+    room = len(left[1]) + len(right[1])
+    indptr, indices, values = np.empty(len(a) + 1, np.int64), np.empty(room, np.int32), np.empty(room, F)
+    meetings = join_rows(left, right, MODES[mode], indptr, indices, values)
+    expected = csr(residual(a, b, mode))
+    assert_array_equal(indptr, expected[0])
+    assert_array_equal(indices[: indptr[-1]], expected[1])
+    assert_array_equal(values[: indptr[-1]], expected[2])
+    assert meetings == counts.residual_add_coincidences(a, b)
+
+
+@given(data=st.data())
+def test_flatten_rows(data):
+    steps, positions = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 7))
+    check_flattened(data.draw(activity("graded", steps, positions, data.draw(st.sampled_from([1, 2, 15, 17, 64])))))
+
+
+@pytest.mark.nojit
+def test_flatten_rows_small():
+    check_flattened(np.array([[[1, 0, 2], [0, 0, 3]], [[0, 0, 0], [4, 5, 0]]], F))
+
+
+def check_flattened(tokens: np.ndarray) -> None:
+    steps, positions, channels = tokens.shape
+    indptr, indices, values = csr(tokens.reshape(-1, channels))
+    order, flat = np.full(len(indices), -1, np.int64), np.full(len(indices), -1, np.int32)
+    flatten_rows(indptr, indices, positions, channels, order, flat)
+    expected = csr(tokens.swapaxes(1, 2).reshape(steps, channels * positions))
+    assert_array_equal(indptr[::positions], expected[0])
+    assert_array_equal(flat, expected[1])
+    assert_array_equal(values[order], expected[2])
+
+
+@given(data=st.data())
+def test_sum_rows(data):
+    kind, channels = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from(CHANNELS))
+    tokens = data.draw(activity(kind, data.draw(st.integers(0, 3)), data.draw(st.integers(1, 7)), channels))
+    check_summed(tokens, kind == "binary")
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("binary", [True, False])
+def test_sum_rows_small(binary):
+    tokens = np.array([[[1, 0, 1], [0, 0, 1]], [[0, 0, 0], [1, 1, 0]]], F)
+    check_summed(tokens if binary else tokens * F(-1.5), binary)
+
+
+def check_summed(tokens: np.ndarray, binary: bool) -> None:
+    steps, positions, channels = tokens.shape
+    out = np.zeros((steps, channels), F)
+    sum_rows(*csr(tokens.reshape(-1, channels), binary), positions, out)
+    assert_array_equal(out, tokens.sum(axis=1))
