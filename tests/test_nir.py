@@ -604,7 +604,7 @@ def test_files_that_are_damaged_or_no_graph(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["weight"] = np.ones(3, F)
     refuse(path, "no known format found")
-    refuse(path, "None found at the root of the NIR file; expected NIRGraph", format="nir")
+    refuse(path, "no NIR graph found; expected an HDF5 file with a root node", format="nir")
 
 
 def test_links_out_of_the_file_and_loops_are_not_followed(tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
         If the graph has feedback or a node of another type, if a node does not fit what arrives at it, or if anything
         in the file is left over; names the node.
     """
-    root = checkpoint.metadata.get("node.type")
+    if not recognises(checkpoint):
+        raise InputError(f"{checkpoint.path}: no NIR graph found; expected an HDF5 file with a root node")
+    root = checkpoint.metadata["node.type"]
     if root != "NIRGraph":
         raise InputError(f"{checkpoint.path}: {root} found at the root of the NIR file; expected NIRGraph")
     return _Reader(checkpoint, options).network(_Graph(checkpoint))

@@ -63,6 +63,8 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     sys.path.insert(0, str(EXAMPLES))
-    print("| system | accuracy | as PyTorch | dense MACs | executed | latency | PyTorch |\n|---|--:|--:|--:|--:|--:|--:|")
+    print(
+        "| system | accuracy | as PyTorch | dense MACs | executed | latency | PyTorch |\n" + "|---" + "|--:" * 6 + "|"
+    )
     for system in SYSTEMS:
         measure(system, Path(sys.argv[1]))
