@@ -235,6 +235,21 @@ def test_a_simulator_remembers_no_sample(data):
     assert_same(more, fresh.step(drawn.frames[-1]))
 
 
+@given(data=st.data())
+def test_a_simulator_remembers_no_image(data):
+    """What an image drives is computed once for the image, not once for the simulator."""
+    drawn = data.draw(networks())
+    images = [drawn.frames[0], *data.draw(activity(drawn.network.input.kind, 2, *drawn.network.input.shape))]
+    chunk = data.draw(st.none() | st.integers(1, len(drawn.frames)))
+    simulator = Simulator(drawn.network, chunk=chunk, record=drawn.network.layers)
+    shown = [simulator.run(image) for image in images]
+    between = simulator.run(drawn.frames)
+    for image, result in zip(images, shown, strict=True):
+        assert_same(result, simulate(drawn, image))
+        assert_same(result, simulator.run(image))
+    assert_same(between, simulate(drawn))
+
+
 def shown_once(drawn: Drawn) -> set[str]:
     """Layers that no neuron precedes: an image drives them the same way in every step."""
     once: set[str] = set()

@@ -1,0 +1,206 @@
+"""Adaptive neuron and step attention against the reference: exactly where gates are 0, 1 or 2, else by margins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from plain_rows import check, chunks, execute, signal_type
+from reference.adaptive_lif import StepAttention, adaptive_lif
+from strategies import activity, randoms
+
+from eventsim import InputError, NetworkBuilder, Simulator
+from eventsim.counts import Counts
+from eventsim.layers import AdaptiveLIF, Flatten, Input, LayerError, MeanOverTime, Readout
+
+F = np.float32
+INPUTS = ("binary", "graded", "real", "sparse real")
+GRIDS = ((1, 1), (1, 2), (2, 2), (2, 4))
+inputs = pytest.mark.parametrize("kind", INPUTS)
+gate_inputs = pytest.mark.parametrize("gate_inputs", ["terms", "features"])
+modes = pytest.mark.parametrize("mode", ["each", "sum"])
+
+
+def as_tokens(frames: np.ndarray) -> np.ndarray:
+    """(T, C, H, W) as (T, N, C)."""
+    return np.moveaxis(frames, 1, -1).reshape(len(frames), -1, frames.shape[1])
+
+
+def as_maps(tokens: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.moveaxis(tokens.reshape(len(tokens), *shape[2:], shape[1]), -1, 1)
+
+
+@st.composite
+def quarters(draw, *shape: int) -> np.ndarray:
+    """Multiples of 1/4 between -1 and 1: few digits, so that sums stay exact over four time steps."""
+    return (draw(randoms()).integers(-4, 5, shape) / 4).astype(F)
+
+
+@st.composite
+def coefficients(draw, steps: int, channels: int, positions: int) -> np.ndarray:
+    """M or N with any axes repeated."""
+    sizes = ((1, steps, steps + 2), (1, channels), (1, positions))
+    return draw(quarters(*(draw(st.sampled_from(choices)) for choices in sizes)))
+
+
+def counted(x: np.ndarray, spikes: np.ndarray, attention: StepAttention | None, gate_inputs: str) -> dict[str, int]:
+    """M * H and N * X; both linear maps, and a product by the gates for each term or for their sum."""
+    macs, additions = 2 * x.size, 0
+    if attention is not None:
+        terms = 2 if attention.expand_weight.shape[1] == 2 * x.shape[1] else 1
+        maps = attention.reduce_weight[0].size + attention.expand_weight[0].size
+        macs += len(x) * maps + terms * x.size
+        additions = x.size * (2 if gate_inputs == "terms" else 1)
+    return {
+        "inputs": x.size,
+        "nonzero_inputs": int(np.count_nonzero(x)),
+        "spikes": int(spikes.sum()),
+        "neuron_updates": x.size,
+        "macs": macs,
+        "additions": additions,
+    }
+
+
+@inputs
+@given(data=st.data())
+def test_without_attention(kind, data):
+    steps, channels, grid = (
+        data.draw(st.integers(1, 4)),
+        data.draw(st.integers(1, 20)),
+        data.draw(st.sampled_from(GRIDS)),
+    )
+    x = data.draw(activity(kind.removeprefix("sparse "), steps, channels, *grid))
+    source = signal_type(kind, x.shape[1:])
+    m, n = (data.draw(coefficients(steps, channels, source.positions)) for _ in range(2))
+    m, n = (a if len({1, len(m), len(n)}) < 3 else a[:1] for a in (m, n))  # both are for equally many steps
+    threshold = data.draw(st.sampled_from([0.25, 1.0]))
+    spikes, _ = adaptive_lif(as_tokens(x), *(a[:steps].swapaxes(1, 2) for a in (m, n)), None, threshold)
+    layer = AdaptiveLIF(m, n, v_threshold=threshold)
+    check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, None, "terms"))
+    assert layer.neurons(source) == source.size
+    assert layer.dense_macs(source) == 0
+    assert layer.parameters == m.size + n.size
+
+
+@gate_inputs
+@modes
+@inputs
+@given(data=st.data())
+def test_exact_where_gates_saturate(kind, mode, gate_inputs, data):
+    """Gates are scale * sigmoid of 0, or of numbers so large that the sigmoid is 0 or 1; they depend on the means."""
+    steps, channels, hidden = (data.draw(st.integers(1, most)) for most in (4, 6, 3))
+    x = data.draw(activity(kind.removeprefix("sparse "), steps, channels, *data.draw(st.sampled_from(GRIDS))))
+    source = signal_type(kind, x.shape[1:])
+    m, n = data.draw(quarters(1, channels, 1)), data.draw(quarters(1, channels, source.positions))
+    own = data.draw(st.sampled_from([1, steps]))  # weights for all steps, or for each
+    outputs = 2 * channels if mode == "each" else channels
+    attention = StepAttention(
+        data.draw(quarters(own, hidden, 2 * channels)),
+        data.draw(quarters(own, hidden)),
+        data.draw(quarters(own, outputs, hidden)) * F(2**26),
+        data.draw(quarters(own, outputs)) * F(2**12),
+    )
+    scale = data.draw(st.sampled_from([1.0, 2.0]))
+    spikes, _ = adaptive_lif(as_tokens(x), m.swapaxes(1, 2), n.swapaxes(1, 2), attention, 0.5, scale, gate_inputs)
+    layer = AdaptiveLIF(m, n, *attention, v_threshold=0.5, gate_scale=scale, gate_inputs=gate_inputs)
+    check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, attention, gate_inputs))
+    assert layer.dense_macs(source) == hidden * (2 * channels + outputs)
+
+
+@gate_inputs
+@modes
+@given(data=st.data())
+def test_real_weights_agree_away_from_the_threshold_and_exactly_for_every_chunk(mode, gate_inputs, data):
+    rng = data.draw(randoms())
+    steps, channels, hidden = (data.draw(st.integers(1, most)) for most in (5, 9, 3))
+    x = rng.normal(size=(steps, channels, data.draw(st.integers(1, 5)), data.draw(st.integers(1, 5)))).astype(F) * F(2)
+    m, n = (rng.normal(size=(1, channels, 1)).astype(F) for _ in range(2))
+    outputs = 2 * channels if mode == "each" else channels
+    sizes = ((hidden, 2 * channels), (hidden,), (outputs, hidden), (outputs,))
+    attention = StepAttention(*(rng.normal(size=(1, *size)).astype(F) for size in sizes))
+    spikes, potentials = adaptive_lif(
+        as_tokens(x), m.swapaxes(1, 2), n.swapaxes(1, 2), attention, gate_inputs=gate_inputs
+    )
+    assume(np.abs(potentials - 1).min() > 1e-4)
+    layer = AdaptiveLIF(m, n, *attention, gate_inputs=gate_inputs)
+    expected = counted(x, spikes, attention, gate_inputs)
+    for chunk in chunks(steps):
+        done = execute(layer, [(signal_type("real", x.shape[1:]), x)], chunk)
+        assert_array_equal(done.frames, as_maps(spikes, x.shape))
+        assert done.counts == Counts(**expected)
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, F)
+
+
+def network_of(layer: AdaptiveLIF):
+    build = NetworkBuilder("one layer")
+    x = build.add("input", Input((2, 1, 2)))
+    x = build.add("flat", Flatten(), build.add("layer", layer, x))
+    build.add("readout", Readout(), build.add("mean", MeanOverTime(), x))
+    return build.build(time_steps=3)
+
+
+def test_every_sample_begins_at_rest_and_at_the_first_step():
+    gains = F([0.5, 0.75, 0.0]).reshape(3, 1, 1)
+    simulator = Simulator(network_of(AdaptiveLIF(ones(1, 1, 1), gains)), chunk=1, record=["layer"])
+    frames = ones(3, 2, 1, 2)
+    for sample in (frames, frames[:2], frames, frames[0]):  # V: 0.5; 1.25, fires; 0
+        fired = simulator.run(sample).recorded["layer"]
+        assert_array_equal(fired[:, 0, 0, 0], [0, 1, 0][: len(fired)])
+    for step in range(3):
+        assert simulator.step(frames[0]).recorded["layer"][step][0, 0, 0] == (step == 1)
+
+
+def test_what_the_last_input_was_is_forgotten_between_samples():
+    """With features a spike needs an input in the step before; the first step of a sample never has one."""
+    attention = (F([[[1, 0, 0, 0]]]), F([[0]]), F([[[512], [512], [512], [512]]]), F([[-256] * 4]))
+    layer = AdaptiveLIF(ones(1, 1, 1), ones(1, 1, 1), *attention, gate_inputs="features")
+    simulator = Simulator(network_of(layer), record=["layer"])
+    for _ in range(2):
+        assert_array_equal(simulator.run(ones(3, 2, 1, 2)).recorded["layer"][:, 0, 0, 0], [0, 1, 1])
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_more_steps_than_the_coefficients_have_are_refused(chunk):
+    network = network_of(AdaptiveLIF(ones(3, 1, 1), ones(1, 1, 1)))
+    words = "^layer layer: 4 time steps found; expected at most 3, which the coefficients are for$"
+    with pytest.raises(InputError, match=words):
+        Simulator(network, chunk=chunk).run(np.zeros((4, 2, 1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"retention": ones(1, 5, 1)},
+            r"retention of shape \(1, 5, 1\) found; expected .*6 channels or 1, 4 positions",
+        ),
+        ({"gain": ones(1, 6, 3)}, r"gain of shape \(1, 6, 3\) found"),
+        ({"gain": ones(6)}, r"gain of shape \(6,\) found"),
+        ({"gain": ones(0, 1, 1)}, "an array for 0 time steps found; expected at least 1"),
+        ({"gain": ones(3, 1, 1), "retention": ones(2, 1, 1)}, r"arrays for \[2, 3\] time steps found; expected equal"),
+        (
+            {"reduce_weight": ones(1, 2, 6)},
+            r"reduce_weight of shape \(1, 2, 6\) found; expected \(T or 1, hidden, 12\)",
+        ),
+        ({"reduce_weight": ones(2, 12)}, r"reduce_weight of shape \(2, 12\) found"),
+        ({"reduce_bias": ones(1, 3)}, r"reduce_bias of shape \(1, 3\) found; expected \(T or 1, 2\)"),
+        (
+            {"expand_weight": ones(1, 7, 2)},
+            r"expand_weight of shape \(1, 7, 2\) found; expected \(T or 1, 12 or 6, 2\)",
+        ),
+        ({"expand_bias": ones(1, 6)}, r"expand_bias of shape \(1, 6\) found; expected \(T or 1, 12\)"),
+        ({"expand_bias": None}, "only some arrays of the step attention found; expected both weights and both biases"),
+        ({"gate_inputs": "all"}, r"gate_inputs 'all' found; expected one of \('terms', 'features'\)"),
+    ],
+)
+def test_what_does_not_fit_is_named(change, words):
+    fields = {"retention": ones(1, 6, 1), "gain": ones(1, 1, 4), "reduce_weight": ones(1, 2, 12)}
+    fields |= {"reduce_bias": ones(1, 2), "expand_weight": ones(1, 12, 2), "expand_bias": ones(1, 12)}
+    AdaptiveLIF(**fields).output_type(signal_type("real", (6, 2, 2)))
+    with pytest.raises(LayerError, match=words):
+        AdaptiveLIF(**{**fields, **change}).output_type(signal_type("real", (6, 2, 2)))
