@@ -12,7 +12,7 @@ class Counts:
     Attributes
     ----------
     inputs, nonzero_inputs : int
-        Input values offered, and those that were not zero; their ratio is the input density.
+        Of layers that multiply: input values offered, and those that were not zero; their ratio is the input density.
     spikes : int
         Spikes emitted by neurons.
     acs : int

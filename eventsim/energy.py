@@ -1,4 +1,7 @@
-"""Energy of the counted operations by cited models; compute only, no data movement."""
+"""Energy of the counted synaptic operations and neuron updates by cited models.
+
+Compute only: no data movement, and none of additions without a weight, comparisons or lookups.
+"""
 
 from __future__ import annotations
 

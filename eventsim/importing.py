@@ -102,6 +102,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if word not in ("true", "false"):
             raise InputError(f"option {name}={value} found; expected true or false")
         return word == "true"
+    if hint is int and isinstance(value, (bool, float)):
+        raise InputError(f"option {name}={value} found; expected int")
     try:
         converted = hint(value)
     except (TypeError, ValueError):

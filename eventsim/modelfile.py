@@ -48,14 +48,17 @@ def save(network: Network, path: str | Path) -> None:
             file.create_dataset("network", data=_describe(network))
             for index, (name, layer) in enumerate(network.layers.items()):
                 group = file.create_group(f"layers/{index:05d}")
-                group.attrs["layer"] = json.dumps({"name": name, "type": type(layer).__name__, **_plain_fields(layer)})
+                group.attrs["layer"] = json.dumps(
+                    {"name": name, "type": type(layer).__name__, "fields": _plain_fields(name, layer)}
+                )
                 for field, array in layer.arrays().items():
                     group.create_dataset(field, data=array)
         seal(partial)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def seal(path: Path) -> None:
@@ -92,13 +95,27 @@ def _describe(network: Network) -> str:
     )
 
 
-def _plain_fields(layer: Layer) -> dict[str, Any]:
-    values = {field.name: getattr(layer, field.name) for field in fields(layer)}
-    return {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in values.items()
-        if not isinstance(value, np.ndarray)
-    }
+def _plain_fields(name: str, layer: Layer) -> dict[str, Any]:
+    """Return the fields that are no arrays; refuse what would not come back as it is."""
+    if _layer_type(type(layer).__name__) is not type(layer):
+        raise InputError(f"layer {name}: type {type(layer).__name__} found; expected one that eventsim.layers exports")
+    plain = {field.name: getattr(layer, field.name) for field in fields(layer) if field.name not in layer.arrays()}
+    plain = {field: value.item() if isinstance(value, np.generic) else value for field, value in plain.items()}
+    for field, value in plain.items():
+        if not all(
+            isinstance(v, (str, int, float, type(None))) for v in (value if isinstance(value, tuple) else [value])
+        ):
+            raise InputError(
+                f"layer {name}: {field} = {value!r} cannot be saved; expected an array, number, text, None or a tuple "
+                "of numbers"
+            )
+    return plain
+
+
+def _layer_type(name: str) -> type[Layer] | None:
+    """Return the exported layer type of this name, if there is one."""
+    found = getattr(primitives, name, None) if name in primitives.__all__ else None
+    return found if isinstance(found, type) and issubclass(found, Layer) and found is not Layer else None
 
 
 def load(path: str | Path) -> Network:
@@ -143,11 +160,11 @@ def _read(path: Path, file: Any) -> Network:
 
 def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     plain = json.loads(group.attrs["layer"])
-    name, type_name = plain.pop("name"), plain.pop("type")
-    layer_type = getattr(primitives, type_name, None) if type_name in primitives.__all__ else None
-    if not (isinstance(layer_type, type) and issubclass(layer_type, Layer) and layer_type is not Layer):
+    name, type_name = plain["name"], plain["type"]
+    layer_type = _layer_type(type_name)
+    if layer_type is None:
         raise InputError(f"{path}: layer {name}: unknown type {type_name!r} found; expected a layer of this eventsim")
-    values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain.items()}
+    values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain["fields"].items()}
     for field, dataset in group.items():
         check_stored(path, f"{name}.{field}", dataset)
         array = np.asarray(dataset[()])

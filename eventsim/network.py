@@ -117,7 +117,9 @@ class Network:
                 raise InputError(f"network {self.name}: {len(names)} {kind.__name__} layers found; expected one")
         if self.time_steps is not None and self.time_steps < 1:
             raise InputError(f"network {self.name}: {self.time_steps} time steps found; expected at least 1")
-        _ = self.types
+        for name, emitted in self.types.items():
+            if emitted.size < 1:
+                raise InputError(f"layer {name}: output {emitted} found; expected at least one value")
         used = {source for source, _ in self.edges}
         for name, layer in self.layers.items():
             if name not in used and not isinstance(layer, Readout):

@@ -426,7 +426,7 @@ NO_PARAMETERS = only("table")
         ({TABLE: np.full((2, 9), 2**40)}, rf"tensor {TABLE} of type int64 found; expected integers of up to 32 bits"),
         ({TABLE: np.zeros((2, 9), bool)}, rf"tensor {TABLE} of type bool found; expected integers"),
         ({TABLE: None}, rf"tensor {TABLE} missing; expected it, or block.0.attn.nsad.u and so on"),
-        ({"block.1.attn.nsad.table": None}, r"tensor block.1.attn.nsad.u missing; expected it \(2\)"),
+        ({"block.1.attn.nsad.table": None}, r"tensor block.1.attn.nsad.u missing; expected it with shape \(2\)"),
         ({"block.1.attn.nsad.extra": np.zeros(2, F)}, r"tensor block.1.attn.nsad.extra \(2\) left over"),
         (
             {"block.0.attn.tasa.q.d": np.array(-1, np.int64)},
@@ -442,8 +442,8 @@ NO_PARAMETERS = only("table")
             {"block.0.attn.tasa.k.d": np.array(9, np.int64)},
             r"tensor \S+k.d = 9 found; expected \S+exponent = \S+ rounded",
         ),
-        ({"block.0.attn.tasa.v.d": None}, r"tensor \S+v.d missing; expected it \(\)"),
-        ({"block.0.attn.tasa.v.taw": None}, r"tensor \S+v.taw missing; expected it \(\)"),
+        ({"block.0.attn.tasa.v.d": None}, r"tensor \S+v.d missing; expected it with shape \(\)"),
+        ({"block.0.attn.tasa.v.taw": None}, r"tensor \S+v.taw missing; expected it with shape \(\)"),
         (
             {"block.0.attn.tasa.v.taw": np.array(0, np.int64)},
             r"tensor \S+v.taw = 0 found; expected a whole number at least 1",
@@ -463,7 +463,7 @@ def test_bad_tensors_are_refused(tmp_path: Path, tensors: dict[str, Any], messag
         ({"u": np.array([-1, 1], F), "c1": np.full(2, 3, F)}, "holds -?[0-9]+ for score 0 of head 0; expected 0"),
         ({"u": np.ones(3, F)}, r"expected a number of heads that divides the width 16"),
         ({"u": None}, rf"tensor {TABLE} missing; expected it, or block.0.attn.nsad.u"),
-        ({"a2": None}, r"tensor block.0.attn.nsad.a2 missing; expected it \(2\)"),
+        ({"a2": None}, r"tensor block.0.attn.nsad.a2 missing; expected it with shape \(2\)"),
         ({"a1": np.full(2, np.inf, F)}, r"tensor block.0.attn.nsad.a1 holds NaN or infinite values"),
         ({"a1": np.full(2, 1e30, F)}, r"tensors block.0.attn.nsad.\* make entries beyond 2147483647"),
         ({"k3": np.full(2, -1e30, F)}, None),

@@ -88,19 +88,21 @@ def change_layer(path: Path, name: str, **changes: object) -> None:
         for group in file["layers"].values():
             plain = json.loads(group.attrs["layer"])
             if plain["name"] == name:
-                group.attrs["layer"] = json.dumps({**plain, **changes})
+                group.attrs["layer"] = json.dumps(
+                    {**plain, **changes.get("layer", {}), "fields": {**plain["fields"], **changes.get("fields", {})}}
+                )
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"type": "Teleport"}, "layer conv: unknown type 'Teleport'"),
-        ({"type": "LayerError"}, "layer conv: unknown type"),
-        ({"type": "Layer"}, "layer conv: unknown type"),
-        ({"colour": "red"}, "layer conv: unknown field 'colour'"),
-        ({"stride": [0, 1]}, "layer conv: kernel"),
-        ({"stride": "ab"}, "damaged model file"),
-        ({"groups": 3}, "layer conv: weight of shape"),
+        ({"layer": {"type": "Teleport"}}, "layer conv: unknown type 'Teleport'"),
+        ({"layer": {"type": "LayerError"}}, "layer conv: unknown type"),
+        ({"layer": {"type": "Layer"}}, "layer conv: unknown type"),
+        ({"fields": {"colour": "red"}}, "layer conv: unknown field 'colour'"),
+        ({"fields": {"stride": [0, 1]}}, "layer conv: kernel"),
+        ({"fields": {"stride": "ab"}}, "damaged model file"),
+        ({"fields": {"groups": 3}}, "layer conv: weight of shape"),
     ],
 )
 def test_layers_that_make_no_sense_are_named(model: Path, changes: dict[str, object], words: str) -> None:

@@ -549,7 +549,7 @@ def broken(change: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("missing", r"tensor blocks\.1\.temporal_attn\.qkv\.weight missing; expected it \(48, 16\)"),
+        ("missing", r"tensor blocks\.1\.temporal_attn\.qkv\.weight missing; expected it with shape \(48, 16\)"),
         ("extra", r"tensor blocks\.1\.attn\.gate \(3\) left over"),
         ("shape", r"tensor blocks\.1\.temporal_attn\.qkv\.weight \(48, 15\) found; expected \(48, 16\)"),
         ("nan", r"tensor blocks\.0\.mlp\.mlp\.1\.w holds NaN"),

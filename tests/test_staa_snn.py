@@ -492,7 +492,7 @@ Z = np.zeros
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "missing N": ({"layer1.0.relu1.N": None}, {}, "layer1.0.relu1.N missing"),
     "missing P": ({"layer1.0.relu1.P": None}, {}, "layer1.0.relu1.P missing"),
-    "missing gc": ({"conv1.5.gc.query.bias": None}, {}, r"conv1.5.gc.query.bias missing; expected it \(4\)"),
+    "missing gc": ({"conv1.5.gc.query.bias": None}, {}, r"conv1.5.gc.query.bias missing; expected it with shape \(4\)"),
     "missing sa": ({"conv1.5.sa.reduce.weight": None}, {}, r"conv1.5.sa.reduce.weight missing; .*\(any, 8, 1, 1\)"),
     "missing bn": ({"layer2.1.bn2.bn.running_var": None}, {}, "layer2.1.bn2.bn.running_var missing"),
     "missing shortcut": ({"layer2.0.downsample.1.pool.weight": None}, {}, "layer2.0.downsample.1.pool.weight missing"),

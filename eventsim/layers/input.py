@@ -76,7 +76,7 @@ class Input(Layer):
         if self.kind == "graded" and ((frames < 0).any() or (frames != np.floor(frames)).any()):
             raise InputError(
                 f"{name}: values that are negative or not whole found; the model takes event counts "
-                "(import it with --set input_kind=real to feed real values)"
+                "(an input of kind real takes others)"
             )
 
     def op(self, *inputs: SignalType) -> Op:

@@ -2,7 +2,9 @@
 
 A layer type is one file with a frozen dataclass derived from `Layer` - arrays and hyperparameters, saved and loaded
 field by field - and an `Op` that does the work and counts it. Export the dataclass in ``eventsim/layers/__init__.py``
-and networks, model files, the simulator and the profile know it.
+and networks, model files, the simulator and the profile know it. ``max_pool2d.py`` is a good one to start from. Work
+that NumPy cannot do well is a kernel in ``eventsim/kernels``. A test demands that every exported layer is listed in
+``tests/test_contract.py``; ``tests/plain_rows.py`` compares an op with plain arrays.
 """
 
 from __future__ import annotations
@@ -91,14 +93,16 @@ class Op(ABC):
         Parameters
         ----------
         inputs : tuple of Rows or Dense
-            One signal per argument, of the declared types and of equally many steps.
+            One signal per argument, of the declared types and of equally many steps: `Dense` where the declared type
+            is dense, else `Rows`, real values too. There may be no steps at all, behind a mean over time. Valid during
+            the call: what is remembered must be copied.
         final : bool
             The chunk holds the last time step of the sample (in streaming: every step might be the last).
 
         Returns
         -------
         signal : Rows or Dense
-            Valid until the next call of `advance`.
+            Valid until the next call of `advance`. In rows, channels ascend and no value is zero.
         counts : Counts
             What was executed.
         """

@@ -17,6 +17,8 @@ COUNT_COLUMNS = (
     ("updates", "neuron_updates"),
 )
 RARE_COLUMNS = (
+    ("additions", "additions"),
+    ("comparisons", "comparisons"),
     ("if windows anew", "window_products"),
     ("lookups", "table_lookups"),
     ("kept", "kept_scores"),

@@ -44,7 +44,6 @@ DEFAULTS = {"c1": 0.0, "k3": 1.0}
 ROUNDING = 1e-6
 """How far a number may be from the middle between two integers to be rounded either way."""
 
-Integers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
 
@@ -164,7 +163,7 @@ class _Reader(spikformer.Reader):
         path, name = self.checkpoint.path, f"{nsad}.table"
         table, exact = None, None
         if name in self.checkpoint.tensors:
-            table = self._integers(name, self.heads, self.dim // self.heads + 1)
+            table = self.checkpoint.take_integers(name, self.heads, self.dim // self.heads + 1)
         if f"{nsad}.u" in self.checkpoint.tensors or table is None:
             exact = self._denoiser(nsad)
             table = np.rint(exact).astype(np.int64) if table is None else table
@@ -213,24 +212,8 @@ class _Reader(spikformer.Reader):
 
     def _integer(self, name: str, least: int, most: int | None) -> int:
         """Take one whole number from `least` to `most`."""
-        value = int(self._integers(name))
+        value = int(self.checkpoint.take_integers(name))
         if value < least or (most is not None and value > most):
             limits = f"at least {least}" if most is None else f"from {least} to {most}"
             raise InputError(f"{self.checkpoint.path}: tensor {name} = {value} found; expected a whole number {limits}")
         return value
-
-    def _integers(self, name: str, *shape: int) -> Integers:
-        """Take whole numbers, stored as integers or as floating point."""
-        path = self.checkpoint.path
-        if name not in self.checkpoint.tensors:
-            raise InputError(f"{path}: tensor {name} missing; expected it {describe(shape)}")
-        tensor = self.checkpoint.array(name)
-        self.checkpoint.ignore(name)
-        if tensor.shape != shape:
-            raise InputError(f"{path}: tensor {name} {describe(tensor.shape)} found; expected {describe(shape)}")
-        if tensor.dtype.kind not in "iuf" or (np.abs(tensor.astype(np.float64)) > LARGEST_ENTRY).any():
-            raise InputError(f"{path}: tensor {name} of type {tensor.dtype} found; expected integers of up to 32 bits")
-        if (tensor != np.rint(tensor)).any():
-            (first,) = tensor[tensor != np.rint(tensor)].flat[:1]
-            raise InputError(f"{path}: tensor {name} holds {first:g}; expected whole numbers")
-        return tensor.astype(np.int64)

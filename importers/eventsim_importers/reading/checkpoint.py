@@ -10,11 +10,12 @@ from typing import Self
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.signals import FloatArray
+from eventsim.signals import CountArray, FloatArray
 from eventsim_importers.reading import hdf5_file, npz_file, pytorch_file, safetensors_file
 from eventsim_importers.reading.container import Array, Contents
 
 PREFIXES = ("module.", "model.", "_orig_mod.")
+LARGEST_INTEGER = 2**31 - 1
 
 
 class Checkpoint:
@@ -100,8 +101,37 @@ class Checkpoint:
         InputError
             If it is missing, of another shape or type, or holds NaN or infinity.
         """
+        tensor = self._use(name, *shape)
+        if tensor.dtype != np.float32:
+            raise InputError(f"{self.path}: tensor {name} of type {tensor.dtype} found; expected floating point")
+        if not np.isfinite(tensor).all():
+            raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values; expected finite weights")
+        return tensor
+
+    def take_integers(self, name: str, *shape: int | None) -> CountArray:
+        """Use one tensor of whole numbers, stored as integers or as floats.
+
+        Parameters are those of `take`; the result is int64.
+
+        Raises
+        ------
+        InputError
+            If it is missing, of another shape, or holds anything but whole numbers of up to 32 bits.
+        """
+        tensor = self._use(name, *shape)
+        if tensor.dtype.kind not in "iuf" or (np.abs(tensor.astype(np.float64)) > LARGEST_INTEGER).any():
+            raise InputError(
+                f"{self.path}: tensor {name} of type {tensor.dtype} found; expected integers of up to 32 bits"
+            )
+        if (tensor != np.rint(tensor)).any():
+            (first,) = tensor[tensor != np.rint(tensor)].flat[:1]
+            raise InputError(f"{self.path}: tensor {name} holds {first:g}; expected whole numbers")
+        return tensor.astype(np.int64)
+
+    def _use(self, name: str, *shape: int | None) -> Array:
+        """Take a tensor of this shape off the list of those left."""
         if name not in self.tensors:
-            raise InputError(f"{self.path}: tensor {name} missing; expected it {describe(shape)}")
+            raise InputError(f"{self.path}: tensor {name} missing; expected it with shape {describe(shape)}")
         tensor = self.tensors[name]
         self._left.discard(name)
         fits = tensor.ndim == len(shape) and all(
@@ -109,10 +139,6 @@ class Checkpoint:
         )
         if not fits:
             raise InputError(f"{self.path}: tensor {name} {describe(tensor.shape)} found; expected {describe(shape)}")
-        if tensor.dtype != np.float32:
-            raise InputError(f"{self.path}: tensor {name} of type {tensor.dtype} found; expected floating point")
-        if not np.isfinite(tensor).all():
-            raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values; expected finite weights")
         return tensor
 
     def take_batch_norm(self, name: str, channels: int) -> BatchNorm:
@@ -149,10 +175,6 @@ class Checkpoint:
                 f"{self.path}: tensor {first} {describe(self.tensors[first].shape)}{more} left over; "
                 "expected every tensor to have its place in the network"
             )
-
-    def array(self, name: str) -> Array:
-        """Return a tensor without using it up."""
-        return self.tensors[name]
 
 
 @dataclass(frozen=True, eq=False)

@@ -34,7 +34,7 @@ class Chooser:
                 raise InputError(
                     f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {type(default).__name__}"
                 ) from None
-        self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the variant's default")
+        self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the default")
         return default
 
 
