@@ -12,6 +12,9 @@ from eventsim.errors import InputError
 from eventsim.layers import Input, Layer, LayerError, Readout
 from eventsim.signals import SignalType
 
+MAXIMUM_VALUES = 2**31
+"""Values of one time step stay below this: rows number them with 32 bits."""
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -118,8 +121,8 @@ class Network:
         if self.time_steps is not None and self.time_steps < 1:
             raise InputError(f"network {self.name}: {self.time_steps} time steps found; expected at least 1")
         for name, emitted in self.types.items():
-            if emitted.size < 1:
-                raise InputError(f"layer {name}: output {emitted} found; expected at least one value")
+            if not 1 <= emitted.size < MAXIMUM_VALUES:
+                raise InputError(f"layer {name}: output {emitted} found; expected 1 to {MAXIMUM_VALUES - 1} values")
         used = {source for source, _ in self.edges}
         for name, layer in self.layers.items():
             if name not in used and not isinstance(layer, Readout):

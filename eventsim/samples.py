@@ -21,6 +21,7 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
+from eventsim.dvs.recording import readable_file
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.untrusted import MAXIMUM_BYTES, first_line
@@ -124,7 +125,7 @@ class Preparation:
             raise InputError(f"{path}: an image found; network {network.name} takes {shape}")
         channels, height, width = shape
         try:
-            with Image.open(path) as image:
+            with Image.open(readable_file(path)) as image:
                 pixels = _resize(image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit, path)
         except InputError:
             raise

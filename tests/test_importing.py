@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -211,7 +213,7 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, suffix: str, content: byt
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No such file"):
         import_checkpoint(tmp_path / "absent.npz")
-    with pytest.raises(InputError, match="directory"):
+    with pytest.raises(InputError, match="not a regular file"):
         import_checkpoint(tmp_path)
 
 
@@ -281,3 +283,66 @@ def test_declared_sizes_are_not_believed(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1).expand(1 << 40)}, tmp_path / "huge.pth")
     with pytest.raises(InputError, match="weight larger than its stored data"):
         import_checkpoint(tmp_path / "huge.pth")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "c.pth")
+    with pytest.raises(InputError, match=r"c\.pth: not a regular file"):
+        import_checkpoint(tmp_path / "c.pth")
+
+
+def test_archives_of_anything_but_arrays_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "no array")
+    with pytest.raises(InputError, match=r"entry notes\.txt is no array"):
+        import_checkpoint(path)
+    for size in (10**12, 10**30):  # more than the machine has; more than an index holds
+        header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({size},), }}".ljust(117) + "\n"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("w.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode())
+        with pytest.raises(InputError, match=r"c\.npz: damaged"):
+            import_checkpoint(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("w.npy", bytes(1 << 27))
+    with pytest.raises(InputError, match=r"c\.npz: 134217728 bytes unpacked found"):
+        import_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore")  # quantised tensors are deprecated
+def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8)
+    torch.save({"block.0.weight": tensor}, tmp_path / "c.pth")
+    with pytest.raises(InputError, match=r"tensor block\.0\.weight of type torch\.qint8"):
+        import_checkpoint(tmp_path / "c.pth")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"bn_eps": -1}, r"layer patch_embed\.proj_bn: variance plus bn_eps of -0\.\d+ found"),
+        ({"scale": 1e39}, r"layer block\.0\.attn: scale 1e\+39 found"),
+        ({"scale": 0}, r"layer block\.0\.attn: scale 0\.0 found"),
+        ({"v_threshold": 1e39}, r"layer patch_embed\.proj_lif: v_threshold that is NaN or infinite"),
+        ({"width": 10**21}, r"layer input: output graded 2x32x10+ found; expected 1 to 2147483647 values"),
+        ({"time_steps": 2.5}, r"option time_steps=2\.5 found; expected int"),
+        ({"time_steps": True}, r"option time_steps=True found; expected int"),
+    ],
+)
+def test_senseless_options_are_refused(tmp_path: Path, options: dict[str, object], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        import_checkpoint(write_npz(tmp_path, spikformer_state("dvs")), **{**SMALL, **options})
+
+
+def test_weights_that_fold_to_infinity_are_refused(tmp_path: Path) -> None:
+    state = spikformer_state("dvs")
+    state["patch_embed.proj_bn.weight"][:] = 3e38
+    state["patch_embed.proj_bn.running_var"][:] = 1e-12
+    with pytest.raises(InputError, match=r"layer patch_embed\.proj_bn: folded weights beyond float32"):
+        import_checkpoint(write_npz(tmp_path, state), **SMALL)
+
+
+def test_a_network_of_no_classes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"layer head: output real 0 found"):
+        import_checkpoint(write_npz(tmp_path, spikformer_state("dvs", classes=0)), **SMALL)

@@ -310,7 +310,10 @@ def changed(folder: Path, metadata: dict[str, str] | None = None, **tensors: np.
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({"stem.2.conv1.weight": None}, r"tensor stem.2.conv1.weight missing; expected it with shape \(any, any, 3, 3\)"),
+        (
+            {"stem.2.conv1.weight": None},
+            r"tensor stem.2.conv1.weight missing; expected it with shape \(any, any, 3, 3\)",
+        ),
         ({"stem.1.bn2.running_var": None}, r"tensor stem.1.bn2.running_var missing; expected it with shape \(4\)"),
         ({"stem.0.down.bias": np.ones(2, np.float32)}, r"tensor stem.0.down.bias \(2\) left over"),
         ({"block.0.norm1.weight": np.ones(16, np.float32)}, r"tensor block.0.norm1.weight \(16\) left over"),

@@ -477,7 +477,10 @@ def test_other_systems_are_refused(tmp_path: Path) -> None:
             {"block.1.attn.k_conv.weight": (16, 16)},
             r"block\.1\.attn\.k_conv\.weight \(16, 16\) found; expected \(16, 16, 1\)",
         ),
-        ({"block.1.mlp.mlp2_conv.bias": None}, r"tensor block\.1\.mlp\.mlp2_conv\.bias missing; expected it with shape \(16\)"),
+        (
+            {"block.1.mlp.mlp2_conv.bias": None},
+            r"tensor block\.1\.mlp\.mlp2_conv\.bias missing; expected it with shape \(16\)",
+        ),
         ({"block.1.attn.gate": (3,)}, r"tensor block\.1\.attn\.gate \(3\) left over; expected every tensor"),
         (
             {"block.0.temporal_core.conv.0.weight": (16, 16, 3, 1, 1)},

@@ -145,7 +145,8 @@ def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:
     LayerError
         If the array has neither one value per channel nor one per neuron, or holds NaN or infinity.
     """
-    array = np.asarray(value, np.float32)
+    with np.errstate(over="ignore"):
+        array = np.asarray(value, np.float32)
     if not np.isfinite(array).all():
         raise LayerError(f"{name} that is NaN or infinite found; expected finite values")
     if array.shape == source.shape and len(source.grid) == 2:

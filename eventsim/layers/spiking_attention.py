@@ -44,6 +44,8 @@ class SpikingAttention(Layer):
             raise LayerError(f"order {self.order!r} found; expected 'scores_first' or 'context_first'")
         if not q.shape == k.shape == v.shape or {q.kind, k.kind, v.kind} != {"binary"}:
             raise LayerError(f"q {q}, k {k}, v {v} found; expected spikes of equal shape")
+        if not 0 < self.scale < float(np.finfo(np.float32).max):
+            raise LayerError(f"scale {self.scale} found; expected a positive float32")
         if self.heads < 1 or q.channels % self.heads:
             raise LayerError(f"{self.heads} heads found; expected a divisor of the {q.channels} channels")
         return replace(q, kind="real", dense=True)

@@ -51,6 +51,8 @@ class TableAttention(Layer):
             raise LayerError(
                 f"table of {self.table.dtype} {self.table.shape} found; expected integers (heads, channels / heads + 1)"
             )
+        if not 0 < self.scale < float(np.finfo(np.float32).max):
+            raise LayerError(f"scale {self.scale} found; expected a positive float32")
         heads, entries = self.table.shape
         if heads < 1 or q.channels % heads:
             raise LayerError(f"table for {heads} heads found; expected a divisor of the {q.channels} channels")

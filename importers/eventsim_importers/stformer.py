@@ -32,7 +32,7 @@ from eventsim.network import Network, NetworkBuilder
 from eventsim.signals import Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder, fold, normalisation
+from eventsim_importers.reading.synapses import SynapseBuilder
 
 DESCRIPTION = "STFormer, as in examples/stformer.py: convolutions over time, spiking guided attention"
 
@@ -273,15 +273,11 @@ class _Reader:
                 f"a divisor of {self.dim}, any, odd, odd)"
             )
         arrays = self.checkpoint.take_batch_norm(norm, outputs)
-        bias = None
-        if self.options.fold_bn:
-            weight, bias = fold(weight, None, arrays, self.options.bn_eps)
+        weight, bias = self.synapses.fold(weight, None, (norm, arrays))
         groups, padding = self.dim // group_inputs, (height // 2, width // 2)
         layer = Conv3d(weight, bias, (1, 1), padding, groups, "causal" if self.causal else "centred")
         x = self.build.add(f"{name}_part", SliceOverTime(index, convs), x2) if self.tiled else x2
-        x = self.build.add(name, layer, x)
-        if not self.options.fold_bn:
-            x = self.build.add(norm, normalisation(arrays, self.options.bn_eps), x)
+        x = self.synapses.normalise(self.build.add(name, layer, x), (norm, arrays))
         return self.build.add(f"{name}_tile", TileOverTime(), x, x2) if self.tiled else x
 
     def _concat(self, name: str, sources: list[str]) -> str:

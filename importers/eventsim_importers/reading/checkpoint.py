@@ -64,6 +64,8 @@ class Checkpoint:
         """
         path = Path(path)
         try:
+            if path.exists() and not path.is_file():  # a pipe would wait for ever
+                raise InputError(f"{path}: not a regular file; expected a checkpoint file")
             with path.open("rb") as file:
                 head = file.read(16)
         except OSError as error:

@@ -32,4 +32,5 @@ class Contents:
 
 def as_float32(array: Array) -> Array:
     """Return floating-point arrays as float32 in memory order, others unchanged."""
-    return np.asarray(array, np.float32, order="C") if array.dtype.kind == "f" else array
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused by name when it is taken
+        return np.asarray(array, np.float32, order="C") if array.dtype.kind == "f" else array

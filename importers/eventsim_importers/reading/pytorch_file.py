@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -55,7 +56,8 @@ def read(path: Path, weights: str | None = None) -> Contents:
             "run: pip install torch==2.13.0, or convert the file to .safetensors"
         ) from None
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an error says all
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), "")
@@ -75,6 +77,8 @@ def read(path: Path, weights: str | None = None) -> Contents:
             continue
         stored = value.untyped_storage().nbytes() if value.layout == torch.strided else 0
         total += value.numel() * value.element_size()
+        if value.is_quantized:
+            raise InputError(f"{path}: tensor {name} of type {value.dtype} found; expected floating point")
         if value.layout != torch.strided or value.numel() * value.element_size() > stored or total > MAXIMUM_BYTES:
             raise InputError(f"{path}: tensor {name} larger than its stored data found; expected plain tensors")
         dense = value.detach()

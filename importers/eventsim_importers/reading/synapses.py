@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from eventsim.errors import InputError
 from eventsim.layers import Affine, Conv2d, Layer, Linear, SparseLinear
 from eventsim.network import NetworkBuilder
 from eventsim.signals import FloatArray
@@ -64,10 +65,9 @@ class SynapseBuilder:
         stride: int = 1,
     ) -> str:
         """Add a convolution and the normalisation ``(name, arrays)`` behind it; return the last layer's name."""
-        if self.fold_bn:
-            weight, bias = fold(weight, bias, norm[1], self.eps)
+        weight, bias = self.fold(weight, bias, norm)
         layer = Conv2d(weight, bias, (stride, stride), (padding, padding))
-        return self._normalise(self.build.add(name, layer, source), norm)
+        return self.normalise(self.build.add(name, layer, source), norm)
 
     def linear(
         self,
@@ -79,9 +79,25 @@ class SynapseBuilder:
         make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
     ) -> str:
         """Add a linear layer and the normalisation ``(name, arrays)`` behind it; return the last layer's name."""
-        if self.fold_bn:
-            weight, bias = fold(weight, bias, norm[1], self.eps)
-        return self._normalise(self.build.add(name, make(weight, bias), source), norm)
+        weight, bias = self.fold(weight, bias, norm)
+        return self.normalise(self.build.add(name, make(weight, bias), source), norm)
 
-    def _normalise(self, name: str, norm: tuple[str, BatchNorm]) -> str:
+    def fold(
+        self, weight: FloatArray, bias: FloatArray | None, norm: tuple[str, BatchNorm]
+    ) -> tuple[FloatArray, FloatArray | None]:
+        """Fold if asked to, and refuse a normalisation that leaves no finite numbers."""
+        name, arrays = norm
+        least = float(arrays.variance.min(initial=np.inf)) + self.eps
+        if not least > 0:
+            raise InputError(f"layer {name}: variance plus bn_eps of {least:g} found; expected more than 0")
+        if not self.fold_bn:
+            return weight, bias
+        with np.errstate(over="ignore", invalid="ignore"):
+            folded = fold(weight, bias, arrays, self.eps)
+        if not all(np.isfinite(array).all() for array in folded):
+            raise InputError(f"layer {name}: folded weights beyond float32 found; expected trained weights")
+        return folded
+
+    def normalise(self, name: str, norm: tuple[str, BatchNorm]) -> str:
+        """Add the normalisation behind a layer where it is not folded; return the last layer's name."""
         return name if self.fold_bn else self.build.add(norm[0], normalisation(norm[1], self.eps), name)
