@@ -236,6 +236,8 @@ class Simulator:
             If the frames do not fit the network.
         """
         if isinstance(frames, Iterator):
+            if time_steps is not None:
+                raise InputError(f"{name}: a stream found; its length says how many time steps, {time_steps} asked for")
             total, chunks = None, self._chunks_of_stream(frames, name)
         else:
             array, static = self._sample(frames, name)
@@ -266,7 +268,8 @@ class Simulator:
         """Take one time step of a stream and return the result so far.
 
         Every step might be the last: the mean over time is that of the steps seen, and the layers after it run in
-        every step. `restart` begins a new sample.
+        every step; a neuron or a summing readout there therefore takes in one value per step, where `run` gives it one in
+        all. `restart` begins a new sample.
 
         Parameters
         ----------
@@ -275,10 +278,7 @@ class Simulator:
         if self._stream is None:
             self._refuse_look_ahead("all steps in one chunk; a single step found, use run")
             self._stream = Run(self.nodes, self.record)
-        array, single = self._sample(frame, "input")
-        if not single:
-            raise InputError(f"input: {len(array)} frames found; a step takes one, use run for more")
-        self._stream.advance(Frames(array, static=False), 1, final=True)
+        self._stream.advance(Frames(self._frame(frame, "input"), static=False), 1, final=True)
         return self._stream.result()
 
     def restart(self) -> None:
@@ -298,14 +298,10 @@ class Simulator:
         """Gather time steps as they come, one chunk ahead so that the last is known."""
         self._refuse_look_ahead("a known number of steps in one chunk; a stream found, cut it into T frames")
         held: FloatArray | None = None
-        while batch := [np.array(frame) for frame in islice(frames, self.chunk or STREAM_CHUNK)]:
+        while batch := [self._frame(frame, name) for frame in islice(frames, self.chunk or STREAM_CHUNK)]:
             if held is not None:
                 yield Frames(held, False), len(held), False
-            for frame in batch:
-                if frame.shape != self.network.input.shape:
-                    self.network.input.check(np.asarray(frame, np.float32)[None], name)
-            held = np.stack(batch).astype(np.float32)
-            self.network.input.check(held, name)
+            held = np.concatenate(batch)
         if held is None:
             raise InputError(f"{name}: no time steps found; the model needs at least one")
         yield Frames(held, False), len(held), True
@@ -314,6 +310,13 @@ class Simulator:
         for node in self.nodes:
             if not node.op.causal:
                 raise InputError(f"layer {node.name}: looks ahead in time, so it needs {needs}")
+
+    def _frame(self, frame: npt.ArrayLike, name: str) -> FloatArray:
+        """Check and copy one time step, ``(1, *input shape)``: its owner may write the next one into it."""
+        array, single = self._sample(frame, name)
+        if not single:
+            raise InputError(f"{name}: {len(array)} frames found; a step takes one, use run for more")
+        return array.copy()
 
     def _sample(self, frames: npt.ArrayLike, name: str) -> tuple[FloatArray, bool]:
         array = np.asarray(frames)

@@ -417,3 +417,16 @@ class FussyOp(Op):
 def test_a_layer_that_fails_while_running_is_named():
     with pytest.raises(InputError, match=r"^layer fussy: 13 steps found; expected fewer$"):
         Simulator(pipeline((2,), "real", Fussy())).run(np.zeros((13, 2)))
+
+
+def test_streams_of_anything_but_single_steps_are_refused(small_network: Network) -> None:
+    simulator = Simulator(small_network)
+    frame = np.zeros(small_network.input.shape, np.float32)
+    with pytest.raises(InputError, match=r"its length says how many time steps, 9 asked for"):
+        simulator.run(iter([frame]), 9)
+    with pytest.raises(InputError, match=r"2 frames found; a step takes one"):
+        simulator.run(iter([np.stack([frame, frame])]))
+    with pytest.raises(InputError, match=r"expected numbers"):
+        simulator.run(iter([np.full(frame.shape, "a")]))
+    with pytest.raises(InputError, match=r"a time step of shape 3 x 6 x 6 found"):
+        simulator.run(iter([frame, np.zeros((3, 6, 6))]))

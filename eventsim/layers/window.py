@@ -20,6 +20,8 @@ def output_grid(grid: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
     LayerError
         If the window does not fit, or kernel, stride or padding make no sense.
     """
+    if not len(kernel) == len(stride) == len(padding) == 2:
+        raise LayerError(f"kernel {kernel}, stride {stride}, padding {padding} found; expected two numbers each")
     if min(kernel) < 1 or min(stride) < 1 or min(padding) < 0:
         raise LayerError(f"kernel {kernel}, stride {stride}, padding {padding} found; expected positive sizes")
     sizes = []
