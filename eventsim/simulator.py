@@ -268,8 +268,8 @@ class Simulator:
         """Take one time step of a stream and return the result so far.
 
         Every step might be the last: the mean over time is that of the steps seen, and the layers after it run in
-        every step; a neuron or a summing readout there therefore takes in one value per step, where `run` gives it one in
-        all. `restart` begins a new sample.
+        every step; a neuron or a summing readout there takes in one value per step, where `run` gives it one in all.
+        `restart` begins a new sample.
 
         Parameters
         ----------
