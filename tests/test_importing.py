@@ -346,3 +346,20 @@ def test_weights_that_fold_to_infinity_are_refused(tmp_path: Path) -> None:
 def test_a_network_of_no_classes_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"layer head: output real 0 found"):
         import_checkpoint(write_npz(tmp_path, spikformer_state("dvs", classes=0)), **SMALL)
+
+
+@pytest.mark.parametrize("name", ["c.npz", "c.pth"])
+@pytest.mark.parametrize("version", [(b"\x93", 4), (b"\xff\x00", 6)])
+def test_archives_with_damaged_directories_are_refused(tmp_path: Path, name: str, version: tuple[bytes, int]) -> None:
+    """A name that is no text, and a version of ZIP that does not exist."""
+    if name == "c.pth":
+        pytest.importorskip("torch")
+    path = tmp_path / name
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("\u00e9" * 4, "x")
+    content = path.read_bytes()
+    change, offset = version
+    at = content.index(b"PK\x01\x02") + (46 if offset == 4 else offset)
+    path.write_bytes(content[:at] + change + content[at + len(change) :])
+    with pytest.raises(InputError, match=rf"{name}: damaged"):
+        import_checkpoint(path)

@@ -28,8 +28,8 @@ def holds(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("data.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
-        return path.suffix != ".npz"
+    except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, ValueError, OSError, EOFError):
+        return path.suffix != ".npz"  # a damaged archive, which the reader will say
 
 
 def read(path: Path, weights: str | None = None) -> Contents:
