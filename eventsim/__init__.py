@@ -1,17 +1,50 @@
-"""Event-driven, sparse simulator for spiking transformers."""
+"""Event-driven, sparse simulator for spiking transformers.
+
+Import the network that was trained in PyTorch, stream the recording of an event camera through it, and read what was
+really executed::
+
+    network = eventsim.import_checkpoint("checkpoint.safetensors")
+    frames = eventsim.Preparation().frames("recording.bin", network)
+    result = eventsim.Simulator(network).run(frames)
+    print(result.prediction, result.totals.acs, result.latency_s)
+
+Networks
+    `import_checkpoint` reads a trained checkpoint, `NetworkBuilder` composes a `Network` by hand, `save` and `load`
+    keep it in a file.
+Simulation
+    `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
+Data
+    `open_recording` reads event files, `Preparation` makes frames of them; `eventsim.datasets` evaluates data sets.
+Errors
+    `InputError` where something from outside does not fit, else `EventsimError`; one line each.
+Parts of your own
+    `eventsim.layers` says what a layer is, `eventsim.testing` tests it.
+"""
 
 from importlib.metadata import version as _version
 
-from eventsim.dvs import open_recording as open_recording
-from eventsim.errors import EventsimError as EventsimError
-from eventsim.errors import InputError as InputError
-from eventsim.importing import import_checkpoint as import_checkpoint
-from eventsim.modelfile import load as load
-from eventsim.modelfile import save as save
-from eventsim.network import Network as Network
-from eventsim.network import NetworkBuilder as NetworkBuilder
-from eventsim.samples import Preparation as Preparation
-from eventsim.simulator import Result as Result
-from eventsim.simulator import Simulator as Simulator
+from eventsim.dvs import open_recording
+from eventsim.errors import EventsimError, InputError
+from eventsim.importing import import_checkpoint
+from eventsim.modelfile import load, save
+from eventsim.network import Delayed, Network, NetworkBuilder
+from eventsim.preparation import Preparation
+from eventsim.result import Result
+from eventsim.simulator import Simulator
+
+__all__ = [
+    "Delayed",
+    "EventsimError",
+    "InputError",
+    "Network",
+    "NetworkBuilder",
+    "Preparation",
+    "Result",
+    "Simulator",
+    "import_checkpoint",
+    "load",
+    "open_recording",
+    "save",
+]
 
 __version__ = _version("eventsim")

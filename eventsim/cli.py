@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -15,15 +16,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import eventsim
 from eventsim import dvs
+from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import EventsimError, InputError
-from eventsim.evaluation import Evaluation, Labelled, evaluate, labelled_dataset, labelled_files
 from eventsim.importing import formats, import_checkpoint
 from eventsim.modelfile import load, save
+from eventsim.plugins import PluginWarning
+from eventsim.preparation import Preparation
 from eventsim.report import document, tables
-from eventsim.samples import Preparation
+from eventsim.report.rows import write_rows
 from eventsim.simulator import Simulator
 
 Arguments = argparse.Namespace
+INTERRUPTED = 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,24 +39,42 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 (ok), 1 (the work failed) or 2 (wrong usage or bad input)."""
+    """Run the command line; return 0 (ok), 1 (the work failed), 2 (wrong usage or bad input) or 130 (interrupted)."""
     args = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.simplefilter("always", PluginWarning)
+        return _run_command(args)
+
+
+def _run_command(args: Arguments) -> int:
     try:
         return int(args.command(args))
     except EventsimError as error:
-        _complain(error)
-        return 2 if isinstance(error, InputError) else 1
+        return _fail(args, error, 2 if isinstance(error, InputError) else 1)
     except MemoryError:
-        _complain("not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps")
+        return _fail(args, "not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps", 1)
     except BrokenPipeError:
         sys.stderr.close()
+        return 1
     except KeyboardInterrupt:
-        _complain("interrupted")
-    return 1
+        return _fail(args, "interrupted", INTERRUPTED)
+
+
+def _fail(args: Arguments, error: object, code: int) -> int:
+    """Say in one line why a command failed as a whole; a machine gets its document all the same."""
+    _complain(error)
+    if args.json:
+        _print_json(document.error_document(" ".join(str(error).split())))
+    return code
 
 
 def _complain(error: object) -> None:
     print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    _complain(message)
 
 
 def _demo(args: Arguments) -> int:
@@ -147,8 +169,10 @@ def _run(args: Arguments) -> int:
             continue
         if not args.json:
             tables.print_sample(_console(), samples[-1], detail=args.detail)
-    if args.json and samples:
+    if args.json:
         _print_json(document.run_document(args.model, compile_s, samples, failed))
+    if args.rows is not None:
+        write_rows(args.rows, samples)
     return 2 if failed else 0
 
 
@@ -187,18 +211,16 @@ def _evaluate(args: Arguments) -> int:
         tables.print_evaluation(_console(), description)
     if interrupted:
         _complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")
-    return 1 if evaluation.failed or interrupted else 0
+        return INTERRUPTED
+    return 1 if evaluation.failed else 0
 
 
-def _labelled(args: Arguments) -> list[Labelled]:
+def _labelled(args: Arguments) -> list[Sample]:
     if not args.dataset.startswith("tonic:"):
         return labelled_files(args.dataset)
     if args.root is None:
         raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
-    from eventsim.dvs.tonic_dataset import open_tonic_dataset  # noqa: PLC0415 - importing Tonic takes a second
-
-    name = args.dataset.removeprefix("tonic:")
-    return labelled_dataset(open_tonic_dataset(name, args.root, split=args.split))
+    return labelled_tonic(args.dataset.removeprefix("tonic:"), args.root, args.split)
 
 
 def _events(args: Arguments) -> int:
@@ -305,6 +327,7 @@ def _parser() -> Parser:
         run.set_defaults(detail=detail)
         run.add_argument("model", metavar="MODEL.h5")
         run.add_argument("inputs", metavar="INPUT", nargs="+")
+        run.add_argument("--rows", metavar="FILE.csv", help="write one row for each input and layer")
         _add_input_options(run)
 
     evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")

@@ -1,8 +1,8 @@
 """How papers and tools would have counted a run: the operations and the energy of their published rules.
 
-`eventsim.counts` holds what was executed; a convention estimates it from dense work and firing rates. Shown side by
-side, they tell where a published figure comes from and how far it is from the truth. Every convention charges 45 nm:
-0.9 pJ per accumulate, 4.6 pJ per multiply-accumulate (`eventsim.energy.FORTY_FIVE_NM`).
+The ledger (`eventsim.ledger`) holds what was executed; a convention estimates it from dense work and firing rates.
+Shown side by side, they tell where a published figure comes from and how far it is from the truth. Every convention
+charges 45 nm: 0.9 pJ per accumulate, 4.6 pJ per multiply-accumulate (`eventsim.energy.FORTY_FIVE_NM`).
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from eventsim.counts import Counts
+from eventsim.energy import FORTY_FIVE_NM
 from eventsim.layers import SpikingAttention
+from eventsim.ledger import Counts
 from eventsim.network import Network
-from eventsim.simulator import LayerProfile
+from eventsim.result import LayerProfile
 
 
 @dataclass(frozen=True)
@@ -167,3 +168,13 @@ CONVENTIONS: Mapping[str, Callable[[Sequence[LayerFacts]], Counts]] = MappingPro
         "spikingformer_tool": spikingformer_tool,
     }
 )
+
+
+def estimates(network: Network, profile: Sequence[LayerProfile]) -> dict[str, dict[str, float]]:
+    """Return what each convention would have counted for a run: ``acs``, ``macs``, ``energy_mj`` by its name."""
+    layers = facts(network, profile)
+    counted = {name: convention(layers) for name, convention in CONVENTIONS.items()}
+    return {
+        name: {"acs": counts.acs, "macs": counts.macs, "energy_mj": FORTY_FIVE_NM.millijoules(counts)}
+        for name, counts in counted.items()
+    }

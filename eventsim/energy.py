@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventsim.counts import Counts
+from eventsim.ledger import Counts
 
 
 @dataclass(frozen=True)

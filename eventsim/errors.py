@@ -1,4 +1,4 @@
-"""The two ways in which eventsim refuses or fails, each one line long."""
+"""The ways in which eventsim refuses or fails, each one line long."""
 
 
 class EventsimError(Exception):
@@ -10,3 +10,7 @@ class InputError(EventsimError, ValueError):
 
     The message is one line that names the file or layer, what was found, what was expected and what to do.
     """
+
+
+class LayerError(ValueError):
+    """A layer does not fit its inputs or its own arrays, or an op broke a promise; the caller adds the layer's name."""

@@ -1,8 +1,9 @@
 """Networks as HDF5 files, driven by the fields of the layer dataclasses.
 
-Layout (schema 1): root attributes ``eventsim_schema`` and ``network`` (JSON: name, time_steps, assumptions, edges);
-one group per layer under ``layers``, in order, with the attribute ``layer`` (JSON: name, type, plain fields) and one
-dataset per array field. A new layer type needs no code here.
+Layout (format 2): root attribute ``eventsim_schema`` (the number of the format, under its name in format 1) and the
+dataset ``network`` (JSON: name, time_steps, assumptions, edges as source, target and delay, and what layers emit that
+are heard before they run); one group per layer under ``layers``, in order, with the attribute ``layer`` (JSON: name,
+type, plain fields) and one dataset per array field. Format 1 has no delays. A new layer type needs no code here.
 
 The user block before the HDF5 data holds a SHA-256 of that data, checked before the HDF5 library sees a byte: it can
 hang or crash on a damaged file, and a flipped bit in a weight would otherwise go unnoticed.
@@ -13,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,12 @@ import numpy as np
 from eventsim import layers as primitives
 from eventsim.errors import InputError
 from eventsim.layers import Layer
-from eventsim.network import Network
+from eventsim.network import Edge, Network
+from eventsim.plugins import LAYERS, plugins
+from eventsim.signals import SignalType
 from eventsim.untrusted import check_stored, first_line
 
-SCHEMA = 1
+FORMAT = 2
 SEAL_BYTES = 512  # the smallest user block that HDF5 allows
 SEAL = b"eventsim model, sha256 "
 
@@ -44,7 +47,7 @@ def save(network: Network, path: str | Path) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
-            file.attrs["eventsim_schema"] = SCHEMA
+            file.attrs["eventsim_schema"] = FORMAT
             file.create_dataset("network", data=_describe(network))
             for index, (name, layer) in enumerate(network.layers.items()):
                 group = file.create_group(f"layers/{index:05d}")
@@ -91,14 +94,22 @@ def _describe(network: Network) -> str:
             "time_steps": network.time_steps,
             "assumptions": network.assumptions,
             "edges": network.edges,
+            "promised": {name: _type_fields(kind) for name, kind in network.promised.items()},
         }
     )
 
 
+def _type_fields(kind: SignalType) -> dict[str, Any]:
+    return {"kind": kind.kind, "channels": kind.channels, "grid": kind.grid, "dense": kind.dense}
+
+
 def _plain_fields(name: str, layer: Layer) -> dict[str, Any]:
     """Return the fields that are no arrays; refuse what would not come back as it is."""
-    if _layer_type(type(layer).__name__) is not type(layer):
-        raise InputError(f"layer {name}: type {type(layer).__name__} found; expected one that eventsim.layers exports")
+    if layer_type(type(layer).__name__) is not type(layer):
+        raise InputError(
+            f"layer {name}: type {type(layer).__name__} found; expected one that eventsim.layers exports or the entry "
+            f"point group {LAYERS} names"
+        )
     plain = {field.name: getattr(layer, field.name) for field in fields(layer) if field.name not in layer.arrays()}
     plain = {field: value.item() if isinstance(value, np.generic) else value for field, value in plain.items()}
     for field, value in plain.items():
@@ -112,10 +123,18 @@ def _plain_fields(name: str, layer: Layer) -> dict[str, Any]:
     return plain
 
 
-def _layer_type(name: str) -> type[Layer] | None:
-    """Return the exported layer type of this name, if there is one."""
-    found = getattr(primitives, name, None) if name in primitives.__all__ else None
-    return found if isinstance(found, type) and issubclass(found, Layer) and found is not Layer else None
+def layer_type(name: str) -> type[Layer] | None:
+    """Return the type of layer of this name: ours, or that of another package."""
+    if name in primitives.__all__:
+        found = getattr(primitives, name)
+        return found if isinstance(found, type) and issubclass(found, Layer) and found is not Layer else None
+    part: type[Layer] | None = plugins(LAYERS, primitives.__all__, _check_layer_type).get(name)
+    return part
+
+
+def _check_layer_type(part: Any) -> None:
+    if not (isinstance(part, type) and issubclass(part, Layer) and is_dataclass(part)):
+        raise InputError(f"{part!r:.80} found; expected a dataclass derived from eventsim.layers.Layer")
 
 
 def load(path: str | Path) -> Network:
@@ -124,7 +143,7 @@ def load(path: str | Path) -> Network:
     Raises
     ------
     InputError
-        If the file is missing, damaged, of a newer schema, or holds a network that does not fit together.
+        If the file is missing, damaged, of a newer format, or holds a network that does not fit together.
     """
     path = Path(path)
     if not path.is_file():
@@ -142,28 +161,36 @@ def load(path: str | Path) -> Network:
 
 
 def _read(path: Path, file: Any) -> Network:
-    schema = file.attrs.get("eventsim_schema")
-    if not isinstance(schema, (int, np.integer)):
-        raise InputError(f"{path}: eventsim_schema {schema!r} found; expected a whole number")
-    if schema > SCHEMA:
-        raise InputError(f"{path}: schema {schema} found; this eventsim reads up to {SCHEMA}, upgrade it")
+    stored = file.attrs.get("eventsim_schema")
+    if not isinstance(stored, (int, np.integer)):
+        raise InputError(f"{path}: eventsim_schema {stored!r} found; expected a whole number")
+    if stored > FORMAT:
+        raise InputError(f"{path}: format {stored} found; this eventsim reads up to {FORMAT}, upgrade it")
     description = json.loads(file["network"][()])
     layers = dict(_read_layer(path, group) for group in file["layers"].values())
+    promised = {
+        str(name): SignalType(kind["kind"], kind["channels"], tuple(kind["grid"]), kind["dense"])
+        for name, kind in description.get("promised", {}).items()
+    }
     return Network(
         str(description["name"]),
         layers,
-        tuple((str(source), str(target)) for source, target in description["edges"]),
+        tuple(Edge(str(source), str(target), *delay) for source, target, *delay in description["edges"]),
         description["time_steps"],
         tuple(map(str, description["assumptions"])),
+        promised,
     )
 
 
 def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     plain = json.loads(group.attrs["layer"])
     name, type_name = plain["name"], plain["type"]
-    layer_type = _layer_type(type_name)
-    if layer_type is None:
-        raise InputError(f"{path}: layer {name}: unknown type {type_name!r} found; expected a layer of this eventsim")
+    found = layer_type(type_name)
+    if found is None:
+        raise InputError(
+            f"{path}: layer {name}: unknown type {type_name!r} found; expected a layer of this eventsim, or of a "
+            "package that adds it: install the one that the network was made with"
+        )
     values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain["fields"].items()}
     for field, dataset in group.items():
         check_stored(path, f"{name}.{field}", dataset)
@@ -171,7 +198,7 @@ def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path}: layer {name}: {field} holds NaN or infinite values; expected finite ones")
         values[field] = array
-    known = {field.name for field in fields(layer_type)}
+    known = {field.name for field in fields(found)}
     if unknown := sorted(set(values) - known):
         raise InputError(f"{path}: layer {name}: unknown field {unknown[0]!r} found; {type_name} has {sorted(known)}")
-    return name, layer_type(**values)
+    return name, found(**values)

@@ -2,21 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
+from typing import NamedTuple, TypeVar
 
-from eventsim.errors import InputError
-from eventsim.layers import Input, Layer, LayerError, Readout
+from eventsim.errors import InputError, LayerError
+from eventsim.layers import Input, Layer, Readout
 from eventsim.signals import SignalType
+
+T = TypeVar("T", int, str)
 
 MAXIMUM_VALUES = 2**31
 """Values of one time step stay below this: rows number them with 32 bits."""
 
 
-@dataclass(frozen=True, eq=False)
+class Edge(NamedTuple):
+    """What `source` emits goes to `target`, `delay` time steps later; before the first of them come zeros."""
+
+    source: str
+    target: str
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class Delayed:
+    """A source of a layer that is heard some time steps later; this way only, a layer may hear one that comes after it.
+
+    Attributes
+    ----------
+    source : str
+        Name of the layer heard.
+    delay : int
+        Time steps to wait.
+    type : SignalType, optional
+        What the source will emit: needed where it is added later.
+    """
+
+    source: str
+    delay: int = 1
+    type: SignalType | None = None
+
+
+def in_order(sources: Mapping[T, Iterable[T]]) -> tuple[T, ...]:
+    """Return the keys such that each comes after its sources; otherwise in the order given.
+
+    Raises
+    ------
+    CycleError
+        If that is not possible; its second argument lists the names of a cycle, the first one again at the end.
+    """
+    sorter = TopologicalSorter(sources)
+    sorter.prepare()
+    rank = {name: position for position, name in enumerate(sources)}
+    names = list(sources)
+    ready: list[int] = []
+    order = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heappush(ready, rank[name])
+        order.append(names[heappop(ready)])
+        sorter.done(order[-1])
+    return tuple(order)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """Named layers, and edges from source to target; the order of a target's edges is the order of its inputs.
 
@@ -26,53 +78,76 @@ class Network:
         What the network is, for people.
     layers : mapping of str to Layer
         One `Input`, one `Readout`, and layers named by the module paths of the checkpoint.
-    edges : tuple of (str, str)
+    edges : tuple of Edge
+        Pairs (source, target) are edges without delay. Feedback is allowed over delayed edges.
     time_steps : int or None
         Steps that the weights were trained with, if known: the default of a run.
     assumptions : tuple of str
         What the importer could not read from the checkpoint and chose, one sentence each.
+    promised : mapping of str to SignalType
+        What layers emit that others hear, over a delay, before they come in `order`.
     """
 
     name: str
     layers: Mapping[str, Layer]
-    edges: tuple[tuple[str, str], ...]
+    edges: tuple[Edge, ...]
     time_steps: int | None = None
     assumptions: tuple[str, ...] = ()
+    promised: Mapping[str, SignalType] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "edges", tuple(Edge(*edge) for edge in self.edges))
+
+    def __repr__(self) -> str:
+        return f"Network({self.name!r}, {len(self.layers)} layers, {self.parameters:,} parameters)"
+
+    @cached_property
+    def inputs(self) -> dict[str, tuple[Edge, ...]]:
+        """Edges into each layer, in the order of its arguments."""
+        inputs: dict[str, list[Edge]] = {name: [] for name in self.layers}
+        for edge in self.edges:
+            for name in (edge.source, edge.target):
+                if name not in self.layers:
+                    raise InputError(
+                        f"network {self.name}: edge {edge.source} -> {edge.target} names unknown layer {name!r}"
+                    )
+            inputs[edge.target].append(edge)
+        return {name: tuple(edges) for name, edges in inputs.items()}
 
     @cached_property
     def sources(self) -> dict[str, tuple[str, ...]]:
-        """Inputs of each layer, in order."""
-        sources: dict[str, list[str]] = {name: [] for name in self.layers}
-        for source, target in self.edges:
-            for name in (source, target):
-                if name not in self.layers:
-                    raise InputError(f"network {self.name}: edge {source} -> {target} names unknown layer {name!r}")
-            sources[target].append(source)
-        return {name: tuple(names) for name, names in sources.items()}
+        """Inputs of each layer by name, in the order of its arguments."""
+        return {name: tuple(edge.source for edge in edges) for name, edges in self.inputs.items()}
 
     @cached_property
-    def order(self) -> tuple[str, ...]:
-        """Layer names such that every layer comes after its inputs; otherwise in the order they were given."""
-        sorter = TopologicalSorter(self.sources)
+    def _inferred(self) -> NetworkBuilder:
+        """A builder that was given every layer after those it hears without delay."""
+        for edge in self.edges:
+            _check_delay(self.name, edge)
+        undelayed = {name: [e.source for e in edges if not e.delay] for name, edges in self.inputs.items()}
         try:
-            sorter.prepare()
+            order = in_order(undelayed)
         except CycleError as error:
             raise InputError(
-                f"network {self.name}: feedback {' -> '.join(error.args[1])} found; expected a feed-forward network"
+                f"network {self.name}: cycle {' -> '.join(reversed(error.args[1]))} of no delay found; expected one of "
+                "its edges to wait at least 1 time step"
             ) from None
-        rank = {name: position for position, name in enumerate(self.layers)}
-        ready: list[int] = []
-        names = list(self.layers)
-        order = []
-        while sorter.is_active():
-            for name in sorter.get_ready():
-                heappush(ready, rank[name])
-            order.append(names[heappop(ready)])
-            sorter.done(order[-1])
-        return tuple(order)
+        build = NetworkBuilder(self.name)
+        for name in order:
+            given = (
+                Delayed(edge.source, edge.delay, self.promised.get(edge.source)) if edge.delay else edge.source
+                for edge in self.inputs[name]
+            )
+            build.add(name, self.layers[name], *given)
+        return build
 
-    @cached_property
-    def types(self) -> dict[str, SignalType]:
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Layer names such that every layer comes after those it hears without delay; otherwise as they were given."""
+        return tuple(self._inferred.layers)
+
+    @property
+    def types(self) -> Mapping[str, SignalType]:
         """What every layer emits.
 
         Raises
@@ -80,16 +155,7 @@ class Network:
         InputError
             If anything does not fit; names the layer, what was found and what was expected.
         """
-        types: dict[str, SignalType] = {}
-        for name in self.order:
-            layer, sources = self.layers[name], self.sources[name]
-            if len(sources) != layer.arguments:
-                raise InputError(f"layer {name}: {len(sources)} inputs found; expected {layer.arguments}")
-            try:
-                types[name] = layer.output_type(*(types[source] for source in sources))
-            except LayerError as error:
-                raise InputError(f"layer {name}: {error}") from None
-        return types
+        return self._inferred.types
 
     @cached_property
     def input(self) -> Input:
@@ -120,45 +186,132 @@ class Network:
                 raise InputError(f"network {self.name}: {len(names)} {kind.__name__} layers found; expected one")
         if self.time_steps is not None and self.time_steps < 1:
             raise InputError(f"network {self.name}: {self.time_steps} time steps found; expected at least 1")
-        for name, emitted in self.types.items():
-            if not 1 <= emitted.size < MAXIMUM_VALUES:
-                raise InputError(f"layer {name}: output {emitted} found; expected 1 to {MAXIMUM_VALUES - 1} values")
-        used = {source for source, _ in self.edges}
+        self._inferred.check_promises()
+        used = {edge.source for edge in self.edges}
         for name, layer in self.layers.items():
             if name not in used and not isinstance(layer, Readout):
                 raise InputError(f"layer {name}: output that nothing reads found; expected an edge from it")
         return self
 
 
-@dataclass
+def _check_delay(network: str, edge: Edge) -> None:
+    delay = edge.delay
+    if not isinstance(delay, int) or isinstance(delay, bool) or delay < 0:
+        raise InputError(
+            f"network {network}: edge {edge.source} -> {edge.target} with delay {delay!r} found; expected a whole "
+            "number of time steps, 0 or more"
+        )
+
+
+@dataclass(repr=False)
 class NetworkBuilder:
-    """Collects layers and edges in reading order; importers compose networks with it.
+    """Collects layers and edges in reading order, and infers what each emits; importers compose networks with it.
+
+    Attributes
+    ----------
+    name : str
+        Of the network.
+    layers : dict of str to Layer
+        So far.
+    edges : list of Edge
+    types : dict of str to SignalType
+        What every layer so far emits.
 
     Examples
     --------
-    >>> build = NetworkBuilder("example")
-    >>> x = build.add("input", Input((2, 34, 34)))
-    >>> x = build.add("conv", conv, x)                                  # doctest: +SKIP
+    >>> from eventsim.layers import IF, Input, Linear, Readout, Residual
+    >>> from eventsim.signals import SignalType
+    >>> import numpy as np
+    >>> build = NetworkBuilder("recurrent")
+    >>> x = build.add("input", Input((3,), "binary"))
+    >>> x = build.add("feed", Linear(np.ones((2, 3), np.float32)), x)
+    >>> back = build.add("back", Linear(np.eye(2, dtype=np.float32)), Delayed("if", 1, SignalType("binary", 2)))
+    >>> x = build.add("sum", Residual("add"), x, back)
+    >>> x = build.add("if", IF(), x)
+    >>> build.types["if"].shape
+    (2,)
+    >>> _ = build.add("readout", Readout("sum"), x)
+    >>> build.build()
+    Network('recurrent', 6 layers, 10 parameters)
     """
 
     name: str
     layers: dict[str, Layer] = field(default_factory=dict)
-    edges: list[tuple[str, str]] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+    types: dict[str, SignalType] = field(default_factory=dict)
+    _promised: dict[str, tuple[str, SignalType]] = field(default_factory=dict)
 
-    def add(self, name: str, layer: Layer, *sources: str) -> str:
+    def add(self, name: str, layer: Layer, *sources: str | Delayed) -> str:
         """Add a layer fed by `sources`, in order; return its name.
 
         Raises
         ------
         InputError
-            If the name is taken.
+            If the name is taken, a source is not there, the layer does not fit what arrives, or a delay is no whole
+            number of time steps; names the layer.
         """
         if name in self.layers:
             raise InputError(f"network {self.name}: two layers named {name!r} found; expected different names")
+        heard = [source if isinstance(source, Delayed) else Delayed(source, 0) for source in sources]
+        if len(heard) != layer.arguments:
+            raise InputError(f"layer {name}: {len(heard)} inputs found; expected {layer.arguments}")
+        arriving = [self._arriving(name, source) for source in heard]
+        try:
+            emitted = layer.output_type(*arriving)
+        except LayerError as error:
+            raise InputError(f"layer {name}: {error}") from None
+        if not 1 <= emitted.size < MAXIMUM_VALUES:
+            raise InputError(f"layer {name}: output {emitted} found; expected 1 to {MAXIMUM_VALUES - 1} values")
         self.layers[name] = layer
-        self.edges.extend((source, name) for source in sources)
+        self.types[name] = emitted
+        self.edges.extend(Edge(source.source, name, source.delay) for source in heard)
         return name
+
+    def _arriving(self, name: str, heard: Delayed) -> SignalType:
+        """Return what arrives from one source, and note what was promised of it."""
+        _check_delay(self.name, Edge(heard.source, name, heard.delay))
+        known = self.types.get(heard.source)
+        if known is not None:
+            return known
+        if not heard.delay:
+            raise InputError(
+                f"layer {name}: source {heard.source!r} not found; expected a layer added before, or one with a delay"
+            )
+        if heard.type is None:
+            raise InputError(
+                f"layer {name}: source {heard.source!r} is not there yet; expected Delayed(..., type) that says "
+                "what it will emit"
+            )
+        self._promised.setdefault(heard.source, (name, heard.type))
+        if self._promised[heard.source][1] != heard.type:
+            raise InputError(
+                f"layer {name}: source {heard.source!r} of type {heard.type} found; {self._promised[heard.source][0]} "
+                f"expects {self._promised[heard.source][1]}"
+            )
+        return heard.type
+
+    def check_promises(self) -> None:
+        """Refuse a source that was promised and is missing, or emits something else.
+
+        Raises
+        ------
+        InputError
+            Names the layer that hears it.
+        """
+        for source, (name, promised) in self._promised.items():
+            if source not in self.types:
+                raise InputError(f"layer {name}: source {source!r} not found; expected a layer of this name")
+            if self.types[source] != promised:
+                raise InputError(
+                    f"layer {name}: source {source!r} was said to emit {promised}, it emits {self.types[source]}"
+                )
 
     def build(self, time_steps: int | None = None, assumptions: tuple[str, ...] = ()) -> Network:
         """Return the validated network."""
-        return Network(self.name, dict(self.layers), tuple(self.edges), time_steps, assumptions).validate()
+        promised = {source: kind for source, (_, kind) in self._promised.items()}
+        network = Network(self.name, dict(self.layers), tuple(self.edges), time_steps, assumptions, promised)
+        # inferred once, here; this builder may go on
+        vars(network)["_inferred"] = NetworkBuilder(
+            self.name, dict(self.layers), list(self.edges), dict(self.types), dict(self._promised)
+        )
+        return network.validate()

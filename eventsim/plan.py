@@ -1,14 +1,22 @@
-"""From a network to ops in order: weights packed and kernels chosen, once."""
+"""From a network to ops in order: weights packed, kernels chosen and loops found, once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventsim.layers import Op
-from eventsim.network import Network
+import numpy as np
+import scipy.sparse
+import scipy.sparse.csgraph
+
+from eventsim.errors import InputError
+from eventsim.layers import Op, Readout
+from eventsim.network import Edge, Network, in_order
+from eventsim.signals import SignalType
+
+DECLARATIONS = ("kernel", "state_names", "looks_ahead", "once_if_static")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """One layer, ready to run.
 
@@ -17,9 +25,8 @@ class Node:
     name, kind : str
         Layer name, and the name of its primitive.
     op : Op
-    sources : tuple of str
-    last_use_of : tuple of str
-        Layers whose output nothing needs after this one.
+    inputs : tuple of Edge
+        Where its inputs come from, in order.
     neurons, dense_macs : int
         Neurons, and dense multiply-accumulates per time step.
     """
@@ -27,29 +34,114 @@ class Node:
     name: str
     kind: str
     op: Op
-    sources: tuple[str, ...]
-    last_use_of: tuple[str, ...]
+    inputs: tuple[Edge, ...]
     neurons: int
     dense_macs: int
 
 
-def plan(network: Network) -> tuple[Node, ...]:
-    """Prepare every layer of a network, in order of execution."""
+@dataclass(frozen=True, eq=False)
+class Loop:
+    """Layers of one cycle over delayed edges; they run one time step after the other.
+
+    Attributes
+    ----------
+    nodes : tuple of Node
+        In order of execution within a step.
+    heard_outside : tuple of str
+        Those that other layers hear, or that emit the logits.
+    """
+
+    nodes: tuple[Node, ...]
+    heard_outside: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """What runs, in order.
+
+    Attributes
+    ----------
+    parts : tuple of Node or Loop
+    done_after : tuple of tuple of str
+        For each part, the layers whose output nothing needs after it.
+    delays : dict of Edge to SignalType
+        Edges that wait, and what they carry.
+    output : str
+        The layer that emits the logits.
+    """
+
+    parts: tuple[Node | Loop, ...]
+    done_after: tuple[tuple[str, ...], ...]
+    delays: dict[Edge, SignalType]
+    output: str
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every layer, in order of execution."""
+        return tuple(node for part in self.parts for node in (part.nodes if isinstance(part, Loop) else (part,)))
+
+
+def plan(network: Network) -> Schedule:
+    """Prepare every layer of a network.
+
+    Raises
+    ------
+    InputError
+        If the network is not valid, an op leaves out what it must declare, or a layer that looks ahead is in a loop.
+    """
     network.validate()
-    last_reader = {source: name for name in network.order for source in network.sources[name]}
-    nodes = []
-    for name in network.order:
-        layer, inputs = network.layers[name], network.input_types(name)
-        done = tuple(source for source, reader in last_reader.items() if reader == name)
-        nodes.append(
-            Node(
-                name,
-                type(layer).__name__,
-                layer.op(*inputs),
-                network.sources[name],
-                done,
-                layer.neurons(*inputs),
-                layer.dense_macs(*inputs),
-            )
-        )
-    return tuple(nodes)
+    nodes = {name: _node(network, name) for name in network.order}
+    (output,) = (name for name, layer in network.layers.items() if isinstance(layer, Readout))
+    parts: list[Node | Loop] = []
+    for names in _components(network):
+        if len(names) > 1 or any(edge.source == names[0] for edge in network.inputs[names[0]]):
+            for name in names:
+                if nodes[name].op.looks_ahead:
+                    raise InputError(
+                        f"layer {name}: looks ahead in time and is in the loop {' -> '.join(names)}; expected a layer "
+                        "there that needs nothing but the steps so far"
+                    )
+            outside = {edge.source for edge in network.edges if edge.target not in names} | {output}
+            parts.append(Loop(tuple(nodes[name] for name in names), tuple(name for name in names if name in outside)))
+        else:
+            parts.append(nodes[names[0]])
+    delays = {edge: network.types[edge.source] for edge in network.edges if edge.delay}
+    return Schedule(tuple(parts), _done_after(parts), delays, output)
+
+
+def _node(network: Network, name: str) -> Node:
+    layer, inputs = network.layers[name], network.input_types(name)
+    op = layer.op(*inputs)
+    for declaration in DECLARATIONS:
+        if not hasattr(op, declaration):
+            raise InputError(f"layer {name}: {type(op).__name__} declares no {declaration}; expected it, see Op")
+    edges = network.inputs[name]
+    return Node(name, type(layer).__name__, op, edges, layer.neurons(*inputs), layer.dense_macs(*inputs))
+
+
+def _components(network: Network) -> list[tuple[str, ...]]:
+    """Return the strongly connected components in order of execution, their layers in the order of the network."""
+    order = network.order
+    rank = {name: position for position, name in enumerate(order)}
+    edges = np.array([(rank[edge.source], rank[edge.target]) for edge in network.edges], np.int64).reshape(-1, 2).T
+    graph = scipy.sparse.coo_array((np.ones(edges.shape[1]), (edges[0], edges[1])), shape=(len(order), len(order)))
+    count, labels = scipy.sparse.csgraph.connected_components(graph, directed=True, connection="strong")
+    members: list[list[str]] = [[] for _ in range(count)]
+    for name, label in zip(order, labels, strict=True):
+        members[label].append(name)
+    before: dict[int, dict[int, None]] = {int(label): {} for label in labels}  # in the order of the network
+    for edge in network.edges:
+        source, target = int(labels[rank[edge.source]]), int(labels[rank[edge.target]])
+        if source != target:
+            before[target][source] = None
+    return [tuple(members[label]) for label in in_order(before)]
+
+
+def _done_after(parts: list[Node | Loop]) -> tuple[tuple[str, ...], ...]:
+    last_reader: dict[str, int] = {}
+    for index, part in enumerate(parts):
+        for node in part.nodes if isinstance(part, Loop) else (part,):
+            last_reader.setdefault(node.name, index)
+            for edge in node.inputs:
+                last_reader[edge.source] = max(index, last_reader.get(edge.source, 0))
+    return tuple(tuple(name for name, last in last_reader.items() if last == index) for index in range(len(parts)))

@@ -93,6 +93,11 @@ class Rows:
         return len(self.indices)
 
     @property
+    def nonzeros_by_step(self) -> CountArray:
+        """Non-zero values of each time step, int64 ``(steps,)``."""
+        return np.diff(self.indptr[:: self.type.positions])
+
+    @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
         """The arrays as kernels take them: values are empty where all are 1."""
         return self.indptr, self.indices, NO_VALUES if self.values is None else self.values
@@ -138,6 +143,13 @@ class Dense:
         """Non-zero values held."""
         return int(np.count_nonzero(self.data))
 
+    @property
+    def nonzeros_by_step(self) -> CountArray:
+        """Non-zero values of each time step, int64 ``(steps,)``."""
+        n = self.type.positions
+        counted = [np.count_nonzero(self.data[step * n : (step + 1) * n]) for step in range(self.steps)]
+        return np.array(counted, np.int64)
+
     def to_array(self) -> FloatArray:
         """Every value, float32 ``(steps * positions, channels)``; no copy."""
         return self.data
@@ -153,6 +165,14 @@ Signal: TypeAlias = Rows | Dense
 def as_static(signal: Signal) -> Signal:
     """Mark a signal of one step as the same in every step of the sample."""
     return replace(signal, static=True)
+
+
+def zeros(kind: SignalType, steps: int) -> Signal:
+    """Return silence."""
+    if kind.dense:
+        return Dense(kind, steps, np.zeros((steps * kind.positions, kind.channels), np.float32))
+    values = None if kind.kind == "binary" else np.empty(0, np.float32)
+    return Rows(kind, steps, np.zeros(steps * kind.positions + 1, np.int64), np.empty(0, np.int32), values)
 
 
 def to_frames(signal: Signal) -> FloatArray:

@@ -17,7 +17,7 @@ from torch import Tensor
 from training import accuracy, export, frames_of, moved, seed_everything, train
 
 from eventsim.dvs import open_recording
-from eventsim.evaluation import labelled_files
+from eventsim.datasets import labelled_files
 
 SEED = 0
 

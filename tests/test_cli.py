@@ -14,7 +14,7 @@ from state_dicts import spikformer_state
 
 from eventsim import dvs
 from eventsim.cli import main
-from eventsim.evaluation import Outcome, evaluate
+from eventsim.datasets import Outcome, evaluate
 
 COUNTS = ("acs", "graded_macs", "graded_acs", "macs", "neuron_updates", "table_lookups", "spikes", "dense_macs")
 

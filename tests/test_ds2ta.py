@@ -19,7 +19,7 @@ from state_dicts import STAGES, spikformer_state
 
 from eventsim import InputError, Network, Result, Simulator, import_checkpoint, load, save
 from eventsim.cli import main
-from eventsim.evaluation import labelled_files
+from eventsim.datasets import labelled_files
 from eventsim.importing import formats
 from eventsim.layers import Linear, TableAttention, WindowedLinear
 from eventsim_importers import ds2ta as importer

@@ -15,7 +15,7 @@ from reference.pooling import avgpool2d, sumpool2d
 from reference.synapses import conv2d, linear
 
 from eventsim import InputError, Network, NetworkBuilder, Simulator, import_checkpoint, load, save
-from eventsim.evaluation import Labelled, evaluate, labelled_files
+from eventsim.datasets import Labelled, evaluate, labelled_files
 from eventsim.layers import IF, LIF, Affine, Flatten, Input, Readout, SparseLinear, Threshold
 from eventsim.samples import Preparation
 

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from state_dicts import STAGES, spikformer_state
 
 from eventsim import InputError, Network, Simulator, import_checkpoint, load, save
-from eventsim.evaluation import labelled_files
+from eventsim.datasets import labelled_files
 from eventsim.importing import formats
 from eventsim.layers import Affine
 from eventsim_importers import spikformer_v2 as importer

@@ -16,7 +16,7 @@ from eventsim import InputError, Network, Result, Simulator, import_checkpoint, 
 from eventsim.counts import Counts
 from eventsim.dvs import frames_by_count
 from eventsim.energy import FORTY_FIVE_NM
-from eventsim.evaluation import labelled_files
+from eventsim.datasets import labelled_files
 from eventsim.importing import formats
 from eventsim.layers import AdaptiveLIF, Affine, Conv2d, GlobalContext, Linear
 from eventsim_importers import staa_snn

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 
 from eventsim import Result, open_recording
 from eventsim.dvs import frames_by_count
-from eventsim.evaluation import Labelled
+from eventsim.datasets import Labelled
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 save_file = pytest.importorskip("safetensors.torch").save_file

@@ -50,7 +50,8 @@ def attend_scores_first(
     heads: int,
     scale: np.float32,
     out: npt.NDArray[np.float32],
-) -> int:
+    additions: npt.NDArray[np.int64],
+) -> None:
     """Compute scale * (q k^T) v of one time step or several.
 
     Each spike of q looks up the tokens whose k is active in the same channel and adds 1 to their score; each non-zero
@@ -64,11 +65,8 @@ def attend_scores_first(
     scale : float32
     out : float32 array (steps * tokens, channels)
         Written.
-
-    Returns
-    -------
-    int
-        Additions executed: coincidences of q and k, and score times v additions.
+    additions : int64 array (steps,)
+        Written: additions executed in each step, coincidences of q and k and score times v additions.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -80,9 +78,9 @@ def attend_scores_first(
     v_start = np.empty((tokens, heads + 1), np.int64)
     scores = np.zeros(tokens, np.int32)
     sums = np.zeros(d, np.int32)
-    additions = 0
     for step in range(steps):
         base = step * tokens
+        added = 0
         _index(k, v, base, listeners, heard, v_start)
         for i in range(tokens):
             e = q_indptr[base + i]
@@ -95,7 +93,7 @@ def attend_scores_first(
                         c = q_indices[e]
                         for n in range(heard[c]):
                             scores[listeners[c, n]] += 1
-                        additions += heard[c]
+                        added += heard[c]
                         e += 1
                     for j in range(tokens):
                         score = scores[j]
@@ -103,10 +101,10 @@ def attend_scores_first(
                             scores[j] = 0
                             for s in range(v_start[j, h], v_start[j, h + 1]):
                                 sums[v_indices[s] - first] += score
-                            additions += v_start[j, h + 1] - v_start[j, h]
+                            added += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-    return additions
+        additions[step] = added
 
 
 @kernel
@@ -118,7 +116,8 @@ def attend_through_table(
     table: npt.NDArray[np.int32],
     scale: np.float32,
     out: npt.NDArray[np.float32],
-) -> tuple[int, int, int]:
+    executed: npt.NDArray[np.int64],
+) -> None:
     """Compute scale * table[head, q k^T] v of one time step or several.
 
     Scores are formed as in `attend_scores_first`; each that is not zero is looked up, and what the table holds is added
@@ -130,15 +129,9 @@ def attend_through_table(
         ``table[:, 0]`` is 0: silence is not looked up.
     q, k, v, tokens, scale, out
         As for `attend_scores_first`.
-
-    Returns
-    -------
-    additions : int
-        Coincidences of q and k, and table entry times v additions.
-    lookups : int
-        Scores that are not zero.
-    kept : int
-        Those whose table entry is not zero.
+    executed : int64 array (3, steps)
+        Written: additions (coincidences of q and k, and table entry times v additions), lookups (scores that are not
+        zero), and those of which the table entry is not zero.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -151,11 +144,11 @@ def attend_through_table(
     v_start = np.empty((tokens, heads + 1), np.int64)
     scores = np.zeros(tokens, np.int32)
     sums = np.zeros(d, np.int64)
-    additions = 0
-    lookups = 0
-    kept = 0
     for step in range(steps):
         base = step * tokens
+        additions = 0
+        lookups = 0
+        kept = 0
         _index(k, v, base, listeners, heard, v_start)
         for i in range(tokens):
             e = q_indptr[base + i]
@@ -183,7 +176,9 @@ def attend_through_table(
                                 additions += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-    return additions, lookups, kept
+        executed[0, step] = additions
+        executed[1, step] = lookups
+        executed[2, step] = kept
 
 
 @kernel
@@ -195,13 +190,14 @@ def attend_context_first(
     heads: int,
     scale: np.float32,
     out: npt.NDArray[np.float32],
-) -> int:
+    additions: npt.NDArray[np.int64],
+) -> None:
     """Compute scale * q (k^T v) of one time step or several.
 
     Each pair of spikes of k and v in one token and head adds 1 to the context matrix; each spike of q then adds the
     non-zero entries of its row of the context to the output.
 
-    Parameters and return value are those of `attend_scores_first`.
+    Parameters are those of `attend_scores_first`.
     """
     q_indptr, q_indices = q
     k_indptr, k_indices = k
@@ -212,9 +208,9 @@ def attend_context_first(
     context = np.empty((channels, d), np.int32)
     filled = np.empty(channels, np.int64)  # non-zero entries per row of the context
     sums = np.zeros(channels, np.int32)
-    additions = 0
     for step in range(steps):
         base = step * tokens
+        added = 0
         context[:] = 0
         for j in range(tokens):
             v_begin = v_indptr[base + j]
@@ -228,7 +224,7 @@ def attend_context_first(
                 while s < v_stop and v_indices[s] < first + d:
                     context[c, v_indices[s] - first] += 1
                     s += 1
-                additions += s - v_begin
+                added += s - v_begin
         for c in range(channels):
             n = 0
             for i in range(d):
@@ -242,7 +238,7 @@ def attend_context_first(
                     first = c // d * d
                     for j in range(d):
                         sums[first + j] += context[c, j]
-                    additions += filled[c]
+                    added += filled[c]
             for c in range(channels):
                 out[base + i, c] = np.float32(sums[c]) * scale
-    return additions
+        additions[step] = added

@@ -40,6 +40,7 @@ def fire(
     dynamics: Dynamics,
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
+    charged: npt.NDArray[np.float32],
 ) -> int:
     """Advance every neuron by one time step.
 
@@ -56,6 +57,8 @@ def fire(
         Written: ends of the rows; ``indptr[0]`` is given and says where the spikes of this step begin in `indices`.
     indices : int32 array
         Written: channels that fired. Needs room for one whole row more than the spikes of this step.
+    charged : float32 array (positions, channels) or (0, channels)
+        Written where it has room: the potentials after the charge, before any reset.
 
     Returns
     -------
@@ -66,6 +69,7 @@ def fire(
     constant_rows = constant.shape[0]
     threshold_rows = threshold.shape[0]
     zero = np.float32(0)
+    keep = charged.shape[0] != 0
     n = indptr[0]
     for p in range(positions):
         x = current[p]
@@ -84,6 +88,9 @@ def fire(
         else:
             for c in range(channels):
                 v[c] = v[c] - v[c] / k[c] + x[c]
+        if keep:
+            for c in range(channels):
+                charged[p, c] = v[c]
         for c in range(channels):
             fired = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
             indices[n] = c

@@ -111,6 +111,17 @@ def pack(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return packed
 
 
+def unpack(packed: npt.NDArray[np.float32], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.float32]:
+    """Return the weights ``(taps, inputs, outputs)`` that `pack` arranged."""
+    vectorised = outputs // LANES * LANES
+    edges = [*range(0, vectorised, TILE), vectorised, outputs]
+    weight = np.empty((taps, inputs, outputs), np.float32)
+    for a, b in pairwise(edges):
+        begin = taps * inputs * a
+        weight[:, :, a:b] = packed[begin : taps * inputs * b].reshape(taps, inputs, b - a)
+    return weight
+
+
 @kernel
 def gather(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
@@ -119,7 +130,9 @@ def gather(
     out: npt.NDArray[np.float32],
     steps: int,
     window: Window,
-) -> tuple[int, float]:
+    products: npt.NDArray[np.int64],
+    units: npt.NDArray[np.float64],
+) -> None:
     """Add the weight rows of the active channels, times their values, to `out`.
 
     Parameters
@@ -134,13 +147,11 @@ def gather(
         Holds the bias on entry.
     steps : int
     window : Window
-
-    Returns
-    -------
-    products : int
-        Synapses reached by non-zero inputs.
-    units : float
-        The same, each weighted by the magnitude of its input; exact while integers stay below 2**53.
+    products : int64 array (steps,)
+        Written: synapses reached by non-zero inputs in each step.
+    units : float64 array (steps,)
+        Written: the same, each weighted by the magnitude of its input; exact while integers stay below 2**53. Left at
+        0 where all values are 1.
     """
     indptr, indices, values = rows
     w = window
@@ -152,8 +163,8 @@ def gather(
         for row in range(len(indptr) - 1):
             for e in range(indptr[row], indptr[row + 1]):
                 magnitude[row] += abs(values[e])
-    served = 0
-    units = 0.0
+    products[:] = 0
+    units[:] = 0
     first = 0
     while first < outputs:
         width = min(TILE, (outputs - first) // LANES * LANES)
@@ -177,8 +188,8 @@ def gather(
                     start = indptr[source]
                     n = indptr[source + 1] - start
                     if first == 0:
-                        served += n
-                        units += magnitude[source]
+                        products[step] += n
+                        units[step] += magnitude[source]
                     if n == 0:
                         continue
                     at = packed.ctypes.data + 4 * base
@@ -211,9 +222,8 @@ def gather(
                             for j in range(width):
                                 out[target, first + j] += value * packed[base + indices[e] * width + j]
         first += width
-    if binary:
-        units = float(served)
-    return int(served * outputs), float(units * outputs)
+    products *= outputs
+    units *= outputs
 
 
 @kernel
@@ -224,7 +234,9 @@ def gather_groups(
     steps: int,
     window: Window,
     groups: int,
-) -> tuple[int, float]:
+    products: npt.NDArray[np.int64],
+    units: npt.NDArray[np.float64],
+) -> None:
     """Do what `gather` does where channels are split into groups that do not see each other.
 
     `weight` is ``(taps, input channels, output channels / groups)``; the rest is as for `gather`.
@@ -234,8 +246,8 @@ def gather_groups(
     fan = weight.shape[2]
     group_inputs = weight.shape[1] // groups
     binary = len(values) == 0
-    served = 0
-    units = 0.0
+    products[:] = 0
+    units[:] = 0
     for tap in range(weight.shape[0]):
         dy = tap // w.kernel_width - w.pad_height
         dx = tap % w.kernel_width - w.pad_width
@@ -256,9 +268,11 @@ def gather_groups(
                     first = i // group_inputs * fan
                     for j in range(fan):
                         out[target, first + j] += value * weight[tap, i, j]
-                    served += 1
-                    units += abs(value)
-    return int(served * fan), float(units * fan)
+                    products[step] += 1
+                    if not binary:
+                        units[step] += abs(value)
+    products *= fan
+    units *= fan
 
 
 @kernel
@@ -268,7 +282,9 @@ def gather_synapses(
     synapse_targets: npt.NDArray[np.int32],
     synapse_weights: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
-) -> tuple[int, float]:
+    products: npt.NDArray[np.int64],
+    units: npt.NDArray[np.float64],
+) -> None:
     """Serve the synapses of each active input channel: fan-out lists in CSR form.
 
     Parameters
@@ -278,27 +294,24 @@ def gather_synapses(
     synapse_indptr : int64 array (input channels + 1,)
     synapse_targets : int32 array (synapses,)
     synapse_weights : float32 array (synapses,)
-    out : float32 array (rows, output channels)
+    out : float32 array (steps * positions, output channels)
         Holds the bias on entry.
-
-    Returns
-    -------
-    products : int
-        Synapses served.
-    units : float
-        The same, each weighted by the magnitude of its input; exact while integers stay below 2**53.
+    products, units : int64 and float64 arrays (steps,)
+        Written, as by `gather`.
     """
     indptr, indices, values = rows
     binary = len(values) == 0
-    served = 0
-    units = 0.0
+    products[:] = 0
+    units[:] = 0
+    positions = max((len(indptr) - 1) // max(len(products), 1), 1)
     for row in range(len(indptr) - 1):
+        step = row // positions
         for e in range(indptr[row], indptr[row + 1]):
             start = synapse_indptr[indices[e]]
             stop = synapse_indptr[indices[e] + 1]
             value = np.float32(1) if binary else values[e]
             for s in range(start, stop):
                 out[row, synapse_targets[s]] += value * synapse_weights[s]
-            served += stop - start
-            units += abs(value) * (stop - start)
-    return int(served), float(units)
+            products[step] += stop - start
+            if not binary:
+                units[step] += abs(value) * (stop - start)

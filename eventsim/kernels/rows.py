@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -33,43 +35,67 @@ def list_nonzeros(
 
 
 @kernel
-def pool_rows(
+def list_frames(
+    frames: npt.NDArray[Any],
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     values: npt.NDArray[np.float32],
-    steps: int,
+) -> None:
+    """List the non-zero channels of every position of `frames` (steps, channels, positions), of any number type.
+
+    The rest is as for `list_nonzeros`.
+    """
+    steps, channels, positions = frames.shape
+    n = 0
+    indptr[0] = 0
+    for step in range(steps):
+        for p in range(positions):
+            for c in range(channels):
+                value = frames[step, c, p]
+                indices[n] = c
+                values[n] = value
+                n += value != 0
+            indptr[step * positions + p + 1] = n
+
+
+@kernel
+def pool_rows(
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    channels: int,
     window: Window,
-    pooled: npt.NDArray[np.float32],
     maximum: bool,
-) -> int:
-    """Pool non-negative rows by maximum (OR on binary ones) or by sum, into dense rows.
+    pooled: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    touched: npt.NDArray[np.int64],
+) -> None:
+    """Pool rows by maximum (non-negative ones; OR on binary ones) or by sum, from list to list.
 
     Parameters
     ----------
-    indptr, indices : arrays
-        CSR rows, ``steps * height * width`` of them.
-    values : float32 array
-        One value per non-zero, or empty where all are 1.
-    steps : int
+    rows : tuple (indptr, indices, values)
+        CSR rows, ``steps * height * width`` of them; values are empty where all are 1.
+    channels : int
     window : Window
-    pooled : float32 array (steps * out_height * out_width, channels)
-        Zero on entry; written.
     maximum : bool
-
-    Returns
-    -------
-    int
-        Values looked at: non-zero inputs times the windows they belong to.
+    pooled : tuple (indptr, indices, values)
+        Written: sorted rows of what is not 0, ``steps * out_height * out_width`` of them. Indices and values have room
+        for the non-zeros and one whole row more.
+    touched : int64 array (steps,)
+        Written: values looked at in each step, non-zero inputs times the windows they belong to.
     """
+    indptr, indices, values = rows
+    out_indptr, out_indices, out_values = pooled
     w = window
     binary = len(values) == 0
-    touched = 0
-    for row in range(steps * w.out_height):
+    target = np.zeros(channels, np.float32)
+    touched[:] = 0
+    n = 0
+    out_indptr[0] = 0
+    for row in range(len(touched) * w.out_height):
         step = row // w.out_height
         top = row % w.out_height * w.stride_height - w.pad_height
         for out_x in range(w.out_width):
             left = out_x * w.stride_width - w.pad_width
-            target = pooled[row * w.out_width + out_x]
+            looked = 0
             for y in range(max(top, 0), min(top + w.kernel_height, w.height)):
                 for x in range(max(left, 0), min(left + w.kernel_width, w.width)):
                     source = (step * w.height + y) * w.width + x
@@ -77,8 +103,15 @@ def pool_rows(
                         value = np.float32(1) if binary else values[e]
                         c = indices[e]
                         target[c] = max(target[c], value) if maximum else target[c] + value
-                        touched += 1
-    return touched
+                        looked += 1
+            if looked:
+                for c in range(channels):
+                    out_indices[n] = c
+                    out_values[n] = target[c]
+                    n += target[c] != 0
+                    target[c] = 0
+                touched[step] += looked
+            out_indptr[row * w.out_width + out_x + 1] = n
 
 
 @kernel
@@ -92,7 +125,7 @@ def pool_dense(
     """Pool dense rows by maximum or by sum.
 
     `data` is ``(steps * height * width, channels)``; `pooled` is written, ``(steps * out_height * out_width,
-    channels)``. Returns the values looked at.
+    channels)``. Returns the values looked at, equally many in each step.
     """
     w = window
     channels = data.shape[1]
@@ -121,20 +154,23 @@ def join_rows(
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     values: npt.NDArray[np.float32],
-) -> int:
+    meetings: npt.NDArray[np.int64],
+) -> None:
     """Merge two sets of sorted rows: 0 adds, 1 keeps a where b is silent (IAND), 2 keeps what both hold (AND).
 
     An input is a triple (indptr, indices, values), values empty where all are 1. The outputs have room for the
-    non-zeros of both. Returns the positions where both inputs were non-zero.
+    non-zeros of both; `meetings` (steps,) is written: the places where both inputs were non-zero in each step.
     """
     a_indptr, a_indices, a_values = a
     b_indptr, b_indices, b_values = b
     a_binary = len(a_values) == 0
     b_binary = len(b_values) == 0
-    meetings = 0
+    meetings[:] = 0
+    positions = max((len(a_indptr) - 1) // max(len(meetings), 1), 1)
     n = 0
     indptr[0] = 0
     for row in range(len(a_indptr) - 1):
+        met = 0
         i = a_indptr[row]
         j = b_indptr[row]
         i_stop = a_indptr[row + 1]
@@ -159,11 +195,11 @@ def join_rows(
                     indices[n] = a_indices[i]
                     values[n] = x + y if mode == 0 else x * y
                     n += values[n] != 0  # real values can cancel
-                meetings += 1
+                met += 1
                 i += 1
                 j += 1
         indptr[row + 1] = n
-    return meetings
+        meetings[row // positions] += met
 
 
 @kernel
@@ -214,3 +250,18 @@ def sum_rows(
         step = row // positions
         for e in range(indptr[row], indptr[row + 1]):
             out[step, indices[e]] += np.float32(1) if binary else values[e]
+
+
+@kernel
+def total_rows(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    positions: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add every time step to `out` (positions, channels), one after the other; `values` is empty where all are 1."""
+    binary = len(values) == 0
+    for row in range(len(indptr) - 1):
+        for e in range(indptr[row], indptr[row + 1]):
+            out[row % positions, indices[e]] += np.float32(1) if binary else values[e]

@@ -1,35 +1,40 @@
-"""The primitives that networks are composed of, one file each."""
+"""The primitives that networks are composed of, one file each, in rooms by what they do.
 
-from eventsim.layers.adaptive_lif import AdaptiveLIF
-from eventsim.layers.affine import Affine
-from eventsim.layers.attention_pool import AttentionPool
-from eventsim.layers.avg_pool2d import AvgPool2d
-from eventsim.layers.concat import Concat
-from eventsim.layers.conv2d import Conv2d
-from eventsim.layers.conv3d import Conv3d
-from eventsim.layers.flatten import Flatten
-from eventsim.layers.global_context import GlobalContext
+``synapses`` multiply by weights, ``neurons`` fire, ``attention`` lets positions attend to each other, ``pooling``
+brings several positions down to one, ``joins`` have two inputs, ``scaling`` acts element by element, ``shapes`` only
+rearranges, ``time`` mixes time steps. `Input` and `Readout` are the two ends of every network.
+"""
+
+from eventsim.layers.attention.global_context import GlobalContext
+from eventsim.layers.attention.softmax_attention import SoftmaxAttention
+from eventsim.layers.attention.spiking_attention import SpikingAttention
+from eventsim.layers.attention.table_attention import TableAttention
 from eventsim.layers.input import Input
+from eventsim.layers.joins.concat import Concat
+from eventsim.layers.joins.residual import Residual
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.layer_norm import LayerNorm
-from eventsim.layers.linear import Linear
-from eventsim.layers.max_pool2d import MaxPool2d
-from eventsim.layers.mean_over_positions import MeanOverPositions
-from eventsim.layers.mean_over_time import MeanOverTime
-from eventsim.layers.neuron import IF, LIF, PLIF
-from eventsim.layers.pliaf import PLIAF
-from eventsim.layers.position_encoding import PositionEncoding
+from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
+from eventsim.layers.neurons.pliaf import PLIAF
+from eventsim.layers.neurons.spiking import IF, LIF, PLIF
+from eventsim.layers.neurons.threshold import Threshold
+from eventsim.layers.pooling.attention_pool import AttentionPool
+from eventsim.layers.pooling.avg_pool2d import AvgPool2d
+from eventsim.layers.pooling.max_pool2d import MaxPool2d
+from eventsim.layers.pooling.mean_over_positions import MeanOverPositions
+from eventsim.layers.pooling.sum_pool2d import SumPool2d
 from eventsim.layers.readout import Readout
-from eventsim.layers.residual import Residual
-from eventsim.layers.slice_over_time import SliceOverTime
-from eventsim.layers.softmax_attention import SoftmaxAttention
-from eventsim.layers.sparse_linear import SparseLinear
-from eventsim.layers.spiking_attention import SpikingAttention
-from eventsim.layers.sum_pool2d import SumPool2d
-from eventsim.layers.table_attention import TableAttention
-from eventsim.layers.threshold import Threshold
-from eventsim.layers.tile_over_time import TileOverTime
-from eventsim.layers.windowed_linear import WindowedLinear
+from eventsim.layers.scaling.affine import Affine
+from eventsim.layers.scaling.layer_norm import LayerNorm
+from eventsim.layers.scaling.position_encoding import PositionEncoding
+from eventsim.layers.shapes.flatten import Flatten
+from eventsim.layers.synapses.conv2d import Conv2d
+from eventsim.layers.synapses.conv3d import Conv3d
+from eventsim.layers.synapses.linear import Linear
+from eventsim.layers.synapses.sparse_linear import SparseLinear
+from eventsim.layers.synapses.windowed_linear import WindowedLinear
+from eventsim.layers.time.mean_over_time import MeanOverTime
+from eventsim.layers.time.slice_over_time import SliceOverTime
+from eventsim.layers.time.tile_over_time import TileOverTime
 
 __all__ = [
     "IF",

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from eventsim.counts import Counts
+from eventsim.context import Context
 from eventsim.errors import InputError
+from eventsim.kernels.rows import list_frames
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.nonzeros import rows_from_dense
-from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
+from eventsim.layers.listing import rows_from_dense
+from eventsim.signals import Dense, Kind, Rows, SignalType
 
 
 @dataclass(frozen=True)
 class Frames:
     """Consecutive time steps of one sample; `static` when one image stands for every step."""
 
-    array: FloatArray
+    array: npt.NDArray[Any]
     static: bool
 
     @property
@@ -55,7 +57,7 @@ class Input(Layer):
             return SignalType(self.kind, self.shape[0], self.shape[1:], dense=self.kind == "real")
         return SignalType(self.kind, self.shape[-1], self.shape[:-1], dense=self.kind == "real")
 
-    def check(self, frames: FloatArray, name: str) -> None:
+    def check(self, frames: npt.NDArray[Any], name: str) -> None:
         """Refuse frames ``(T, *shape)`` that are not of the declared shape and kind.
 
         Raises
@@ -87,18 +89,29 @@ class Input(Layer):
 class InputOp(Op):
     """Turns frames into rows, or into dense rows for real input."""
 
-    kernel = "list_nonzeros"
+    kernel = "list_frames"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
 
     def __init__(self, output: SignalType) -> None:
         self.output = output
 
-    def advance(self, inputs: tuple[Frames], final: bool) -> tuple[Rows | Dense, Counts]:
+    def advance(self, inputs: tuple[Frames], context: Context) -> Rows | Dense:
         """Encode one chunk of frames; nothing is counted, the input is given."""
-        array = inputs[0].array
+        array, output = inputs[0].array, self.output
         steps = len(array)
-        if len(self.output.grid) == 2:
-            array = np.moveaxis(array, 1, -1)
-        data = np.ascontiguousarray(array, np.float32).reshape(steps * self.output.positions, self.output.channels)
-        if self.output.dense:
-            return Dense(self.output, steps, data), Counts()
-        return rows_from_dense(self.output, steps, data), Counts()
+        last = len(output.grid) < 2  # channels are the last axis, else they come before the map
+        if output.dense:
+            rows = array if last else np.moveaxis(array, 1, -1)
+            data = np.ascontiguousarray(rows, np.float32).reshape(steps * output.positions, output.channels)
+            return Dense(output, steps, data)
+        if last:
+            data = np.ascontiguousarray(array, np.float32).reshape(-1, output.channels)
+            return rows_from_dense(output, steps, data)
+        nonzeros = int(np.count_nonzero(array))
+        indptr = np.empty(steps * output.positions + 1, np.int64)
+        indices, values = np.empty(nonzeros + 1, np.int32), np.empty(nonzeros + 1, np.float32)
+        maps = np.ascontiguousarray(array).reshape(steps, output.channels, output.positions)
+        list_frames(maps, indptr, indices, values)
+        return Rows(output, steps, indptr, indices[:-1], None if output.kind == "binary" else values[:-1])

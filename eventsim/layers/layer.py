@@ -2,26 +2,26 @@
 
 A layer type is one file with a frozen dataclass derived from `Layer` - arrays and hyperparameters, saved and loaded
 field by field - and an `Op` that does the work and counts it. Export the dataclass in ``eventsim/layers/__init__.py``
-and networks, model files, the simulator and the profile know it. ``max_pool2d.py`` is a good one to start from. Work
-that NumPy cannot do well is a kernel in ``eventsim/kernels``. A test demands that every exported layer is listed in
-``tests/test_contract.py``; ``tests/plain_rows.py`` compares an op with plain arrays.
+and networks, model files, the simulator and the profile know it; a layer of another package is found through the
+entry point group ``eventsim.layers``. ``pooling/max_pool2d.py`` is a good one to start from. Work that NumPy cannot do
+well is a kernel in ``eventsim/kernels``. `eventsim.testing.check_layer` tests everything that is promised here.
 """
 
 from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from eventsim.counts import Counts
+from eventsim.context import Context
+from eventsim.errors import LayerError
 from eventsim.signals import Signal, SignalType
 
-
-class LayerError(ValueError):
-    """A layer does not fit its inputs or its own arrays; `Network` and `Simulator` add the layer's name."""
+__all__ = ["Layer", "LayerError", "Op"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,28 +66,46 @@ class Layer(ABC):
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
+    def __repr__(self) -> str:
+        said = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                said.append(f"{field.name}: {value.dtype} {'x'.join(map(str, value.shape))}")
+            elif value is not None:
+                said.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
+
 
 class Op(ABC):
     """Execution of one layer, chunk by chunk of consecutive time steps.
 
-    Whatever changes while it runs is created in `reset`; everything else (packed weights) is shared by its forks.
+    What is the same for all samples (packed weights) is made once and shared by all forks. What a fork writes is its
+    own: `reset` makes the state, `own` the buffers.
+
+    Every op declares the following three, on its class or in ``__init__``; there is no default, `plan` refuses an op
+    that leaves one out, and `eventsim.testing.check_layer` tests that they are true.
 
     Attributes
     ----------
     kernel : str
         What does the work; shown in the profile.
-    stateless : bool
-        The output of a step depends on the input of that step alone.
-    causal : bool
-        No step depends on a later one. An op that is not causal needs all steps in one chunk.
+    state_names : tuple of str
+        Attributes that hold what is remembered from one time step to the next, made by `reset`; empty where the output
+        of a step depends on the input of that step alone.
+    looks_ahead : bool
+        A step depends on a later one, or on how many there are. All steps must then be in one chunk.
+    once_if_static : bool
+        Where every input is the same in all time steps, so is the output: it is computed, and counted, once.
     """
 
     kernel: str
-    stateless: bool = True
-    causal: bool = True
+    state_names: tuple[str, ...]
+    looks_ahead: bool
+    once_if_static: bool
 
     @abstractmethod
-    def advance(self, inputs: tuple[Any, ...], final: bool) -> tuple[Signal, Counts]:
+    def advance(self, inputs: tuple[Any, ...], context: Context) -> Signal:
         """Process one chunk.
 
         Parameters
@@ -96,22 +114,33 @@ class Op(ABC):
             One signal per argument, of the declared types and of equally many steps: `Dense` where the declared type
             is dense, else `Rows`, real values too. There may be no steps at all, behind a mean over time. Valid during
             the call: what is remembered must be copied.
-        final : bool
-            The chunk holds the last time step of the sample (in streaming: every step might be the last).
+        context : Context
+            Whether the sample ends with this chunk, and where to report what was executed, step by step.
 
         Returns
         -------
-        signal : Rows or Dense
+        Rows or Dense
             Valid until the next call of `advance`. In rows, channels ascend and no value is zero.
-        counts : Counts
-            What was executed.
         """
 
     def reset(self) -> None:  # noqa: B027
-        """Forget the sample: state back to zero. Called before every sample."""
+        """Make the state of a new sample."""
+
+    def own(self) -> None:  # noqa: B027
+        """Make what only this fork may write: buffers, and forks of inner ops."""
 
     def fork(self) -> Self:
-        """Return an op that shares the weights of this one and has a state of its own."""
+        """Return an op that shares the weights of this one and has a state and buffers of its own."""
         fork = copy.copy(self)
+        fork.own()
         fork.reset()
         return fork
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of the state, as plain data."""
+        return {name: copy.deepcopy(getattr(self, name)) for name in self.state_names}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state` returned."""
+        for name in self.state_names:
+            setattr(self, name, copy.deepcopy(state[name]))

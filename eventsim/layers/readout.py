@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from eventsim.counts import Counts
+from eventsim.context import Context
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
 
@@ -41,10 +41,12 @@ class ReadoutOp(Op):
     """Holds the logits so far."""
 
     kernel = "readout"
-    stateless = False
+    looks_ahead = False
 
     def __init__(self, layer: Readout, output: SignalType) -> None:
         self.reduce = layer.reduce
+        self.once_if_static = layer.reduce == "last"
+        self.state_names = () if self.once_if_static else ("logits",)
         self.output = output
         self.reset()
 
@@ -52,12 +54,12 @@ class ReadoutOp(Op):
         """Forget the steps seen."""
         self.logits = np.zeros(self.output.channels, np.float32)
 
-    def advance(self, inputs: tuple[Rows | Dense], final: bool) -> tuple[Dense, Counts]:
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Take in one chunk and emit the logits after each of its steps."""
         signal = inputs[0]
-        so_far = np.empty((signal.steps, self.output.channels), np.float32)
-        for step, row in enumerate(signal.to_array()):
-            self.logits = row.copy() if self.reduce == "last" else self.logits + row
-            so_far[step] = self.logits
-        added = signal.nonzeros if self.reduce == "sum" else 0
-        return Dense(self.output, signal.steps, so_far), Counts(additions=added)
+        so_far = signal.to_array().copy()
+        if self.reduce == "sum":
+            for logits in so_far:
+                self.logits = logits[:] = self.logits + logits
+            context.rows.add("additions", signal.nonzeros_by_step)
+        return Dense(self.output, signal.steps, so_far)

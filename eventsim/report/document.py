@@ -1,74 +1,25 @@
-"""JSON documents of the commands."""
+"""JSON documents of the commands, schema 2."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from eventsim.conventions import CONVENTIONS, facts
-from eventsim.energy import FORTY_FIVE_NM, MODELS
-from eventsim.evaluation import Evaluation
+from eventsim.conventions import estimates
+from eventsim.datasets import Evaluation, LayerSum
+from eventsim.energy import MODELS
 from eventsim.network import Network
-from eventsim.simulator import LayerProfile, Result
+from eventsim.result import Result
 
-SCHEMA = 1
-
-
-def layer_document(layer: LayerProfile) -> dict[str, Any]:
-    """Return one layer of a profile: exact counts over all time steps of the sample."""
-    return {
-        "name": layer.name,
-        "kind": layer.kind,
-        "kernel": layer.kernel,
-        "neurons": layer.neurons,
-        "firing_rate": layer.firing_rate,
-        "input_density": layer.input_density,
-        "dense_macs": layer.dense_macs,
-        **asdict(layer.counts),
-        "seconds": layer.seconds,
-    }
-
-
-def totals_document(result: Result) -> dict[str, Any]:
-    """Return a profile summed over its layers, with the keys of one layer."""
-    neurons = sum(layer.neurons for layer in result.profile)
-    counts = result.totals
-    return {
-        "name": "total",
-        "kind": "",
-        "kernel": "",
-        "neurons": neurons,
-        "firing_rate": counts.spikes / max(neurons * result.time_steps, 1),
-        "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
-        "dense_macs": sum(layer.dense_macs for layer in result.profile),
-        **asdict(counts),
-        "seconds": sum(layer.seconds for layer in result.profile),
-    }
-
-
-def conventions_document(network: Network, result: Result) -> dict[str, Any]:
-    """Return what published conventions would have counted for this run, by name; exact counts are in the totals."""
-    layers = facts(network, result.profile)
-    counted = {name: convention(layers) for name, convention in CONVENTIONS.items()}
-    return {
-        name: {"acs": counts.acs, "macs": counts.macs, "energy_mj": FORTY_FIVE_NM.millijoules(counts)}
-        for name, counts in counted.items()
-    }
+SCHEMA = 2
 
 
 def sample_document(name: str, network: Network, result: Result) -> dict[str, Any]:
     """Return one sample of ``run --json`` or ``profile --json``."""
     return {
         "input": name,
-        "time_steps": result.time_steps,
-        "logits": [float(value) for value in result.logits],
-        "prediction": result.prediction,
-        "latency_s": result.latency_s,
-        "step_latency_s": result.step_latency_s,
-        "totals": totals_document(result),
+        **result.to_dict(),
         "energy_mj": {model.name: model.millijoules(result.totals) for model in MODELS},
-        "conventions": conventions_document(network, result),
-        "layers": [layer_document(layer) for layer in result.profile],
+        "conventions": estimates(network, result.profile),
     }
 
 
@@ -76,8 +27,17 @@ def run_document(
     model: str, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
-    errors = [{"input": name, "error": error} for name, error in failed]
-    return {"schema": SCHEMA, "model": model, "compile_s": compile_s, "samples": samples, "failed": errors}
+    return {"schema": SCHEMA, "model": model, "compile_s": compile_s, "samples": samples, "failed": failures(failed)}
+
+
+def failures(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
+    """Return inputs and their errors as a list of objects."""
+    return [{"input": name, "error": error} for name, error in failed]
+
+
+def error_document(error: str) -> dict[str, Any]:
+    """Return the document of a command that failed as a whole."""
+    return {"schema": SCHEMA, "error": error}
 
 
 def network_document(model: str, network: Network) -> dict[str, Any]:
@@ -90,6 +50,7 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
                 "name": name,
                 "kind": type(layer).__name__,
                 "inputs": list(network.sources[name]),
+                "delays": [edge.delay for edge in network.inputs[name]],
                 "shape": list(network.types[name].shape),
                 "signal": network.types[name].kind,
                 "parameters": layer.parameters,
@@ -111,7 +72,8 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
 
 
 def evaluation_document(model: str, compile_s: float, evaluation: Evaluation) -> dict[str, Any]:
-    """Return the document of ``evaluate``."""
+    """Return the document of ``evaluate``: totals are sums, layers, energies and conventions means over the samples."""
+    n = max(evaluation.samples, 1)
     return {
         "schema": SCHEMA,
         "model": model,
@@ -120,10 +82,26 @@ def evaluation_document(model: str, compile_s: float, evaluation: Evaluation) ->
         "correct": evaluation.correct,
         "accuracy": evaluation.accuracy if evaluation.samples else None,
         "latency_s": evaluation.latency_percentiles_s(),
-        "totals": asdict(evaluation.totals),
-        "failed": [{"input": name, "error": error} for name, error in evaluation.failed],
+        "totals": dict(evaluation.totals),
+        "energy_mj": {name: energy / n for name, energy in evaluation.energy_mj.items()},
+        "conventions": {
+            name: {key: value / n for key, value in counted.items()} for name, counted in evaluation.conventions.items()
+        },
+        "layers": [_mean_layer(name, layer, n) for name, layer in evaluation.layers.items()],
+        "failed": failures(evaluation.failed),
         "predictions": [
             {"input": name, "label": label, "prediction": prediction}
             for name, label, prediction in evaluation.predictions
         ],
+    }
+
+
+def _mean_layer(name: str, layer: LayerSum, samples: int) -> dict[str, Any]:
+    counts = layer.counts
+    return {
+        "name": name,
+        "firing_rate": counts.spikes / max(layer.neuron_steps, 1),
+        "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
+        "dense_macs": layer.dense_macs / samples,
+        **{operation: executed / samples for operation, executed in counts.items()},
     }

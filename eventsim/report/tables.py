@@ -8,22 +8,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-COUNT_COLUMNS = (
-    ("dense MACs", "dense_macs"),
-    ("ACs", "acs"),
-    ("graded MACs", "graded_macs"),
-    ("as ACs", "graded_acs"),
-    ("MACs", "macs"),
-    ("updates", "neuron_updates"),
-)
-RARE_COLUMNS = (
-    ("additions", "additions"),
-    ("comparisons", "comparisons"),
-    ("if windows anew", "window_products"),
-    ("lookups", "table_lookups"),
-    ("kept", "kept_scores"),
-)
-"""Shown where a network has any."""
+from eventsim.operations import OPERATIONS
+
+
+def columns(totals: dict[str, Any]) -> list[str]:
+    """Return the operations that have a column: those that occurred; inputs are told by the density."""
+    return [name for name, operation in OPERATIONS.items() if operation.group != "input" and totals[name]]
 
 
 def print_network(console: Console, document: dict[str, Any]) -> None:
@@ -92,9 +82,9 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
     table = Table(header_style="bold")
     table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("kernel", overflow="fold")
-    columns = (*COUNT_COLUMNS, *((heading, key) for heading, key in RARE_COLUMNS if sample["totals"][key]))
-    for heading in ("spikes", "rate", "density", *(heading for heading, _ in columns), "ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    executed = columns(sample["totals"])
+    for heading in ("rate", "density", "dense MACs", *(name.replace("_", " ") for name in executed), "ms"):
+        table.add_column(heading, justify="right")
     rows = [*sample["layers"], sample["totals"]]
     for layer in rows:
         if layer is rows[-1]:
@@ -102,10 +92,10 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
         table.add_row(
             _line(layer["name"]),
             layer["kernel"],
-            _number(layer["spikes"]),
             f"{layer['firing_rate']:.1%}" if layer["neurons"] else "",
             f"{layer['input_density']:.1%}" if layer["inputs"] else "",
-            *(_number(layer[key]) for _, key in columns),
+            _number(layer["dense_macs"]),
+            *(_number(layer[name]) for name in executed),
             f"{layer['seconds'] * 1e3:.2f}",
         )
     console.print(table)
@@ -124,8 +114,10 @@ def print_evaluation(console: Console, document: dict[str, Any]) -> None:
     table.add_row("failed", _number(len(document["failed"])) or "0")
     latency = ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in document["latency_s"].items())
     table.add_row("latency", latency)
-    for heading, key in (("spikes", "spikes"), *COUNT_COLUMNS[1:]):
-        table.add_row(f"{heading} per sample", f"{document['totals'][key] / n:,.0f}")
+    for name in columns(document["totals"]):
+        table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
+    for name, energy in document["energy_mj"].items():
+        table.add_row(f"energy, {name}", f"{energy:.6f} mJ per sample")
     console.print(table)
 
 

@@ -28,7 +28,7 @@ from scipy.special import expit
 
 from eventsim.errors import InputError
 from eventsim.layers import PLIF, TableAttention, WindowedLinear
-from eventsim.layers.table_attention import LARGEST_ENTRY
+from eventsim.layers.attention.table_attention import LARGEST_ENTRY
 from eventsim.network import Network
 from eventsim.signals import IntArray
 from eventsim_importers import spikformer

@@ -32,7 +32,6 @@ from eventsim.layers import (
     GlobalContext,
     Input,
     Layer,
-    LayerError,
     Linear,
     MeanOverPositions,
     MeanOverTime,
@@ -201,7 +200,6 @@ class _Reader:
                 )
         self.build = NetworkBuilder(f"STAA-SNN {layout.name}")
         self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
-        self.types: dict[str, SignalType] = {}
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
@@ -262,19 +260,19 @@ class _Reader:
 
     def _head(self, name: str, x: str) -> str:
         x = self.build.add("mean_over_positions", MeanOverPositions(), x)
-        weight = self.take(f"{name}.conv.weight", None, self._type(x).channels)
+        weight = self.take(f"{name}.conv.weight", None, self.build.types[x].channels)
         x = self.build.add(name, Linear(weight, self.take(f"{name}.conv.bias", len(weight))), x)
         return self.build.add("mean_over_time", MeanOverTime(), x)
 
     def _conv_bn(
         self, conv: str, norm: str, x: str, kernel: int = 3, stride: int = 1, bias: FloatArray | None = None
     ) -> str:
-        weight = self.take(f"{conv}.pool.weight", None, self._type(x).channels, kernel, kernel)
+        weight = self.take(f"{conv}.pool.weight", None, self.build.types[x].channels, kernel, kernel)
         arrays = self.checkpoint.take_batch_norm(f"{norm}.bn", len(weight))
         return self.synapses.conv2d(conv, weight, bias, (norm, arrays), x, kernel // 2, stride)
 
     def _neuron(self, name: str, x: str) -> str:
-        source = self._type(x)
+        source = self.build.types[x]
         if self.has_position:
             x = self.build.add(f"{name}.P", PositionEncoding(self._coefficients(f"{name}.P", source)), x)
         if self.has_context:
@@ -354,16 +352,6 @@ class _Reader:
             stack("expand.weight", gates, hidden, 1, 1),
             stack("expand.bias", gates),
         )
-
-    def _type(self, name: str) -> SignalType:
-        """Return what a layer added so far emits."""
-        if name not in self.types:
-            sources = [source for source, target in self.build.edges if target == name]
-            try:
-                self.types[name] = self.build.layers[name].output_type(*map(self._type, sources))
-            except LayerError as error:
-                raise InputError(f"layer {name}: {error}") from None
-        return self.types[name]
 
     def _first_extents(self) -> tuple[int, int, int]:
         """Return the time steps, height and width that the first neuron is made for; 1 where any will do."""

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from eventsim import Preparation, Simulator, import_checkpoint
-from eventsim.evaluation import labelled_files
+from eventsim.datasets import labelled_files
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SYSTEMS = ("spikformer", "spikformer_v2", "spikeformer", "ds2ta", "stformer", "staa_snn")

@@ -1,0 +1,185 @@
+"""Accuracy, operations and latency over a data set; one bad file does not lose the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from eventsim.conventions import estimates
+from eventsim.datasets.samples import Sample, open_sample
+from eventsim.energy import MODELS
+from eventsim.errors import EventsimError, InputError
+from eventsim.ledger import Counts
+from eventsim.ordered import map_in_order
+from eventsim.preparation import Preparation
+from eventsim.result import LayerProfile
+from eventsim.simulator import Simulator
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one sample: what was measured, or the error in one line; plain data.
+
+    Attributes
+    ----------
+    sample : Sample
+    error : str, optional
+        The rest is empty where there is one.
+    prediction : int
+    latency_s : float
+    profile : tuple of LayerProfile
+        Sums over the time steps.
+    energy_mj : dict of str to float
+        By energy model.
+    conventions : dict of str to dict
+        What published conventions would have counted.
+    """
+
+    sample: Sample
+    error: str | None = None
+    prediction: int = -1
+    latency_s: float = 0.0
+    profile: tuple[LayerProfile, ...] = ()
+    energy_mj: dict[str, float] = field(default_factory=dict)
+    conventions: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerSum:
+    """One layer over all samples: neurons times time steps, dense multiply-accumulates, counts."""
+
+    neuron_steps: int = 0
+    dense_macs: int = 0
+    counts: Counts = field(default_factory=Counts)
+
+    def __add__(self, other: LayerSum) -> LayerSum:
+        return LayerSum(
+            self.neuron_steps + other.neuron_steps, self.dense_macs + other.dense_macs, self.counts + other.counts
+        )
+
+
+@dataclass
+class Evaluation:
+    """Sums over the samples simulated so far; plain data. Evaluations of parts of a data set add up (`merge`).
+
+    Attributes
+    ----------
+    correct : int
+    predictions : list of (str, int, int)
+        Sample, label, prediction.
+    failed : list of (str, str)
+        Sample, error.
+    latencies_s : list of float
+    layers : dict of str to LayerSum
+        In order of execution.
+    energy_mj : dict of str to float
+        Sum by energy model.
+    conventions : dict of str to dict
+        Sums by convention.
+    """
+
+    correct: int = 0
+    predictions: list[tuple[str, int, int]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+    layers: dict[str, LayerSum] = field(default_factory=dict)
+    energy_mj: dict[str, float] = field(default_factory=dict)
+    conventions: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def take(self, outcome: Outcome) -> None:
+        """Add one outcome."""
+        sample = outcome.sample
+        if outcome.error is not None:
+            self.failed.append((sample.name, outcome.error))
+            return
+        layers = {
+            layer.name: LayerSum(layer.neurons * layer.steps, layer.dense_macs, layer.counts)
+            for layer in outcome.profile
+        }
+        self.merge(
+            Evaluation(
+                int(outcome.prediction == sample.label),
+                [(sample.name, sample.label, outcome.prediction)],
+                [],
+                [outcome.latency_s],
+                layers,
+                outcome.energy_mj,
+                outcome.conventions,
+            )
+        )
+
+    def merge(self, other: Evaluation) -> None:
+        """Add the samples of another evaluation of the same network, behind those of this one."""
+        self.correct += other.correct
+        self.predictions += other.predictions
+        self.failed += other.failed
+        self.latencies_s += other.latencies_s
+        for name, layer in other.layers.items():
+            self.layers[name] = self.layers.get(name, LayerSum()) + layer
+        for name, energy in other.energy_mj.items():
+            self.energy_mj[name] = self.energy_mj.get(name, 0.0) + energy
+        for name, counted in other.conventions.items():
+            sums = self.conventions.setdefault(name, {})
+            for key, value in counted.items():
+                sums[key] = sums.get(key, 0) + value
+
+    @property
+    def samples(self) -> int:
+        """Samples simulated."""
+        return len(self.predictions)
+
+    @property
+    def totals(self) -> Counts:
+        """Counts over all layers and samples."""
+        return Counts.total(layer.counts for layer in self.layers.values())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of right predictions among the samples simulated; NaN if there are none."""
+        return self.correct / self.samples if self.samples else float("nan")
+
+    def latency_percentiles_s(self) -> dict[str, float]:
+        """Return mean, median, 90th and 99th percentile of the latency in seconds."""
+        if not self.latencies_s:
+            return {}
+        p50, p90, p99 = np.percentile(self.latencies_s, (50, 90, 99))
+        return {"mean": float(np.mean(self.latencies_s)), "p50": float(p50), "p90": float(p90), "p99": float(p99)}
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.correct} of {self.samples} right, {len(self.failed)} failed)"
+
+
+def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Preparation) -> Iterator[Outcome]:
+    """Simulate every sample, `simulator.threads` at a time, in order; a bad sample yields its error.
+
+    Raises
+    ------
+    InputError
+        If a label is not one of the network's classes.
+    """
+    network = simulator.network
+    classes = network.types[simulator.schedule.output].channels
+    for sample in samples:
+        if not 0 <= sample.label < classes:
+            raise InputError(f"{sample.name}: label {sample.label} found; network {network.name} has {classes} classes")
+
+    def outcome(sample: Sample) -> Outcome:
+        try:
+            frames: Any = preparation.frames(open_sample(sample), network)
+            result = simulator.run(frames, preparation.time_steps, sample.name)
+        except EventsimError as error:
+            return Outcome(sample, str(error))
+        return Outcome(
+            sample,
+            None,
+            result.prediction,
+            result.latency_s,
+            tuple(replace(layer, by_step=None) for layer in result.profile),
+            {model.name: model.millijoules(result.totals) for model in MODELS},
+            estimates(network, result.profile),
+        )
+
+    return map_in_order(outcome, samples, simulator.threads)

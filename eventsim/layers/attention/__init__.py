@@ -1,0 +1,1 @@
+"""Layers in which positions attend to each other."""

@@ -1,0 +1,151 @@
+"""Global context: attention over the positions of a time step, summed up in one vector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+NORMALISATIONS = ("softmax", "sigmoid")
+COMBINATIONS = ("additive", "gated")
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalContext(Layer):
+    r"""Weigh the positions, average the channels with these weights, and give every position the outcome.
+
+    In every time step, for the values :math:`x_p` (channels) at position p:
+
+    .. math::
+        a_p &= k^\top x_p + b_k, \qquad \alpha = \mathrm{softmax}(a) \text{ or } \sigma(a), \qquad
+        c = \sum_p \alpha_p x_p
+
+        g &= Q\, \mathrm{ReLU}(\mathrm{LN}(V c + b_V)) + b_Q, \qquad
+        y_p = x_p + g \quad\text{(additive) or}\quad y_p = x_p \odot \sigma(g) \quad\text{(gated)}
+
+    Cao et al., "GCNet: Non-local networks meet squeeze-excitation networks and beyond" (ICCV Workshops 2019). Real
+    arithmetic, dense, in float32. Dense multiply-accumulates, as papers count them, are those of the matrix products:
+    k, the sum over positions, V and Q. Executed are also the products of LN and of a gated combination.
+
+    Parameters
+    ----------
+    key_weight : float32 array (channels,)
+    key_bias : float32 array (1,)
+    value_weight : float32 array (hidden, channels)
+    value_bias : float32 array (hidden,)
+    query_weight : float32 array (channels, hidden)
+    query_bias : float32 array (channels,)
+    norm_weight, norm_bias : float32 arrays (hidden,), optional
+        Layer normalisation LN; without them there is none.
+    normalisation : {"softmax", "sigmoid"}
+    combination : {"additive", "gated"}
+    eps : float
+        Added to the variance by LN.
+    """
+
+    key_weight: FloatArray
+    key_bias: FloatArray
+    value_weight: FloatArray
+    value_bias: FloatArray
+    query_weight: FloatArray
+    query_bias: FloatArray
+    norm_weight: FloatArray | None = None
+    norm_bias: FloatArray | None = None
+    normalisation: Literal["softmax", "sigmoid"] = "softmax"
+    combination: Literal["additive", "gated"] = "additive"
+    eps: float = 1e-5
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return dense real values at the same positions."""
+        (source,) = inputs
+        if self.normalisation not in NORMALISATIONS:
+            raise LayerError(f"normalisation {self.normalisation!r} found; expected one of {NORMALISATIONS}")
+        if self.combination not in COMBINATIONS:
+            raise LayerError(f"combination {self.combination!r} found; expected one of {COMBINATIONS}")
+        channels, hidden = source.channels, len(self.value_weight)
+        shapes = {
+            "key_weight": (channels,),
+            "key_bias": (1,),
+            "value_weight": (hidden, channels),
+            "value_bias": (hidden,),
+            "query_weight": (channels, hidden),
+            "query_bias": (channels,),
+            "norm_weight": (hidden,),
+            "norm_bias": (hidden,),
+        }
+        for name, array in self.arrays().items():
+            if array.shape != shapes[name]:
+                raise LayerError(f"{name} of shape {array.shape} found; expected {shapes[name]}")
+        if (self.norm_weight is None) != (self.norm_bias is None):
+            raise LayerError("only one of norm_weight and norm_bias found; expected both or neither")
+        return replace(source, kind="real", dense=True)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return the products of k and of the sum over positions, V and Q."""
+        return 2 * inputs[0].size + 2 * int(self.value_weight.size)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return GlobalContextOp(self, self.output_type(*inputs), self.dense_macs(*inputs))
+
+
+class GlobalContextOp(Op):
+    """Attends within each time step; equal shapes for every chunk size, so equal results."""
+
+    kernel = "dense_matmul"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, layer: GlobalContext, output: SignalType, dense_macs: int) -> None:
+        self.layer = layer
+        self.output = output
+        self.gated = layer.combination == "gated"
+        self.macs = dense_macs
+        if layer.norm_weight is not None:
+            self.macs += 2 * layer.norm_weight.size
+        if self.gated:
+            self.macs += output.size
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Transform one chunk."""
+        signal = inputs[0]
+        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
+        out = np.empty_like(maps)
+        for x, y in zip(maps, out, strict=True):
+            gain = self._gain(x)
+            if self.gated:
+                np.multiply(x, expit(gain), out=y)
+            else:
+                np.add(x, gain, out=y)
+        report_inputs(signal, context.rows)
+        context.rows.add("macs", self.macs)
+        context.rows.add("additions", 0 if self.gated else self.output.size)
+        return Dense(self.output, signal.steps, out.reshape(-1, self.output.channels))
+
+    def _gain(self, x: FloatArray) -> FloatArray:
+        """Return g ``(channels,)`` for one time step ``(positions, channels)``."""
+        layer = self.layer
+        hidden = layer.value_weight @ (self._attention(x) @ x) + layer.value_bias
+        if layer.norm_weight is not None:
+            centred = hidden - hidden.mean()
+            hidden = centred / np.sqrt(np.square(centred).mean() + np.float32(layer.eps))
+            hidden = hidden * layer.norm_weight + layer.norm_bias
+        return layer.query_weight @ np.maximum(hidden, np.float32(0)) + layer.query_bias
+
+    def _attention(self, x: FloatArray) -> FloatArray:
+        """Return the weights of the positions."""
+        logits = x @ self.layer.key_weight + self.layer.key_bias
+        if self.layer.normalisation == "sigmoid":
+            weights: FloatArray = expit(logits)
+        else:
+            weights = np.exp(logits - logits.max())
+            weights /= weights.sum()
+        return weights

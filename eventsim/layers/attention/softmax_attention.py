@@ -1,0 +1,110 @@
+"""Softmax attention on real values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class SoftmaxAttention(Layer):
+    r"""Multi-head self-attention (Vaswani et al., 2017) over space or over time, on q, k and v side by side.
+
+    .. math:: y = \mathrm{softmax}\big(scale \cdot q k^\top\big)\, v
+
+    per head. The input has the channels ``[q | k | v]``, D of each, as one linear layer makes them; channel c of the D
+    belongs to head ``c // d`` with ``d = D / heads``. Over space, the positions of one time step attend to each other;
+    over time, the steps of one position do, later ones included: together the two are the divided space-time attention
+    of TimeSformer (Bertasius et al., 2021). All is float32; exponentials and divisions of the softmax are not counted.
+
+    Parameters
+    ----------
+    heads : int
+    axis : {"space", "time"}
+    time_steps : int, optional
+        T, for ``"time"`` only: the steps that a sample must have.
+    scale : float, optional
+        Default is ``d ** -0.5``.
+    """
+
+    heads: int
+    axis: Literal["space", "time"] = "space"
+    time_steps: int | None = None
+    scale: float | None = None
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return dense real values, D channels."""
+        (source,) = inputs
+        if self.axis not in ("space", "time"):
+            raise LayerError(f"axis {self.axis!r} found; expected 'space' or 'time'")
+        if self.heads < 1 or source.channels % (3 * self.heads):
+            raise LayerError(f"{self.heads} heads found; expected 3 x heads to divide the {source.channels} channels")
+        if self.axis == "space" and self.time_steps is not None:
+            raise LayerError(f"time_steps {self.time_steps} found; expected none for attention over space")
+        if self.axis == "time" and (self.time_steps is None or self.time_steps < 1):
+            raise LayerError(f"time_steps {self.time_steps} found; attention over time expects at least 1")
+        return replace(source, kind="real", channels=source.channels // 3, dense=True)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return two products over all pairs: 2 N^2 D over space, 2 T N D in each of the T steps over time."""
+        output = self.output_type(*inputs)
+        return 2 * output.size * (self.time_steps or output.positions)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return SoftmaxAttentionOp(self, self.output_type(*inputs))
+
+
+class SoftmaxAttentionOp(Op):
+    """Compares all pairs; one product of equal shape after another, so that sums have one order."""
+
+    state_names = ()
+
+    def __init__(self, layer: SoftmaxAttention, output: SignalType) -> None:
+        self.output = output
+        self.heads = layer.heads
+        self.time_steps = layer.time_steps
+        size = output.channels // layer.heads
+        self.scale = np.float32(size**-0.5 if layer.scale is None else layer.scale)
+        self.looks_ahead = layer.axis == "time"
+        self.once_if_static = not self.looks_ahead
+        self.kernel = f"softmax_over_{layer.axis}"
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Attend within each step of one chunk, or among all steps."""
+        signal = inputs[0]
+        steps, positions, channels = signal.steps, self.output.positions, self.output.channels
+        if self.time_steps not in (None, steps):
+            raise LayerError(f"{steps} time steps found; expected {self.time_steps}, or import it for {steps}")
+        # steps, positions, q k v, heads, d
+        qkv = signal.to_array().reshape(steps, positions, 3, self.heads, channels // self.heads)
+        out = np.empty((steps, positions, self.heads, channels // self.heads), np.float32)
+        if self.time_steps is None:
+            pairs = positions**2
+            for step in range(steps):
+                out[step] = self._attend(qkv[step].transpose(1, 2, 0, 3)).swapaxes(0, 1)  # q k v, heads, positions, d
+        else:
+            pairs = positions * steps
+            attended = self._attend(qkv.transpose(2, 1, 3, 0, 4))  # q k v, positions, heads, steps, d
+            out[:] = attended.transpose(2, 0, 1, 3)
+        report_inputs(signal, context.rows)
+        context.rows.add("macs", 2 * pairs * channels)
+        return Dense(self.output, steps, out.reshape(-1, channels))
+
+    def _attend(self, qkv: FloatArray) -> FloatArray:
+        """Return softmax(scale q k^T) v of ``(3, ..., tokens, d)``."""
+        q, k, v = qkv
+        scores: FloatArray = q @ k.swapaxes(-1, -2)
+        scores *= self.scale
+        scores -= scores.max(axis=-1, keepdims=True)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=-1, keepdims=True)
+        attended: FloatArray = scores @ v
+        return attended

@@ -1,0 +1,110 @@
+"""Spiking self-attention whose scores go through a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.attention import attend_through_table
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, IntArray, Rows, SignalType
+
+LARGEST_ENTRY = 2**31 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class TableAttention(Layer):
+    r"""Softmax-free self-attention on spikes with a lookup table per head on the scores, inputs q, k, v in this order.
+
+    .. math:: y = scale \cdot table_h\big[q k^\top\big]\, v
+
+    per head h and time step; channel c belongs to head ``c // d`` with ``d = channels / heads``. A score counts the
+    coincidences of q and k, an integer from 0 to d, and the table makes it another integer, of either sign: the
+    nonlinear spiking attention denoiser of DS2TA (arXiv 2409.15375, eqs. 6 and 7). The table acts on ``q k^T``, so that
+    product comes first. With the identity table, ``table[h, a] = a``, this is `SpikingAttention`.
+
+    Only scores that are not zero are looked up, and an entry of zero costs nothing more. Counted as accumulates: the
+    coincidences, and for each non-zero entry the spikes of v in its token and head, as each of them adds one stored
+    integer; so the identity table counts what `SpikingAttention` counts.
+
+    Parameters
+    ----------
+    table : integer array (heads, d + 1)
+        The first column is 0, so that silence stays silent.
+    scale : float
+    """
+
+    table: IntArray
+    scale: float = 0.125
+
+    arguments: ClassVar[int] = 3
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values: integers times the scale."""
+        q, k, v = inputs
+        if not q.shape == k.shape == v.shape or {q.kind, k.kind, v.kind} != {"binary"}:
+            raise LayerError(f"q {q}, k {k}, v {v} found; expected spikes of equal shape")
+        if self.table.ndim != 2 or self.table.dtype.kind != "i":
+            raise LayerError(
+                f"table of {self.table.dtype} {self.table.shape} found; expected integers (heads, channels / heads + 1)"
+            )
+        if not 0 < self.scale < float(np.finfo(np.float32).max):
+            raise LayerError(f"scale {self.scale} found; expected a positive float32")
+        heads, entries = self.table.shape
+        if heads < 1 or q.channels % heads:
+            raise LayerError(f"table for {heads} heads found; expected a divisor of the {q.channels} channels")
+        if entries != q.channels // heads + 1:
+            raise LayerError(
+                f"table of {entries} entries per head found; expected {q.channels // heads + 1}, "
+                f"one for each score from 0 to {q.channels // heads}"
+            )
+        if self.table[:, 0].any():
+            raise LayerError(f"table entry {self.table[:, 0][self.table[:, 0] != 0][0]} for score 0 found; expected 0")
+        if np.abs(self.table.astype(np.float64)).max() > LARGEST_ENTRY:
+            raise LayerError(f"table entry beyond {LARGEST_ENTRY} found; expected 32-bit integers")
+        return replace(q, kind="real", dense=True)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return 2 N^2 D: both products over all tokens."""
+        return 2 * inputs[0].positions ** 2 * inputs[0].channels
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return TableAttentionOp(self, self.output_type(*inputs))
+
+
+class TableAttentionOp(Op):
+    """Multiplies spikes with spikes, looks up, multiplies with spikes."""
+
+    kernel = "attend_through_table"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, layer: TableAttention, output: SignalType) -> None:
+        self.output = output
+        self.table = np.ascontiguousarray(layer.table, np.int32)
+        self.scale = np.float32(layer.scale)
+
+    def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
+        """Attend within each step of one chunk."""
+        q, k, v = inputs
+        tokens = self.output.positions
+        out = np.empty((q.steps * tokens, self.output.channels), np.float32)
+        pairs = [(rows.indptr, rows.indices) for rows in inputs]
+        executed = np.empty((3, q.steps), np.int64)
+        attend_through_table(pairs[0], pairs[1], pairs[2], tokens, self.table, self.scale, out, executed)
+        additions, lookups, kept = executed
+        rows = context.rows
+        for part in (q, k, v):
+            report_inputs(part, rows)
+        rows.add("acs", additions)
+        rows.add("table_lookups", lookups)
+        rows.add("scores", len(self.table) * tokens**2)
+        rows.add("nonzero_scores", lookups)
+        rows.add("kept_scores", kept)
+        return Dense(self.output, q.steps, out)

@@ -1,0 +1,67 @@
+"""Channels side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.signals import Dense, Kind, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Layer):
+    """The channels of the first input, then those of the second, at every position.
+
+    The result is real if an input is, else graded if an input is, else binary.
+    """
+
+    arguments: ClassVar[int] = 2
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the joint type."""
+        a, b = inputs
+        if a.grid != b.grid:
+            raise LayerError(f"inputs {a} and {b} found; expected equal positions")
+        kinds = {a.kind, b.kind}
+        kind: Kind = "real" if "real" in kinds else "graded" if "graded" in kinds else "binary"
+        return replace(a, kind=kind, channels=a.channels + b.channels, dense=kind == "real")
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return ConcatOp(self.output_type(*inputs))
+
+
+class ConcatOp(Op):
+    """Copies; nothing is computed."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, output: SignalType) -> None:
+        self.output = output
+        self.kernel = "concat_dense" if output.dense else "concat_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense, Rows | Dense], context: Context) -> Rows | Dense:
+        """Join one chunk."""
+        a, b = inputs
+        if self.output.dense:
+            data = np.concatenate([a.to_array(), b.to_array()], axis=1)
+            return Dense(self.output, a.steps, data)
+        assert isinstance(a, Rows)
+        assert isinstance(b, Rows)
+        # an event of a comes after the events of earlier rows of b, one of b after those of a up to its own row
+        from_a = np.arange(a.nonzeros) + np.repeat(b.indptr[:-1], np.diff(a.indptr))
+        from_b = np.arange(b.nonzeros) + np.repeat(a.indptr[1:], np.diff(b.indptr))
+        indices = np.empty(a.nonzeros + b.nonzeros, np.int32)
+        indices[from_a], indices[from_b] = a.indices, b.indices + np.int32(a.type.channels)
+        values = None
+        if self.output.kind == "graded":
+            values = np.empty(len(indices), np.float32)
+            values[from_a] = 1 if a.values is None else a.values
+            values[from_b] = 1 if b.values is None else b.values
+        return Rows(self.output, a.steps, a.indptr + b.indptr, indices, values)

@@ -1,0 +1,79 @@
+"""Where a residual branch joins its shortcut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.rows import join_rows
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.signals import Dense, Rows, SignalType
+
+MODES = ("add", "iand", "and")
+
+
+@dataclass(frozen=True, eq=False)
+class Residual(Layer):
+    """Join of a shortcut ``a`` (first input) and a branch ``b`` (second input), element by element.
+
+    ``"add"``: a + b, graded unless an input is real, and rows of non-zeros unless an input is dense. ``"iand"``:
+    a (1 - b) and ``"and"``: a b, binary, on spikes only. The three element-wise functions of SEW-ResNet.
+
+    Parameters
+    ----------
+    mode : {"add", "iand", "and"}
+    """
+
+    mode: Literal["add", "iand", "and"] = "add"
+
+    arguments: ClassVar[int] = 2
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the type of the join."""
+        a, b = inputs
+        if self.mode not in MODES:
+            raise LayerError(f"mode {self.mode!r} found; expected one of {MODES}")
+        if a.shape != b.shape:
+            raise LayerError(f"inputs {a} and {b} found; expected equal shapes")
+        if self.mode != "add":
+            if a.kind != "binary" or b.kind != "binary":
+                raise LayerError(f"inputs {a} and {b} found; {self.mode!r} expects spikes on both sides")
+            return a
+        return replace(a, kind="real" if "real" in (a.kind, b.kind) else "graded", dense=a.dense or b.dense)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return ResidualOp(self.output_type(*inputs), MODES.index(self.mode))
+
+
+class ResidualOp(Op):
+    """Merges rows, or adds dense rows."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, output: SignalType, mode: int) -> None:
+        self.output = output
+        self.mode = mode
+        self.kernel = "dense_add" if output.dense else "join_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense, Rows | Dense], context: Context) -> Rows | Dense:
+        """Join one chunk."""
+        a, b = inputs
+        if self.output.dense:
+            context.rows.add("additions", self.output.size)
+            return Dense(self.output, a.steps, a.to_array() + b.to_array())
+        assert isinstance(a, Rows)
+        assert isinstance(b, Rows)
+        room = a.nonzeros + b.nonzeros
+        indptr = np.empty(len(a.indptr), np.int64)
+        indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
+        meetings = np.empty(a.steps, np.int64)
+        join_rows(a.triple, b.triple, self.mode, indptr, indices, values, meetings)
+        context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
+        n = indptr[-1]
+        return Rows(self.output, a.steps, indptr, indices[:n], None if self.output.kind == "binary" else values[:n])

@@ -1,0 +1,29 @@
+"""From every channel to the active ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from eventsim.kernels.rows import list_nonzeros
+from eventsim.signals import FloatArray, Rows, SignalType
+
+
+def rows_from_dense(output: SignalType, steps: int, data: FloatArray) -> Rows:
+    """List the non-zero channels of `data`, float32 ``(steps * positions, channels)``."""
+    nonzeros = int(np.count_nonzero(data))
+    indptr = np.empty(len(data) + 1, np.int64)
+    indices = np.empty(nonzeros + 1, np.int32)
+    values = np.empty(nonzeros + 1, np.float32)
+    list_nonzeros(data, indptr, indices, values)
+    return Rows(output, steps, indptr, indices[:-1], None if output.kind == "binary" else values[:-1])
+
+
+def without_zeros(rows: Rows) -> Rows:
+    """Drop the entries whose value became 0."""
+    if rows.values is None or rows.values.all():
+        return rows
+    kept = rows.values != 0
+    before = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])
+    return replace(rows, indptr=before[rows.indptr], indices=rows.indices[kept], values=rows.values[kept])

@@ -1,0 +1,246 @@
+"""Leaky neuron with learned coefficients, and step attention between its past and its input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit
+
+from eventsim.context import Context
+from eventsim.kernels.fire import INTEGRATE, Dynamics
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+GATE_INPUTS = ("terms", "features")
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveLIF(Layer):
+    r"""Leaky integrate-and-fire neuron ``V[t] = SA(M * H[t-1], N * X[t])``.
+
+    H is what the last step left behind, X the input. The neuron fires, ``S = 1``, where ``V >= v_threshold``, and
+    then ``H[t] = V[t] (1 - S[t])``; H starts every sample at 0. M and N are learned coefficients, element by element.
+
+    Without step attention SA is the sum of its terms :math:`a = M \odot H[t-1]` and :math:`b = N \odot X[t]`. With it
+
+    .. math::
+        g = scale \cdot \sigma(E_t\, \mathrm{ReLU}(R_t\, [\bar a; \bar b] + r_t) + e_t), \qquad
+        V[t] = g_a \odot a + g_b \odot b \quad\text{or}\quad V[t] = g \odot (a + b)
+
+    where the bar is the mean over positions and g has one gate per channel and term (its first half for a), or one per
+    channel: what E has room for. R, E and their biases are the same in all time steps, or each step has its own.
+
+    Zhang et al., "STAA-SNN: Spatial-Temporal Attention Aggregator for Spiking Neural Networks" (CVPR 2025), eqs. 6
+    and 12-14. The paper calls the arguments of the mean the aggregated features at t-1 and t: by eq. 13 these are
+    the two terms (`gate_inputs` "terms"); "features" takes the means of X[t-1] and X[t], with X[-1] = 0.
+
+    Every step is dense: element-wise products and both matrix products are counted as multiply-accumulates; the dense
+    multiply-accumulates, those of networks as papers count them, are the matrix products alone.
+
+    Parameters
+    ----------
+    retention, gain : float32 array (T or 1, channels or 1, positions or 1)
+        M and N. An axis of size 1 is repeated. A sample may have fewer than T time steps, not more.
+    reduce_weight : float32 array (T or 1, hidden, 2 * channels), optional
+        R; without it there is no step attention.
+    reduce_bias : float32 array (T or 1, hidden), optional
+    expand_weight : float32 array (T or 1, 2 * channels or channels, hidden), optional
+        E.
+    expand_bias : float32 array (T or 1, 2 * channels or channels), optional
+    v_threshold : float
+    gate_scale : float
+    gate_inputs : {"terms", "features"}
+    """
+
+    retention: FloatArray
+    gain: FloatArray
+    reduce_weight: FloatArray | None = None
+    reduce_bias: FloatArray | None = None
+    expand_weight: FloatArray | None = None
+    expand_bias: FloatArray | None = None
+    v_threshold: float = 1.0
+    gate_scale: float = 2.0
+    gate_inputs: Literal["terms", "features"] = "terms"
+
+    @property
+    def gates(self) -> StepAttention | None:
+        """The step attention, if there is one."""
+        reduce, expand = (self.reduce_weight, self.reduce_bias), (self.expand_weight, self.expand_bias)
+        if all(array is None for array in (*reduce, *expand)):
+            return None
+        if reduce[0] is None or reduce[1] is None or expand[0] is None or expand[1] is None:
+            raise LayerError("only some arrays of the step attention found; expected both weights and both biases")
+        return StepAttention(reduce[0], reduce[1], expand[0], expand[1], np.float32(self.gate_scale))
+
+    @property
+    def time_steps(self) -> int | None:
+        """Time steps that the arrays are made for, None if for any number."""
+        lengths = sorted({len(array) for array in self.arrays().values()} - {1})
+        if len(lengths) > 1:
+            raise LayerError(f"arrays for {lengths} time steps found; expected equal numbers, or one for all steps")
+        return lengths[0] if lengths else None
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return spikes at the same positions."""
+        (source,) = inputs
+        if self.gate_inputs not in GATE_INPUTS:
+            raise LayerError(f"gate_inputs {self.gate_inputs!r} found; expected one of {GATE_INPUTS}")
+        for name, array in (("retention", self.retention), ("gain", self.gain)):
+            if (
+                array.ndim != 3
+                or array.shape[1] not in (1, source.channels)
+                or array.shape[2] not in (1, source.positions)
+            ):
+                raise LayerError(
+                    f"{name} of shape {array.shape} found; expected (time steps or 1, {source.channels} channels or 1, "
+                    f"{source.positions} positions or 1)"
+                )
+        if gates := self.gates:
+            gates.check(source.channels)
+        if self.time_steps == 0:
+            raise LayerError("an array for 0 time steps found; expected at least 1")
+        return replace(source, kind="binary", dense=False)
+
+    def neurons(self, *inputs: SignalType) -> int:
+        """Return one neuron per value of the input."""
+        return inputs[0].size
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return the two matrix products of the step attention."""
+        gates = self.gates
+        return gates.macs if gates else 0
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return AdaptiveLIFOp(self, self.output_type(*inputs))
+
+
+@dataclass(frozen=True, eq=False)
+class StepAttention:
+    """The gates of `AdaptiveLIF`; arrays as there."""
+
+    reduce_weight: FloatArray
+    reduce_bias: FloatArray
+    expand_weight: FloatArray
+    expand_bias: FloatArray
+    scale: np.float32
+
+    def check(self, channels: int) -> None:
+        """Refuse arrays that do not fit `channels`."""
+        hidden = self.reduce_weight.shape[1] if self.reduce_weight.ndim == 3 else -1
+        gates = self.expand_weight.shape[1] if self.expand_weight.ndim == 3 else -1
+        if hidden < 1 or self.reduce_weight.shape[2] != 2 * channels:
+            raise LayerError(
+                f"reduce_weight of shape {self.reduce_weight.shape} found; expected (T or 1, hidden, {2 * channels})"
+            )
+        if gates not in (channels, 2 * channels) or self.expand_weight.shape[2] != hidden:
+            raise LayerError(
+                f"expand_weight of shape {self.expand_weight.shape} found; "
+                f"expected (T or 1, {2 * channels} or {channels}, {hidden})"
+            )
+        for name, array, size in (("reduce", self.reduce_bias, hidden), ("expand", self.expand_bias, gates)):
+            if array.ndim != 2 or array.shape[1] != size:
+                raise LayerError(f"{name}_bias of shape {array.shape} found; expected (T or 1, {size})")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the two matrix products in one time step."""
+        return int(self.reduce_weight[0].size + self.expand_weight[0].size)
+
+    def __call__(self, step: int, past: FloatArray, present: FloatArray) -> FloatArray:
+        """Return the gates of time step `step` for the means ``(channels,)`` of past and present."""
+        hidden = _at(self.reduce_weight, step) @ np.concatenate((past, present)) + _at(self.reduce_bias, step)
+        logits = _at(self.expand_weight, step) @ np.maximum(hidden, np.float32(0)) + _at(self.expand_bias, step)
+        gates: FloatArray = self.scale * expit(logits)
+        return gates
+
+
+def _at(array: FloatArray, step: int) -> FloatArray:
+    """Return what holds in time step `step`; one entry holds in all."""
+    entry: FloatArray = array[step if len(array) > 1 else 0]
+    return entry
+
+
+class AdaptiveLIFOp(Op):
+    """Holds the membrane potential, the index of the next time step, and the mean of the last input."""
+
+    kernel = "fire"
+    state_names = ("potential", "step", "past")
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, layer: AdaptiveLIF, output: SignalType) -> None:
+        self.output = output
+        # like the rows: time, positions, channels
+        self.retention = np.ascontiguousarray(layer.retention.swapaxes(1, 2))
+        self.gain = np.ascontiguousarray(layer.gain.swapaxes(1, 2))
+        self.gates = layer.gates
+        self.of_terms = layer.gate_inputs == "terms"
+        self.time_steps = layer.time_steps
+        ones = np.ones((1, output.channels), np.float32)
+        dynamics = Dynamics(INTEGRATE, subtract=False, strict=False)
+        self.membrane = Membrane(output, ones, ones * np.float32(layer.v_threshold), dynamics)
+        self.reset()
+
+    def own(self) -> None:
+        """Take buffers for spikes."""
+        self.membrane = self.membrane.own()
+
+    def reset(self) -> None:
+        """Set every membrane potential to 0 and begin at the first time step."""
+        self.potential = self.membrane.at_rest()
+        self.step = 0
+        self.past = np.zeros(self.output.channels, np.float32)
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
+        """Charge, fire and reset in every step of one chunk."""
+        signal, rows = inputs[0], context.rows
+        steps = signal.steps
+        if self.time_steps is not None and self.step + steps > self.time_steps:
+            found = f"{self.step + steps} time steps found"
+            raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
+        self.membrane.begin(steps)
+        for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
+            self.membrane.step(index, self._charge(x), self.potential)
+            self.step += 1
+        spikes = self.membrane.spikes(steps)
+        report_inputs(signal, rows)
+        rows.add("spikes", spikes.nonzeros_by_step)
+        rows.add("neuron_updates", self.output.size)
+        macs, additions = self._work()
+        rows.add("macs", macs)
+        rows.add("additions", additions)
+        return spikes
+
+    def _charge(self, x: FloatArray) -> FloatArray:
+        """Leave one part of V in the potential and return the other; the membrane adds them, fires and resets."""
+        np.multiply(self.potential, _at(self.retention, self.step), out=self.potential)
+        current: FloatArray = x * _at(self.gain, self.step)
+        if self.gates is None:
+            return current
+        if self.of_terms:
+            past, present = self.potential.mean(axis=0), current.mean(axis=0)
+        else:
+            past, present = self.past, x.mean(axis=0)
+            self.past = present
+        gates = self.gates(self.step, past, present)
+        channels = self.output.channels
+        if len(gates) == channels:
+            current = (self.potential + current) * gates
+            self.potential[:] = 0
+        else:
+            np.multiply(self.potential, gates[:channels], out=self.potential)
+            np.multiply(current, gates[channels:], out=current)
+        return current
+
+    def _work(self) -> tuple[int, int]:
+        """Return the multiply-accumulates and the additions of one time step."""
+        size = self.output.size
+        if self.gates is None:
+            return 2 * size, 0
+        gated = size if self.gates.expand_weight.shape[1] == self.output.channels else 2 * size
+        return 2 * size + self.gates.macs + gated, 2 * size if self.of_terms else size

@@ -1,0 +1,68 @@
+"""Neurons that pass on their membrane potential instead of spikes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Op
+from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.neurons.spiking import PLIF
+from eventsim.signals import Dense, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class PLIAF(PLIF):
+    r"""PLIF neuron with an analog output: the positive part of its potential, before the reset.
+
+    .. math:: h = v + (x - v)\, \sigma(w), \qquad y = \max(h, 0)
+
+    A spike, where ``h >= v_threshold``, only resets the potential and goes nowhere: none is counted. The "leaky
+    integrate and analog fire" neuron of Wu et al. (2022) with the learned time constant of `PLIF`.
+    """
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return rows of the positive values at the same positions."""
+        return replace(super().output_type(*inputs), kind="real")
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        output = self.output_type(source)
+        return PLIAFOp(output, self.membrane(source, output))
+
+
+class PLIAFOp(Op):
+    """Holds the membrane potential and advances it step by step."""
+
+    kernel = "analog_fire"
+    state_names = ("potential",)
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, output: SignalType, membrane: Membrane) -> None:
+        self.output = output
+        self.membrane = membrane
+        self.reset()
+
+    def own(self) -> None:
+        """Take buffers for spikes."""
+        self.membrane = self.membrane.own()
+
+    def reset(self) -> None:
+        """Set every membrane potential to 0."""
+        self.potential = self.membrane.at_rest()
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
+        """Charge, emit and reset in every step of one chunk."""
+        signal = inputs[0]
+        emitted = np.empty((signal.steps, *self.potential.shape), np.float32)
+        self.membrane.begin(signal.steps)
+        for step, current in enumerate(signal.to_array().reshape(emitted.shape)):
+            self.membrane.step(step, current, self.potential, emitted[step])
+        np.maximum(emitted, 0, out=emitted)
+        context.rows.add("neuron_updates", self.output.size)
+        return rows_from_dense(self.output, signal.steps, emitted.reshape(-1, self.output.channels))

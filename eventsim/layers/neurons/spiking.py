@@ -1,0 +1,197 @@
+"""Spiking neurons: charge, fire, reset."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.neurons.membrane import Membrane
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+PerNeuron = float | FloatArray
+"""One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Layer):
+    r"""What every neuron shares: threshold and reset.
+
+    After the charge ``h`` a neuron fires, ``s = 1``, where ``h >= v_threshold`` (``h > v_threshold`` if strict), and
+    resets: ``v = h (1 - s)`` for ``"zero"``, ``v = h - s v_threshold`` for ``"subtract"``. The membrane potential
+    starts every sample at 0. All arithmetic is float32, in the order written.
+
+    Parameters
+    ----------
+    v_threshold : float or float32 array
+    reset : {"zero", "subtract"}
+    strict : bool
+        Fire above the threshold only.
+    """
+
+    v_threshold: PerNeuron = 1.0
+    reset: Literal["zero", "subtract"] = "zero"
+    strict: bool = False
+
+    charge: ClassVar[int] = INTEGRATE
+
+    @property
+    def constant(self) -> PerNeuron:
+        """The constant of the charge equation."""
+        return 1.0
+
+    @property
+    def parameters(self) -> int:
+        """Return 0: thresholds and time constants are not weights."""
+        return 0
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return spikes at the same positions."""
+        (source,) = inputs
+        if self.reset not in ("zero", "subtract"):
+            raise LayerError(f"reset {self.reset!r} found; expected 'zero' or 'subtract'")
+        rows_of(self.v_threshold, "v_threshold", source)
+        rows_of(self.constant, "time constant", source)
+        return replace(source, kind="binary", dense=False)
+
+    def neurons(self, *inputs: SignalType) -> int:
+        """Return one neuron per value of the input."""
+        return inputs[0].size
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        return NeuronOp(self.membrane(source, replace(source, kind="binary", dense=False)))
+
+    def membrane(self, source: SignalType, output: SignalType) -> Membrane:
+        """Return the membrane potentials of these neurons, with every constant spread over the channels."""
+        return Membrane(
+            output,
+            rows_of(self.constant, "time constant", source),
+            rows_of(self.v_threshold, "v_threshold", source),
+            Dynamics(self.op_charge, self.reset == "subtract", self.strict),
+        )
+
+    @property
+    def op_charge(self) -> int:
+        """The charge equation that the kernel runs."""
+        return self.charge
+
+
+@dataclass(frozen=True, eq=False)
+class IF(Neuron):
+    """Integrate-and-fire neuron: ``h = v + x``."""
+
+
+@dataclass(frozen=True, eq=False)
+class LIF(Neuron):
+    r"""Leaky integrate-and-fire neuron, as SpikingJelly's ``LIFNode`` defines it.
+
+    .. math:: h = v + (x - v) / \tau \quad\text{(decay\_input)} \qquad\text{or}\qquad h = v - v / \tau + x
+
+    Parameters
+    ----------
+    tau : float or float32 array
+        Membrane time constant in time steps, at least 1.
+    decay_input : bool
+        Whether the input is divided by tau too.
+    """
+
+    tau: PerNeuron = 2.0
+    decay_input: bool = True
+
+    @property
+    def constant(self) -> PerNeuron:
+        """Tau, or its inverse where that gives the same result (powers of two)."""
+        return np.asarray(1 / np.asarray(self.tau), np.float32) if self.op_charge == LEAK_MULTIPLY else self.tau
+
+    @property
+    def op_charge(self) -> int:
+        """Multiply by 1 / tau where that is exact, else divide."""
+        if (np.asarray(self.tau) < 1).any():
+            raise LayerError(f"tau {np.min(self.tau)} found; expected at least 1 time step")
+        if not self.decay_input:
+            return LEAK_FREE_INPUT
+        mantissa, _ = np.frexp(np.asarray(self.tau, np.float32))
+        return LEAK_MULTIPLY if (mantissa == 0.5).all() else LEAK_DIVIDE
+
+
+@dataclass(frozen=True, eq=False)
+class PLIF(Neuron):
+    r"""LIF neuron with a learned time constant, as SpikingJelly's ``ParametricLIFNode`` defines it.
+
+    .. math:: h = v + (x - v)\, \sigma(w)
+
+    Parameters
+    ----------
+    w : float or float32 array
+        Learned; ``tau = 1 / sigmoid(w)``.
+    """
+
+    w: PerNeuron = 0.0
+
+    charge: ClassVar[int] = LEAK_MULTIPLY
+
+    @property
+    def constant(self) -> PerNeuron:
+        """The factor sigmoid(w), rounded once to float32."""
+        return np.asarray(1 / (1 + np.exp(-np.asarray(self.w, np.float64))), np.float32)
+
+
+def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:
+    """Spread a constant over the channels: ``(1, channels)``, or ``(positions, channels)`` if it varies by position.
+
+    Raises
+    ------
+    LayerError
+        If the array has neither one value per channel nor one per neuron, or holds NaN or infinity.
+    """
+    with np.errstate(over="ignore"):
+        array = np.asarray(value, np.float32)
+    if not np.isfinite(array).all():
+        raise LayerError(f"{name} that is NaN or infinite found; expected finite values")
+    if array.shape == source.shape and len(source.grid) == 2:
+        return np.ascontiguousarray(array.reshape(source.channels, -1).T)
+    if array.shape == source.shape and source.grid:
+        return np.ascontiguousarray(array)
+    if array.size == 1 or array.shape == (source.channels,):
+        return np.ascontiguousarray(np.broadcast_to(array.reshape(1, -1), (1, source.channels)))
+    raise LayerError(
+        f"{name} of shape {array.shape} found; expected one number, ({source.channels},) or {source.shape}"
+    )
+
+
+class NeuronOp(Op):
+    """Holds the membrane potential and advances it step by step."""
+
+    kernel = "fire"
+    state_names = ("potential",)
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, membrane: Membrane) -> None:
+        self.membrane = membrane
+        self.reset()
+
+    def own(self) -> None:
+        """Take buffers for spikes."""
+        self.membrane = self.membrane.own()
+
+    def reset(self) -> None:
+        """Set every membrane potential to 0."""
+        self.potential = self.membrane.at_rest()
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
+        """Charge, fire and reset in every step of one chunk."""
+        signal = inputs[0]
+        self.membrane.begin(signal.steps)
+        for step, current in enumerate(signal.to_array().reshape(signal.steps, *self.potential.shape)):
+            self.membrane.step(step, current, self.potential)
+        spikes = self.membrane.spikes(signal.steps)
+        context.rows.add("spikes", spikes.nonzeros_by_step)
+        context.rows.add("neuron_updates", spikes.type.size)
+        return spikes

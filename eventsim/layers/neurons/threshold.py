@@ -1,0 +1,70 @@
+"""Comparison with a threshold, without memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.neurons.spiking import PerNeuron, rows_of
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Threshold(Layer):
+    r"""Spikes where a value is above a threshold in this very step: a NIR ``Threshold``.
+
+    .. math:: s = 1 \;\text{where}\; x > \theta \quad\text{(strict)} \qquad\text{or}\qquad x \ge \theta
+
+    There is no membrane potential, so no neuron is counted; every value looked at is a comparison.
+
+    Parameters
+    ----------
+    threshold : float or float32 array (channels,) or of the per-step shape
+    strict : bool
+        Fire above the threshold only.
+    """
+
+    threshold: PerNeuron = 1.0
+    strict: bool = True
+
+    @property
+    def parameters(self) -> int:
+        """Return 0: thresholds are not weights."""
+        return 0
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return spikes at the same positions."""
+        (source,) = inputs
+        rows_of(self.threshold, "threshold", source)
+        return replace(source, kind="binary", dense=False)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        return ThresholdOp(self.output_type(source), rows_of(self.threshold, "threshold", source), self.strict)
+
+
+class ThresholdOp(Op):
+    """Compares every value, the silent ones too: a negative threshold lets them fire."""
+
+    kernel = "threshold"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, output: SignalType, threshold: FloatArray, strict: bool) -> None:
+        self.output = output
+        self.threshold = threshold
+        self.compare = np.greater if strict else np.greater_equal
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
+        """Compare one chunk."""
+        signal = inputs[0]
+        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
+        fired = self.compare(maps, self.threshold).astype(np.float32)
+        context.rows.add("comparisons", self.output.size)
+        return rows_from_dense(self.output, signal.steps, fired.reshape(-1, self.output.channels))

@@ -1,0 +1,1 @@
+"""Layers that bring several positions, or all, down to one."""

@@ -1,0 +1,82 @@
+"""Pooling by learned attention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPool(Layer):
+    r"""Weighted mean over all positions and time steps, emitted once, with the last step of the sample.
+
+    .. math:: y = \sum_{t,n} a_{t,n}\, x_{t,n}, \qquad a = \mathrm{softmax}_{t,n}(w \cdot x_{t,n})
+
+    A bias of the logits would cancel. The sums run step by step in float32, scaled to the largest logit so far
+    (Milakov and Gimelshein, 2018), so nothing but one vector is kept and the result does not depend on the chunk size.
+    Exponentials and that scaling are not counted.
+
+    Parameters
+    ----------
+    weight : float32 array (channels,)
+    """
+
+    weight: FloatArray
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return one real vector."""
+        (source,) = inputs
+        if self.weight.shape != (source.channels,):
+            raise LayerError(f"weight of shape {self.weight.shape} found; expected ({source.channels},)")
+        return SignalType("real", source.channels, (), dense=True)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return 2 N D: the logits, and the sum that they weight."""
+        return 2 * inputs[0].size
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return AttentionPoolOp(self.weight, self.output_type(*inputs))
+
+
+class AttentionPoolOp(Op):
+    """Holds the largest logit, and the sums of weights and of weighted rows."""
+
+    kernel = "attention_pool"
+    state_names = ("peak", "total", "pooled")
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, weight: FloatArray, output: SignalType) -> None:
+        self.weight = weight
+        self.output = output
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the steps seen."""
+        self.peak = np.float32(-np.inf)
+        self.total = np.float32(0)
+        self.pooled = np.zeros(self.output.channels, np.float32)
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Add one chunk; emit the weighted mean if it is the final one, else nothing."""
+        signal = inputs[0]
+        data = signal.to_array()
+        for rows in data.reshape(signal.steps, signal.type.positions, signal.type.channels):
+            logits = rows @ self.weight
+            peak = max(self.peak, logits.max())
+            kept, weights = np.exp(self.peak - peak), np.exp(logits - peak)
+            self.total = self.total * kept + weights.sum()
+            self.pooled = self.pooled * kept + weights @ rows
+            self.peak = peak
+        report_inputs(signal, context.rows)
+        context.rows.add("macs", 2 * signal.type.size)
+        if not context.final:
+            return Dense(self.output, 0, self.pooled[None][:0])
+        return Dense(self.output, 1, (self.pooled / self.total)[None])

@@ -1,0 +1,88 @@
+"""Sum pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.rows import pool_dense
+from eventsim.kernels.window import Window
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import without_zeros
+from eventsim.layers.pooling.pooled_rows import pooled_rows
+from eventsim.layers.window import output_grid, slide
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class SumPool2d(Layer):
+    """Sum over a sliding window, zero-padded; spikes become small integers.
+
+    Parameters
+    ----------
+    kernel_size, stride, padding : (int, int)
+        Vertical and horizontal.
+    """
+
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int] = (0, 0)
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return graded values for spikes and graded ones, real for real ones."""
+        (source,) = inputs
+        if len(source.grid) != 2:
+            raise LayerError(f"input {source} found; expected a map C x H x W")
+        return replace(source, kind="real" if source.kind == "real" else "graded", grid=self.windows(source))
+
+    def windows(self, source: SignalType) -> tuple[int, int]:
+        """Return how many windows there are, vertically and horizontally."""
+        return output_grid(source.grid, self.kernel_size, self.stride, self.padding)
+
+    def divisors(self, window: Window) -> FloatArray | None:
+        """Return nothing: sums are not divided."""
+        return None
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        output = self.output_type(source)
+        window = slide(source, output, self.kernel_size, self.stride, self.padding)
+        return SumPool2dOp(output, window, self.divisors(window))
+
+
+class SumPool2dOp(Op):
+    """Adds up windows, and divides where an average is asked for."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, output: SignalType, window: Window, divisors: FloatArray | None) -> None:
+        self.output = output
+        self.window = window
+        self.divisors = divisors
+        self.kernel = "pool_dense" if output.dense else "pool_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
+        """Pool one chunk."""
+        signal = inputs[0]
+        if isinstance(signal, Rows):
+            rows, added = pooled_rows(signal, self.output, self.window, maximum=False)
+            context.rows.add("additions", added)
+            return rows if self.divisors is None else self._averaged(rows, self.divisors)
+        pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
+        touched = pool_dense(signal.data, signal.steps, self.window, pooled, False)
+        context.rows.add("additions", np.full(signal.steps, touched // max(signal.steps, 1)))
+        if self.divisors is not None:
+            pooled /= np.tile(self.divisors, (signal.steps, 1))
+        return Dense(self.output, signal.steps, pooled)
+
+    @staticmethod
+    def _averaged(rows: Rows, divisors: FloatArray) -> Rows:
+        """Divide each sum by the number of values that its window averages."""
+        assert rows.values is not None
+        each = np.repeat(np.tile(divisors[:, 0], rows.steps), np.diff(rows.indptr))
+        return without_zeros(replace(rows, values=rows.values / each))

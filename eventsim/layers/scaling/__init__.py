@@ -1,0 +1,1 @@
+"""Layers that scale, shift and normalise element by element."""

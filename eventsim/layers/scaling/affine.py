@@ -1,0 +1,79 @@
+"""Element-wise scale and shift."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.listing import without_zeros
+from eventsim.layers.neurons.spiking import rows_of
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Affine(Layer):
+    """Scale and shift ``y = x * scale + shift``: a batch normalisation that was not folded, or a NIR ``Scale``.
+
+    Each product and each sum is rounded to float32, as PyTorch's batch normalisation does in evaluation.
+
+    Parameters
+    ----------
+    scale : float32 array (channels,) or of the per-step shape
+    shift : float32 array (channels,) or of the per-step shape, optional
+        Without it, zeros stay zeros and rows stay sparse.
+    """
+
+    scale: FloatArray
+    shift: FloatArray | None = None
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values at the same positions."""
+        (source,) = inputs
+        rows_of(self.scale, "scale", source)
+        if self.shift is not None:
+            rows_of(self.shift, "shift", source)
+        return replace(source, kind="real", dense=source.dense or self.shift is not None)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        scale = rows_of(self.scale, "scale", source)
+        shift = None if self.shift is None else rows_of(self.shift, "shift", source)
+        return AffineOp(self.output_type(source), scale, shift)
+
+
+class AffineOp(Op):
+    """Multiplies and adds."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, output: SignalType, scale: FloatArray, shift: FloatArray | None) -> None:
+        self.output = output
+        self.scale = scale
+        self.shift = shift
+        self.kernel = "affine_dense" if output.dense else "affine_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
+        """Transform one chunk."""
+        signal = inputs[0]
+        report_inputs(signal, context.rows)
+        if not self.output.dense:
+            assert isinstance(signal, Rows)
+            context.rows.add("macs", signal.nonzeros_by_step)
+            row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr)) % len(self.scale)
+            factors = self.scale[row, signal.indices]
+            values = factors if signal.values is None else signal.values * factors
+            # a scale of 0 silences a channel
+            return without_zeros(Rows(self.output, signal.steps, signal.indptr, signal.indices, values))
+        context.rows.add("macs", self.output.size)
+        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
+        data = maps * self.scale
+        if self.shift is not None:
+            data += self.shift
+        return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels))

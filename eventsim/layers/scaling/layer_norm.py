@@ -1,0 +1,76 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class LayerNorm(Layer):
+    r"""Normalisation over the channels of each pixel or token (Ba et al., 2016), as PyTorch's ``LayerNorm`` defines it.
+
+    .. math:: y_c = \frac{x_c - \mu}{\sqrt{\sigma^2 + \epsilon}}\, w_c + b_c
+
+    with the mean and the (biased) variance of the channels, in float32. Counted are two multiply-accumulates per value
+    - its square, and scale with shift - and one addition, for the mean; papers count none, so `dense_macs` is 0.
+
+    Parameters
+    ----------
+    weight : float32 array (channels,)
+    bias : float32 array (channels,), optional
+    eps : float
+    """
+
+    weight: FloatArray
+    bias: FloatArray | None = None
+    eps: float = 1e-5
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return dense real values at the same positions."""
+        (source,) = inputs
+        for name, array in (("weight", self.weight), ("bias", self.bias)):
+            if array is not None and array.shape != (source.channels,):
+                raise LayerError(f"{name} of shape {array.shape} found; expected ({source.channels},)")
+        if not self.eps >= 0:
+            raise LayerError(f"eps {self.eps} found; expected at least 0")
+        return replace(source, kind="real", dense=True)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return LayerNormOp(self, self.output_type(*inputs))
+
+
+class LayerNormOp(Op):
+    """Normalises each row on its own."""
+
+    kernel = "layer_norm"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, layer: LayerNorm, output: SignalType) -> None:
+        self.weight = layer.weight
+        self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
+        self.eps = np.float32(layer.eps)
+        self.output = output
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Normalise one chunk."""
+        signal = inputs[0]
+        x = signal.to_array()
+        data = x - x.mean(axis=1, keepdims=True)
+        variance = np.square(data).mean(axis=1, keepdims=True)
+        data /= np.sqrt(variance + self.eps)
+        data *= self.weight
+        data += self.bias
+        report_inputs(signal, context.rows)
+        context.rows.add("macs", 2 * self.output.size)
+        context.rows.add("additions", self.output.size)
+        return Dense(self.output, signal.steps, data)

@@ -1,0 +1,76 @@
+"""Learned encoding of where and when a value is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class PositionEncoding(Layer):
+    r"""Add a learned array to every time step.
+
+    .. math:: y_{t,c,n} = x_{t,c,n} + p_{t,c,n}
+
+    An axis of size 1 is repeated: ``(1, C, N)`` tells positions apart, ``(T, C, 1)`` time steps, ``(T, C, N)`` both.
+    A sample shorter than the encoding meets its beginning; a longer one is refused.
+
+    Parameters
+    ----------
+    encoding : float32 array (T or 1, channels or 1, positions or 1)
+        The p above. Positions of a map are its pixels, row by row.
+    """
+
+    encoding: FloatArray
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return dense real values at the same positions."""
+        (source,) = inputs
+        channels, positions = source.channels, source.positions
+        shape = self.encoding.shape
+        if len(shape) != 3 or shape[0] < 1 or shape[1] not in (1, channels) or shape[2] not in (1, positions):
+            raise LayerError(
+                f"encoding of shape {shape} found; expected (time steps or 1, {channels} or 1, {positions} or 1)"
+            )
+        return replace(source, kind="real", dense=True)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return PositionEncodingOp(self.encoding, self.output_type(*inputs))
+
+
+class PositionEncodingOp(Op):
+    """Holds the index of the next time step."""
+
+    kernel = "dense_add"
+    looks_ahead = False
+
+    def __init__(self, encoding: FloatArray, output: SignalType) -> None:
+        self.encoding = np.ascontiguousarray(encoding.swapaxes(1, 2), np.float32)  # time, positions, channels
+        self.output = output
+        self.once_if_static = len(encoding) == 1
+        self.state_names = () if self.once_if_static else ("step",)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at the first time step."""
+        self.step = 0
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Add the encoding to one chunk."""
+        signal = inputs[0]
+        encoding = self.encoding
+        if self.state_names:
+            stop = self.step + signal.steps
+            if stop > len(encoding):
+                raise LayerError(f"{stop} time steps found; the encoding has {len(encoding)}, import it for more steps")
+            encoding = encoding[self.step : stop]
+            self.step = stop
+        data = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels) + encoding
+        context.rows.add("additions", self.output.size)
+        return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels))

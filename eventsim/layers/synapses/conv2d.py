@@ -1,0 +1,102 @@
+"""Two-dimensional convolution."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import SynapsesOp
+from eventsim.layers.synapses.weights import Weight, packed, shape_of
+from eventsim.layers.window import output_grid, slide
+from eventsim.signals import FloatArray, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Conv2d(Layer):
+    r"""Convolution over a map, event-driven: each active input pixel adds its weight rows to the pixels it reaches.
+
+    .. math:: I_{o,y,x} = b_o + \sum_{i,k_y,k_x} W_{o,i,k_y,k_x}\, s_{i,y',x'},
+              \quad y' = y\,stride + k_y - pad,\; x' = x\,stride + k_x - pad
+
+    Parameters
+    ----------
+    weight : float32 array (C_out, C_in / groups, kernel height, kernel width)
+    bias : float32 array (C_out,), optional
+    stride, padding : (int, int)
+        Vertical and horizontal; padding is with zeros.
+    groups : int
+        Channels are split into this many groups that do not see each other.
+    """
+
+    weight: Weight = Weight()  # noqa: RUF009 - a descriptor, no default
+    bias: FloatArray | None = None
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    groups: int = 1
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values on the output grid."""
+        return map_type(inputs[0], shape_of(self), self.bias, self.stride, self.padding, self.groups)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return the whole kernel at every output pixel."""
+        return self.output_type(*inputs).positions * prod(shape_of(self))
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op, with weights packed tap by tap, input channel by input channel."""
+        (source,) = inputs
+        output, shape, groups = self.output_type(source), shape_of(self), self.groups
+        (held,) = packed(
+            self,
+            lambda weight: taps_of(weight, groups),
+            lambda taps: weight_of(taps, shape, groups),
+            tiled=groups == 1 and not source.dense,
+        )
+        window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding)
+        return SynapsesOp(source, output, held, self.bias, window, groups)
+
+
+def map_type(
+    source: SignalType,
+    weight: tuple[int, ...],
+    bias: FloatArray | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+) -> SignalType:
+    """Return what a convolution with a weight of this shape makes of a map.
+
+    Raises
+    ------
+    LayerError
+        If weight, bias or groups do not fit the map or each other.
+    """
+    if len(source.grid) != 2:
+        raise LayerError(f"input {source} found; expected a map C x H x W")
+    if len(weight) != 4:
+        raise LayerError(f"weight of shape {weight} found; expected (C_out, C_in/groups, kH, kW)")
+    outputs, group_inputs, height, width = weight
+    if groups < 1 or outputs % groups or group_inputs * groups != source.channels:
+        raise LayerError(
+            f"weight of shape {weight} with {groups} groups found; expected it to fit {source.channels} input channels"
+        )
+    if bias is not None and bias.shape != (outputs,):
+        raise LayerError(f"bias of shape {bias.shape} found; expected ({outputs},)")
+    return SignalType("real", outputs, output_grid(source.grid, (height, width), stride, padding), dense=True)
+
+
+def taps_of(weight: FloatArray, groups: int) -> FloatArray:
+    """Arrange a weight (C_out, C_in / groups, kH, kW) as (taps, C_in, C_out / groups)."""
+    outputs, group_inputs, height, width = weight.shape
+    grouped = np.moveaxis(weight, (2, 3), (0, 1)).reshape(height * width, groups, outputs // groups, group_inputs)
+    return grouped.swapaxes(2, 3).reshape(height * width, groups * group_inputs, outputs // groups)
+
+
+def weight_of(taps: FloatArray, shape: tuple[int, ...], groups: int) -> FloatArray:
+    """Undo `taps_of`."""
+    outputs, group_inputs, height, width = shape
+    grouped = taps.reshape(height, width, groups, group_inputs, outputs // groups).swapaxes(3, 4)
+    return np.moveaxis(grouped.reshape(height, width, outputs, group_inputs), (0, 1), (2, 3))

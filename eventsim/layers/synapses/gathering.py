@@ -1,0 +1,139 @@
+"""What convolution and linear layers share: one op that serves the synapses of the active inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.gather import gather, gather_groups
+from eventsim.kernels.window import Window
+from eventsim.layers.layer import Op
+from eventsim.ledger import LedgerRows
+from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+
+
+def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
+    """Report the values offered to a layer that multiplies, and those that are not zero."""
+    rows.add("inputs", signal.type.size)
+    rows.add("nonzero_inputs", signal.nonzeros_by_step)
+
+
+def report_products(kind: SignalType, products: CountArray, units: np.ndarray, rows: LedgerRows) -> None:
+    """Sort executed products under the operation of the input's kind.
+
+    Parameters
+    ----------
+    kind : SignalType
+        Of the input served.
+    products : int64 array (steps,)
+        Non-zero inputs times their synapses.
+    units : float64 array (steps,)
+        The same, each weighted by the magnitude of the input.
+    rows : LedgerRows
+    """
+    if kind.kind == "binary":
+        rows.add("acs", products)
+    elif kind.kind == "graded":
+        rows.add("graded_macs", products)
+        rows.add("graded_acs", np.rint(units).astype(np.int64))
+    else:
+        rows.add("macs", products)
+
+
+class SynapsesOp(Op):
+    """Convolution (a linear layer is the one with a single tap) from rows, or from dense real values.
+
+    Parameters
+    ----------
+    source, output : SignalType
+    weight : float32 array
+        As `eventsim.kernels.gather.pack` arranges it where rows meet one group, else (taps, input channels, output
+        channels / groups).
+    bias : float32 array (output channels,) or None
+    window : Window
+    groups : int
+    """
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(
+        self,
+        source: SignalType,
+        output: SignalType,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        window: Window,
+        groups: int = 1,
+    ) -> None:
+        self.source = source
+        self.output = output
+        self.weight = weight
+        self.bias = np.zeros(output.channels, np.float32) if bias is None else bias
+        self.window = window
+        self.groups = groups
+        self.kernel = kernel_of(source, groups)
+        self.own()
+
+    def own(self) -> None:
+        """Begin with a buffer of no rows."""
+        self._buffer = np.empty((0, self.output.channels), np.float32)
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Serve one chunk."""
+        report_inputs(inputs[0], context.rows)
+        return self.serve(inputs[0], context.rows)
+
+    def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:
+        """Serve one chunk and report the products alone."""
+        size = signal.steps * self.output.positions
+        if len(self._buffer) < size:
+            self._buffer = np.empty((size, self.output.channels), np.float32)
+        out = self._buffer[:size]
+        out[:] = self.bias
+        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
+        if isinstance(signal, Dense):
+            products[:] = self._multiply_dense(signal, out)
+        elif self.groups == 1:
+            channels = self.source.channels
+            gather(signal.triple, self.weight, channels, out, signal.steps, self.window, products, units)
+        else:
+            gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
+        report_products(signal.type, products, units, rows)
+        return Dense(self.output, signal.steps, out)
+
+    def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
+        """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
+        w = self.window
+        groups = self.groups
+        group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
+        maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
+        sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
+        pixels = 0
+        for tap, tap_weight in enumerate(self.weight):
+            ys, source_ys = _tap_range(tap // w.kernel_width - w.pad_height, w.stride_height, w.height, w.out_height)
+            xs, source_xs = _tap_range(tap % w.kernel_width - w.pad_width, w.stride_width, w.width, w.out_width)
+            pixels += len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
+            for step in range(signal.steps):
+                for group in range(groups):
+                    block = tap_weight[group * group_inputs : (group + 1) * group_inputs]
+                    sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
+        return int(pixels * self.source.channels * fan)
+
+
+def kernel_of(source: SignalType, groups: int) -> str:
+    """Name what serves inputs of this type."""
+    if source.dense:
+        return "dense_matmul"
+    return "gather" if groups == 1 else "gather_groups"
+
+
+def _tap_range(offset: int, stride: int, size: int, out_size: int) -> tuple[slice, slice]:
+    """Output pixels that a tap serves along one axis, and the input pixels they read."""
+    first = max(0, -(offset // stride))
+    last = min(out_size - 1, (size - 1 - offset) // stride)
+    if last < first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + offset
+    return slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)

@@ -1,0 +1,65 @@
+"""Fully connected layer over the channels of each position."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from eventsim.kernels.window import Window
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.synapses.gathering import SynapsesOp
+from eventsim.layers.synapses.weights import Weight, packed, shape_of
+from eventsim.signals import FloatArray, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class Linear(Layer):
+    r"""Linear map of each pixel or token, event-driven: each active channel adds its weight row.
+
+    .. math:: I_o = b_o + \sum_i W_{o,i}\, s_i
+
+    On a map it is the 1x1 convolution.
+
+    Parameters
+    ----------
+    weight : float32 array (C_out, C_in)
+    bias : float32 array (C_out,), optional
+    """
+
+    weight: Weight = Weight()  # noqa: RUF009 - a descriptor, no default
+    bias: FloatArray | None = None
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values at the same positions."""
+        return matrix_type(inputs[0], shape_of(self), self.bias)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return the whole matrix at every position."""
+        outputs, channels = shape_of(self)
+        return inputs[0].positions * outputs * channels
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op, with the weight rows of the input channels side by side."""
+        return matrix_op(self, inputs[0], self.bias)
+
+
+def matrix_type(source: SignalType, weight: tuple[int, ...], bias: FloatArray | None) -> SignalType:
+    """Return what a matrix of this shape makes of each row.
+
+    Raises
+    ------
+    LayerError
+        If weight or bias do not fit the rows or each other.
+    """
+    if len(weight) != 2 or weight[1] != source.channels:
+        raise LayerError(f"weight of shape {weight} found; expected (C_out, {source.channels})")
+    if bias is not None and bias.shape != (weight[0],):
+        raise LayerError(f"bias of shape {bias.shape} found; expected ({weight[0]},)")
+    return replace(source, kind="real", channels=weight[0], dense=True)
+
+
+def matrix_op(layer: Layer, source: SignalType, bias: FloatArray | None) -> SynapsesOp:
+    """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer."""
+    n = source.positions
+    one_tap = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
+    (held,) = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled=not source.dense)
+    return SynapsesOp(source, matrix_type(source, shape_of(layer), bias), held, bias, one_tap)

@@ -1,0 +1,109 @@
+"""Pruned or irregular connectivity: only the synapses that exist."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+
+from eventsim.context import Context
+from eventsim.kernels.gather import gather_synapses
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.synapses.gathering import report_inputs, report_products
+from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class SparseLinear(Layer):
+    r"""Linear map of each pixel or token whose zero synapses are neither stored, touched nor counted.
+
+    .. math:: I_o = b_o + \sum_{i \,:\, (i,o) \in E} w_{i,o}\, s_i
+
+    Parameters
+    ----------
+    indptr : int64 array (C_in + 1,)
+        Where the fan-out list of each input channel begins and ends.
+    targets : int32 array (synapses,)
+        Output channels, ascending within a list.
+    weights : float32 array (synapses,)
+    outputs : int
+        C_out.
+    bias : float32 array (C_out,), optional
+    """
+
+    indptr: CountArray
+    targets: IntArray
+    weights: FloatArray
+    outputs: int
+    bias: FloatArray | None = None
+
+    @classmethod
+    def from_matrix(
+        cls, matrix: scipy.sparse.csr_array[Any] | FloatArray, bias: FloatArray | None = None
+    ) -> SparseLinear:
+        """Take the non-zero entries of a matrix ``(C_out, C_in)``."""
+        fan_out: Any = scipy.sparse.csr_array(matrix).astype(np.float32).T.tocsr()
+        fan_out.sum_duplicates()  # sorts, too
+        fan_out.eliminate_zeros()
+        return cls(
+            fan_out.indptr.astype(np.int64),
+            fan_out.indices.astype(np.int32),
+            fan_out.data,
+            int(fan_out.shape[1]),
+            bias,
+        )
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values at the same positions."""
+        (source,) = inputs
+        if self.indptr.shape != (source.channels + 1,):
+            raise LayerError(f"{len(self.indptr) - 1} fan-out lists found; expected {source.channels}")
+        if self.indptr[0] != 0 or (np.diff(self.indptr) < 0).any() or self.indptr[-1] != len(self.targets):
+            raise LayerError(f"fan-out lists do not cover the {len(self.targets)} synapses; expected rising bounds")
+        if self.weights.shape != self.targets.shape:
+            raise LayerError(
+                f"{len(self.weights)} weights found; expected one for each of {len(self.targets)} synapses"
+            )
+        if len(self.targets) and not 0 <= self.targets.min() <= self.targets.max() < self.outputs:
+            raise LayerError(f"a synapse onto a channel outside 0..{self.outputs - 1} found")
+        if self.bias is not None and self.bias.shape != (self.outputs,):
+            raise LayerError(f"bias of shape {self.bias.shape} found; expected ({self.outputs},)")
+        return replace(source, kind="real", channels=self.outputs, dense=True)
+
+    def dense_macs(self, *inputs: SignalType) -> int:
+        """Return the whole matrix, zero synapses included, at every position."""
+        return inputs[0].size * self.outputs
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return SparseLinearOp(self, self.output_type(*inputs))
+
+
+class SparseLinearOp(Op):
+    """Serves fan-out lists."""
+
+    kernel = "gather_synapses"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, layer: SparseLinear, output: SignalType) -> None:
+        self.synapses = (layer.indptr, layer.targets, layer.weights)
+        self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
+        self.output = output
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Serve one chunk."""
+        signal = inputs[0]
+        report_inputs(signal, context.rows)
+        if isinstance(signal, Dense):
+            signal = rows_from_dense(signal.type, signal.steps, signal.data)
+        out = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
+        out[:] = self.bias
+        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
+        gather_synapses(signal.triple, *self.synapses, out, products, units)
+        report_products(signal.type, products, units, context.rows)
+        return Dense(self.output, signal.steps, out)

@@ -1,0 +1,95 @@
+"""Weights in memory: one copy, in the form that its kernel reads.
+
+A convolution of a large network has millions of weights. Once an op has arranged them for its kernel, the array that
+they came from is let go, and arranged back when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, overload
+
+import numpy as np
+
+from eventsim.kernels.gather import pack, unpack
+from eventsim.signals import FloatArray
+
+Arrange = Callable[[FloatArray], FloatArray]
+
+
+class Packed:
+    """A weight as a kernel reads it.
+
+    Parameters
+    ----------
+    array : float32 array
+        The weight; not kept.
+    taps : callable
+        Arranges it as ``(taps, inputs, outputs)``.
+    back : callable
+        Arranges ``(taps, inputs, outputs)`` as it was.
+    tiled : bool
+        Whether it is packed for `eventsim.kernels.gather.gather`; else it stays taps in memory order.
+    count : int
+        Packed in so many parts of equally many taps.
+
+    Attributes
+    ----------
+    parts : list of float32 array
+    shape : tuple of int
+        Of the weight as it was given.
+    """
+
+    def __init__(self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> None:
+        arranged = np.split(np.ascontiguousarray(taps(array), np.float32), count)
+        self.shape = array.shape
+        self.tiled = tiled
+        self.parts = [pack(part) for part in arranged] if tiled else arranged
+        self._taps = arranged[0].shape
+        self._back = back
+
+    def unpack(self) -> FloatArray:
+        """Return the weight as it was given; a new array."""
+        parts = [unpack(part, *self._taps) for part in self.parts] if self.tiled else self.parts
+        return np.array(self._back(np.concatenate(parts)), np.float32, order="C").reshape(self.shape)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.asarray, (self.unpack(),)  # a pickle holds plain arrays; alignment would be lost
+
+
+class Weight:
+    """Field of a layer that holds a weight, packed or not; reading it gives the array either way."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._held = f"_{name}"
+
+    @overload
+    def __get__(self, layer: None, owner: type) -> Weight: ...
+    @overload
+    def __get__(self, layer: object, owner: type) -> FloatArray: ...
+    def __get__(self, layer: object | None, owner: type) -> Weight | FloatArray:
+        if layer is None:
+            raise AttributeError(self._held)  # so that the dataclass sees a field without a default
+        held = vars(layer)[self._held]
+        return held.unpack() if isinstance(held, Packed) else held
+
+    def __set__(self, layer: object, value: FloatArray) -> None:
+        vars(layer)[self._held] = value
+
+
+def shape_of(layer: object) -> tuple[int, ...]:
+    """Return the shape of a layer's field ``weight`` without unpacking it."""
+    shape: tuple[int, ...] = vars(layer)["_weight"].shape
+    return shape
+
+
+def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> list[FloatArray]:
+    """Return the parts of a layer's field ``weight`` as a kernel reads them, and let go of any other form.
+
+    Parameters are those of `Packed`.
+    """
+    held = vars(layer)["_weight"]
+    if not isinstance(held, Packed) or held.tiled != tiled:
+        array = held.unpack() if isinstance(held, Packed) else held
+        vars(layer)["_weight"] = held = Packed(array, taps, back, tiled, count)
+    return held.parts

@@ -1,0 +1,1 @@
+"""Layers that mix, cut or repeat time steps."""

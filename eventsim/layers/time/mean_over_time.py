@@ -1,0 +1,61 @@
+"""Mean over the time steps of a sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.rows import total_rows
+from eventsim.layers.layer import Layer, Op
+from eventsim.signals import Dense, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class MeanOverTime(Layer):
+    """Mean over all time steps so far, emitted once, with the last step of the sample.
+
+    Sums run in time order in float32, so the result does not depend on the chunk size.
+    """
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return dense real values of the same shape."""
+        return replace(inputs[0], kind="real", dense=True)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return MeanOverTimeOp(self.output_type(*inputs))
+
+
+class MeanOverTimeOp(Op):
+    """Holds the sum over the steps seen."""
+
+    kernel = "dense_sum"
+    state_names = ("total", "steps")
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, output: SignalType) -> None:
+        self.output = output
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the steps seen."""
+        self.total = np.zeros((self.output.positions, self.output.channels), np.float32)
+        self.steps = 0
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Add one chunk; emit the mean if it is the final one, else nothing."""
+        signal = inputs[0]
+        if isinstance(signal, Rows):
+            # step by step and row by row, as the kernel adds the steps of one row after the other
+            total_rows(*signal.triple, self.output.positions, self.total)
+        else:
+            for rows in signal.data.reshape(signal.steps, *self.total.shape):
+                self.total += rows
+        self.steps += signal.steps
+        context.rows.add("additions", signal.nonzeros_by_step)
+        if not context.final:
+            return Dense(self.output, 0, self.total[:0])
+        return Dense(self.output, 1, self.total / np.float32(self.steps))

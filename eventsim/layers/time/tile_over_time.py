@@ -1,0 +1,47 @@
+"""Time steps repeated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from eventsim.context import Context
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.time.steps import join_steps, take_steps
+from eventsim.signals import Signal, SignalType
+
+
+@dataclass(frozen=True, eq=False)
+class TileOverTime(Layer):
+    r"""The time steps of the first input over and over, until there are as many as the second input has.
+
+    .. math:: y_t = x_{t \bmod S}, \quad 0 \le t < T
+
+    S and T being the steps of the first and the second input, of which nothing else is used. All steps must be in one
+    chunk.
+    """
+
+    arguments: ClassVar[int] = 2
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the type of the first input."""
+        return inputs[0]
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        return TileOverTimeOp()
+
+
+class TileOverTimeOp(Op):
+    """Repeats steps; nothing is computed."""
+
+    kernel = "join_steps"
+    state_names = ()
+    looks_ahead = True
+    once_if_static = False
+
+    def advance(self, inputs: tuple[Signal, Signal], context: Context) -> Signal:
+        """Tile the one chunk."""
+        signal, like = inputs
+        whole, rest = divmod(like.steps, signal.steps)
+        return join_steps(*[signal] * whole, take_steps(signal, 0, rest))

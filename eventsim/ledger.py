@@ -1,0 +1,191 @@
+"""The ledger: what was executed, as 64-bit integers by layer, time step and operation.
+
+Ops write into `LedgerRows`, their layer's rows of the chunk at hand. A sample of known length keeps every time step; a
+stream, which may never end, keeps sums. Whoever reads gets `Counts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.errors import LayerError
+from eventsim.operations import OPERATIONS
+from eventsim.signals import CountArray
+
+PerStep: TypeAlias = npt.NDArray[np.integer[Any]]
+SUM = slice(0, 1)
+
+
+class Counts(Mapping[str, int]):
+    """Exact numbers of operations by name, also as attributes; what was not executed counts 0.
+
+    Python integers, so that sums never overflow. The names are those of `eventsim.operations.OPERATIONS`.
+
+    Examples
+    --------
+    >>> counts = Counts(acs=3) + Counts(acs=4, spikes=1)
+    >>> counts.acs, counts["spikes"], counts.macs
+    (7, 1, 0)
+    """
+
+    __slots__ = ("_executed",)
+
+    def __init__(self, executed: Mapping[str, int] | None = None, **more: int) -> None:
+        merged = {**(executed or {}), **more}
+        if unknown := sorted(merged.keys() - OPERATIONS.keys()):
+            raise LayerError(f"operation {unknown[0]!r} found; expected one registered in eventsim.operations")
+        self._executed = {name: int(value) for name, value in merged.items() if value}
+
+    @classmethod
+    def total(cls, counts: Iterable[Counts]) -> Counts:
+        """Return the sum of several."""
+        sums: dict[str, int] = {}
+        for some in counts:
+            for name, value in some._executed.items():
+                sums[name] = sums.get(name, 0) + value
+        return cls(sums)
+
+    def __getitem__(self, name: str) -> int:
+        if name not in OPERATIONS:
+            raise KeyError(name)
+        return self._executed.get(name, 0)
+
+    def __getattr__(self, name: str) -> int:
+        if name.startswith("_") or name not in OPERATIONS:
+            raise AttributeError(f"{type(self).__name__!r} has no operation {name!r}", name=name, obj=self)
+        return self._executed.get(name, 0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(OPERATIONS)
+
+    def __len__(self) -> int:
+        return len(OPERATIONS)
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts.total((self, other))
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *OPERATIONS]
+
+    def __repr__(self) -> str:
+        return f"Counts({', '.join(f'{name}={self[name]}' for name in OPERATIONS if self[name])})"
+
+    def __getstate__(self) -> dict[str, int]:
+        return self._executed
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self._executed = state
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class LedgerRows:
+    """One layer's rows for the time steps of one chunk.
+
+    Parameters
+    ----------
+    columns : dict of str to int64 array
+        The layer's columns by operation; those missing are made as they are written.
+    length : int
+        Length of a column.
+    start, steps : int
+        The chunk's first time step and its number of steps. Where `length` is 1, all steps add to one sum.
+    """
+
+    __slots__ = ("columns", "length", "start", "steps")
+
+    def __init__(self, columns: dict[str, CountArray], length: int, start: int, steps: int) -> None:
+        self.columns = columns
+        self.length = length
+        self.start = start
+        self.steps = steps
+
+    def add(self, operation: str, executed: PerStep | int) -> None:
+        """Report what was executed.
+
+        Parameters
+        ----------
+        operation : str
+            Its name in `eventsim.operations.OPERATIONS`.
+        executed : integer array (steps,), or int
+            Per time step; a number is the same in each of them.
+
+        Raises
+        ------
+        LayerError
+            If the operation is not registered, or `executed` is not of whole numbers, one for each step.
+        """
+        column = self.columns.get(operation)
+        if column is None:
+            column = self._open(operation)
+        if isinstance(executed, int):
+            if self.length == 1:
+                column[0] += executed * self.steps
+            else:
+                column[self.start : self.start + self.steps] += executed
+            return
+        if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+            raise LayerError(
+                f"{operation} reported as {executed.dtype} {executed.shape}; expected whole numbers ({self.steps},), "
+                "one for each time step"
+            )
+        if self.length == 1:
+            column[0] += executed.sum()
+        else:
+            column[self.start : self.start + self.steps] += executed
+
+    def part(self, start: int, stop: int) -> LedgerRows:
+        """Return the rows of the steps ``start <= t < stop`` of this chunk."""
+        return LedgerRows(self.columns, self.length, self.start + start, stop - start)
+
+    def _open(self, operation: str) -> CountArray:
+        if operation not in OPERATIONS:
+            raise LayerError(
+                f"operation {operation!r} reported; expected one registered in eventsim.operations, add it there"
+            )
+        return self.columns.setdefault(operation, np.zeros(self.length, np.int64))
+
+
+class Ledger:
+    """What every layer executed.
+
+    Parameters
+    ----------
+    layers : iterable of str
+    time_steps : int or None
+        Steps of the sample; None keeps sums over the steps of a stream.
+    """
+
+    def __init__(self, layers: Iterable[str], time_steps: int | None) -> None:
+        self.time_steps = time_steps
+        self._columns: dict[str, dict[str, CountArray]] = {name: {} for name in layers}
+
+    def rows(self, layer: str, start: int, steps: int) -> LedgerRows:
+        """Return a layer's rows for the time steps from `start` on, for its op to write into."""
+        return LedgerRows(self._columns[layer], 1 if self.time_steps is None else self.time_steps, start, steps)
+
+    def counts(self, layer: str) -> Counts:
+        """Return what a layer executed in all."""
+        return Counts({operation: int(column.sum()) for operation, column in self._columns[layer].items()})
+
+    def steps(self, layer: str) -> dict[str, CountArray] | None:
+        """Return what a layer executed in each time step, by operation ``(T,)``; None where only sums are kept."""
+        if self.time_steps is None:
+            return None
+        return _copied(self._columns[layer])
+
+    def state(self) -> dict[str, dict[str, CountArray]]:
+        """Return everything as plain data."""
+        return {layer: _copied(columns) for layer, columns in self._columns.items()}
+
+    def restore(self, state: Mapping[str, Mapping[str, CountArray]]) -> None:
+        """Take back what `state` returned."""
+        self._columns = {layer: _copied(columns) for layer, columns in state.items()}
+
+
+def _copied(columns: Mapping[str, CountArray]) -> dict[str, CountArray]:
+    return {operation: column.copy() for operation, column in columns.items()}

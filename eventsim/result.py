@@ -1,0 +1,149 @@
+"""What a simulation returns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eventsim.ledger import Counts
+from eventsim.signals import CountArray, FloatArray
+
+
+@dataclass
+class LayerProfile:
+    """What one layer executed over the time steps of a sample.
+
+    Attributes
+    ----------
+    name, kind, kernel : str
+        Layer, its primitive, and what did the work.
+    neurons : int
+    steps : int
+        Time steps that the layer saw; a layer after the mean over time sees one.
+    dense_macs : int
+        Multiply-accumulates of a machine that skips nothing.
+    counts : Counts
+        Every operation executed; ``counts.acs`` and so on.
+    seconds : float
+        Time spent, compilation aside.
+    by_step : dict of str to int64 array (T,), or None
+        The counts of each time step by operation, those that occurred; None for a stream, which keeps sums. What is
+        computed once for an image shown in every step was executed in the first.
+    """
+
+    name: str
+    kind: str
+    kernel: str
+    neurons: int
+    steps: int = 0
+    dense_macs: int = 0
+    counts: Counts = field(default_factory=Counts)
+    seconds: float = 0.0
+    by_step: dict[str, CountArray] | None = None
+
+    @property
+    def firing_rate(self) -> float:
+        """Spikes per neuron and time step."""
+        return self.counts.spikes / max(self.neurons * self.steps, 1)
+
+    @property
+    def input_density(self) -> float:
+        """Non-zero inputs per input."""
+        return self.counts.nonzero_inputs / max(self.counts.inputs, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the layer as one plain row: names, rates, and every operation of the table."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "kernel": self.kernel,
+            "neurons": self.neurons,
+            "steps": self.steps,
+            "firing_rate": self.firing_rate,
+            "input_density": self.input_density,
+            "dense_macs": self.dense_macs,
+            **self.counts,
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(repr=False)
+class Result:
+    """Outcome of one sample, or of the steps of a stream so far.
+
+    Attributes
+    ----------
+    logits : float32 array (classes,)
+    time_steps : int
+    profile : list of LayerProfile
+        In order of execution.
+    step_latency_s : list of float
+        Seconds of each chunk (each time step where the chunk is 1); of a stream, of the last step alone.
+    recorded : dict of str to float32 array
+        Output of the layers asked for, ``(T, C, H, W)``, ``(T, N, C)`` or ``(T, C)``; of a stream, in the last step.
+    latency_s : float
+        Seconds from the first frame to the logits.
+    """
+
+    logits: FloatArray
+    time_steps: int
+    profile: list[LayerProfile]
+    step_latency_s: list[float]
+    recorded: dict[str, FloatArray]
+    latency_s: float
+
+    @property
+    def prediction(self) -> int:
+        """Index of the largest logit."""
+        return int(np.argmax(self.logits))
+
+    @property
+    def totals(self) -> Counts:
+        """Counts over all layers."""
+        return Counts.total(layer.counts for layer in self.profile)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one plain row for each layer, as any data frame takes them."""
+        return [layer.to_dict() for layer in self.profile]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything but recorded outputs as plain data."""
+        return {
+            "logits": [float(value) for value in self.logits],
+            "prediction": self.prediction,
+            "time_steps": self.time_steps,
+            "latency_s": self.latency_s,
+            "step_latency_s": list(self.step_latency_s),
+            "totals": totals_row(self.profile, self.time_steps),
+            "layers": self.rows(),
+        }
+
+    def __repr__(self) -> str:
+        executed: Mapping[str, int] = self.totals
+        synaptic = executed["acs"] + executed["graded_macs"] + executed["macs"]
+        dense = sum(layer.dense_macs for layer in self.profile)
+        return (
+            f"Result(prediction {self.prediction}, {self.time_steps} time steps, {executed['spikes']:,} spikes, "
+            f"{synaptic:,} of {dense:,} dense MACs, {self.latency_s * 1e3:.1f} ms)"
+        )
+
+
+def totals_row(profile: list[LayerProfile], time_steps: int) -> dict[str, Any]:
+    """Return a profile summed over its layers, with the keys of one layer."""
+    counts = Counts.total(layer.counts for layer in profile)
+    neurons = sum(layer.neurons for layer in profile)
+    return {
+        "name": "total",
+        "kind": "",
+        "kernel": "",
+        "neurons": neurons,
+        "steps": time_steps,
+        "firing_rate": counts.spikes / max(neurons * time_steps, 1),
+        "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
+        "dense_macs": sum(layer.dense_macs for layer in profile),
+        **counts,
+        "seconds": sum(layer.seconds for layer in profile),
+    }

@@ -1,0 +1,189 @@
+"""The chunk loop: one sample, or one stream, on its way through the network."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from eventsim.context import Context, Observer
+from eventsim.delay import Delay
+from eventsim.errors import InputError, LayerError
+from eventsim.feeding import Chunk
+from eventsim.layers.time.steps import join_steps, take_steps
+from eventsim.ledger import Ledger
+from eventsim.network import Edge
+from eventsim.plan import Loop, Node, Schedule
+from eventsim.recorder import Recorder
+from eventsim.result import LayerProfile, Result
+from eventsim.signals import FloatArray, Signal, as_static
+
+Signals = dict[str, Signal]
+
+
+class Run:
+    """Forks of the ops, and what they executed so far.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    record : sequence of str
+        Layers whose outputs are kept.
+    observers : sequence of Observer
+        Who else is told about every layer.
+    """
+
+    def __init__(self, schedule: Schedule, record: Sequence[str] = (), observers: Sequence[Observer] = ()) -> None:
+        self._schedule = schedule
+        self._nodes = {node.name: replace(node, op=node.op.fork()) for node in schedule.nodes}
+        self._recorder = Recorder(record)
+        self._observers = (*observers, self._recorder) if record else tuple(observers)
+        self.begin(None)
+
+    def begin(self, time_steps: int | None) -> None:
+        """Forget everything; a sample of so many time steps follows, or, with None, a stream."""
+        for node in self._nodes.values():
+            node.op.reset()
+        self._delays = {edge: Delay(kind, edge.delay) for edge, kind in self._schedule.delays.items()}
+        self._ledger = Ledger(self._nodes, time_steps)
+        self._seen = dict.fromkeys(self._nodes, 0)
+        self._seconds = dict.fromkeys(self._nodes, 0.0)
+        self._static: Signals = {}
+        self._recorder.take()
+        self._latency_s = 0.0
+        self._latencies: list[float] = []
+        self.steps = 0
+        self.logits: FloatArray = np.empty(0, np.float32)
+
+    def advance(self, chunk: Chunk) -> None:
+        """Take the next time steps through every layer."""
+        began = time.perf_counter()
+        signals: Signals = {}
+        for part, done in zip(self._schedule.parts, self._schedule.done_after, strict=True):
+            if isinstance(part, Loop):
+                self._run_loop(part, signals, chunk)
+            else:
+                self._run_node(self._nodes[part.name], signals, chunk)
+            if self._schedule.output in done and signals[self._schedule.output].steps:
+                self.logits = signals[self._schedule.output].to_array()[-1].copy()
+            for name in done:
+                signals.pop(name, None)
+        self.steps += chunk.steps
+        self._latencies.append(time.perf_counter() - began)
+        self._latency_s += self._latencies[-1]
+
+    def _run_node(self, node: Node, signals: Signals, chunk: Chunk) -> None:
+        """Run one layer; once per sample, where nothing changes from one time step to the next."""
+        given: tuple[Any, ...] = (chunk.frames,)
+        if node.inputs:
+            heard = {edge: self._heard(edge, signals, chunk) for edge in dict.fromkeys(node.inputs)}
+            given = tuple(heard[edge] for edge in node.inputs)
+        if node.op.once_if_static and all(signal.static for signal in given):
+            if node.name not in self._static:
+                self._static[node.name] = as_static(self._execute(node, given, self.steps, 1, chunk))
+            signals[node.name] = self._static[node.name]
+            self._seen[node.name] += chunk.steps
+            steps = chunk.steps
+        else:
+            if node.inputs:
+                given = tuple(signal.expand(chunk.steps) for signal in given)
+            steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
+            at = self.steps + chunk.steps - steps
+            signals[node.name] = self._execute(node, given, at, steps, chunk)
+            self._seen[node.name] += steps
+        self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
+
+    def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
+        """Return what arrives over an edge whose source has run."""
+        if not edge.delay:
+            return signals[edge.source]
+        return self._delays[edge].shift(signals[edge.source].expand(chunk.steps))
+
+    def _run_loop(self, loop: Loop, signals: Signals, chunk: Chunk) -> None:
+        """Run the layers of a cycle one time step after the other."""
+        inside = {node.name: self._nodes[node.name] for node in loop.nodes}
+        edges = dict.fromkeys(edge for node in loop.nodes for edge in node.inputs)
+        entering = {edge: self._heard(edge, signals, chunk) for edge in edges if edge.source not in inside}
+        entering = {edge: signal.expand(chunk.steps) for edge, signal in entering.items()}
+        waiting = {edge: self._delays[edge] for edge in edges if edge.source in inside and edge.delay}
+        leaving: dict[str, list[Signal]] = {name: [] for name in loop.heard_outside}
+        for step in range(chunk.steps):
+            last = replace(chunk, steps=1, final=chunk.final and step == chunk.steps - 1)
+            arriving = {edge: delay.heard() for edge, delay in waiting.items()}
+            arriving |= {edge: take_steps(signal, step, step + 1) for edge, signal in entering.items()}
+            emitted: Signals = {}
+            for name, node in inside.items():
+                given = tuple(arriving[edge] if edge in arriving else emitted[edge.source] for edge in node.inputs)
+                output = emitted[name] = self._execute(node, given, self.steps + step, 1, last)
+                if output.steps != 1:
+                    raise InputError(f"layer {name}: emits {output.steps} time steps for one; expected 1 in a loop")
+                self._seen[name] += 1
+                self._tell(node, given, output, self.steps + step, 1)
+            for edge, delay in waiting.items():
+                delay.take(emitted[edge.source])
+            for name, steps in leaving.items():
+                steps.append(join_steps(emitted[name]))  # a copy: the op reuses its buffers in the next step
+        for name, steps in leaving.items():
+            signals[name] = join_steps(*steps)
+
+    def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
+        began = time.perf_counter()
+        context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
+        try:
+            return node.op.advance(given, context)
+        except LayerError as error:
+            raise InputError(f"layer {node.name}: {error}") from None
+        finally:
+            self._seconds[node.name] += time.perf_counter() - began
+
+    def _tell(self, node: Node, given: tuple[Any, ...], output: Signal, start: int, steps: int) -> None:
+        for observer in self._observers:
+            observer.on_layer(node, given, output, self._ledger.rows(node.name, start, steps))
+
+    def result(self) -> Result:
+        """Return what has been computed so far; of a stream, recorded outputs and the latency of the steps since."""
+        profile = [
+            LayerProfile(
+                node.name,
+                node.kind,
+                node.op.kernel,
+                node.neurons,
+                self._seen[node.name],
+                self._seen[node.name] * node.dense_macs,
+                self._ledger.counts(node.name),
+                self._seconds[node.name],
+                self._ledger.steps(node.name),
+            )
+            for node in self._nodes.values()
+        ]
+        latencies, self._latencies = self._latencies, []
+        return Result(self.logits, self.steps, profile, latencies, self._recorder.take(), self._latency_s)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that the next time step depends on, and the sums so far, as plain data."""
+        return {
+            "ops": {name: node.op.state() for name, node in self._nodes.items()},
+            "delays": {tuple(edge): delay.held for edge, delay in self._delays.items()},
+            "ledger": self._ledger.state(),
+            "seen": dict(self._seen),
+            "seconds": dict(self._seconds),
+            "latency_s": self._latency_s,
+            "steps": self.steps,
+            "logits": self.logits.copy(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from where `state` was taken: of a run of the same schedule, between two time steps of a stream."""
+        state = copy.deepcopy(state)
+        self.begin(None)
+        for name, node in self._nodes.items():
+            node.op.restore(state["ops"][name])
+        for edge, delay in self._delays.items():
+            delay.held = state["delays"][tuple(edge)]
+        self._ledger.restore(state["ledger"])
+        self._seen, self._seconds = state["seen"], state["seconds"]
+        self._latency_s, self.steps, self.logits = state["latency_s"], state["steps"], state["logits"]
