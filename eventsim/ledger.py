@@ -168,15 +168,10 @@ class Ledger:
         """Return a layer's rows for the time steps from `start` on, for its op to write into."""
         return LedgerRows(self._columns[layer], 1 if self.time_steps is None else self.time_steps, start, steps)
 
-    def counts(self, layer: str) -> Counts:
-        """Return what a layer executed in all."""
-        return Counts({operation: int(column.sum()) for operation, column in self._columns[layer].items()})
-
-    def steps(self, layer: str) -> dict[str, CountArray] | None:
-        """Return what a layer executed in each time step, by operation ``(T,)``; None where only sums are kept."""
-        if self.time_steps is None:
-            return None
-        return _copied(self._columns[layer])
+    def columns(self, layer: str) -> dict[str, CountArray]:
+        """Return a layer's columns by operation, ``(T,)``, or ``(1,)`` where sums are kept; a stream's are copies."""
+        columns = self._columns[layer]
+        return columns if self.time_steps is not None else _copied(columns)
 
     def state(self) -> dict[str, dict[str, CountArray]]:
         """Return everything as plain data."""

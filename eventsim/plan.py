@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse
@@ -37,6 +38,11 @@ class Node:
     inputs: tuple[Edge, ...]
     neurons: int
     dense_macs: int
+
+    @cached_property
+    def delayed(self) -> bool:
+        """Whether anything arrives later than it was emitted."""
+        return any(edge.delay for edge in self.inputs)
 
 
 @dataclass(frozen=True, eq=False)

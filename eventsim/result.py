@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from eventsim.ledger import Counts
 from eventsim.signals import CountArray, FloatArray
 
 
-@dataclass
+@dataclass(eq=False)
 class LayerProfile:
     """What one layer executed over the time steps of a sample.
 
@@ -25,13 +26,12 @@ class LayerProfile:
         Time steps that the layer saw; a layer after the mean over time sees one.
     dense_macs : int
         Multiply-accumulates of a machine that skips nothing.
-    counts : Counts
-        Every operation executed; ``counts.acs`` and so on.
     seconds : float
         Time spent, compilation aside.
-    by_step : dict of str to int64 array (T,), or None
-        The counts of each time step by operation, those that occurred; None for a stream, which keeps sums. What is
-        computed once for an image shown in every step was executed in the first.
+    columns : dict of str to int64 array (T,) or (1,)
+        The layer's columns of the ledger by operation, those written.
+    by_steps : bool
+        Whether the columns hold every time step; those of a stream hold sums.
     """
 
     name: str
@@ -40,9 +40,22 @@ class LayerProfile:
     neurons: int
     steps: int = 0
     dense_macs: int = 0
-    counts: Counts = field(default_factory=Counts)
     seconds: float = 0.0
-    by_step: dict[str, CountArray] | None = None
+    columns: dict[str, CountArray] = field(default_factory=dict)
+    by_steps: bool = False
+
+    @cached_property
+    def counts(self) -> Counts:
+        """Every operation executed; ``counts.acs`` and so on."""
+        return Counts({operation: int(column.sum()) for operation, column in self.columns.items()})
+
+    @property
+    def by_step(self) -> dict[str, CountArray] | None:
+        """The counts of each time step by operation, ``(T,)``; None for a stream, which keeps sums.
+
+        What is computed once for an image shown in every step was executed in the first.
+        """
+        return self.columns if self.by_steps else None
 
     @property
     def firing_rate(self) -> float:
@@ -53,6 +66,11 @@ class LayerProfile:
     def input_density(self) -> float:
         """Non-zero inputs per input."""
         return self.counts.nonzero_inputs / max(self.counts.inputs, 1)
+
+    def summed(self) -> LayerProfile:
+        """Return the profile without its time steps."""
+        sums = {operation: column.sum(keepdims=True) for operation, column in self.columns.items()}
+        return replace(self, columns=sums, by_steps=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layer as one plain row: names, rates, and every operation of the table."""
@@ -70,7 +88,7 @@ class LayerProfile:
         }
 
 
-@dataclass(repr=False)
+@dataclass(repr=False, eq=False)
 class Result:
     """Outcome of one sample, or of the steps of a stream so far.
 

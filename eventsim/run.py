@@ -79,9 +79,11 @@ class Run:
     def _run_node(self, node: Node, signals: Signals, chunk: Chunk) -> None:
         """Run one layer; once per sample, where nothing changes from one time step to the next."""
         given: tuple[Any, ...] = (chunk.frames,)
-        if node.inputs:
+        if node.delayed:
             heard = {edge: self._heard(edge, signals, chunk) for edge in dict.fromkeys(node.inputs)}
             given = tuple(heard[edge] for edge in node.inputs)
+        elif node.inputs:
+            given = tuple(signals[edge.source] for edge in node.inputs)
         if node.op.once_if_static and all(signal.static for signal in given):
             if node.name not in self._static:
                 self._static[node.name] = as_static(self._execute(node, given, self.steps, 1, chunk))
@@ -154,9 +156,9 @@ class Run:
                 node.neurons,
                 self._seen[node.name],
                 self._seen[node.name] * node.dense_macs,
-                self._ledger.counts(node.name),
                 self._seconds[node.name],
-                self._ledger.steps(node.name),
+                self._ledger.columns(node.name),
+                self._ledger.time_steps is not None,
             )
             for node in self._nodes.values()
         ]

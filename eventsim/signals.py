@@ -8,6 +8,7 @@ signal is either `Rows` (CSR: only the non-zero channels) or `Dense` (every chan
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Literal, TypeAlias
 
@@ -43,12 +44,12 @@ class SignalType:
     grid: tuple[int, ...] = ()
     dense: bool = False
 
-    @property
+    @cached_property
     def positions(self) -> int:
         """Rows per time step."""
         return prod(self.grid)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Values per time step."""
         return self.positions * self.channels
@@ -95,7 +96,8 @@ class Rows:
     @property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
-        return np.diff(self.indptr[:: self.type.positions])
+        ends = self.indptr[:: self.type.positions]
+        return ends[1:] - ends[:-1]
 
     @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:

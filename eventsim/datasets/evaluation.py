@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -177,7 +177,7 @@ def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Prepa
             None,
             result.prediction,
             result.latency_s,
-            tuple(replace(layer, by_step=None) for layer in result.profile),
+            tuple(layer.summed() for layer in result.profile),
             {model.name: model.millijoules(result.totals) for model in MODELS},
             estimates(network, result.profile),
         )

@@ -42,28 +42,28 @@ def fire(
     indices: npt.NDArray[np.int32],
     charged: npt.NDArray[np.float32],
 ) -> int:
-    """Advance every neuron by one time step.
+    """Advance every neuron by one time step or several.
 
     Parameters
     ----------
-    current : float32 array (positions, channels)
-        Input of this step.
+    current : float32 array (steps * positions, channels)
+        Input.
     potential : float32 array (positions, channels)
         Membrane potential; updated in place.
     constant, threshold : float32 arrays (1 or positions, channels)
         The k of `Dynamics`, and the firing threshold.
     dynamics : Dynamics
-    indptr : int64 array (positions + 1,)
-        Written: ends of the rows; ``indptr[0]`` is given and says where the spikes of this step begin in `indices`.
+    indptr : int64 array (steps * positions + 1,)
+        Written: ends of the rows; ``indptr[0]`` is given and says where the spikes begin in `indices`.
     indices : int32 array
-        Written: channels that fired. Needs room for one whole row more than the spikes of this step.
-    charged : float32 array (positions, channels) or (0, channels)
+        Written: channels that fired. Needs room for one whole row more than the spikes.
+    charged : float32 array (steps * positions, channels) or (0, channels)
         Written where it has room: the potentials after the charge, before any reset.
 
     Returns
     -------
     int
-        Spikes of this step.
+        Spikes.
     """
     positions, channels = potential.shape
     constant_rows = constant.shape[0]
@@ -71,8 +71,9 @@ def fire(
     zero = np.float32(0)
     keep = charged.shape[0] != 0
     n = indptr[0]
-    for p in range(positions):
-        x = current[p]
+    for row in range(current.shape[0]):
+        p = row % positions
+        x = current[row]
         v = potential[p]
         k = constant[p % constant_rows]
         th = threshold[p % threshold_rows]
@@ -90,7 +91,7 @@ def fire(
                 v[c] = v[c] - v[c] / k[c] + x[c]
         if keep:
             for c in range(channels):
-                charged[p, c] = v[c]
+                charged[row, c] = v[c]
         for c in range(channels):
             fired = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
             indices[n] = c
@@ -99,5 +100,5 @@ def fire(
                 v[c] = v[c] - th[c] if fired else v[c]
             else:
                 v[c] = zero if fired else v[c]
-        indptr[p + 1] = n
+        indptr[row + 1] = n
     return int(n - indptr[0])

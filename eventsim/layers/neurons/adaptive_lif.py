@@ -205,7 +205,7 @@ class AdaptiveLIFOp(Op):
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
         self.membrane.begin(steps)
         for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
-            self.membrane.step(index, self._charge(x), self.potential)
+            self.membrane.fire(index, self._charge(x), self.potential)
             self.step += 1
         spikes = self.membrane.spikes(steps)
         report_inputs(signal, rows)

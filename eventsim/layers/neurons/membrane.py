@@ -1,4 +1,4 @@
-"""The membrane potential of a population, and its one way through a time step: charge, fire, reset."""
+"""The membrane potential of a population, and its one way through time: charge, fire, reset."""
 
 from __future__ import annotations
 
@@ -43,22 +43,22 @@ class Membrane:
             self._indices = np.empty(steps * self.output.size + 1, np.int32)
         self._indptr = np.zeros(steps * self.output.positions + 1, np.int64)
 
-    def step(self, index: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
-        """Charge, fire and reset in one step.
+    def fire(self, start: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
+        """Charge, fire and reset in one step or several.
 
         Parameters
         ----------
-        index : int
-            Step of the chunk.
-        current : float32 array (positions, channels)
+        start : int
+            First of these steps within the chunk; those before it have fired.
+        current : float32 array (steps * positions, channels)
             Input.
         potential : float32 array (positions, channels)
             Changed in place.
-        charged : float32 array (positions, channels), optional
+        charged : float32 array (steps * positions, channels), optional
             Written: the potential after the charge, before any reset.
         """
-        n = self.output.positions
-        indptr = self._indptr[index * n : (index + 1) * n + 1]
+        first = start * self.output.positions
+        indptr = self._indptr[first : first + len(current) + 1]
         fire(current, potential, self.constant, self.threshold, self.dynamics, indptr, self._indices, charged)
 
     def spikes(self, steps: int) -> Rows:

@@ -59,10 +59,10 @@ class PLIAFOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, emit and reset in every step of one chunk."""
         signal = inputs[0]
-        emitted = np.empty((signal.steps, *self.potential.shape), np.float32)
+        current = signal.to_array()
+        emitted = np.empty_like(current)
         self.membrane.begin(signal.steps)
-        for step, current in enumerate(signal.to_array().reshape(emitted.shape)):
-            self.membrane.step(step, current, self.potential, emitted[step])
+        self.membrane.fire(0, current, self.potential, emitted)
         np.maximum(emitted, 0, out=emitted)
         context.rows.add("neuron_updates", self.output.size)
-        return rows_from_dense(self.output, signal.steps, emitted.reshape(-1, self.output.channels))
+        return rows_from_dense(self.output, signal.steps, emitted)

@@ -189,8 +189,7 @@ class NeuronOp(Op):
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
         self.membrane.begin(signal.steps)
-        for step, current in enumerate(signal.to_array().reshape(signal.steps, *self.potential.shape)):
-            self.membrane.step(step, current, self.potential)
+        self.membrane.fire(0, signal.to_array(), self.potential)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", spikes.nonzeros_by_step)
         context.rows.add("neuron_updates", spikes.type.size)
