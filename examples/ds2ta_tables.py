@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 
 from eventsim import Network, Simulator, import_checkpoint, open_recording
-from eventsim.counts import Counts
+from eventsim.ledger import Counts
 from eventsim.dvs import frames_by_count
 
 ENTRY_PJ = 0.019

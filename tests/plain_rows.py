@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.testing import assert_array_equal
 
-from eventsim.counts import Counts
+from eventsim.context import Context
 from eventsim.layers import Layer, Op
+from eventsim.ledger import Counts, Ledger
 from eventsim.signals import Dense, Rows, Signal, SignalType
 
 Triple = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -95,16 +96,27 @@ def execute(
     declared = layer.output_type(*types)
     op = layer.op(*types).fork()
     steps = len(inputs[0][1])
-    emitted, counts = [], Counts()
+    emitted, ledger = [], Ledger(["layer"], None)
     for start in range(0, steps, chunk):
         given = tuple(encode(kind, frames[start : start + chunk]) for kind, frames in inputs)
-        signal, executed = op.advance(given, always_final or start + chunk >= steps)
+        rows = ledger.rows("layer", start, given[0].steps)
+        signal = op.advance(given, Context(always_final or start + chunk >= steps, rows))
         assert signal.type == declared
         emitted.append(decode(signal).copy())
-        counts.add(executed)
         for signal in given:
             _overwrite(signal)
-    return Execution(np.concatenate(emitted), counts, op)
+    return Execution(np.concatenate(emitted), sums(ledger), op)
+
+
+def one_call(steps: int, final: bool = True) -> tuple[Context, Callable[[], Counts]]:
+    """A context for one call of an op, and what it executed."""
+    ledger = Ledger(["layer"], None)
+    return Context(final, ledger.rows("layer", 0, steps)), lambda: sums(ledger)
+
+
+def sums(ledger: Ledger) -> Counts:
+    """What the one layer of a ledger executed."""
+    return Counts({operation: int(column.sum()) for operation, column in ledger.columns("layer").items()})
 
 
 def _overwrite(signal: Signal) -> None:

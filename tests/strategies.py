@@ -110,7 +110,7 @@ class Twin:
     @property
     def types(self) -> dict[str, SignalType]:
         """What every layer so far emits."""
-        return Network("so far", dict(self.build.layers), tuple(self.build.edges)).types
+        return self.build.types
 
     def describe(self, name: str, kind: str, parameters: dict[str, Any], *sources: str) -> str:
         """Add a node that only the reference needs, or its half of one."""

@@ -12,8 +12,8 @@ from reference.adaptive_lif import StepAttention, adaptive_lif
 from strategies import activity, randoms
 
 from eventsim import InputError, NetworkBuilder, Simulator
-from eventsim.counts import Counts
 from eventsim.layers import AdaptiveLIF, Flatten, Input, LayerError, MeanOverTime, Readout
+from eventsim.ledger import Counts
 
 F = np.float32
 INPUTS = ("binary", "graded", "real", "sparse real")
@@ -152,7 +152,7 @@ def test_every_sample_begins_at_rest_and_at_the_first_step():
         fired = simulator.run(sample).recorded["layer"]
         assert_array_equal(fired[:, 0, 0, 0], [0, 1, 0][: len(fired)])
     for step in range(3):
-        assert simulator.step(frames[0]).recorded["layer"][step][0, 0, 0] == (step == 1)
+        assert simulator.step(frames[0]).recorded["layer"][0][0, 0, 0] == (step == 1)
 
 
 def test_what_the_last_input_was_is_forgotten_between_samples():

@@ -10,8 +10,8 @@ from state_dicts import spikformer_state
 
 from eventsim import Network, NetworkBuilder, Result, Simulator
 from eventsim.conventions import CONVENTIONS, LayerFacts, facts, spikformer_iclr, spikformer_v2, spikingformer_tool
-from eventsim.counts import Counts
 from eventsim.layers import Conv2d, Flatten, Input, Readout, SpikingAttention
+from eventsim.ledger import Counts
 from eventsim.report.document import sample_document
 from eventsim_importers import spikformer
 from eventsim_importers.reading.checkpoint import Checkpoint

@@ -11,8 +11,8 @@ from plain_rows import check, chunks, execute, signal_type
 from reference.global_context import global_context
 from strategies import activity, randoms, weights
 
-from eventsim.counts import Counts
 from eventsim.layers import GlobalContext, LayerError
+from eventsim.ledger import Counts
 
 F = np.float32
 INPUTS = ("binary", "graded", "real", "sparse real")
@@ -100,8 +100,8 @@ def test_large_logits_do_not_overflow(normalisation):
 
 def test_a_static_image_is_attended_to_once():
     layer = GlobalContext(*(np.ones(shape, F) for shape in (2, 1, (1, 2), 1, (2, 1), 2)))
-    assert layer.op(signal_type("real", (2, 3, 3))).stateless
-    assert layer.op(signal_type("real", (2, 3, 3))).causal
+    assert layer.op(signal_type("real", (2, 3, 3))).once_if_static
+    assert not layer.op(signal_type("real", (2, 3, 3))).looks_ahead
 
 
 @pytest.mark.parametrize(

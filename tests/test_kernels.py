@@ -70,12 +70,27 @@ def guards_of(room: np.ndarray) -> np.ndarray:
     return np.concatenate([room[:128], room[-128:]])
 
 
-def products(frames: np.ndarray, weight: np.ndarray, sliding: Sliding, groups: int = 1) -> tuple[int, float]:
-    """Synapses reached, and the same weighted by the magnitude of the input, by brute force."""
+def tallies(steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where a kernel writes products and units of each step; what was there before must not matter."""
+    return np.full(steps, -7, np.int64), np.full(steps, np.nan)
+
+
+def products(
+    frames: np.ndarray, weight: np.ndarray, sliding: Sliding, kind: str, groups: int = 1
+) -> tuple[list[int], list[float]]:
+    """Synapses reached in each step, and the same weighted by the magnitude of the input, by brute force.
+
+    The second is left at 0 where all values are 1: it says nothing new.
+    """
     options = (weight.shape, sliding.stride, sliding.padding, groups)
-    reached = counts.conv2d_counts(frames, *options, "real")["macs"]
+    reached = [counts.conv2d_counts(frame[None], *options, "real")["macs"] for frame in frames]
     weighted = conv2d(abs(frames), np.ones_like(weight), None, sliding.stride, sliding.padding, groups)
-    return reached, float(weighted.sum(dtype=np.float64))
+    units = [0.0 if kind == "binary" else float(step.sum(dtype=np.float64)) for step in weighted]
+    return reached, units
+
+
+def told(tally: tuple[np.ndarray, np.ndarray]) -> tuple[list[int], list[float]]:
+    return tally[0].tolist(), tally[1].tolist()
 
 
 # --- gather
@@ -91,10 +106,11 @@ def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding
     packed, _ = guarded(pack(by_tap(weight)), np.nan)
     start = np.tile(bias, (steps * sliding.size[0] * sliding.size[1], 1))
     out, room = guarded(start, 12345)
-    counted = gather(tuple(rows), packed, inputs, out, steps, window_of(tuple(size), sliding))
+    tally = tallies(steps)
+    gather(tuple(rows), packed, inputs, out, steps, window_of(tuple(size), sliding), *tally)
     assert (guards_of(room) == 12345).all()
     assert values_room is None or np.isnan(guards_of(values_room)).all()
-    return maps(out, steps, sliding.size), counted
+    return maps(out, steps, sliding.size), told(tally)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -109,7 +125,7 @@ def test_gather_into_any_number_of_channels(outputs, density, kind):
     weight, bias = rng.integers(-16, 17, (outputs, 5, 3, 2)) / F(16), rng.integers(-16, 17, outputs) / F(16)
     y, counted = run_gather(frames, weight.astype(F), bias.astype(F), sliding, kind == "binary")
     assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding))
-    assert counted == products(frames, weight, sliding)
+    assert counted == products(frames, weight, sliding, kind)
 
 
 @given(data=st.data())
@@ -122,7 +138,7 @@ def test_gather_under_any_window(data):
     bias = data.draw(weights(outputs))
     y, counted = run_gather(frames, weight, bias, sliding, kind == "binary")
     assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding))
-    assert counted == products(frames, weight, sliding)
+    assert counted == products(frames, weight, sliding, kind)
 
 
 @pytest.mark.parametrize("outputs", CHANNELS)
@@ -165,7 +181,7 @@ def test_gather_into_a_remainder(kind):
     sliding = Sliding((2, 2), (1, 1), (1, 1), (3, 3))
     y, counted = run_gather(frames, weight, np.array([0.5, 0], F), sliding, kind == "binary")
     assert_array_equal(y, conv2d(frames, weight, np.array([0.5, 0], F), (1, 1), (1, 1)))
-    assert counted == products(frames, weight, sliding)
+    assert counted == products(frames, weight, sliding, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -179,10 +195,11 @@ def test_gather_groups(kind, data):
     weight, bias = data.draw(weights(outputs, per_group, *sliding.kernel)), data.draw(weights(outputs))
     out = np.tile(bias, (len(frames) * sliding.size[0] * sliding.size[1], 1))
     rows = csr(last(frames), kind == "binary")
-    counted = gather_groups(rows, by_tap(weight, groups), out, len(frames), window_of(size, sliding), groups)
+    tally = tallies(len(frames))
+    gather_groups(rows, by_tap(weight, groups), out, len(frames), window_of(size, sliding), groups, *tally)
     expected = conv2d(frames, weight, bias, sliding.stride, sliding.padding, groups)
     assert_array_equal(maps(out, len(frames), sliding.size), expected)
-    assert counted == products(frames, weight, sliding, groups)
+    assert told(tally) == products(frames, weight, sliding, kind, groups)
 
 
 @pytest.mark.nojit
@@ -190,22 +207,28 @@ def test_gather_groups_by_hand():
     rows = csr(np.array([[1, 2, 0, 3]], F))
     weight = np.array([[[1, 2], [3, 4], [5, 6], [7, 8]]], F) / 8  # two channels in and two out per group
     out = np.zeros((1, 4), F)
-    assert gather_groups(rows, weight, out, 1, Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0), 2) == (6, 12.0)
+    tally = tallies(1)
+    gather_groups(rows, weight, out, 1, Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0), 2, *tally)
+    assert told(tally) == ([6], [12.0])
     assert_array_equal(out, np.array([[7, 10, 21, 24]], F) / 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_gather_synapses(kind, data):
-    rows = data.draw(activity(kind, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 20))))
+    steps = data.draw(st.integers(1, 3))
+    rows = data.draw(activity(kind, steps * data.draw(st.integers(1, 3)), data.draw(st.integers(1, 20))))
     weight = data.draw(weights(data.draw(st.sampled_from(CHANNELS)), rows.shape[1]))
     weight *= data.draw(activity("binary", *weight.shape))
     bias = data.draw(weights(len(weight)))
     out = np.tile(bias, (len(rows), 1))
-    counted = gather_synapses(csr(rows, kind == "binary"), *csr(weight.T), out)
+    tally = tallies(steps)
+    gather_synapses(csr(rows, kind == "binary"), *csr(weight.T), out, *tally)
     assert_array_equal(out, linear(rows, weight, bias))
-    expected = counts.sparse_linear_counts(rows, weight, "real")["macs"]
-    assert counted == (expected, float((abs(rows).astype(float) @ (weight.T != 0)).sum()))
+    by_step = np.split(rows, steps)
+    assert tally[0].tolist() == [counts.sparse_linear_counts(step, weight, "real")["macs"] for step in by_step]
+    units = [float((abs(step).astype(float) @ (weight.T != 0)).sum()) for step in by_step]
+    assert tally[1].tolist() == ([0.0] * steps if kind == "binary" else units)
 
 
 @pytest.mark.nojit
@@ -213,7 +236,9 @@ def test_gather_synapses_by_hand():
     weight = np.array([[0.5, 0, 1], [0, 0, -1]], F)  # two neurons; the second input has no synapse
     out = np.zeros((3, 2), F)
     rows = csr(np.array([[1, 1, 0], [0, 0, 0], [0, 3, 2]], F))
-    assert gather_synapses(rows, *csr(weight.T), out) == (3, 5.0)
+    tally = tallies(3)
+    gather_synapses(rows, *csr(weight.T), out, *tally)
+    assert told(tally) == ([1, 0, 2], [1.0, 0.0, 4.0])
     assert_array_equal(out, np.array([[0.5, 0], [0, 0], [2, -2]], F))
 
 
@@ -223,16 +248,26 @@ def test_a_silent_input_costs_nothing(outputs):
     window = Window(4, 3, 4, 3, 3, 3, 1, 1, 1, 1)
     silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
     weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
-    assert gather(silent, pack(weight), 2, out, 2, window) == (0, 0.0)
-    assert gather_groups(silent, weight, out, 2, window, 2) == (0, 0.0)
-    assert gather_synapses(silent, *csr(np.ones((2, outputs))), out) == (0, 0.0)
+    for serve in (
+        lambda *tally: gather(silent, pack(weight), 2, out, 2, window, *tally),
+        lambda *tally: gather_groups(silent, weight, out, 2, window, 2, *tally),
+        lambda *tally: gather_synapses(silent, *csr(np.ones((2, outputs))), out, *tally),
+    ):
+        tally = tallies(2)
+        serve(*tally)
+        assert told(tally) == ([0, 0], [0.0, 0.0])
     assert (out == 0.5).all(), "the bias stays"
     for attend in (attend_scores_first, attend_context_first):
-        assert attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out) == 0
+        additions = np.full(2, -7)
+        attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out, additions)
         assert not out.any()
-    assert pool_rows(*silent, 2, window, out, False) == 0
-    assert pool_rows(*silent, 2, window, out, True) == 0
-    assert not out.any()
+        assert not additions.any()
+    for maximum in (True, False):
+        pooled = (np.full(25, -7), np.empty(2, np.int32), np.empty(2, F))
+        touched = np.full(2, -7)
+        pool_rows(silent, 2, window, maximum, pooled, touched)
+        assert not pooled[0].any()
+        assert not touched.any()
 
 
 # --- attention
@@ -243,8 +278,9 @@ def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale:
     rows = [csr(x.reshape(-1, x.shape[-1]))[:2] for x in (q, k, v)]
     for name, attend in (("qk_v", attend_scores_first), ("kv_q", attend_context_first)):
         out = np.full((q.shape[0] * q.shape[1], q.shape[2]), np.nan, F)
-        additions = attend(*rows, q.shape[1], heads, F(scale), out)
-        yield name, out.reshape(q.shape), additions
+        additions = np.full(len(q), -7)
+        attend(*rows, q.shape[1], heads, F(scale), out, additions)
+        yield name, out.reshape(q.shape), additions.tolist()
 
 
 @given(data=st.data())
@@ -256,7 +292,8 @@ def test_attention(data):
     expected = spiking_attention(q, k, v, heads, scale)
     for order, y, additions in attention_of(q, k, v, heads, scale):
         assert_array_equal(y, expected)
-        assert additions == counts.attention_counts(q, k, v, heads, order)["acs"]
+        steps = [slice(t, t + 1) for t in range(len(q))]
+        assert additions == [counts.attention_counts(q[t], k[t], v[t], heads, order)["acs"] for t in steps]
 
 
 @pytest.mark.nojit
@@ -265,7 +302,7 @@ def test_attention_by_hand():
     (_, scores, first), (_, context, second) = attention_of(q, k, v, 1, 0.25)
     assert_array_equal(scores, [[[0.75, 0.25], [0, 0]]])
     assert_array_equal(context, scores)
-    assert (first, second) == (3 + 1 + 2, 4 + 1 + 2)
+    assert (first, second) == ([3 + 1 + 2], [4 + 1 + 2])
     for _, y, _ in attention_of(q, k, v, 2, 1.0):
         assert_array_equal(y, [[[1, 1], [0, 0]]])
 
@@ -276,7 +313,7 @@ def test_attention_where_all_spike():
     for order, y, additions in attention_of(full, full, full, 2, 1.0):
         assert (y == 70 * 130).all()
         per_head = 70 * 70 * 130 * 2 if order == "qk_v" else 70 * 130 * 130 * 2
-        assert additions == 2 * 2 * per_head
+        assert additions == [2 * per_head] * 2
 
 
 # --- neurons
@@ -292,15 +329,24 @@ def fire_all(current, constant, threshold, dynamics):
     indptr = np.zeros(steps * positions + 1, np.int64)
     indices = np.empty(current.size + 1, np.int32)
     spikes = np.zeros(current.shape, F)
+    charged = np.full((steps * positions, channels), np.nan, F)
+    together = potential.copy(), np.zeros_like(indptr), np.empty_like(indices)
+    rows = current.reshape(-1, channels)
+    fire(rows, together[0], constant, threshold, dynamics, *together[1:], charged)
     for t in range(steps):
         part = indptr[t * positions : (t + 1) * positions + 1]
-        fired = fire(current[t], potential, constant, threshold, dynamics, part, indices)
+        alone = np.full((positions, channels), np.nan, F)
+        fired = fire(current[t], potential, constant, threshold, dynamics, part, indices, alone)
+        assert_array_equal(alone, charged[t * positions : (t + 1) * positions])
         assert fired == part[-1] - part[0]
         for p in range(positions):
             listed = indices[part[p] : part[p + 1]]
             assert (np.diff(listed) > 0).all()
             spikes[t, p, listed] = 1
-    return spikes, potential
+    assert_array_equal(together[0], potential)
+    assert_array_equal(together[1], indptr)
+    assert_array_equal(together[2][: indptr[-1]], indices[: indptr[-1]])
+    return spikes, potential, charged.reshape(current.shape)
 
 
 def expected_spikes(charge, current, constant, threshold, subtract, strict):
@@ -312,7 +358,7 @@ def expected_spikes(charge, current, constant, threshold, subtract, strict):
     else:
         spikes, h = lif(current, constant, decay_input=charge == "divide", **options)
     rest = h - threshold if subtract else np.zeros_like(h)
-    return spikes, np.where(spikes, rest, h)[-1]
+    return spikes, np.where(spikes, rest, h)[-1], h
 
 
 @pytest.mark.parametrize("charge", CHARGES)
@@ -328,8 +374,9 @@ def test_fire(charge, subtract, strict, data):
     if charge == "multiply":
         constant = (1 / constant).astype(F)
     threshold = rng.choice(np.array([0.25, 0.5, 1], F), (threshold_rows, shape[2]))
-    spikes, potential = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
-    expected, rest = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    spikes, potential, charged = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
+    expected, rest, h = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    assert_array_equal(charged, h)
     assert_array_equal(spikes, expected)
     assert_array_equal(potential, rest)
 
@@ -340,8 +387,9 @@ def test_fire(charge, subtract, strict, data):
 def test_fire_small(charge, subtract, strict):
     current = np.array([[[1, 2, 0.5], [-1, 3, 0]], [[1, 1, 1], [0, 0, 2]]], F)
     constant, threshold = np.array([[0.5, 0.25, 1]], F), np.array([[1, 0.5, 1], [2, 1, 1]], F)
-    spikes, potential = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
-    expected, rest = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    spikes, potential, charged = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
+    expected, rest, h = expected_spikes(charge, current, constant, threshold, subtract, strict)
+    assert_array_equal(charged, h)
     assert_array_equal(spikes, expected)
     assert_array_equal(potential, rest)
 
@@ -401,10 +449,18 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         assert touched == counts.pooled_values(frames, **sliding.parameters, windows=sliding.size, dense=True)
         if maximum and kind == "real":
             continue  # rows are pooled by maximum only where none is negative
-        pooled = np.zeros_like(stale)
-        touched = pool_rows(*csr(last(frames), kind == "binary"), steps, window, pooled, maximum)
-        assert_array_equal(maps(pooled, steps, sliding.size), expected)
-        assert touched == counts.pooled_values(frames, **sliding.parameters, windows=sliding.size)
+        listed = csr(last(expected))
+        room = len(listed[1]) + channels
+        indptr, indices, values = np.empty(len(listed[0]), np.int64), np.empty(room, np.int32), np.empty(room, F)
+        touched = np.full(steps, -7)
+        rows = csr(last(frames), kind == "binary")
+        pool_rows(rows, channels, window, maximum, (indptr, indices, values), touched)
+        assert_array_equal(indptr, listed[0])
+        assert_array_equal(indices[: indptr[-1]], listed[1])
+        assert_array_equal(values[: indptr[-1]], listed[2])
+        one_by_one = (frame[None] for frame in frames)
+        window_counts = {**sliding.parameters, "windows": sliding.size}
+        assert touched.tolist() == [counts.pooled_values(frame, **window_counts) for frame in one_by_one]
 
 
 MODES = {"add": 0, "iand": 1, "and": 2}
@@ -436,12 +492,14 @@ def check_joined(mode: str, a: np.ndarray, b: np.ndarray, a_binary: bool, b_bina
     left, right = csr(a, a_binary), csr(b, b_binary)
     room = len(left[1]) + len(right[1])
     indptr, indices, values = np.empty(len(a) + 1, np.int64), np.empty(room, np.int32), np.empty(room, F)
-    meetings = join_rows(left, right, MODES[mode], indptr, indices, values)
+    meetings = np.full(2 if len(a) % 2 == 0 else 1, -7)
+    join_rows(left, right, MODES[mode], indptr, indices, values, meetings)
     expected = csr(residual(a, b, mode))
     assert_array_equal(indptr, expected[0])
     assert_array_equal(indices[: indptr[-1]], expected[1])
     assert_array_equal(values[: indptr[-1]], expected[2])
-    assert meetings == counts.residual_add_coincidences(a, b)
+    halves = zip(np.split(a, len(meetings)), np.split(b, len(meetings)), strict=True)
+    assert meetings.tolist() == [counts.residual_add_coincidences(x, y) for x, y in halves]
 
 
 @given(data=st.data())

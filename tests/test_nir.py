@@ -17,7 +17,7 @@ from reference.synapses import conv2d, linear
 from eventsim import InputError, Network, NetworkBuilder, Simulator, import_checkpoint, load, save
 from eventsim.datasets import Labelled, evaluate, labelled_files
 from eventsim.layers import IF, LIF, Affine, Flatten, Input, Readout, SparseLinear, Threshold
-from eventsim.samples import Preparation
+from eventsim.preparation import Preparation
 
 F = np.float32
 DT = 2.0**-10

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from plain_rows import check, chunks, decode, encode, execute, signal_type
+from plain_rows import check, chunks, decode, encode, execute, one_call, signal_type
 from reference import counts, dense_macs
 from reference.attention import spiking_attention
 from reference.neurons import if_neuron, lif, plif
@@ -20,7 +20,7 @@ from scipy.sparse import csr_array
 from strategies import OUTPUTS, activity, constants, neurons, slidings, weights
 
 from eventsim import InputError, Network
-from eventsim.counts import Counts
+from eventsim.context import alone
 from eventsim.layers import (
     IF,
     LIF,
@@ -41,6 +41,7 @@ from eventsim.layers import (
     SumPool2d,
 )
 from eventsim.layers.input import Frames
+from eventsim.ledger import Counts
 
 F = np.float32
 INPUTS = ("binary", "graded", "real", "sparse real")
@@ -403,10 +404,11 @@ def test_input(kind, data):
     shape = data.draw(shapes())
     _, x = data.draw(frames_of(kind, shape))
     layer = Input(shape, kind)
-    signal, executed = layer.op().advance((Frames(x, static=False),), True)
+    context, executed = one_call(len(x))
+    signal = layer.op().advance((Frames(x, static=False),), context)
     assert signal.type == layer.output_type() == signal_type(kind, shape)
     assert_array_equal(decode(signal), x)
-    assert executed == Counts()
+    assert executed() == Counts()
 
 
 # --- what every op promises
@@ -432,9 +434,10 @@ def test_a_layer_has_nothing_to_do_in_no_steps(kind, layer):
     source = signal_type(kind, (2, 4, 4))
     arguments = [source] * layer.arguments
     given = tuple(encode(source, np.zeros((0, 2, 4, 4), F)) for _ in arguments)
-    signal, executed = layer.op(*arguments).advance(given, False)
+    context, executed = one_call(0, final=False)
+    signal = layer.op(*arguments).advance(given, context)
     assert decode(signal).shape == (0, *layer.output_type(*arguments).shape)
-    assert executed == Counts()
+    assert executed() == Counts()
 
 
 @inputs
@@ -445,15 +448,15 @@ def test_a_fork_has_a_state_of_its_own(kind, layer):
     full, sparse = np.ones((3, 2, 4, 4), F), np.zeros((3, 2, 4, 4), F)
     sparse[1:, 0, 1, 1] = 1
     op = layer.op(*arguments)
-    emitted, _ = op.advance(tuple(encode(source, full) for _ in arguments), True)
+    emitted = op.advance(tuple(encode(source, full) for _ in arguments), alone(steps=3))
     before = decode(emitted).copy()
     fork = op.fork()
-    ours, _ = fork.advance(tuple(encode(source, sparse) for _ in arguments), True)
+    ours = fork.advance(tuple(encode(source, sparse) for _ in arguments), alone(steps=3))
     assert_array_equal(decode(emitted), before, err_msg="the fork wrote into the original")
     expected = execute(layer, [(source, sparse)] * layer.arguments, 3).frames
     assert_array_equal(decode(ours), expected, err_msg="the fork began with the state of the original")
     fork.reset()
-    again, _ = fork.advance(tuple(encode(source, sparse) for _ in arguments), True)
+    again = fork.advance(tuple(encode(source, sparse) for _ in arguments), alone(steps=3))
     assert_array_equal(decode(again), expected, err_msg="reset did not forget the sample")
 
 

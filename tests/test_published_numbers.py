@@ -29,9 +29,9 @@ from eventsim.conventions import (
     spikformer_v2,
     spikingformer_tool,
 )
-from eventsim.counts import Counts
 from eventsim.energy import FORTY_FIVE_NM, EnergyModel
 from eventsim.layers import LIF, Affine, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Readout, Residual
+from eventsim.ledger import Counts
 from eventsim.signals import SignalType
 from eventsim_importers import spikformer
 from eventsim_importers.reading.checkpoint import BatchNorm, Checkpoint

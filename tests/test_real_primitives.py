@@ -16,7 +16,6 @@ from reference.softmax_attention import attention_pool, softmax_attention
 from strategies import activity, constants, randoms, thresholds, weights
 
 from eventsim import InputError, NetworkBuilder, Simulator
-from eventsim.counts import Counts
 from eventsim.layers import (
     PLIAF,
     AttentionPool,
@@ -29,6 +28,7 @@ from eventsim.layers import (
     Readout,
     SoftmaxAttention,
 )
+from eventsim.ledger import Counts
 from eventsim.signals import SignalType
 
 F = np.float32
@@ -70,8 +70,8 @@ def check_close(
 ) -> None:
     """Compare frames within a tolerance, and frames and counts of all chunk sizes exactly."""
     steps = len(given[0][1])
-    causal = layer.op(*(kind for kind, _ in given)).causal
-    done = [execute(layer, given, chunk) for chunk in (chunks(steps) if causal else (steps,))]
+    ahead = layer.op(*(kind for kind, _ in given)).looks_ahead
+    done = [execute(layer, given, chunk) for chunk in ((steps,) if ahead else chunks(steps))]
     assert_allclose(done[0].frames, expected, rtol=1e-5, atol=2e-6)
     for other in done:
         assert_array_equal(other.frames, done[0].frames)
@@ -104,7 +104,7 @@ def test_position_encoding_begins_anew_with_every_sample():
     static = Simulator(network, record=["layer"]).run(frames[0], 3).recorded["layer"]
     assert_array_equal(static[:, 0, 0, 0], [0, 1, 2])
     for step in range(3):
-        assert simulator.step(frames[0]).recorded["layer"][step].tolist() == [[[step]], [[step]]]
+        assert simulator.step(frames[0]).recorded["layer"][0].tolist() == [[[step]], [[step]]]
 
 
 def test_more_steps_than_the_encoding_has_are_refused():
@@ -183,7 +183,7 @@ def test_softmax_attention(axis, kind, data):
     offered = {"inputs": x.size, "nonzero_inputs": np.count_nonzero(x)}
     check_close(layer, [(source, x)], as_frames(y, source), **offered, macs=macs)
     assert layer.dense_macs(source) * steps == macs
-    assert layer.op(source).causal == (axis == "space")
+    assert layer.op(source).looks_ahead == (axis == "time")
 
 
 def test_large_scores_do_not_overflow():

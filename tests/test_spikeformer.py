@@ -16,8 +16,8 @@ from reference.neurons import plif, plif_factor
 from state_dicts import spikformer_state
 
 from eventsim import InputError, Network, Result, Simulator, import_checkpoint, load, open_recording, save
-from eventsim.dvs import frames_by_count
 from eventsim.datasets import labelled_files
+from eventsim.dvs import frames_by_count
 from eventsim.importing import formats
 from eventsim.layers import PLIAF, PLIF, Affine
 from eventsim_importers.reading.checkpoint import Checkpoint

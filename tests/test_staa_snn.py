@@ -13,12 +13,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from state_dicts import spikformer_state
 
 from eventsim import InputError, Network, Result, Simulator, import_checkpoint, load, open_recording, save
-from eventsim.counts import Counts
+from eventsim.datasets import labelled_files
 from eventsim.dvs import frames_by_count
 from eventsim.energy import FORTY_FIVE_NM
-from eventsim.datasets import labelled_files
 from eventsim.importing import formats
 from eventsim.layers import AdaptiveLIF, Affine, Conv2d, GlobalContext, Linear
+from eventsim.ledger import Counts
 from eventsim_importers import staa_snn
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents

@@ -14,7 +14,7 @@ from reference.table_attention import table_attention, table_attention_counts
 from strategies import activity, randoms
 
 from eventsim import InputError, NetworkBuilder
-from eventsim.layers import Input, Readout, SpikingAttention, TableAttention
+from eventsim.layers import Input, SpikingAttention, TableAttention
 
 F = np.float32
 pytestmark = pytest.mark.nojit
@@ -97,16 +97,12 @@ def test_denoised_scores_cost_nothing_more():
 def test_bad_tables_are_refused(table, message):
     build = NetworkBuilder("bad")
     x = build.add("input", Input((5, 4), "binary"))
-    x = build.add("attn", TableAttention(table), x, x, x)
-    build.add("readout", Readout(), x)
     with pytest.raises(InputError, match=f"^layer attn: {message}"):
-        build.build()
+        build.add("attn", TableAttention(table), x, x, x)
 
 
 def test_only_spikes_attend():
     build = NetworkBuilder("bad")
     x = build.add("input", Input((5, 4), "graded"))
-    x = build.add("attn", TableAttention(np.zeros((1, 5), np.int32)), x, x, x)
-    build.add("readout", Readout(), x)
     with pytest.raises(InputError, match="layer attn: q graded 5x4, k graded 5x4, v graded 5x4 found; expected spikes"):
-        build.build()
+        build.add("attn", TableAttention(np.zeros((1, 5), np.int32)), x, x, x)

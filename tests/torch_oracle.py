@@ -13,8 +13,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import Result, open_recording
-from eventsim.dvs import frames_by_count
 from eventsim.datasets import Labelled
+from eventsim.dvs import frames_by_count
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
 save_file = pytest.importorskip("safetensors.torch").save_file

@@ -17,7 +17,7 @@ import torch
 
 from eventsim import NetworkBuilder, Simulator
 from eventsim.layers import Conv2d, Flatten, Input, Linear, Readout
-from eventsim.simulator import Result
+from eventsim.result import Result
 
 DENSITIES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 REPETITIONS = 15
