@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import Result, open_recording
-from eventsim.datasets import Labelled
+from eventsim.datasets import Sample
 from eventsim.dvs import frames_by_count
 
 torch = pytest.importorskip("torch", reason="needs PyTorch")
@@ -164,7 +164,7 @@ def synapses_served(module: Any, x: np.ndarray) -> tuple[int, int]:
     )
 
 
-def recorded_frames(samples: list[Labelled], time_steps: int) -> list[np.ndarray]:
+def recorded_frames(samples: list[Sample], time_steps: int) -> list[np.ndarray]:
     """Cut recordings into frames as ``eventsim evaluate`` does."""
     return [frames_by_count(open_recording(sample.name), time_steps).astype(np.float32) for sample in samples]
 

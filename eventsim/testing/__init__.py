@@ -1,0 +1,11 @@
+"""For whoever adds a layer, a checkpoint format or an event format, or wants to test a network against a dense model.
+
+`check_layer`, `check_importer` and `check_event_format` test everything that such a part promises;
+`check_equivalent` compares a network with a dense model of yours. `eventsim.testing.strategies` draws signals, layers,
+networks and frames for property tests; it alone needs hypothesis (``pip install 'eventsim[testing]'``).
+"""
+
+from eventsim.testing.equivalence import check_equivalent
+from eventsim.testing.layers import check_layer
+
+__all__ = ["check_equivalent", "check_layer"]
