@@ -29,7 +29,7 @@ def count(network: Network, recordings: list[str]) -> dict[str, Counts]:
     frames = (frames_by_count(open_recording(path), network.time_steps) for path in recordings)
     for result in Simulator(network).run_many(frames):
         for layer in result.profile:
-            counts[layer.name].add(layer.counts)
+            counts[layer.name] += layer.counts
     return counts
 
 

@@ -8,13 +8,15 @@ array with one value, under which swapped indices go unnoticed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from reference import network
+from reference.network import Edge
 
-from eventsim import Network, NetworkBuilder
+from eventsim import Delayed, Network, NetworkBuilder
 from eventsim.layers import (
     IF,
     LIF,
@@ -86,8 +88,13 @@ class Drawn:
 
     network: Network
     layers: dict[str, tuple[str, dict[str, Any]]]
-    edges: list[tuple[str, str]]
+    edges: list[Edge]
     frames: np.ndarray
+    fed_back: dict[str, Shape] = field(default_factory=dict)
+
+    def expected(self, frames: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What the reference makes of the frames."""
+        return network.run(self.layers, self.edges, self.frames if frames is None else frames, self.fed_back)
 
     def __repr__(self) -> str:
         chain = ", ".join(f"{name}: {type(layer).__name__}" for name, layer in self.network.layers.items())
@@ -100,11 +107,17 @@ class Twin:
     def __init__(self) -> None:
         self.build = NetworkBuilder("drawn")
         self.layers: dict[str, tuple[str, dict[str, Any]]] = {}
-        self.edges: list[tuple[str, str]] = []
+        self.edges: list[Edge] = []
+        self.fed_back: dict[str, Shape] = {}
 
-    def add(self, layer: Layer, kind: str, parameters: dict[str, Any], *sources: str) -> str:
-        name = f"n{len(self.build.layers)}_{kind}"
+    def add(
+        self, layer: Layer, kind: str, parameters: dict[str, Any], *sources: str | Delayed, name: str | None = None
+    ) -> str:
+        name = name or f"n{len(self.build.layers)}_{kind}"
         self.build.add(name, layer, *sources)
+        for source in sources:
+            if isinstance(source, Delayed):
+                self.fed_back[source.source] = (source.type or self.types[source.source]).shape
         return self.describe(name, kind, parameters, *sources)
 
     @property
@@ -112,10 +125,12 @@ class Twin:
         """What every layer so far emits."""
         return self.build.types
 
-    def describe(self, name: str, kind: str, parameters: dict[str, Any], *sources: str) -> str:
+    def describe(self, name: str, kind: str, parameters: dict[str, Any], *sources: str | Delayed) -> str:
         """Add a node that only the reference needs, or its half of one."""
         self.layers[name] = (kind, parameters)
-        self.edges.extend((source, name) for source in sources)
+        for source in sources:
+            late = isinstance(source, Delayed)
+            self.edges.append((source.source, name, source.delay) if late else (source, name))
         return name
 
 
@@ -213,9 +228,70 @@ def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = Tru
         tokens = x = twin.build.add("input", Input((draw(st.integers(1, 9)), draw(st.integers(1, 20))), kind))
     x = _attention(draw, twin, wanted, x, tokens)
     _head(draw, twin, wanted, x, steps)
-    network = twin.build.build(time_steps=steps, assumptions=("drawn",))
-    frames = draw(activity(kind, steps, *network.input.shape))
-    return Drawn(network, twin.layers, twin.edges, frames)
+    built = twin.build.build(time_steps=steps, assumptions=("drawn",))
+    frames = draw(activity(kind, steps, *built.input.shape))
+    return Drawn(built, twin.layers, twin.edges, frames)
+
+
+@st.composite
+def recurrent_networks(draw: st.DrawFn) -> Drawn:
+    """A network over a map or a vector with feedback over delayed edges: spikes come back to the current before them.
+
+    They come back as they are or through synapses, from the neuron itself or from one behind it, after up to three
+    steps; loops follow each other or lie within each other, and edges outside of loops wait, too.
+    """
+    twin = Twin()
+    kind, steps = draw(st.sampled_from(KINDS)), draw(st.integers(1, 6))
+    size = draw(st.tuples(st.integers(1, 3), st.integers(2, 4), st.integers(2, 4)) | st.tuples(st.integers(1, 9)))
+    x = twin.build.add("input", Input(size, kind))
+    for index in range(draw(st.integers(1, 2))):
+        x = _recurrent_stage(draw, twin, x, f"loop{index}")
+    if twin.types[x].grid:
+        name = f"n{len(twin.build.layers)}_flatten"
+        twin.build.add(name, Flatten(), x)
+        x = twin.describe(name, "flatten", {}, x)
+    weight = draw(weights(3, twin.types[x].size))
+    late = draw(st.integers(0, 2))
+    source = Delayed(x, late) if late else x
+    x = twin.add(Linear(weight), "linear", {"weight": weight, "bias": None}, source)
+    twin.build.add("readout", Readout(draw(st.sampled_from(["last", "sum"]))), x)
+    built = twin.build.build(time_steps=steps, assumptions=("drawn",))
+    frames = draw(activity(kind, steps, *built.input.shape))
+    return Drawn(built, twin.layers, twin.edges, frames, twin.fed_back)
+
+
+def _recurrent_stage(draw: st.DrawFn, twin: Twin, x: str, stage: str) -> str:
+    channels = draw(st.sampled_from([1, 2, 17]))
+    if draw(st.booleans()):
+        x = twin.add(Residual("add"), "residual", {"op": "add"}, x, Delayed(x, draw(st.integers(1, 3))))
+    current = _synapses(draw, twin, x, channels)
+    source = twin.types[current]
+    spikes = SignalType("binary", source.channels, source.grid)
+    delays = st.integers(1, 3)
+    ends = draw(st.sampled_from([("near",), ("near",), ("far",), ("near", "far"), ("near", "near")]))
+    for end in ends:
+        back: str | Delayed = Delayed(f"{stage}_{end}", draw(delays), spikes)
+        if draw(st.booleans()):
+            back = _synapses(draw, twin, back, channels, spikes)
+        current = twin.add(Residual("add"), "residual", {"op": "add"}, current, back)
+    neuron = draw(neurons(spikes.shape))
+    x = twin.add(*neuron, current, name=f"{stage}_near")
+    if "far" in ends:
+        y = _synapses(draw, twin, x, channels)
+        x = twin.add(*draw(neurons(spikes.shape)), y, name=f"{stage}_far")
+    return x
+
+
+def _synapses(draw: st.DrawFn, twin: Twin, x: str | Delayed, channels: int, arriving: SignalType | None = None) -> str:
+    """Synapses that keep the size: a convolution on a map, a matrix else."""
+    source = arriving or twin.types[x]
+    bias = draw(st.none() | weights(channels))
+    if len(source.grid) == 2:
+        weight = draw(weights(channels, source.channels, 3, 3))
+        parameters = {"weight": weight, "bias": bias, "stride": (1, 1), "padding": (1, 1), "groups": 1}
+        return twin.add(Conv2d(weight, bias, padding=(1, 1)), "conv2d", parameters, x)
+    weight = draw(weights(channels, source.channels))
+    return twin.add(Linear(weight, bias), "linear", {"weight": weight, "bias": bias}, x)
 
 
 def _map_stage(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str) -> str:

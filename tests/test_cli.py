@@ -105,7 +105,7 @@ def test_profile_document_keeps_the_contract(capsys, folder: Path) -> None:
     code, out, _ = call(capsys, "profile", folder / "m.h5", folder / "r.npy", "--json")
     document = json.loads(out)
     assert code == 0
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     (sample,) = document["samples"]
     assert {"input", "time_steps", "logits", "prediction", "latency_s", "step_latency_s", "totals"} <= set(sample)
     for layer in [*sample["layers"], sample["totals"]]:
@@ -160,7 +160,7 @@ def test_an_interrupted_evaluation_prints_what_it_has(capsys, folder: Path, monk
 
     monkeypatch.setattr("eventsim.cli.evaluate", interrupted)
     code, out, err = call(capsys, "evaluate", folder / "m.h5", folder / "data", "--json")
-    assert code == 1
+    assert code == 130
     assert json.loads(out)["samples"] == 3
     assert "interrupted after 3 of 6" in err
 

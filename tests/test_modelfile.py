@@ -76,10 +76,10 @@ def test_a_single_flipped_bit_is_refused(model: Path, seed: int) -> None:
         load(model)
 
 
-def test_a_newer_schema_is_refused(model: Path) -> None:
+def test_a_newer_format_is_refused(model: Path) -> None:
     with forged(model) as file:
         file.attrs["eventsim_schema"] = 99
-    with pytest.raises(InputError, match="schema 99 found; this eventsim reads up to 1, upgrade it"):
+    with pytest.raises(InputError, match="format 99 found; this eventsim reads up to 2, upgrade it"):
         load(model)
 
 

@@ -63,7 +63,7 @@ def as_reference(output: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 @given(drawn=networks())
 def test_every_layer_equals_the_reference_in_every_chunk_size(drawn):
-    expected = network.run(drawn.layers, drawn.edges, drawn.frames)
+    expected = drawn.expected()
     layers, readout = drawn.network.layers, drawn.network.layers["readout"]
     assert set(layers) - {"readout"} <= set(expected)
     (source,) = drawn.network.sources["readout"]
@@ -86,7 +86,7 @@ ORDERS = {"scores_first": "qk_v", "context_first": "kv_q"}
 def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
     """What a layer of the network must have counted, by brute force on the activity of the reference."""
     kind, parameters = drawn.layers[name]
-    inputs = [outputs[source] for source, target in drawn.edges if target == name]
+    inputs = network.inputs_of(name, drawn.edges, outputs)
     types, layer = drawn.network.input_types(name), drawn.network.layers[name]
     x, dense = inputs[0], types[0].dense
     nonzero = sum(int(np.count_nonzero(a)) for a in inputs)
@@ -143,7 +143,7 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
 
 @given(drawn=networks())
 def test_every_count_equals_brute_force(drawn):
-    outputs = network.run(drawn.layers, drawn.edges, drawn.frames)
+    outputs = drawn.expected()
     profile = {layer.name: layer for layer in simulate(drawn).profile}
     for name in drawn.network.layers.keys() - {"input", "readout"}:
         assert profile[name].counts == counted(drawn, outputs, name), name

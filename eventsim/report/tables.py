@@ -83,7 +83,7 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
     table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("kernel", overflow="fold")
     executed = columns(sample["totals"])
-    for heading in ("rate", "density", "dense MACs", *(name.replace("_", " ") for name in executed), "ms"):
+    for heading in ("rate", "density", "dense\nMACs", *(name.replace("_", "\n") for name in executed), "ms"):
         table.add_column(heading, justify="right")
     rows = [*sample["layers"], sample["totals"]]
     for layer in rows:

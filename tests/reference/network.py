@@ -23,6 +23,7 @@ from .residual import residual
 from .synapses import conv2d, linear
 
 Float32 = NDArray[np.float32]
+Edge = tuple[str, str] | tuple[str, str, int]
 
 
 def _spikes(neuron: Callable[..., tuple[Float32, Float32]]) -> Callable[..., Float32]:
@@ -52,22 +53,57 @@ KINDS: dict[str, Callable[..., Float32]] = {
 }
 
 
+def delayed(output: Float32, steps: int) -> Float32:
+    """What is heard of an output so many time steps later: zeros come first."""
+    late = np.zeros_like(output)
+    late[steps:] = output[: max(len(output) - steps, 0)]
+    return late
+
+
+def delay_of(edge: Edge) -> int:
+    """Time steps that an edge waits."""
+    return edge[2] if len(edge) == 3 else 0
+
+
+def inputs_of(
+    name: str, edges: Sequence[Edge], outputs: Mapping[str, Float32], late: Mapping[str, Float32] | None = None
+) -> list[Float32]:
+    """What arrives at a layer, in the order of its arguments; `late` is what is heard over delays, if not outputs."""
+    into = [edge for edge in edges if edge[1] == name]
+    heard = outputs if late is None else late
+    return [delayed(heard[edge[0]], delay_of(edge)) if delay_of(edge) else outputs[edge[0]] for edge in into]
+
+
 def run(
-    layers: Mapping[str, tuple[str, Mapping[str, Any]]], edges: Sequence[tuple[str, str]], frames: Float32
+    layers: Mapping[str, tuple[str, Mapping[str, Any]]],
+    edges: Sequence[Edge],
+    frames: Float32,
+    fed_back: Mapping[str, tuple[int, ...]] | None = None,
 ) -> dict[str, Float32]:
     """Output of every layer over all time steps, and of the node "input", which is the frames.
 
-    layers: name -> (kind, parameters); edges: (source, target), those into one target in the order of its arguments.
-    Neurons give their spikes.
+    layers: name -> (kind, parameters); edges: (source, target) or (source, target, delay), those into one target in the
+    order of its arguments. Neurons give their spikes.
+
+    With feedback, `fed_back` gives the shapes, in one step, of what is heard over delays. Everything is then evaluated
+    T + 1 times over all steps, from what the last time gave over the delays, and silence at first: as no layer looks
+    ahead, n + 1 evaluations get the first n steps right.
     """
-    outputs = {"input": np.asarray(frames, np.float32)}
-    pending = dict(layers)
-    while pending:
-        ready = [name for name in pending if all(source in outputs for source, target in edges if target == name)]
-        if not ready:
-            raise ValueError(f"layers without all their inputs: {sorted(pending)}")
-        for name in ready:
-            kind, parameters = pending.pop(name)
-            inputs = [outputs[source] for source, target in edges if target == name]
-            outputs[name] = KINDS[kind](*inputs, **parameters)
+    frames = np.asarray(frames, np.float32)
+    late = {name: np.zeros((len(frames), *shape), np.float32) for name, shape in (fed_back or {}).items()}
+    for _ in range(len(frames) + 1 if fed_back else 1):
+        outputs = {"input": frames}
+        pending = dict(layers)
+        while pending:
+            ready = [
+                name
+                for name in pending
+                if all(e[0] in (late if delay_of(e) and fed_back else outputs) for e in edges if e[1] == name)
+            ]
+            if not ready:
+                raise ValueError(f"layers without all their inputs: {sorted(pending)}")
+            for name in ready:
+                kind, parameters = pending.pop(name)
+                outputs[name] = KINDS[kind](*inputs_of(name, edges, outputs, late or None), **parameters)
+        late = {name: outputs[name] for name in late}
     return outputs
