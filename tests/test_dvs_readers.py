@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventsim.dvs import EVENT_DTYPE, FORMATS, Aedat3Recording, Orientation, open_recording
+from eventsim.dvs import EVENT_DTYPE, Aedat3Recording, Orientation, event_formats, open_recording
 from eventsim.errors import InputError
 
 # every example writes its file anew, so the folder may be shared
@@ -299,4 +299,4 @@ def test_a_huge_packet_is_read_in_pieces(tmp_path):
 
 
 def test_formats_name_every_reader():
-    assert [entry.name for entry in FORMATS] == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+    assert list(event_formats()) == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
