@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,15 @@ from eventsim.dvs.recording import (
     SensorSize,
 )
 from eventsim.errors import InputError
+
+# NumPy itself reads no longer header
+MAX_HEADER_BYTES = 12 + 10_000
+# version 3 is version 2 with names of fields in UTF-8 in place of latin-1; x, y, t and p are the same in both
+READ_HEADER = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 class ArrayRecording(Recording):
@@ -97,14 +107,16 @@ def map_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
 def _mapped(path: Path) -> npt.NDArray[Any]:
     """Do what ``numpy.load(path, mmap_mode="r")`` does, which opens a file three times, with one open."""
     with path.open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        # version 3 is version 2 with names of fields in UTF-8 in place of latin-1; x, y, t and p are the same in both
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(file)
+        # from memory: a damaged length of the header would have NumPy reserve as much before it reads
+        head = io.BytesIO(file.read(MAX_HEADER_BYTES))
+        version = np.lib.format.read_magic(head)
+        if version not in READ_HEADER:
+            raise ValueError(f"version {version}, expected one of {', '.join(map(str, READ_HEADER))}")
+        shape, fortran_order, dtype = READ_HEADER[version](head)
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are not unpickled")
         order: Literal["F", "C"] = "F" if fortran_order else "C"
-        return np.memmap(file, dtype, "r", file.tell(), shape, order)
+        return np.memmap(file, dtype, "r", head.tell(), shape, order)
 
 
 def _check_fields(events: npt.NDArray[Any], path: str) -> None:

@@ -30,7 +30,8 @@ MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 16 << 20
 INT32 = struct.Struct("<i")
 PACKET_HEADER = struct.Struct("<ii")
-# positions of the header's fields in its FlatBuffers vtable: dataTablePosition and infoNode
+# positions of the header's fields in its FlatBuffers vtable: compression, dataTablePosition and infoNode
+COMPRESSION_SLOT = 4
 TABLE_POSITION_SLOT = 6
 DESCRIPTION_SLOT = 8
 
@@ -151,6 +152,10 @@ def _check_header(header: bytes) -> int:
     if length > len(header) - text - 4:
         raise struct.error("description longer than the header")
     header[text + 4 : text + 4 + length].decode("utf-8")
+    compression = field(COMPRESSION_SLOT)
+    if compression >= 0:
+        # the decoder panics, with lines of its own on stderr, where this field lies beyond the header
+        struct.unpack_from("<i", header, compression)
     position = field(TABLE_POSITION_SLOT)
     return -1 if position < 0 else int(struct.unpack_from("<q", header, position)[0])
 
