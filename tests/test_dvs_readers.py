@@ -332,3 +332,14 @@ def test_a_huge_packet_is_read_in_pieces(tmp_path):
 
 def test_formats_name_every_reader():
     assert list(event_formats()) == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+
+
+def test_aedat4_compression_beyond_the_header_is_refused_before_the_decoder_panics(tmp_path, capfd):
+    data = bytearray(GOOD["a4.aedat4"])
+    # 18 bytes before the header, whose table of fields begins at 14
+    assert struct.unpack_from("<3H", data, 18 + 14) == (10, 24, 4)
+    data[18 + 18 : 18 + 20] = struct.pack("<H", 6000)
+    (tmp_path / "a.aedat4").write_bytes(data)
+    with pytest.raises(InputError, match=r"the header is not AEDAT 4\.0's"):
+        open_recording(tmp_path / "a.aedat4")
+    assert capfd.readouterr().err == ""
