@@ -104,7 +104,8 @@ def _demo(args: Arguments) -> int:
 def _formats(args: Arguments) -> int:
     """List the checkpoint and event-file formats."""
     checkpoints = {name: module.DESCRIPTION for name, module in formats().items()}
-    events = {name: f"{description} ({extensions})" for name, description, extensions in _event_formats()}
+    readable = dvs.event_formats().items()
+    events = {name: f"{entry.description} ({' '.join(entry.extensions)})" for name, entry in readable}
     if args.json:
         _print_json({"schema": document.SCHEMA, "checkpoints": checkpoints, "events": events})
         return 0
@@ -114,10 +115,6 @@ def _formats(args: Arguments) -> int:
         for name, description in entries.items():
             console.print(f"  {name:14s} {description}", markup=False, soft_wrap=True)
     return 0
-
-
-def _event_formats() -> list[tuple[str, str, str]]:
-    return [(entry[0], entry[1], " ".join(entry[2])) for entry in dvs.FORMATS]
 
 
 def _import(args: Arguments) -> int:

@@ -21,7 +21,7 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
-from eventsim.dvs.recording import readable_file
+from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.untrusted import MAXIMUM_BYTES, first_line

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventsim.dvs import EVENT_DTYPE, FORMATS, Aedat3Recording, Orientation, open_recording
+from eventsim.dvs import EVENT_DTYPE, Aedat3Recording, Orientation, event_formats, open_recording
 from eventsim.errors import InputError
 
 # every example writes its file anew, so the folder may be shared
@@ -52,6 +52,37 @@ def packet(events, overflow=0, kind=1, source=1, size=8, number=None, capacity=N
     )
     capacity = number if capacity is None else capacity
     return struct.pack("<hhiiiiii", kind, source, size, 4, overflow, capacity, number, valid or 0) + body
+
+
+def aedat4(*packets, width=346, height=260):
+    """AEDAT 4.0 without compression and data table: FlatBuffers by hand, one packet for each list of events."""
+    text = (
+        '<dv version="2.0"><node name="outInfo" path="/outInfo/"><node name="0" path="/outInfo/0/">'
+        '<attr key="compression" type="string">NONE</attr><attr key="originalModuleName" type="string">test</attr>'
+        '<attr key="originalOutputName" type="string">events</attr><attr key="typeIdentifier" type="string">EVTS</attr>'
+        f'<node name="info" path="/outInfo/0/info/"><attr key="sizeX" type="int">{width}</attr>'
+        f'<attr key="sizeY" type="int">{height}</attr><attr key="source" type="string">test</attr></node></node></node>'
+        "</dv>"
+    ).encode()
+    # root table at byte 24, its vtable at 14: compression at +4, position of the data table at +12, description at +8
+    header = struct.pack("<I4s6x5H", 24, b"IOHE", 10, 24, 4, 12, 8) + struct.pack("<iiIq4x", 10, 0, 16, -1)
+    header += struct.pack("<I", len(text)) + text + bytes(1)
+    data = b"#!AER-DAT4.0\r\n" + struct.pack("<i", len(header)) + header
+    for events in packets:
+        table = struct.pack("<I4s2x3HiII", 16, b"EVTS", 6, 8, 4, 6, 4, len(events))
+        table += b"".join(struct.pack("<qhh?3x", t, x, y, p) for x, y, t, p in events)
+        data += struct.pack("<iiI", 0, len(table) + 4, len(table)) + table
+    return data
+
+
+@ONE_FOLDER
+@given(events=event_lists(346, 260, earliest=0, latest=2**50), chunk=CHUNKS, cut=st.integers(0, 30))
+def test_aedat4_packets(tmp_path, events, chunk, cut):
+    path = tmp_path / "a.aedat4"
+    path.write_bytes(aedat4(*(part for part in (events[:cut], events[cut:]) if part)))
+    recording = open_recording(path)
+    assert (recording.width, recording.height) == (346, 260)
+    np.testing.assert_array_equal(read(path, chunk), as_array(events))
 
 
 @ONE_FOLDER
@@ -181,6 +212,7 @@ GOOD = {
     "a.bin": b"".join(bytes([x, y]) + ((p << 23) | t).to_bytes(3, "big") for x, y, t, p in GOOD_EVENTS),
     "a2.aedat": AEDAT2 + b"".join(aedat2_word(*event) for event in GOOD_EVENTS),
     "a3.aedat": AEDAT3 + packet(GOOD_EVENTS[:25]) + packet([], kind=2, size=36) + packet(GOOD_EVENTS[25:]),
+    "a4.aedat4": aedat4(GOOD_EVENTS[:25], GOOD_EVENTS[25:], width=34, height=30),
     "a.npy": npy(as_array(GOOD_EVENTS)),
 }
 
@@ -299,4 +331,15 @@ def test_a_huge_packet_is_read_in_pieces(tmp_path):
 
 
 def test_formats_name_every_reader():
-    assert [entry.name for entry in FORMATS] == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+    assert list(event_formats()) == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+
+
+def test_aedat4_compression_beyond_the_header_is_refused_before_the_decoder_panics(tmp_path, capfd):
+    data = bytearray(GOOD["a4.aedat4"])
+    # 18 bytes before the header, whose table of fields begins at 14
+    assert struct.unpack_from("<3H", data, 18 + 14) == (10, 24, 4)
+    data[18 + 18 : 18 + 20] = struct.pack("<H", 6000)
+    (tmp_path / "a.aedat4").write_bytes(data)
+    with pytest.raises(InputError, match=r"the header is not AEDAT 4\.0's"):
+        open_recording(tmp_path / "a.aedat4")
+    assert capfd.readouterr().err == ""

@@ -6,11 +6,9 @@ what is refused is the same for every format.
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
@@ -120,7 +118,7 @@ class Recording(ABC):
     Attributes
     ----------
     format : str
-        Name of the format, one of `eventsim.dvs.FORMATS` or ``"array"``.
+        Name of the format, one of `eventsim.dvs.event_formats` or ``"array"``.
     path : str
         As given.
     width, height : int
@@ -273,40 +271,3 @@ class Recording(ABC):
             x_range=(low[0], high[0]) if events else None,
             y_range=(low[1], high[1]) if events else None,
         )
-
-
-def readable_file(path: str | os.PathLike[str]) -> Path:
-    """Check that a path names a regular file that can be opened and is not empty.
-
-    Parameters
-    ----------
-    path : str or path
-        File to check.
-
-    Returns
-    -------
-    Path
-        The same path.
-
-    Raises
-    ------
-    InputError
-        It is missing, a folder, not a regular file, not readable, or of 0 bytes.
-    """
-    file = Path(path)
-    try:
-        if file.is_dir():
-            raise InputError(f"{file}: is a folder, expected an event file; name one of the files in it")
-        if not file.exists():
-            raise InputError(f"{file}: no such file; check the path")
-        if not file.is_file():
-            raise InputError(f"{file}: is not a regular file, expected an event file; copy the data to a file first")
-        if file.stat().st_size == 0:
-            raise InputError(f"{file}: the file is empty (0 bytes), expected events; copy or download it again")
-        with file.open("rb"):
-            pass
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file}: cannot be opened ({error}); check the path and its permissions") from error
-    return file

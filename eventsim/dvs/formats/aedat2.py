@@ -35,7 +35,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT2"
@@ -50,12 +52,11 @@ DVS128_UNUSED = 0x7FFF0000
 DAVIS_NOT_PIXEL = 0x80000400
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Path, head: bytes) -> bool:
     """Tell by its first bytes whether a file is AEDAT 2.0, or a version 1 that this reader refuses by name."""
-    with path.open("rb") as file:
-        head = file.read(len(MAGIC))
-    old = head == b"#!AER-DAT1" or (head[:1] == b"#" and head[:9] != b"#!AER-DAT" and path.suffix.lower() == ".aedat")
-    return head == MAGIC or old
+    named = head.startswith((MAGIC, b"#!AER-DAT1"))
+    unnamed = head.startswith(b"#") and not head.startswith(b"#!AER-DAT") and path.suffix.lower() == ".aedat"
+    return named or unnamed
 
 
 class Aedat2Recording(Recording):
@@ -100,7 +101,7 @@ class Aedat2Recording(Recording):
             )
         self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
         super().__init__(str(file), size, orientation)
-        words, left_over = divmod(file.stat().st_size - self._data_start, WORD_BYTES)
+        words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
         if left_over:
             raise InputError(
                 f"{file}: {left_over} bytes are left over at event {words}, expected 8 bytes per event; the file is "
@@ -145,9 +146,9 @@ class Aedat2Recording(Recording):
         return self._sensor_width - 1 - x, y, p, keep
 
 
-def _read_header(path: Path) -> tuple[list[str], int]:
+def _read_header(path: ReadableFile) -> tuple[list[str], int]:
     """Read the header's lines and find the byte at which the events begin."""
-    with path.open("rb") as file:
+    with path.path.open("rb") as file:
         head = file.read(MAX_HEADER_BYTES)
     lines: list[str] = []
     start = 0
@@ -166,7 +167,7 @@ def _read_header(path: Path) -> tuple[list[str], int]:
 
 
 def _layout_and_size(
-    path: Path, lines: list[str], camera: Layout | None, sensor_size: SensorSize | None
+    path: ReadableFile, lines: list[str], camera: Layout | None, sensor_size: SensorSize | None
 ) -> tuple[Layout, SensorSize]:
     """Choose layout and sensor size: the options first, then the header, then DVS128 when the header is silent."""
     if camera not in (None, "dvs128", "davis"):
@@ -188,3 +189,13 @@ def _layout_and_size(
     if named is None or named.layout != "davis":
         raise InputError(f"{path}: the header does not say which DAVIS recorded it; pass sensor_size=(height, width)")
     return camera, named.sensor_size
+
+
+FORMAT = EventFormat(
+    title="AEDAT 2.0",
+    description="AEDAT 2.0 of jAER: DVS128 and DAVIS, MNIST-DVS, CIFAR10-DVS",
+    extensions=(".aedat", ".aedat2"),
+    recognises=recognises,
+    open=Aedat2Recording,
+    options=frozenset({"camera"}),
+)

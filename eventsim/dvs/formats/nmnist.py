@@ -14,18 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 EVENT_BYTES = 5
 OVERFLOW_Y = 240
 OVERFLOW_US = 2**13
 NMNIST_SENSOR = (34, 34)
-
-
-def recognises(path: Path) -> bool:
-    """Tell whether a file may be N-MNIST: by its extension ``.bin`` only, since the format has no magic number."""
-    return path.suffix.lower() == ".bin"
 
 
 class NmnistRecording(Recording):
@@ -66,7 +63,7 @@ class NmnistRecording(Recording):
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
                 "time overflows in this format); pass sensor_size=(height, width) of the recording"
             )
-        events, left_over = divmod(file.stat().st_size, EVENT_BYTES)
+        events, left_over = divmod(file.size, EVENT_BYTES)
         if left_over:
             raise InputError(
                 f"{file}: {left_over} bytes are left over at event {events}, expected 5 bytes per event of N-MNIST's "
@@ -88,3 +85,13 @@ class NmnistRecording(Recording):
                     yield Columns(x[keep], y[keep], t[keep], high[keep] >= 0x80)
                 else:
                     yield Columns(x, y, t + base_us, high >= 0x80)
+
+
+# no magic number: the extension tells
+FORMAT = EventFormat(
+    title="N-MNIST",
+    description="40-bit events of N-MNIST and N-Caltech101",
+    extensions=(".bin",),
+    recognises=None,
+    open=NmnistRecording,
+)

@@ -21,7 +21,9 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from eventsim.dvs.cameras import camera_named
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize, readable_file
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT3"
@@ -46,10 +48,9 @@ class _Packet(NamedTuple):
     valid: int
 
 
-def recognises(path: Path) -> bool:
+def recognises(path: Path, head: bytes) -> bool:
     """Tell by its first bytes whether a file is AEDAT 3."""
-    with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+    return head.startswith(MAGIC)
 
 
 class Aedat3Recording(Recording):
@@ -156,9 +157,9 @@ class Aedat3Recording(Recording):
         return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0)
 
 
-def _read_header(path: Path) -> tuple[list[str], int]:
+def _read_header(path: ReadableFile) -> tuple[list[str], int]:
     """Read the header's lines, check version and encoding, and find the byte at which the packets begin."""
-    with path.open("rb") as file:
+    with path.path.open("rb") as file:
         head = file.read(MAX_HEADER_BYTES)
     lines = head.split(b"\n", 1)
     if not lines[0].startswith(b"#!AER-DAT3.1"):
@@ -179,7 +180,7 @@ def _read_header(path: Path) -> tuple[list[str], int]:
     return text, end + 1
 
 
-def _sensor_size(path: Path, lines: list[str]) -> SensorSize:
+def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
     """Find the size of the camera that the header's source lines name."""
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
     cameras = [camera_named(name) for name in names]
@@ -190,3 +191,12 @@ def _sensor_size(path: Path, lines: list[str]) -> SensorSize:
             "sensor_size=(height, width)"
         )
     return sizes.pop()
+
+
+FORMAT = EventFormat(
+    title="AEDAT 3.1",
+    description="AEDAT 3.1 of cAER: DVS128 Gesture",
+    extensions=(".aedat",),
+    recognises=recognises,
+    open=Aedat3Recording,
+)

@@ -1,0 +1,65 @@
+"""Events in a ``.npy`` file that holds a structured array, as Tonic writes them."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.events_array import ArrayRecording, map_npy
+from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import AS_RECORDED, Orientation, SensorSize
+
+MAGIC = b"\x93NUMPY"
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Tell by its first bytes whether a file is ``.npy``."""
+    return head.startswith(MAGIC)
+
+
+class NpyRecording(ArrayRecording):
+    """A ``.npy`` file that holds a structured array as `ArrayRecording` takes it; memory-mapped, never read whole.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels; inferred as the largest coordinates plus 1 when not given.
+    orientation : Orientation
+        How to turn the picture.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, no ``.npy`` file, shorter than its header says, or holds another kind of array.
+    """
+
+    format = "npy"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+    ) -> None:
+        file = readable_file(path)
+        super().__init__(map_npy(file), sensor_size=sensor_size, orientation=orientation, path=str(file))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""
+        size = (self._sensor_height, self._sensor_width)
+        return partial(NpyRecording, sensor_size=size, orientation=self._orientation), (self.path,)
+
+
+FORMAT = EventFormat(
+    title="NumPy",
+    description="NumPy structured array with fields x, y, t, p, as Tonic's",
+    extensions=(".npy",),
+    recognises=recognises,
+    open=NpyRecording,
+)

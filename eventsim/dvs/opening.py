@@ -1,0 +1,160 @@
+"""Which formats there are, and from a file to the recording that it holds."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import pkgutil
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs import formats
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.events_array import ArrayRecording
+from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
+from eventsim.untrusted import first_line
+
+
+def event_formats() -> dict[str, EventFormat]:
+    """Return every event-file format by name: ours, and those of other packages, which are looked up here.
+
+    Returns
+    -------
+    dict of str to EventFormat
+        Sorted by name, ours first. A plug-in that cannot be used is left out with a `PluginWarning`.
+    """
+    shipped = _shipped()
+    return {**shipped, **plugins(EVENT_FORMATS, [*shipped, ArrayRecording.format], _check)}
+
+
+@cache
+def _shipped() -> dict[str, EventFormat]:
+    names = sorted(module.name for module in pkgutil.iter_modules(formats.__path__))
+    return {name: importlib.import_module(f"{formats.__name__}.{name}").FORMAT for name in names}
+
+
+def _check(part: Any) -> None:
+    if not isinstance(part, EventFormat):
+        raise InputError(f"{type(part).__name__} found; expected an eventsim.dvs.EventFormat")
+
+
+def open_recording(
+    source: str | os.PathLike[str] | npt.NDArray[Any],
+    *,
+    sensor_size: SensorSize | None = None,
+    orientation: Orientation = AS_RECORDED,
+    format: str | None = None,
+    **options: Any,
+) -> Recording:
+    """Open an event file of any readable format, or a structured array of events.
+
+    Parameters
+    ----------
+    source : str, path or ndarray
+        Event file, or an array as `ArrayRecording` takes it. A file is recognised by its content; where no format
+        recognises that, the extension decides between the formats without a magic number (``.bin``).
+    sensor_size : tuple of int, optional
+        (height, width) of the sensor in pixels, before orientation. When not given, what the file says; see the
+        reader's class for what it assumes where the file says nothing.
+    orientation : Orientation
+        How to turn the picture; by default each format's own convention, see the reader's module.
+    format : str, optional
+        Name of the file's format (`event_formats`), in place of recognising it.
+    **options
+        Options of the format, such as ``camera`` of AEDAT 2.0; None is the same as not given.
+
+    Returns
+    -------
+    Recording
+        Ready to be read with `Recording.chunks` or one of the ``frames_by_...`` functions.
+
+    Raises
+    ------
+    InputError
+        The source is missing, a folder, empty, truncated, of no readable format or of more than one, or the options do
+        not fit it.
+    """
+    return open_as_one_of(
+        event_formats(), source, sensor_size=sensor_size, orientation=orientation, format=format, **options
+    )
+
+
+def open_as_one_of(
+    known: Mapping[str, EventFormat],
+    source: str | os.PathLike[str] | npt.NDArray[Any],
+    *,
+    sensor_size: SensorSize | None = None,
+    orientation: Orientation = AS_RECORDED,
+    format: str | None = None,
+    **options: Any,
+) -> Recording:
+    """Do what `open_recording` does with the given formats in place of `event_formats`."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if isinstance(source, np.ndarray):
+        _refuse_options("array", given, frozenset(), known)
+        return ArrayRecording(source, sensor_size=sensor_size, orientation=orientation)
+    file = readable_file(source)
+    chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
+    _refuse_options(str(file), given, chosen.options, known)
+    return chosen.open(file, sensor_size=sensor_size, orientation=orientation, **given)
+
+
+def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
+    """Find the one format of a file: by its content, and by its extension where that says nothing."""
+    found = [name for name, entry in known.items() if _recognises(name, entry, file)]
+    suffix = file.path.suffix.lower()
+    found = found or [name for name, entry in known.items() if entry.recognises is None and suffix in entry.extensions]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise InputError(
+            f"{file}: could be {' or '.join(found)}, expected a file of one format; pass format={found[0]!r} or the "
+            "other, or uninstall the package of the wrong one"
+        )
+    readable = ", ".join(f"{name} ({'/'.join(entry.extensions)})" for name, entry in known.items())
+    raise InputError(
+        f"{file}: begins with {file.head[:8]!r}, of no readable format; readable are {readable}: convert it to one of "
+        "them"
+    )
+
+
+def _recognises(name: str, entry: EventFormat, file: ReadableFile) -> bool:
+    """Ask one format; what it raises is reported and leaves the file to the others."""
+    if entry.recognises is None:
+        return False
+    try:
+        return bool(entry.recognises(file.path, file.head))
+    except Exception as error:  # noqa: BLE001 - whatever the code of another package raises
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        warnings.warn(f"event format {name} ({EVENT_FORMATS}) is left out: {reason}", PluginWarning, stacklevel=5)
+        return False
+
+
+def _named(file: ReadableFile, name: str, known: Mapping[str, EventFormat]) -> str:
+    if name not in known:
+        raise InputError(f"{file}: format {name!r} was given, expected one of {', '.join(known)}")
+    return name
+
+
+def _refuse_options(
+    path: str, given: Mapping[str, Any], taken: frozenset[str], known: Mapping[str, EventFormat]
+) -> None:
+    """Refuse an option that the format does not take, and name those that do."""
+    for name in sorted(set(given) - taken):
+        titles = [entry.title for entry in known.values() if name in entry.options]
+        if not titles:
+            every = sorted(set().union(*(entry.options for entry in known.values())))
+            raise InputError(
+                f"{path}: {name}={given[name]!r} was given, expected an option of some format ({', '.join(every)})"
+            )
+        raise InputError(
+            f"{path}: {name}={given[name]!r} was given, expected only for {' and '.join(titles)} files; leave it out"
+        )

@@ -1,0 +1,84 @@
+"""A file that can be read, checked once: what `open_recording` looks at and every reader then relies on."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from eventsim.errors import InputError
+
+# long enough for every magic number and the first lines of a text header, short enough to be read from each file
+HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class ReadableFile(os.PathLike[str]):
+    """A regular file that can be opened and is not empty; made by `readable_file`, and usable as the path it names.
+
+    Attributes
+    ----------
+    path : Path
+        As given.
+    size : int
+        Bytes, at least 1.
+    head : bytes
+        How the file begins: its first `HEAD_BYTES` bytes, or all of a shorter file.
+    """
+
+    path: Path
+    size: int
+    head: bytes = field(repr=False)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def readable_file(path: str | os.PathLike[str]) -> ReadableFile:
+    """Check a path with one stat and one open, and keep what they said; a `ReadableFile` is returned unchecked.
+
+    Parameters
+    ----------
+    path : str or path
+        File to check.
+
+    Returns
+    -------
+    ReadableFile
+        The path, its size and its first bytes.
+
+    Raises
+    ------
+    InputError
+        It is missing, a folder, not a regular file, not readable, or of 0 bytes.
+    """
+    if isinstance(path, ReadableFile):
+        return path
+    file = Path(path)
+    try:
+        found = file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{file}: no such file; check the path") from None
+    except (OSError, ValueError) as error:  # a loop of links, a name too long, a zero byte in the name
+        raise _cannot_be_opened(file, error) from error
+    if stat.S_ISDIR(found.st_mode):
+        raise InputError(f"{file}: is a folder, expected a file; name one of the files in it")
+    # before it is opened: opening a pipe waits for somebody to write
+    if not stat.S_ISREG(found.st_mode):
+        raise InputError(f"{file}: is not a regular file, expected one; copy the data to a file first")
+    if found.st_size == 0:
+        raise InputError(f"{file}: the file is empty (0 bytes), expected data; copy or download it again")
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(HEAD_BYTES)
+    except OSError as error:
+        raise _cannot_be_opened(file, error) from error
+    return ReadableFile(file, found.st_size, head)
+
+
+def _cannot_be_opened(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file}: cannot be opened ({error}); check the path and its permissions")
