@@ -7,6 +7,7 @@ import pkgutil
 import warnings
 from collections.abc import Mapping
 from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
     """Return how many tensors a format can place; one of another package that cannot say is left out."""
     try:
         count = importer.signature(checkpoint)
-        if name not in _ours() and (not isinstance(count, int) or count < 0):
+        if name not in _ours() and (not isinstance(count, Integral) or count < 0):
             raise InputError(f"signature of {count!r} found; expected a number of tensors")
     except Exception as error:
         if name in _ours():
@@ -116,4 +117,4 @@ def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
             stacklevel=4,
         )
         return 0
-    return count
+    return int(count)

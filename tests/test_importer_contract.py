@@ -1,4 +1,4 @@
-"""Every checkpoint format of ours keeps the public contract, and the contract finds the faults that it is for."""
+"""Every checkpoint format of ours keeps the public contract, with small checkpoints of the PyTorch definitions."""
 
 from __future__ import annotations
 
@@ -133,10 +133,13 @@ def stformer(folder: Path, **reading: Any) -> Example:
         "rpe": "after",
     }
     words |= {"mlp_residual": "membrane", "attn_residual": "none", "later_blocks": "ssa"}
-    told = {"later_blocks", "rpe"} if reading else set()
+    path = put(folder, oracle.make_lively(model, 0), definition)
+    norms = {f"block.{i}.norm{j}.{part}": np.ones(16, F) for i in (0, 1) for j in (1, 2) for part in ("weight", "bias")}
+    save_file(load_file(path) | norms, path, definition.metadata(model))  # the baseline has them and never uses them
+    told = {"later_blocks", "rpe"} if given.core == "per_block" else set()
     alternatives = SPIKFORMER | words | {"pools": "0011"}
     return Example(
-        put(folder, oracle.make_lively(model, 0), definition),
+        path,
         alternatives={name: value for name, value in alternatives.items() if name not in told},
         told=told,
         unread=UNREAD - {"tau"},
@@ -214,7 +217,11 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},
         "gates of each step": lambda folder: staa_snn(folder, "three", sa_per_step=True),
     },
-    "stformer": {"once": stformer, "core per block": lambda folder: stformer(folder, core="per_block")},
+    "stformer": {
+        "core once": stformer,
+        "core per block": lambda folder: stformer(folder, core="per_block"),
+        "four convolutions": lambda folder: stformer(folder, convs=4),
+    },
 }
 
 

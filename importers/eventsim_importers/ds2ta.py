@@ -114,7 +114,6 @@ class _Reader(spikformer.Reader):
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: spikformer.Variant) -> None:
         time_steps = 10 if variant is spikformer.DVS else variant.time_steps
         super().__init__(checkpoint, options, replace(variant, time_steps=time_steps))
-        self.v_threshold = options.v_threshold
         self.decay = cast(Literal["geometric", "constant"], self.choose("tasa_decay", "geometric"))
         self.form = options.tasa_form
         self.threshold_inclusive = False

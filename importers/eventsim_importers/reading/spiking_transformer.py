@@ -77,8 +77,9 @@ class TransformerReader(Reader, ABC):
 
     def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
         super().__init__(checkpoint, options)
-        self._thresholds = (options.v_threshold, options.attn_threshold)
-        self._order = options.attention_order
+        self.v_threshold = options.v_threshold
+        self.attn_threshold = options.attn_threshold
+        self.attention_order = options.attention_order
 
     @abstractmethod
     def _project(self, attn: str, part: str, source: str) -> str:
@@ -86,7 +87,7 @@ class TransformerReader(Reader, ABC):
 
     def _attend(self, attn: str, q: str, k: str, v: str) -> str:
         """Add what combines queries, keys and values."""
-        return self.build.add(attn, SpikingAttention(self.heads, self.scale, self._order), q, k, v)
+        return self.build.add(attn, SpikingAttention(self.heads, self.scale, self.attention_order), q, k, v)
 
     def _attention(self, attn: str, query: str, context: str) -> str:
         """Add an attention up to the projection of its output; return that, which no neuron has seen yet."""
@@ -94,7 +95,7 @@ class TransformerReader(Reader, ABC):
             self._lif(f"{attn}.{part}_lif", self._project(attn, part, source))
             for part, source in (("q", query), ("k", context), ("v", context))
         )
-        y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self._thresholds[1])
+        y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self.attn_threshold)
         return self._project(attn, "proj", y)
 
     def _head(self, x: str) -> str:
@@ -143,7 +144,7 @@ class TransformerReader(Reader, ABC):
 
     def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
         """Add neurons, with the threshold of all unless another is given."""
-        v_threshold = self._thresholds[0] if threshold is None else threshold
+        v_threshold = self.v_threshold if threshold is None else threshold
         return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.tau, decay_input=self.decay_input), source)
 
 
