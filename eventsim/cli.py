@@ -103,7 +103,7 @@ def _demo(args: Arguments) -> int:
 
 def _formats(args: Arguments) -> int:
     """List the checkpoint and event-file formats."""
-    checkpoints = {name: module.DESCRIPTION for name, module in formats().items()}
+    checkpoints = {name: importer.description for name, importer in formats().items()}
     readable = dvs.event_formats().items()
     events = {name: f"{entry.description} ({' '.join(entry.extensions)})" for name, entry in readable}
     if args.json:

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import pkgutil
-import types
-import typing
+import warnings
 from collections.abc import Mapping
+from functools import cache
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import eventsim_importers
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
 from eventsim.network import Network
+from eventsim.plugins import IMPORTERS, PluginWarning, plugins
+from eventsim.untrusted import first_line
+from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import parse_options
 
 COMMON_OPTIONS = ("weights",)
 
 
-def formats() -> dict[str, Any]:
-    """Return the importer modules by format name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(eventsim_importers.__path__) if not module.ispkg)
-    return {name: importlib.import_module(f"eventsim_importers.{name}") for name in names}
+def formats() -> dict[str, Importer]:
+    """Return the importers by format name: ours, then those of other packages (`eventsim.plugins`)."""
+    found = plugins(IMPORTERS, _ours(), check_importer_parts)
+    return dict(_ours()) | {name: Importer(*(getattr(part, name) for name in PARTS)) for name, part in found.items()}
+
+
+@cache
+def _ours() -> Mapping[str, Importer]:
+    """Return the importers of the modules that define one."""
+    found = {}
+    for name in sorted(module.name for module in pkgutil.iter_modules(eventsim_importers.__path__)):
+        importer = getattr(importlib.import_module(f"eventsim_importers.{name}"), "IMPORTER", None)
+        if importer is not None:
+            found[name] = importer
+    return found
 
 
 def import_checkpoint(path: str | Path, format: str | None = None, **options: Any) -> Network:
@@ -47,6 +62,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     ------
     InputError
         If the file, the format or an option does not fit; one line that says what was found and expected.
+    EventsimError
+        If a format of another package fails.
     """
     known = formats()
     if format is not None and format not in known:
@@ -55,14 +72,25 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     checkpoint = Checkpoint.open(path, weights)
     if format is None:
         format = _recognise(checkpoint, known)
-    importer = known[format]
-    network: Network = importer.read(checkpoint, _parse_options(format, importer.Options, options))
-    return network
+    chosen = parse_options(format, known[format].options, options, COMMON_OPTIONS)
+    try:
+        return known[format].read(checkpoint, chosen)
+    except EventsimError:
+        raise
+    except Exception as error:
+        if format in _ours():
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise EventsimError(
+            f"{path}: format {format} of another package failed ({reason}); tell its authors"
+        ) from error
 
 
-def _recognise(checkpoint: Checkpoint, known: Mapping[str, Any]) -> str:
-    """Find the one format whose importer recognises the tensors."""
-    found = [name for name, importer in known.items() if importer.recognises(checkpoint)]
+def _recognise(checkpoint: Checkpoint, known: Mapping[str, Importer]) -> str:
+    """Find the one format that can place most of the tensors."""
+    placed = {name: _places(checkpoint, name, importer) for name, importer in known.items()}
+    most = max(placed.values())
+    found = [name for name, count in placed.items() if count == most > 0]
     if len(found) == 1:
         return found[0]
     if found:
@@ -73,41 +101,20 @@ def _recognise(checkpoint: Checkpoint, known: Mapping[str, Any]) -> str:
     )
 
 
-def _parse_options(format_name: str, options_type: Any, given: Mapping[str, Any]) -> Any:
-    """Convert options, given as values or as text, to the fields of the format's dataclass."""
-    hints = typing.get_type_hints(options_type)
-    defaults = options_type()
-    values = {}
-    for name, value in given.items():
-        if name not in hints:
-            known = ", ".join([*hints, *COMMON_OPTIONS])
-            raise InputError(f"option {name!r} of format {format_name} found; expected one of {known}")
-        values[name] = _convert(name, value, hints[name])
-    return dataclasses.replace(defaults, **values)
-
-
-def _convert(name: str, value: Any, hint: Any) -> Any:
-    """Convert one option to its declared type."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (hint,) = (part for part in typing.get_args(hint) if part is not types.NoneType)
-        if value is None:
-            return None
-    if typing.get_origin(hint) is typing.Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise InputError(f"option {name}={value} found; expected one of {', '.join(map(str, choices))}")
-        return value
-    if hint is bool:
-        word = str(value).lower()
-        if word not in ("true", "false"):
-            raise InputError(f"option {name}={value} found; expected true or false")
-        return word == "true"
-    if hint is int and isinstance(value, (bool, float)):
-        raise InputError(f"option {name}={value} found; expected int")
+def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
+    """Return how many tensors a format can place; one of another package that cannot say is left out."""
     try:
-        converted = hint(value)
-    except (TypeError, ValueError):
-        raise InputError(f"option {name}={value} found; expected {hint.__name__}") from None
-    if hint is float and not abs(converted) < float("inf"):
-        raise InputError(f"option {name}={value} found; expected a finite number")
-    return converted
+        count = importer.signature(checkpoint)
+        if name not in _ours() and (not isinstance(count, Integral) or count < 0):
+            raise InputError(f"signature of {count!r} found; expected a number of tensors")
+    except Exception as error:
+        if name in _ours():
+            raise
+        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+        warnings.warn(
+            f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}",
+            PluginWarning,
+            stacklevel=4,
+        )
+        return 0
+    return int(count)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 
 from eventsim import Network, Simulator, import_checkpoint, open_recording
-from eventsim.ledger import Counts
 from eventsim.dvs import frames_by_count
+from eventsim.ledger import Counts
 
 ENTRY_PJ = 0.019
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 from training import accuracy, export, frames_of, moved, seed_everything, train
 
-from eventsim.dvs import open_recording
 from eventsim.datasets import labelled_files
+from eventsim.dvs import open_recording
 
 SEED = 0
 

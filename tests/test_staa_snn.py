@@ -12,11 +12,10 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from state_dicts import spikformer_state
 
-from eventsim import InputError, Network, Result, Simulator, import_checkpoint, load, open_recording, save
+from eventsim import InputError, Network, Result, Simulator, import_checkpoint, open_recording
 from eventsim.datasets import labelled_files
 from eventsim.dvs import frames_by_count
 from eventsim.energy import FORTY_FIVE_NM
-from eventsim.importing import formats
 from eventsim.layers import AdaptiveLIF, Affine, Conv2d, GlobalContext, Linear
 from eventsim.ledger import Counts
 from eventsim_importers import staa_snn
@@ -323,18 +322,6 @@ def test_plain_aggregation_replaces_the_modules_in_training_only() -> None:
     assert (with_modules.eval()(x) != without(x)).any()
 
 
-def test_a_model_file_holds_everything(tmp_path: Path) -> None:
-    model = make_lively(build("three", {"sa_per_step": True}), seed=7)
-    network = imported(model, tmp_path)
-    save(network, tmp_path / "m.h5")
-    frames = frames_for(model)
-    loaded = load(tmp_path / "m.h5")
-    assert loaded.assumptions == network.assumptions == ()
-    first, second = (Simulator(each).run(frames) for each in (network, loaded))
-    assert_array_equal(first.logits, second.logits)
-    assert first.totals == second.totals
-
-
 # --- published sizes
 
 
@@ -465,16 +452,6 @@ def test_coefficients_of_fewer_axes(tmp_path: Path, shape: tuple[int, ...]) -> N
     assert_array_equal(*logits)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_no_other_format_recognises_it(tmp_path: Path, backbone: str) -> None:
-    path = export(build(backbone), tmp_path)
-    known = formats()
-    assert [name for name, module in known.items() if module.recognises(Checkpoint.open(path))] == ["staa_snn"]
-    for name in set(known) - {"staa_snn"}:
-        with pytest.raises(InputError, match=r"^[^\n]*c\.safetensors[^\n]*$"):
-            import_checkpoint(path, name)
-
-
 def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "c.npz", **spikformer_state("dvs"))
     words = (
@@ -490,13 +467,6 @@ def test_other_checkpoints_are_refused(tmp_path: Path) -> None:
 
 Z = np.zeros
 BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
-    "missing N": ({"layer1.0.relu1.N": None}, {}, "layer1.0.relu1.N missing"),
-    "missing P": ({"layer1.0.relu1.P": None}, {}, "layer1.0.relu1.P missing"),
-    "missing gc": ({"conv1.5.gc.query.bias": None}, {}, r"conv1.5.gc.query.bias missing; expected it with shape \(4\)"),
-    "missing sa": ({"conv1.5.sa.reduce.weight": None}, {}, r"conv1.5.sa.reduce.weight missing; .*\(any, 8, 1, 1\)"),
-    "missing bn": ({"layer2.1.bn2.bn.running_var": None}, {}, "layer2.1.bn2.bn.running_var missing"),
-    "missing shortcut": ({"layer2.0.downsample.1.pool.weight": None}, {}, "layer2.0.downsample.1.pool.weight missing"),
-    "missing head": ({"fc.conv.bias": None}, {}, "fc.conv.bias missing"),
     "P in all neurons but the first": ({"conv1.2.P": None}, {}, r"conv1.5.P \(4, 1, 16, 16\) and 7 more left over"),
     "extra": ({"layer1.0.relu1.bn.weight": Z(4)}, {}, r"layer1.0.relu1.bn.weight \(4\) left over"),
     "conv": ({"conv1.3.pool.weight": Z((4, 4, 5, 5))}, {}, r"weight \(4, 4, 5, 5\) found; expected \(any, 4, 3, 3\)"),
@@ -504,15 +474,12 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "P": ({"conv1.8.P": Z((4, 3, 16, 16))}, {}, r"P \(4, 3, 16, 16\) found; expected .*repeats to \(4, 4, 16, 16\)"),
     "M axes": ({"conv1.8.M": Z((4, 4))}, {}, r"conv1.8.M \(4, 4\) found; expected a shape that repeats"),
     "M length": ({"conv1.8.M": Z((2, 1, 1, 1))}, {}, "time_steps=4 found; expected at most 2, .* of tensor conv1.8.M"),
-    "NaN": ({"conv1.8.M": np.full(4, np.nan)}, {}, "conv1.8.M holds NaN or infinite values"),
     "integers": ({"conv1.8.M": Z(4, np.int64)}, {}, "conv1.8.M of type int64 found; expected floating point"),
     "size": ({}, {"height": 20}, r"conv1.2.P \(4, 1, 16, 16\) found; .* \(4, 4, 20, 16\): time steps, channels"),
     "no size": ({}, {"height": 0}, r"layer input: shape \(2, 0, 16\) found"),
     "steps": ({}, {"time_steps": 5}, "time_steps=5 found; expected at most 4, the number of tensor conv1.2.P"),
     "no steps": ({}, {"time_steps": 0}, "0 time steps found; expected at least 1"),
     "mode": ({}, {"sa_mode": "sum"}, "sa_mode=sum with 8 outputs of conv1.2.sa.expand found; expected 4"),
-    "norm": ({}, {"gc_norm": "max"}, "option gc_norm=max found; expected one of softmax, sigmoid"),
-    "option": ({}, {"heads": 4}, "option 'heads' of format staa_snn found"),
 }
 
 
@@ -530,18 +497,10 @@ def test_bad_input_is_named_in_one_line(tmp_path: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "words"),
-    [
-        ("gc_combine", "or", "gc_combine=or found; expected one of additive, gated"),
-        ("sa_mode", "none", r"sa_mode=none with 8 outputs .* found; expected 8 \(each\) or 4 \(sum\)"),
-        ("sa_scale", "two", "metadata sa_scale='two' found; expected float"),
-    ],
-)
-def test_bad_metadata_is_named(tmp_path: Path, key: str, value: str, words: str) -> None:
+def test_bad_metadata_is_named(tmp_path: Path) -> None:
     model = build("three")
-    save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), key: value})
-    with pytest.raises(InputError, match=words):
+    save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), "sa_mode": "none"})
+    with pytest.raises(InputError, match=r"metadata sa_mode='none' found; expected one of each, sum"):
         import_checkpoint(tmp_path / "c.safetensors")
 
 

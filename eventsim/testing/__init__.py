@@ -6,6 +6,8 @@ networks and frames for property tests; it alone needs hypothesis (``pip install
 """
 
 from eventsim.testing.equivalence import check_equivalent
+from eventsim.testing.event_formats import check_event_format
+from eventsim.testing.importers import Example, check_importer
 from eventsim.testing.layers import check_layer
 
-__all__ = ["check_equivalent", "check_layer"]
+__all__ = ["Example", "check_equivalent", "check_event_format", "check_importer", "check_layer"]

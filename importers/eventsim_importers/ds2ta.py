@@ -18,6 +18,7 @@ Either the table or its numbers must be there; if both are, they must agree.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, cast
@@ -27,20 +28,20 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from eventsim.errors import InputError
-from eventsim.layers import PLIF, TableAttention, WindowedLinear
+from eventsim.layers import PLIF, Layer, TableAttention, WindowedLinear
 from eventsim.layers.attention.table_attention import LARGEST_ENTRY
 from eventsim.network import Network
-from eventsim.signals import IntArray
+from eventsim.signals import FloatArray, IntArray
 from eventsim_importers import spikformer
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
-from eventsim_importers.reading.options import Chooser
 from eventsim_importers.reading.synapses import linear
-
-DESCRIPTION = "DS2TA: Spikformer V1 with temporally attenuated attention and denoising tables"
 
 LARGEST_EXPONENT = 126
 PARAMETERS = ("u", "a1", "c1", "a2", "b2", "a3", "k3", "b3")
 DEFAULTS = {"c1": 0.0, "k3": 1.0}
+FIRST = ("block.0.attn.nsad.", "block.0.attn.tasa.")
+"""With what the names of tensors begin that a Spikformer V1 does not have."""
 ROUNDING = 1e-6
 """How far a number may be from the middle between two integers to be rounded either way."""
 
@@ -69,10 +70,18 @@ class Options(spikformer.Options):
     threshold_inclusive: bool | None = None
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a DS2TA by the names of a Spikformer V1 and, in its first block, of NSAD or TASA."""
-    new = ("block.0.attn.nsad.", "block.0.attn.tasa.")
-    return spikformer.variant_of(checkpoint) is not None and any(name.startswith(new) for name in checkpoint.tensors)
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors of the Spikformer V1 and those that are new, some of which are in the first block."""
+    variant = spikformer.variant_of(checkpoint)
+    if variant is None or not any(name.startswith(FIRST) for name in checkpoint.tensors):
+        return 0
+    new = (
+        r"block\.\d+\.attn\.tasa\.(q|k|v|proj)\.(d|taw|exponent)",
+        rf"block\.\d+\.attn\.nsad\.(table|{'|'.join(PARAMETERS)})",
+        r".*_lif\d?\.w",
+    )
+    v1 = (*variant.patch_embed_names, *variant.encoder_names, *spikformer.UNUSED)
+    return len(checkpoint.matching(*v1, *new))
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
@@ -87,9 +96,10 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
         If a tensor is missing, left over, of the wrong shape or out of range, or an option does not fit.
     """
     variant = spikformer.variant_of(checkpoint)
-    if variant is None or not recognises(checkpoint):
+    if variant is None or not signature(checkpoint):
         raise InputError(
-            f"{checkpoint.path}: no DS2TA found; expected patch_embed.rpe_conv, block.0.attn.nsad and block.0.attn.tasa"
+            f"{checkpoint.path}: no DS2TA found; expected block.0.attn.nsad or block.0.attn.tasa, and as in a "
+            f"Spikformer {spikformer.TOLD_BY}"
         )
     if options.attention_order != "scores_first":
         raise InputError(
@@ -104,47 +114,45 @@ class _Reader(spikformer.Reader):
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: spikformer.Variant) -> None:
         time_steps = 10 if variant is spikformer.DVS else variant.time_steps
         super().__init__(checkpoint, options, replace(variant, time_steps=time_steps))
-        choose = Chooser(checkpoint)
-        self.decay = cast(Literal["geometric", "constant"], choose("tasa_decay", options.tasa_decay, "geometric"))
+        self.decay = cast(Literal["geometric", "constant"], self.choose("tasa_decay", "geometric"))
         self.form = options.tasa_form
         self.threshold_inclusive = False
         if any(name.endswith(".nsad.u") for name in checkpoint.tensors):
-            self.threshold_inclusive = choose("threshold_inclusive", options.threshold_inclusive, False)
+            self.threshold_inclusive = self.choose("threshold_inclusive", False)
 
     def _name(self) -> str:
         return f"DS2TA {self.variant.name} {self.depth}-{self.dim}"
 
-    def _heads(self, choose: Chooser) -> int:
+    def _heads(self) -> int:
         """Return the number of rows of the first table."""
         tensors, nsad = self.checkpoint.tensors, "block.0.attn.nsad"
         name = f"{nsad}.table" if f"{nsad}.table" in tensors else f"{nsad}.u"
         if name not in tensors or tensors[name].ndim == 0:
-            raise InputError(f"{self.checkpoint.path}: tensor {nsad}.table missing; expected it, or {nsad}.u and so on")
+            raise self._no_table(nsad)
         heads = len(tensors[name])
         if heads < 1 or self.dim % heads:
             raise InputError(
                 f"{self.checkpoint.path}: tensor {name} {describe(tensors[name].shape)} found; "
                 f"expected a number of heads that divides the width {self.dim}"
             )
-        if self.options.heads not in (None, heads):
-            raise InputError(f"option heads={self.options.heads} found; expected {heads}, as {name} has")
+        asked = self.choose.options.heads
+        if asked not in (None, heads):
+            raise InputError(f"option heads={asked} found; expected {heads}, as {name} has")
         return heads
 
-    def _attention(self, attn: str, x: str) -> str:
-        q, k, v = (self._lif(f"{attn}.{name}_lif", self._tasa(attn, name, x, self.variant.qkv_bias)) for name in "qkv")
-        y = self.build.add(attn, TableAttention(self._table(f"{attn}.nsad"), self.scale), q, k, v)
-        y = self._lif(f"{attn}.attn_lif", y, self.options.attn_threshold)
-        return self._lif(f"{attn}.proj_lif", self._tasa(attn, "proj", y, True))
+    def _attend(self, attn: str, q: str, k: str, v: str) -> str:
+        return self.build.add(attn, TableAttention(self._table(f"{attn}.nsad"), self.scale), q, k, v)
 
-    def _tasa(self, attn: str, stage: str, source: str, has_bias: bool) -> str:
-        tasa, style = f"{attn}.tasa.{stage}", self.variant.qkv
-        make = linear
-        if stage != "proj" or f"{tasa}.d" in self.checkpoint.tensors:
+    def _project(
+        self, attn: str, part: str, source: str, make: Callable[[FloatArray, FloatArray | None], Layer] = linear
+    ) -> str:
+        tasa = f"{attn}.tasa.{part}"
+        if part != "proj" or f"{tasa}.d" in self.checkpoint.tensors:
             exponent = self._exponent(tasa)
             window = self._integer(f"{tasa}.taw", 1, None)
             if window > 1:
                 make = partial(WindowedLinear, window=window, exponent=exponent, decay=self.decay, form=self.form)
-        return self._linear(f"{attn}.{stage}_{style}", source, has_bias, style, make)
+        return super()._project(attn, part, source, make)
 
     def _exponent(self, tasa: str) -> int:
         """Take d; if the real number that it was rounded from is there too, they must agree."""
@@ -161,13 +169,16 @@ class _Reader(spikformer.Reader):
     def _table(self, nsad: str) -> IntArray:
         """Take a table, or make it of its numbers; (heads, d + 1)."""
         path, name = self.checkpoint.path, f"{nsad}.table"
-        table, exact = None, None
+        table = exact = None
         if name in self.checkpoint.tensors:
             table = self.checkpoint.take_integers(name, self.heads, self.dim // self.heads + 1)
-        if f"{nsad}.u" in self.checkpoint.tensors or table is None:
+        if f"{nsad}.u" in self.checkpoint.tensors:
             exact = self._denoiser(nsad)
-            table = np.rint(exact).astype(np.int64) if table is None else table
-        if exact is not None and (apart := np.abs(table - exact) > 0.5 + ROUNDING).any():
+        if table is None:
+            if exact is None:
+                raise self._no_table(nsad)
+            table = np.rint(exact).astype(np.int64)
+        elif exact is not None and (apart := np.abs(table - exact) > 0.5 + ROUNDING).any():
             head, score = np.argwhere(apart)[0]
             raise InputError(
                 f"{path}: tensor {name} holds {table[head, score]} for score {score} of head {head}; "
@@ -180,6 +191,9 @@ class _Reader(spikformer.Reader):
                 "as silence must stay silent (a threshold u above 0 sees to it)"
             )
         return table.astype(np.int32)
+
+    def _no_table(self, nsad: str) -> InputError:
+        return InputError(f"{self.checkpoint.path}: tensor {nsad}.table missing; expected it, or {nsad}.u and so on")
 
     def _denoiser(self, nsad: str) -> Floats:
         """Return f(a) for all scores a, before rounding.
@@ -206,7 +220,7 @@ class _Reader(spikformer.Reader):
     def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
         if f"{name}.w" not in self.checkpoint.tensors:
             return super()._lif(name, source, threshold)
-        v_threshold = self.options.v_threshold if threshold is None else threshold
+        v_threshold = self.v_threshold if threshold is None else threshold
         w = float(self.checkpoint.take(f"{name}.w"))
         return self.build.add(name, PLIF(v_threshold=v_threshold, w=w), source)
 
@@ -217,3 +231,8 @@ class _Reader(spikformer.Reader):
             limits = f"at least {least}" if most is None else f"from {least} to {most}"
             raise InputError(f"{self.checkpoint.path}: tensor {name} = {value} found; expected a whole number {limits}")
         return value
+
+
+IMPORTER = Importer(
+    "DS2TA: Spikformer V1 with temporally attenuated attention and denoising tables", Options, signature, read
+)

@@ -20,7 +20,7 @@ of what reaches the Output node: spike counts where the last layer spikes.
 
 from __future__ import annotations
 
-import glob
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,13 +49,15 @@ from eventsim.layers import (
 from eventsim.network import Network, NetworkBuilder
 from eventsim.signals import FloatArray, Kind, SignalType
 from eventsim.untrusted import first_line
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import Chooser
 from eventsim_importers.reading.synapses import linear
 
-DESCRIPTION = "NIR graph, feed-forward: Conv2d, Linear, Affine, Scale, SumPool2d, AvgPool2d, IF, LIF, Threshold"
-
 Pair = tuple[int, int]
+
+METADATA = r"node\..*metadata\..*"
+"""What files carry beside the graph, as a regular expression."""
 
 ROUNDING = 1e-6
 """Relative error by which a stored r may miss tau / dt: all of them were rounded to float32."""
@@ -87,9 +89,11 @@ class Options:
     input_kind: Literal["binary", "graded", "real"] | None = None
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a NIR file by the type of its root node."""
-    return checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the fields of the nodes of a NIR file, which the type of its root node tells."""
+    if checkpoint.container != "hdf5" or "node.type" not in checkpoint.metadata:
+        return 0
+    return len(checkpoint.matching(r"node\..*"))
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
@@ -104,7 +108,7 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
         If the graph has feedback or a node of another type, if a node does not fit what arrives at it, or if anything
         in the file is left over; names the node.
     """
-    if not recognises(checkpoint):
+    if not signature(checkpoint):
         raise InputError(f"{checkpoint.path}: no NIR graph found; expected an HDF5 file with a root node")
     root = checkpoint.metadata["node.type"]
     if root != "NIRGraph":
@@ -215,8 +219,7 @@ class _Reader:
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
         self.checkpoint = checkpoint
-        self.options = options
-        self.choose = Chooser(checkpoint)
+        self.choose = Chooser(checkpoint, options)
         self.build = NetworkBuilder(f"NIR graph {checkpoint.path.name}")
         self.types: dict[str, SignalType] = {}
 
@@ -228,7 +231,7 @@ class _Reader:
                 raise self._error(node, f"node type not supported; expected one of {', '.join(READERS)}")
             source = self._sum(node, [layers[source] for source in graph.sources.get(path, [])])
             layers[path] = READERS[node.type](self, node, source)
-        self.checkpoint.ignore("node.*metadata.*")
+        self.checkpoint.ignore(METADATA)
         self.checkpoint.finish()
         return self.build.build(assumptions=tuple(self.checkpoint.assumptions))
 
@@ -246,7 +249,7 @@ class _Reader:
         if node.nested:
             self._expect(node, "shape", self.types[source].shape)
             return source
-        kind = cast(Kind, self.choose("input_kind", self.options.input_kind, "graded"))
+        kind = cast(Kind, self.choose("input_kind", "graded"))
         return self._add(node, Input(self._integers(node, "shape"), kind))
 
     def _output(self, node: _Node, source: str) -> str:
@@ -341,18 +344,18 @@ class _Reader:
 
     @cached_property
     def _dt(self) -> float:
-        dt = self.choose("dt", self.options.dt, 1e-4)
+        dt = self.choose("dt", 1e-4)
         if dt <= 0:
             raise InputError(f"{self.checkpoint.path}: dt={dt} found; expected a time step longer than 0")
         return dt
 
     @cached_property
     def _reset(self) -> Literal["zero", "subtract"]:
-        return cast(Literal["zero", "subtract"], self.choose("reset", self.options.reset, "zero"))
+        return cast(Literal["zero", "subtract"], self.choose("reset", "zero"))
 
     @cached_property
     def _strict(self) -> bool:
-        return self.choose("strict", self.options.strict, True)
+        return self.choose("strict", True)
 
     def _v_reset(self, node: _Node, source: str) -> FloatArray:
         """Take the reset potential; files of NIR 0.2 have none and mean 0."""
@@ -383,7 +386,7 @@ class _Reader:
         stored = self.checkpoint.tensors.get(f"{node.key}.{field}")
         if stored is None:
             raise self._error(node, f"{field} missing; expected it in the file")
-        self.checkpoint.ignore(glob.escape(f"{node.key}.{field}"))
+        self.checkpoint.ignore(re.escape(f"{node.key}.{field}"))
         if stored.ndim > 1 or stored.dtype.kind not in "iu":
             raise self._error(
                 node, f"{field} of type {stored.dtype} and shape {stored.shape} found; expected whole numbers"
@@ -440,3 +443,10 @@ READERS: Mapping[str, Callable[[_Reader, _Node, str], str]] = {
     "LIF": _Reader._lif,
     "Threshold": _Reader._threshold,
 }
+
+IMPORTER = Importer(
+    "NIR graph, feed-forward: Conv2d, Linear, Affine, Scale, SumPool2d, AvgPool2d, IF, LIF, Threshold",
+    Options,
+    signature,
+    read,
+)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 
@@ -19,22 +19,19 @@ from eventsim.layers import (
     PLIF,
     AttentionPool,
     AvgPool2d,
-    Input,
     LayerNorm,
     Linear,
     PositionEncoding,
-    Readout,
     Residual,
     SoftmaxAttention,
 )
-from eventsim.network import Network, NetworkBuilder
-from eventsim.signals import FloatArray, Kind
+from eventsim.network import Network
+from eventsim.signals import FloatArray
 from eventsim.untrusted import MAXIMUM_BYTES
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder
+from eventsim_importers.reading.reader import BATCH_NORM, Reader
 
-DESCRIPTION = "Spikeformer (Li, Lei, Yang): DVS-CIFAR10, DVS-Gesture, ImageNet"
 NEURONS = {"plif": PLIF, "pliaf": PLIAF}
 
 
@@ -77,9 +74,24 @@ class Options:
     ln_eps: float = 1e-6
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a Spikeformer by its time embedding and its attention pooling."""
-    return "time_embed" in checkpoint.tensors and "attention_pool.weight" in checkpoint.tensors
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors of a Spikeformer, which its time embedding and its attention pooling tell."""
+    if not {"time_embed", "attention_pool.weight"} <= set(checkpoint.tensors):
+        return 0
+    conv = r"patch_embed\.conv_layers\.\d+\.(residual_function\.[01]|shortcut\.1)"
+    return len(
+        checkpoint.matching(
+            "pos_embed|time_embed",
+            rf"{conv}\.0\.0\.weight",
+            rf"{conv}\.0\.1{BATCH_NORM}",
+            rf"{conv}\.1\.w",
+            r"blocks\.\d+\.(temporal_norm1|norm1|norm2)\.(weight|bias)",
+            r"blocks\.\d+\.(temporal_attn|attn)\.(qkv\.weight|proj\.(weight|bias))",
+            r"blocks\.\d+\.(temporal_fc|mlp\.mlp\.[02]\.0)\.(weight|bias)",
+            r"blocks\.\d+\.mlp\.mlp\.1\.w",
+            r"(norm|attention_pool|head)\.(weight|bias)",
+        )
+    )
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
@@ -94,16 +106,16 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     InputError
         If a tensor is missing, left over or of the wrong shape, or an option does not fit.
     """
-    if not recognises(checkpoint):
+    if not signature(checkpoint):
         raise InputError(f"{checkpoint.path}: no Spikeformer found; expected time_embed and attention_pool.weight")
     return _Reader(checkpoint, options).network()
 
 
-class _Reader:
+class _Reader(Reader):
     """Walks the modules in the order of the forward pass."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
-        self.checkpoint = checkpoint
+        super().__init__(checkpoint, options)
         self.options = options
         self.convs = [f"patch_embed.conv_layers.{i}" for i in _indices(checkpoint, "patch_embed.conv_layers", (0, 1))]
         self.blocks = [f"blocks.{i}" for i in _indices(checkpoint, "blocks", (0,))]
@@ -115,16 +127,14 @@ class _Reader:
         self.in_channels = checkpoint.take(f"{self.convs[0]}.residual_function.0.0.0.weight", *[None] * 4).shape[1]
         if options.stride < 1:
             raise InputError(f"{checkpoint.path}: stride={options.stride} found; expected at least 1")
-        events = self.in_channels == 2
-        choose = Chooser(checkpoint)
-        self.heads = choose("heads", options.heads, max(self.dim // 64, 1))
-        self.time_steps = choose("time_steps", options.time_steps, len(self.times))
+        choose = self.choose
+        self.heads = choose.heads(max(self.dim // 64, 1), self.dim)
+        self.time_steps = choose("time_steps", len(self.times))
         self.stride = options.stride ** sum(map(self._has_shortcut, self.convs))
         side = isqrt(len(self.positions)) * self.stride
-        self.height = choose("height", options.height, side)
-        self.width = choose("width", options.width, side)
-        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, "graded" if events else "real"))
-        neuron = choose("neuron", options.neuron, "plif" if events else "pliaf")
+        self.input = choose.input(self.in_channels, side, side)
+        _, self.height, self.width = self.input.shape
+        self.neuron = NEURONS[choose("neuron", "plif" if self.in_channels == 2 else "pliaf")]
         for name, value in (("height", self.height), ("width", self.width)):
             if value < 1 or value % self.stride:
                 raise InputError(f"{checkpoint.path}: {name}={value} found; expected a multiple of {self.stride}")
@@ -136,17 +146,11 @@ class _Reader:
                 f"{checkpoint.path}: an embedding of {largest} bytes asked for by height={self.height}, "
                 f"width={self.width}, time_steps={self.time_steps}; expected at most {MAXIMUM_BYTES}"
             )
-        if self.heads < 1 or self.dim % self.heads:
-            raise InputError(f"{checkpoint.path}: heads={self.heads} found; expected a divisor of width {self.dim}")
-        if neuron not in NEURONS:
-            raise InputError(f"{checkpoint.path}: neuron={neuron} found; expected one of {', '.join(NEURONS)}")
-        self.neuron = NEURONS[neuron]
-        self.build = NetworkBuilder(f"Spikeformer {len(self.blocks)}-{self.dim}")
-        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
+        self._begin(f"Spikeformer {len(self.blocks)}-{self.dim}")
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
-        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
+        x = self.build.add("input", self.input)
         channels = self.in_channels
         for conv in self.convs:
             x, channels = self._sew_block(conv, x, channels)
@@ -162,10 +166,7 @@ class _Reader:
         weight = self.checkpoint.take("attention_pool.weight", 1, self.dim)[0]
         self.checkpoint.take("attention_pool.bias", 1)  # moves every logit by the same: the softmax cancels it
         x = self.build.add("attention_pool", AttentionPool(weight), x)
-        x = self._linear("head", x, self.dim)
-        self.build.add("readout", Readout(), x)
-        self.checkpoint.finish()
-        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+        return self._finish(self._dense("head", x, self.dim), self.time_steps)
 
     def _has_shortcut(self, block: str) -> bool:
         return f"{block}.shortcut.1.0.0.weight" in self.checkpoint.tensors
@@ -174,11 +175,8 @@ class _Reader:
         """Add a block; return its last layer and its channels."""
         stride = self.options.stride if self._has_shortcut(block) else 1
         branch = f"{block}.residual_function"
-        first = self.checkpoint.take(f"{branch}.0.0.0.weight", None, channels, None, None)
+        first = self.checkpoint.take_kernel(f"{branch}.0.0.0.weight", None, channels)
         outputs, _, kernel, _ = first.shape
-        if kernel % 2 == 0 or first.shape[3] != kernel:
-            found = f"{self.checkpoint.path}: tensor {branch}.0.0.0.weight of shape {first.shape} found"
-            raise InputError(f"{found}; expected a square kernel of odd size")
         second = self.checkpoint.take(f"{branch}.1.0.0.weight", outputs, outputs, kernel, kernel)
         y = self._conv_bn(f"{branch}.0", first, x, stride)
         y = self._conv_bn(f"{branch}.1", second, y)
@@ -189,8 +187,8 @@ class _Reader:
         return self.build.add(block, Residual("add"), x, y), outputs
 
     def _conv_bn(self, name: str, weight: FloatArray, source: str, stride: int = 1) -> str:
-        norm = (f"{name}.0.1", self.checkpoint.take_batch_norm(f"{name}.0.1", len(weight)))
-        x = self.synapses.conv2d(f"{name}.0.0", weight, None, norm, source, weight.shape[2] // 2, stride)
+        padding = weight.shape[2] // 2
+        x = self.synapses.conv2d(f"{name}.0.0", weight, source, norm=f"{name}.0.1", padding=padding, stride=stride)
         return self._act(f"{name}.1", x)
 
     def _act(self, name: str, source: str) -> str:
@@ -199,13 +197,15 @@ class _Reader:
 
     def _block(self, block: str, x: str) -> str:
         y = self._attention(f"{block}.temporal_attn", self._norm(f"{block}.temporal_norm1", x), over_time=True)
-        y = self._linear(f"{block}.temporal_fc", y, self.dim, self.dim)
+        y = self._dense(f"{block}.temporal_fc", y, self.dim, self.dim)
         x = self.build.add(f"{block}.temporal_add", Residual("add"), x, y)
         y = self._attention(f"{block}.attn", self._norm(f"{block}.norm1", x), over_time=False)
         x = self.build.add(f"{block}.attn_add", Residual("add"), x, y)
-        y = self._linear(f"{block}.mlp.mlp.0.0", self._norm(f"{block}.norm2", x), self.dim)
+        first, second = (f"{block}.mlp.mlp.{index}.0" for index in (0, 2))
+        y = self._dense(first, self._norm(f"{block}.norm2", x), self.dim)
+        hidden = len(self.checkpoint.tensors[f"{first}.weight"])
         y = self._act(f"{block}.mlp.mlp.1", y)
-        y = self._linear(f"{block}.mlp.mlp.2.0", y, None, self.dim)
+        y = self._dense(second, y, hidden, self.dim)
         return self.build.add(f"{block}.mlp_add", Residual("add"), x, y)
 
     def _attention(self, name: str, x: str, over_time: bool) -> str:
@@ -213,11 +213,7 @@ class _Reader:
         x = self.build.add(f"{name}.qkv", Linear(qkv), x)
         attention = SoftmaxAttention(self.heads, "time", self.time_steps) if over_time else SoftmaxAttention(self.heads)
         x = self.build.add(name, attention, x)
-        return self._linear(f"{name}.proj", x, self.dim, self.dim)
-
-    def _linear(self, name: str, source: str, inputs: int | None, outputs: int | None = None) -> str:
-        weight = self.checkpoint.take(f"{name}.weight", outputs, inputs)
-        return self.build.add(name, Linear(weight, self.checkpoint.take(f"{name}.bias", len(weight))), source)
+        return self._dense(f"{name}.proj", x, self.dim, self.dim)
 
     def _norm(self, name: str, source: str) -> str:
         weight, bias = (self.checkpoint.take(f"{name}.{part}", self.dim) for part in ("weight", "bias"))
@@ -266,3 +262,6 @@ def _nearest(known: int, wanted: int) -> list[int]:
     """Return which of `known` samples stands at each of `wanted`, as PyTorch's nearest interpolation chooses it."""
     scale = np.float32(known) / np.float32(wanted)
     return [min(int(np.float32(index) * scale), known - 1) for index in range(wanted)]
+
+
+IMPORTER = Importer("Spikeformer (Li, Lei, Yang): DVS-CIFAR10, DVS-Gesture, ImageNet", Options, signature, read)

@@ -8,28 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
 from eventsim.errors import InputError
-from eventsim.layers import (
-    LIF,
-    Input,
-    Layer,
-    Linear,
-    MaxPool2d,
-    MeanOverPositions,
-    MeanOverTime,
-    Readout,
-    Residual,
-    SpikingAttention,
-)
-from eventsim.network import Network, NetworkBuilder
-from eventsim.signals import FloatArray, Kind
+from eventsim.layers import Layer, MaxPool2d, Residual
+from eventsim.network import Network
+from eventsim.signals import FloatArray
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder, linear
-
-DESCRIPTION = "Spikformer V1: CIFAR, CIFAR10-DVS, ImageNet, first public release"
+from eventsim_importers.reading.reader import BATCH_NORM
+from eventsim_importers.reading.spiking_transformer import UNUSED_NORMS, TransformerReader, encoder_names
+from eventsim_importers.reading.synapses import linear
 
 
 @dataclass(frozen=True)
@@ -80,8 +69,8 @@ class Variant:
     stages: tuple[str, ...]
     lifs: tuple[str, ...]
     pools: tuple[str | None, ...]
-    qkv: str
-    fc: str
+    layer: str
+    qkv_axes: int
     fc_axes: int
     qkv_bias: bool
     scale: float
@@ -94,33 +83,54 @@ class Variant:
             return 12 if width == 768 else 8
         return max(width // (16 if self.name == "dvs" else 32), 1)
 
+    @property
+    def patch_embed_names(self) -> tuple[str, ...]:
+        """Regular expressions of the names of the patch embedding's tensors."""
+        stages = "|".join((*self.stages, "rpe_conv"))
+        norms = stages.replace("_conv", "_bn")
+        return rf"patch_embed\.({stages})\.weight", rf"patch_embed\.({norms}){BATCH_NORM}"
+
+    @property
+    def encoder_names(self) -> tuple[str, ...]:
+        """Regular expressions of the names of the tensors of blocks and head."""
+        return encoder_names(self.layer, "fc", self.qkv_bias)
+
 
 _STAGES = ("proj_conv", "proj_conv1", "proj_conv2", "proj_conv3")
 _LIFS = ("proj_lif", "proj_lif1", "proj_lif2", "proj_lif3")
 _POOLS = ("maxpool", "maxpool1", "maxpool2", "maxpool3")
 _TWO_POOLS = (None, None, "maxpool2", "maxpool3")
-CIFAR = Variant("cifar", _STAGES, _LIFS, _TWO_POOLS, "linear", "linear", 2, True, 0.125, 4, 32)
-DVS = Variant("dvs", _STAGES, _LIFS, _POOLS, "conv", "conv", 3, False, 0.25, 16, 128)
-IMAGENET = Variant("imagenet", _STAGES, _LIFS, _POOLS, "conv", "conv", 4, False, 0.125, 4, 224)
+CIFAR = Variant("cifar", _STAGES, _LIFS, _TWO_POOLS, "linear", 0, 0, True, 0.125, 4, 32)
+DVS = Variant("dvs", _STAGES, _LIFS, _POOLS, "conv", 1, 1, False, 0.25, 16, 128)
+IMAGENET = Variant("imagenet", _STAGES, _LIFS, _POOLS, "conv", 1, 2, False, 0.125, 4, 224)
 FIRST_RELEASE = Variant(
     "first release",
     ("block1_conv", "block2_conv", "block3_conv", "block4_conv"),
     ("block1_lif", "block2_lif", "block3_lif", "block4_lif"),
     (None, None, "block3_mp", "block4_mp"),
     "conv",
-    "conv",
-    4,
+    1,
+    2,
     False,
     0.125,
     4,
     32,
 )
+UNUSED = (UNUSED_NORMS, "pos_embed", r"norm\.(weight|bias)")
+"""Tensors that the forward pass never uses, as regular expressions."""
+TOLD_BY = (
+    "patch_embed.rpe_conv.weight, and block.0.attn.q_linear.weight, or block.0.attn.q_conv.weight of 3 axes with "
+    "block.0.mlp.fc1_conv.weight of 3 or 4"
+)
+"""The tensors that tell a Spikformer and its variant, for people."""
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a Spikformer by the names in its patch embedding and its first block."""
-    attention = {name.split(".")[3] for name in checkpoint.tensors if name.startswith("block.0.attn.")}
-    return variant_of(checkpoint) is not None and attention.isdisjoint(("nsad", "tasa"))  # those are of DS2TA
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors of the variant, which the names in the patch embedding and the first block tell."""
+    variant = variant_of(checkpoint)
+    return (
+        0 if variant is None else len(checkpoint.matching(*variant.patch_embed_names, *variant.encoder_names, *UNUSED))
+    )
 
 
 def variant_of(checkpoint: Checkpoint) -> Variant | None:
@@ -152,66 +162,45 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     """
     variant = variant_of(checkpoint)
     if variant is None:
-        raise InputError(f"{checkpoint.path}: no Spikformer found; expected patch_embed.rpe_conv and block.0.attn")
+        raise InputError(f"{checkpoint.path}: no Spikformer found; expected {TOLD_BY}")
     return Reader(checkpoint, options, variant).network()
 
 
-class Reader:
+class Reader(TransformerReader):
     """Walks the modules in the order of the forward pass.
 
     Systems that are built on Spikformer derive from it and override what they change.
     """
 
     residual: Literal["add", "iand"] = "add"
-    unused: ClassVar[tuple[str, ...]] = (
-        "block.*.norm1.*",
-        "block.*.norm2.*",
-        "pos_embed",
-        "norm.weight",
-        "norm.bias",
-    )
-    """Tensors that the forward pass never uses."""
+    unused: ClassVar[tuple[str, ...]] = UNUSED
 
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: Variant) -> None:
-        self.checkpoint = checkpoint
-        self.options = options
+        super().__init__(checkpoint, options)
         self.variant = variant
+        self.tau = options.tau
         self.in_channels, self.dim = self._widths()
         self.depth = checkpoint.count("block.{}.")
-        choose = Chooser(checkpoint)
-        self.heads = self._heads(choose)
-        self.scale = choose("scale", options.scale, variant.scale)
-        self.time_steps = choose("time_steps", options.time_steps, variant.time_steps)
-        self.height = choose("height", options.height, variant.size)
-        self.width = choose("width", options.width, variant.size)
-        kind: Kind = "graded" if self.in_channels == 2 else "real"
-        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, kind))
-        if self.heads < 1 or self.dim % self.heads:
-            raise InputError(f"{checkpoint.path}: heads={self.heads} found; expected a divisor of width {self.dim}")
-        self.build = NetworkBuilder(self._name())
-        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
+        self.heads = self._heads()
+        self.scale = self.choose("scale", variant.scale)
+        self.time_steps = self.choose("time_steps", variant.time_steps)
+        self.input = self.choose.input(self.in_channels, variant.size, variant.size)
+        self._begin(self._name())
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
-        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
-        x = self._patch_embed(x)
+        x = self._patch_embed(self.build.add("input", self.input))
         for index in range(self.depth):
             x = self._block(f"block.{index}", x)
-        x = self.build.add("mean_over_tokens", MeanOverPositions(), x)
-        x = self.build.add("mean_over_time", MeanOverTime(), x)
-        weight = self.checkpoint.take("head.weight", None, self.dim)
-        x = self.build.add("head", Linear(weight, self.checkpoint.take("head.bias", len(weight))), x)
-        self.build.add("readout", Readout(), x)
-        for unused in self.unused:
-            self.checkpoint.ignore(unused)
-        self.checkpoint.finish()
-        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+        x = self._head(x)
+        self.checkpoint.ignore(*self.unused)
+        return self._finish(x, self.time_steps)
 
     def _name(self) -> str:
         return f"Spikformer {self.variant.name} {self.depth}-{self.dim}"
 
-    def _heads(self, choose: Chooser) -> int:
-        return choose("heads", self.options.heads, self.variant.heads(self.dim))
+    def _heads(self) -> int:
+        return self.choose.heads(self.variant.heads(self.dim), self.dim)
 
     def _widths(self) -> tuple[int, int]:
         """Return the channels of the input and of a token."""
@@ -221,54 +210,28 @@ class Reader:
     def _patch_embed(self, x: str) -> str:
         variant = self.variant
         for stage, lif, pool in zip(variant.stages, variant.lifs, variant.pools, strict=True):
-            x = self._conv(f"patch_embed.{stage}", x)
+            x = self._conv(f"patch_embed.{stage}", x, size=3)
             x = self._lif(f"patch_embed.{lif}", x)
             if pool is not None:
                 x = self.build.add(f"patch_embed.{pool}", MaxPool2d((3, 3), (2, 2), (1, 1)), x)
-        rpe = self._lif("patch_embed.rpe_lif", self._conv("patch_embed.rpe_conv", x))
+        rpe = self._lif("patch_embed.rpe_lif", self._conv("patch_embed.rpe_conv", x, size=3))
         return self.build.add("patch_embed.rpe_add", Residual("add"), x, rpe)
 
     def _block(self, block: str, x: str) -> str:
-        variant, mlp = self.variant, f"{block}.mlp"
-        x = self.build.add(f"{block}.attn_add", Residual(self.residual), x, self._attention(f"{block}.attn", x))
-        y = self._lif(f"{mlp}.fc1_lif", self._linear(f"{mlp}.fc1_{variant.fc}", x, True, "fc"))
-        y = self._lif(f"{mlp}.fc2_lif", self._linear(f"{mlp}.fc2_{variant.fc}", y, True, "fc"))
+        attn, mlp, axes = f"{block}.attn", f"{block}.mlp", self.variant.fc_axes
+        y = self._lif(f"{attn}.proj_lif", self._attention(attn, x, x))
+        x = self.build.add(f"{block}.attn_add", Residual(self.residual), x, y)
+        first, second = (f"{mlp}.fc{index}_{self.variant.layer}" for index in (1, 2))
+        y = self._lif(f"{mlp}.fc1_lif", self._linear(first, x, (None, self.dim), axes, True))
+        y = self._lif(f"{mlp}.fc2_lif", self._linear(second, y, (self.dim, self._outputs(first)), axes, True))
         return self.build.add(f"{block}.mlp_add", Residual(self.residual), x, y)
 
-    def _attention(self, attn: str, x: str) -> str:
-        qkv, bias = self.variant.qkv, self.variant.qkv_bias
-        q, k, v = (
-            self._lif(f"{attn}.{name}_lif", self._linear(f"{attn}.{name}_{qkv}", x, bias, qkv)) for name in "qkv"
-        )
-        y = self.build.add(attn, SpikingAttention(self.heads, self.scale, self.options.attention_order), q, k, v)
-        y = self._lif(f"{attn}.attn_lif", y, self.options.attn_threshold)
-        return self._lif(f"{attn}.proj_lif", self._linear(f"{attn}.proj_{qkv}", y, True, qkv))
-
-    def _conv(self, name: str, source: str) -> str:
-        weight = self.checkpoint.take(f"{name}.weight", None, None, 3, 3)
-        norm = name.replace("_conv", "_bn")
-        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        return self.synapses.conv2d(name, weight, None, (norm, arrays), source, padding=1)
-
-    def _linear(
-        self,
-        name: str,
-        source: str,
-        has_bias: bool,
-        style: str,
-        make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
+    def _project(
+        self, attn: str, part: str, source: str, make: Callable[[FloatArray, FloatArray | None], Layer] = linear
     ) -> str:
-        weight = self._matrix(name, {"linear": 2, "conv": 3, "fc": self.variant.fc_axes}[style])
-        bias = self.checkpoint.take(f"{name}.bias", len(weight)) if has_bias else None
-        norm = name.rsplit("_", 1)[0] + "_bn"
-        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        return self.synapses.linear(name, weight, bias, (norm, arrays), source, make)
+        has_bias = part == "proj" or self.variant.qkv_bias
+        name = f"{attn}.{part}_{self.variant.layer}"
+        return self._linear(name, source, (self.dim, self.dim), self.variant.qkv_axes, has_bias, make)
 
-    def _matrix(self, name: str, axes: int) -> FloatArray:
-        """Take a linear layer, or the convolution with kernel 1 that stands for one."""
-        weight = self.checkpoint.take(f"{name}.weight", None, None, *[1] * (axes - 2))
-        return weight.reshape(weight.shape[:2])
 
-    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        v_threshold = self.options.v_threshold if threshold is None else threshold
-        return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.options.tau), source)
+IMPORTER = Importer("Spikformer V1: CIFAR, CIFAR10-DVS, ImageNet, first public release", Options, signature, read)

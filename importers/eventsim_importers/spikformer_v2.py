@@ -22,11 +22,11 @@ from eventsim.errors import InputError
 from eventsim.layers import Residual
 from eventsim.network import Network
 from eventsim_importers import spikformer
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.options import Chooser
-
-DESCRIPTION = "Spikformer V2: convolutional stem, ADD or IAND residuals"
+from eventsim_importers.reading.reader import BATCH_NORM
 
 STAGES = 4
 STEM_RATIO = 4
@@ -55,13 +55,20 @@ class Options(spikformer.Options):
     rename: str | None = None
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a Spikformer V2 by the names in its stem, or by their shapes: [c, ., 2, 2], [4c, c, 3, 3], [c, 4c, 3, 3]."""
-    shapes = {tensor.shape for tensor in checkpoint.tensors.values()}
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors by their names, or those of the stem by shape: [c, ., 2, 2], [4c, c, 3, 3], [c, 4c, 3, 3]."""
+    if "stem.0.down.weight" in checkpoint.tensors:
+        stem = (
+            rf"stem\.[0-{STAGES - 1}]\.(down|conv[12])\.weight",
+            rf"stem\.[0-{STAGES - 1}]\.(down_bn|bn[12]){BATCH_NORM}",
+        )
+        return len(checkpoint.matching(*stem, *spikformer.IMAGENET.encoder_names))
+    shapes = [tensor.shape for tensor in checkpoint.tensors.values()]
     widths = {shape[0] for shape in shapes if shape[2:] == (2, 2)}
-    return "stem.0.down.weight" in checkpoint.tensors or (
-        len(widths) == STAGES and all({(STEM_RATIO * c, c, 3, 3), (c, STEM_RATIO * c, 3, 3)} <= shapes for c in widths)
-    )
+    stages = [{(STEM_RATIO * c, c, 3, 3), (c, STEM_RATIO * c, 3, 3)} for c in widths]
+    if len(widths) != STAGES or not all(stage <= set(shapes) for stage in stages):
+        return 0
+    return STAGES + sum(shape in stage for stage in stages for shape in shapes)
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
@@ -113,12 +120,9 @@ class _Reader(spikformer.Reader):
     unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
-        choose = Chooser(checkpoint)
-        residual = choose("residual_op", options.residual_op, "add")
-        if residual not in ("add", "iand"):
-            raise InputError(f"{checkpoint.path}: residual_op={residual} found; expected add or iand")
-        self.residual = cast(Literal["add", "iand"], residual)
-        self.scs_residual = choose("scs_residual", options.scs_residual, True)
+        choose = Chooser(checkpoint, options)
+        self.residual = cast(Literal["add", "iand"], choose("residual_op", "add"))
+        self.scs_residual = choose("scs_residual", True)
         super().__init__(checkpoint, options, spikformer.IMAGENET)
 
     def _name(self) -> str:
@@ -137,8 +141,10 @@ class _Reader(spikformer.Reader):
             x = self.build.add(f"{stage}.join", Residual(self.residual), x, y) if self.scs_residual else y
         return x
 
-    def _stem_conv(self, name: str, norm: str, source: str, kernel: int) -> str:
-        weight = self.checkpoint.take(f"{name}.weight", None, None, kernel, kernel)
-        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        padding, stride = (0, 2) if kernel == 2 else (1, 1)
-        return self.synapses.conv2d(name, weight, None, (norm, arrays), source, padding, stride)
+    def _stem_conv(self, name: str, norm: str, source: str, size: int) -> str:
+        weight = self.checkpoint.take(f"{name}.weight", None, None, size, size)
+        padding, stride = (0, 2) if size == 2 else (1, 1)
+        return self.synapses.conv2d(name, weight, source, norm=norm, padding=padding, stride=stride)
+
+
+IMPORTER = Importer("Spikformer V2: convolutional stem, ADD or IAND residuals", Options, signature, read)

@@ -30,22 +30,17 @@ from eventsim.layers import (
     AdaptiveLIF,
     AvgPool2d,
     GlobalContext,
-    Input,
     Layer,
-    Linear,
     MeanOverPositions,
     MeanOverTime,
     PositionEncoding,
-    Readout,
     Residual,
 )
-from eventsim.network import Network, NetworkBuilder
-from eventsim.signals import FloatArray, Kind, SignalType
+from eventsim.network import Network
+from eventsim.signals import FloatArray, SignalType
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
-from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder
-
-DESCRIPTION = "STAA-SNN: ResNet-19, ResNet-20, ResNet-18/34 (ImageNet) and VGG, named as in MPBN"
+from eventsim_importers.reading.reader import BATCH_NORM, Reader
 
 
 @dataclass(frozen=True)
@@ -116,6 +111,20 @@ class Layout:
     stride: int = 1
     average: bool = False
 
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """Regular expressions of the modules: convolutions, normalisations, neurons, classifier."""
+        if self.name == "VGG":
+            return (r"features\.\d+",) * 3 + ("classifier",)
+        block, (conv, norm) = r"layer\d+\.\d+", ("01", "12") if self.average else ("0", "1")
+        stem = (r"conv1\.[036]", r"conv1\.[147]", r"conv1\.[258]") if self.average else ("conv1", "bn1", "relu")
+        return (
+            rf"{stem[0]}|{block}\.(conv[12]|downsample\.[{conv}])",
+            rf"{stem[1]}|{block}\.(bn[12]|downsample\.[{norm}])",
+            rf"{stem[2]}|{block}\.(relu1|output_act)",
+            "fc",
+        )
+
 
 LAYOUTS = (
     Layout("modified ResNet", "conv1.0", "conv1.2", average=True),
@@ -125,9 +134,22 @@ LAYOUTS = (
 )
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell a STAA-SNN by its first convolution and by the M of its first neuron."""
-    return _layout(checkpoint) is not None
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors of a STAA-SNN, which its first convolution and the M of its first neuron tell."""
+    layout = _layout(checkpoint)
+    if layout is None:
+        return 0
+    conv, norm, neuron, head = layout.names
+    return len(
+        checkpoint.matching(
+            rf"({conv})\.pool\.{'(weight|bias)' if layout.name == 'VGG' else 'weight'}",
+            rf"({norm})\.bn{BATCH_NORM}",
+            rf"({neuron})\.[MNP]",
+            rf"({neuron})\.gc\.(key|value|norm|query)\.(weight|bias)",
+            rf"({neuron})\.sa\.(\d+\.)?(reduce|expand)\.(weight|bias)",
+            rf"{head}\.conv\.(weight|bias)",
+        )
+    )
 
 
 def _layout(checkpoint: Checkpoint) -> Layout | None:
@@ -160,11 +182,11 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     return _Reader(checkpoint, options, layout).network()
 
 
-class _Reader:
+class _Reader(Reader):
     """Walks the modules in the order of the forward pass."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options, layout: Layout) -> None:
-        self.checkpoint = checkpoint
+        super().__init__(checkpoint, options)
         self.take = checkpoint.take
         self.options = options
         self.layout = layout
@@ -181,29 +203,26 @@ class _Reader:
         steps, height, width = self._first_extents()
         if layout.stride == 2:
             height = width = 1  # the first neuron does not see the size of the input
-        self.choose = choose = Chooser(checkpoint)
-        self.time_steps = choose("time_steps", options.time_steps, steps if steps > 1 else 16 if events else 4)
-        self.height = choose("height", options.height, height if height > 1 else size)
-        self.width = choose("width", options.width, width if width > 1 else size)
-        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, "graded" if events else "real"))
+        choose = self.choose
+        self.time_steps = choose("time_steps", steps if steps > 1 else 16 if events else 4)
+        self.input = choose.input(self.in_channels, height if height > 1 else size, width if width > 1 else size)
         if self.has_context:
-            self.gc_norm = self._choose_word("gc_norm", options.gc_norm, "softmax", "sigmoid")
-            self.gc_combine = self._choose_word("gc_combine", options.gc_combine, "additive", "gated")
+            self.gc_norm = cast(Literal["softmax", "sigmoid"], choose("gc_norm", "softmax"))
+            self.gc_combine = cast(Literal["additive", "gated"], choose("gc_combine", "additive"))
         if self.has_attention:
             self.sa_mode = self._first_mode(len(first))
-            self.sa_inputs = self._choose_word("sa_inputs", options.sa_inputs, "terms", "features")
-            self.sa_scale = choose("sa_scale", options.sa_scale, 2.0)
+            self.sa_inputs = cast(Literal["terms", "features"], choose("sa_inputs", "terms"))
+            self.sa_scale = choose("sa_scale", 2.0)
             if 0 < self.sa_steps < self.time_steps:
                 raise InputError(
                     f"{checkpoint.path}: time_steps={self.time_steps} found; expected at most {self.sa_steps}, "
                     f"the number of step attentions {neuron}.sa"
                 )
-        self.build = NetworkBuilder(f"STAA-SNN {layout.name}")
-        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
+        self._begin(f"STAA-SNN {layout.name}")
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
-        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
+        x = self.build.add("input", self.input)
         if self.layout.name == "VGG":
             x = self._head("classifier", self._features(x))
         else:
@@ -214,9 +233,7 @@ class _Reader:
                     x = self._block(f"layer{stage}.{block}", x, 2 if stage > 1 and block == 0 else 1)
                 stage += 1
             x = self._head("fc", x)
-        self.build.add("readout", Readout(), x)
-        self.checkpoint.finish()
-        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+        return self._finish(x, self.time_steps)
 
     def _stem(self, x: str) -> str:
         if self.layout.average:
@@ -260,16 +277,23 @@ class _Reader:
 
     def _head(self, name: str, x: str) -> str:
         x = self.build.add("mean_over_positions", MeanOverPositions(), x)
-        weight = self.take(f"{name}.conv.weight", None, self.build.types[x].channels)
-        x = self.build.add(name, Linear(weight, self.take(f"{name}.conv.bias", len(weight))), x)
+        x = self._dense(name, x, self.build.types[x].channels, tensors=f"{name}.conv")
         return self.build.add("mean_over_time", MeanOverTime(), x)
 
     def _conv_bn(
         self, conv: str, norm: str, x: str, kernel: int = 3, stride: int = 1, bias: FloatArray | None = None
     ) -> str:
         weight = self.take(f"{conv}.pool.weight", None, self.build.types[x].channels, kernel, kernel)
-        arrays = self.checkpoint.take_batch_norm(f"{norm}.bn", len(weight))
-        return self.synapses.conv2d(conv, weight, bias, (norm, arrays), x, kernel // 2, stride)
+        return self.synapses.conv2d(
+            conv,
+            weight,
+            x,
+            norm=norm,
+            norm_tensors=f"{norm}.bn",
+            bias=bias,
+            padding=kernel // 2,
+            stride=stride,
+        )
 
     def _neuron(self, name: str, x: str) -> str:
         source = self.build.types[x]
@@ -290,7 +314,7 @@ class _Reader:
             expand_bias,
             v_threshold=self.options.v_threshold,
             gate_scale=self.sa_scale,
-            gate_inputs=cast(Literal["terms", "features"], self.sa_inputs),
+            gate_inputs=self.sa_inputs,
         )
         return self.build.add(name, layer, x)
 
@@ -331,8 +355,8 @@ class _Reader:
             self.take(f"{name}.query.bias", channels),
             norm[0],
             norm[1],
-            normalisation=cast(Literal["softmax", "sigmoid"], self.gc_norm),
-            combination=cast(Literal["additive", "gated"], self.gc_combine),
+            normalisation=self.gc_norm,
+            combination=self.gc_combine,
             eps=self.options.ln_eps,
         )
 
@@ -368,18 +392,16 @@ class _Reader:
         prefix = f"{self.layout.neuron}.sa" + (".0" if self.sa_steps else "")
         expand = self.checkpoint.tensors.get(f"{prefix}.expand.weight")
         said = "sum" if expand is not None and len(expand) == channels else "each"
-        asked = self.options.sa_mode or self.checkpoint.metadata.get("sa_mode", said)
+        asked = self.choose.stated("sa_mode") or said
         if asked != said:
-            gates = {"each": 2 * channels, "sum": channels}.get(asked, f"{2 * channels} (each) or {channels} (sum)")
+            gates = {"each": 2 * channels, "sum": channels}[asked]
             raise InputError(
                 f"{self.checkpoint.path}: sa_mode={asked} with {0 if expand is None else len(expand)} outputs of "
                 f"{prefix}.expand found; expected {gates}"
             )
         return said
 
-    def _choose_word(self, name: str, given: str | None, *words: str) -> str:
-        """Return the value of an option that is one of some words; the first is the default."""
-        value = self.choose(name, given, words[0])
-        if value not in words:
-            raise InputError(f"{self.checkpoint.path}: {name}={value} found; expected one of {', '.join(words)}")
-        return value
+
+IMPORTER = Importer(
+    "STAA-SNN: ResNet-19, ResNet-20, ResNet-18/34 (ImageNet) and VGG, named as in MPBN", Options, signature, read
+)

@@ -10,31 +10,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 from eventsim.errors import InputError
-from eventsim.layers import (
-    LIF,
-    Concat,
-    Conv3d,
-    Input,
-    Linear,
-    MaxPool2d,
-    MeanOverPositions,
-    MeanOverTime,
-    Readout,
-    Residual,
-    SliceOverTime,
-    SpikingAttention,
-    TileOverTime,
-)
-from eventsim.network import Network, NetworkBuilder
-from eventsim.signals import Kind
+from eventsim.layers import Concat, Conv3d, MaxPool2d, Residual, SliceOverTime, TileOverTime
+from eventsim.network import Network
+from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import Chooser
-from eventsim_importers.reading.synapses import SynapseBuilder
-
-DESCRIPTION = "STFormer, as in examples/stformer.py: convolutions over time, spiking guided attention"
+from eventsim_importers.reading.reader import BATCH_NORM
+from eventsim_importers.reading.spiking_transformer import UNUSED_NORMS, TransformerReader, encoder_names
 
 STAGES = ("proj", "proj1", "proj2", "proj3")
 
@@ -117,9 +102,22 @@ class Options:
     bn_eps: float = 1e-5
 
 
-def recognises(checkpoint: Checkpoint) -> bool:
-    """Tell an STFormer by its convolutions over time, next to the names of its baseline."""
-    return _cores(checkpoint) is not None and "patch_embed.proj4_conv.weight" in checkpoint.tensors
+def signature(checkpoint: Checkpoint) -> int:
+    """Count the tensors of an STFormer, which convolutions over time next to the names of its baseline tell."""
+    core = _cores(checkpoint)
+    if core is None or "patch_embed.proj4_conv.weight" not in checkpoint.tensors:
+        return 0
+    cores = {"once": r"temporal_core", "per_block": r"block\.\d+\.temporal_core"}[core]
+    return len(
+        checkpoint.matching(
+            r"patch_embed\.proj[1-4]?_conv\.weight",
+            rf"patch_embed\.proj[1-4]?_bn{BATCH_NORM}",
+            rf"{cores}\.conv\.\d+\.weight",
+            rf"{cores}\.bn\.\d+{BATCH_NORM}",
+            *encoder_names("conv", "mlp", qkv_bias=False),
+            UNUSED_NORMS,
+        )
+    )
 
 
 def _cores(checkpoint: Checkpoint) -> Literal["once", "per_block"] | None:
@@ -149,51 +147,38 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     return _Reader(checkpoint, options).network()
 
 
-class _Reader:
+class _Reader(TransformerReader):
     """Walks the modules in the order of the forward pass."""
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
-        self.checkpoint = checkpoint
+        super().__init__(checkpoint, options)
         self.options = options
         self.in_channels = checkpoint.take("patch_embed.proj_conv.weight", None, None, 3, 3).shape[1]
         self.dim = checkpoint.take("patch_embed.proj4_conv.weight", None, None, 3, 3).shape[0]
         self.depth = checkpoint.count("block.{}.")
         self.core = _cores(checkpoint)
         events = self.in_channels == 2
-        self.choose = choose = Chooser(checkpoint)
-        self.heads = choose("heads", options.heads, max(self.dim // (16 if events else 32), 1))
-        self.scale = choose("scale", options.scale, 0.125)
-        self.time_steps = choose("time_steps", options.time_steps, 16 if events else 4)
-        self.height = choose("height", options.height, 128 if events else 32)
-        self.width = choose("width", options.width, 128 if events else 32)
-        self.input_kind = cast(Kind, choose("input_kind", options.input_kind, "graded" if events else "real"))
-        self.pools = choose("pools", options.pools, "1111" if events else "0011")
-        self.tau = choose("tau", options.tau, 2.0)
-        self.decay_input = self._choose_word("lif_input", options.lif_input, "decayed", "undecayed") == "decayed"
-        self.causal = self._choose_word("temporal_padding", options.temporal_padding, "centred", "causal") == "causal"
-        self.tiled = self._choose_word("time_split", options.time_split, "full", "tiled") == "tiled"
-        self.query = self._choose_word("query", options.query, "x2", "x")
-        self.rpe = self._choose_word("rpe", options.rpe, "before", "after")
-        self.mlp_residual = self._choose_word("mlp_residual", options.mlp_residual, "spikes", "membrane")
-        self.attn_residual = self._choose_word("attn_residual", options.attn_residual, "add", "none")
-        self.later_blocks = "sga"
-        if self.core == "once":
-            self.later_blocks = self._choose_word("later_blocks", options.later_blocks, "sga", "ssa")
+        choose = self.choose
+        self.heads = choose.heads(max(self.dim // (16 if events else 32), 1), self.dim)
+        self.scale = choose("scale", 0.125)
+        self.time_steps = choose("time_steps", 16 if events else 4)
+        size = 128 if events else 32
+        self.input = choose.input(self.in_channels, size, size)
+        self.pools = choose("pools", "1111" if events else "0011")
+        self.tau = choose("tau", 2.0)
+        self.decay_input = choose("lif_input", "decayed") == "decayed"
+        self.time_padding = cast(Literal["centred", "causal"], choose("temporal_padding", "centred"))
+        self.tiled = choose("time_split", "full") == "tiled"
+        self.query = choose("query", "x2")
+        self.rpe = choose("rpe", "before")
+        self.mlp_residual = choose("mlp_residual", "spikes")
+        self.attn_residual = choose("attn_residual", "add")
+        self.later_blocks = choose("later_blocks", "sga") if self.core == "once" else "sga"
         self._check_options()
-        self.build = NetworkBuilder(f"STFormer {self.depth}-{self.dim}")
-        self.synapses = SynapseBuilder(self.build, options.fold_bn, options.bn_eps)
-
-    def _choose_word(self, name: str, given: str | None, *words: str) -> str:
-        """Choose an option that is one of `words`; the first is the default."""
-        value = self.choose(name, given, words[0])
-        if value not in words:
-            raise InputError(f"{self.checkpoint.path}: {name}={value} found; expected one of {', '.join(words)}")
-        return value
+        self._begin(f"STFormer {self.depth}-{self.dim}")
 
     def _check_options(self) -> None:
         path = self.checkpoint.path
-        if self.heads < 1 or self.dim % self.heads:
-            raise InputError(f"{path}: heads={self.heads} found; expected a divisor of width {self.dim}")
         if not re.fullmatch("[01]{4}", self.pools):
             raise InputError(f"{path}: pools={self.pools} found; expected four ones and zeros, such as 0011")
         if self.attn_residual == "none" and self.query == "x2":
@@ -208,8 +193,7 @@ class _Reader:
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
-        x = self.build.add("input", Input((self.in_channels, self.height, self.width), self.input_kind))
-        x = self._spatial_core(x)
+        x = self._spatial_core(self.build.add("input", self.input))
         y = ""
         for index in range(self.depth):
             attn = f"block.{index}.attn"
@@ -219,22 +203,17 @@ class _Reader:
                 x2, x, y = self._temporal_core(core, x)
             guide = x2 if has_core and self.query == "x2" else self._lif(f"{attn}.proj_lif", x)
             x = self._block(f"block.{index}", x, guide, y if has_core or self.later_blocks == "sga" else guide)
-        x = self.build.add("mean_over_tokens", MeanOverPositions(), x)
-        x = self.build.add("mean_over_time", MeanOverTime(), x)
-        weight = self.checkpoint.take("head.weight", None, self.dim)
-        x = self.build.add("head", Linear(weight, self.checkpoint.take("head.bias", len(weight))), x)
-        self.build.add("readout", Readout(), x)
-        for unused in ("block.*.norm1.*", "block.*.norm2.*"):  # the baseline has them and never uses them
-            self.checkpoint.ignore(unused)
-        self.checkpoint.finish()
-        return self.build.build(self.time_steps, tuple(self.checkpoint.assumptions))
+        x = self._head(x)
+        self.checkpoint.ignore(UNUSED_NORMS)  # the baseline has them and never uses them
+        return self._finish(x, self.time_steps)
 
     def _spatial_core(self, x: str) -> str:
         channels = self.in_channels
         for stage, outputs, pool in zip(STAGES, (None, None, None, self.dim), self.pools, strict=True):
             if stage != "proj":
                 x = self._lif(f"patch_embed.{stage}_lif", x)
-            x, channels = self._conv2d(f"patch_embed.{stage}_conv", x, outputs, channels)
+            conv = f"patch_embed.{stage}_conv"
+            x, channels = self._conv(conv, x, outputs, channels), self._outputs(conv)
             if pool == "1":
                 x = self.build.add(f"patch_embed.{stage}_mp", MaxPool2d((3, 3), (2, 2), (1, 1)), x)
         if self.rpe == "after":
@@ -243,7 +222,7 @@ class _Reader:
 
     def _position(self, spikes: str, shortcut: str) -> str:
         """Add the position embedding."""
-        position, _ = self._conv2d("patch_embed.proj4_conv", spikes, self.dim, self.dim)
+        position = self._conv("patch_embed.proj4_conv", spikes, self.dim, self.dim)
         return self.build.add("patch_embed.proj4_add", Residual("add"), position, shortcut)
 
     def _temporal_core(self, core: str, source: str) -> tuple[str, str, str]:
@@ -267,17 +246,19 @@ class _Reader:
         outputs = 2 * self.dim // convs
         weight = self.checkpoint.take(f"{name}.weight", outputs, None, None, None, None)
         group_inputs, _, height, width = weight.shape[1:]
-        if self.dim % group_inputs or height % 2 == 0 or width % 2 == 0:
+        if group_inputs < 1 or self.dim % group_inputs or height % 2 == 0 or width % 2 == 0:
             raise InputError(
                 f"{self.checkpoint.path}: tensor {name}.weight {weight.shape} found; expected ({outputs}, "
                 f"a divisor of {self.dim}, any, odd, odd)"
             )
-        arrays = self.checkpoint.take_batch_norm(norm, outputs)
-        weight, bias = self.synapses.fold(weight, None, (norm, arrays))
-        groups, padding = self.dim // group_inputs, (height // 2, width // 2)
-        layer = Conv3d(weight, bias, (1, 1), padding, groups, "causal" if self.causal else "centred")
+        make = partial(
+            Conv3d,
+            padding=(height // 2, width // 2),
+            groups=self.dim // group_inputs,
+            time_padding=self.time_padding,
+        )
         x = self.build.add(f"{name}_part", SliceOverTime(index, convs), x2) if self.tiled else x2
-        x = self.synapses.normalise(self.build.add(name, layer, x), (norm, arrays))
+        x = self.synapses.add(name, weight, None, x, make, norm=norm)
         return self.build.add(f"{name}_tile", TileOverTime(), x, x2) if self.tiled else x
 
     def _concat(self, name: str, sources: list[str]) -> str:
@@ -287,45 +268,20 @@ class _Reader:
         return joined
 
     def _block(self, block: str, x: str, guide: str, context: str) -> str:
-        attn, mlp = f"{block}.attn", f"{block}.mlp"
-        q, k, v = (
-            self._lif(f"{attn}.{name}_lif", self._linear(f"{attn}.{name}_conv", source, self.dim, self.dim, axes=1))
-            for name, source in (("q", guide), ("k", context), ("v", context))
-        )
-        y = self.build.add(attn, SpikingAttention(self.heads, self.scale, self.options.attention_order), q, k, v)
-        y = self._lif(f"{attn}.attn_lif", y, self.options.attn_threshold)
-        y = self._linear(f"{attn}.proj_conv", y, self.dim, self.dim, axes=1, has_bias=True)
+        mlp = f"{block}.mlp"
+        y = self._attention(f"{block}.attn", guide, context)
         if self.attn_residual == "add":
             y = self.build.add(f"{block}.attn_add", Residual("add"), x, y)
         spikes = self._lif(f"{mlp}.mlp1_lif", y)
-        hidden = self.checkpoint.take(f"{mlp}.mlp1_conv.weight", None, self.dim, 1, 1).shape[0]
-        out = self._linear(f"{mlp}.mlp1_conv", spikes, hidden, self.dim, axes=2, has_bias=True)
+        out = self._linear(f"{mlp}.mlp1_conv", spikes, (None, self.dim), 2, True)
         out = self._lif(f"{mlp}.mlp2_lif", out)
-        out = self._linear(f"{mlp}.mlp2_conv", out, self.dim, hidden, axes=2, has_bias=True)
+        out = self._linear(f"{mlp}.mlp2_conv", out, (self.dim, self._outputs(f"{mlp}.mlp1_conv")), 2, True)
         return self.build.add(f"{block}.mlp_add", Residual("add"), out, spikes if self.mlp_residual == "spikes" else y)
 
-    def _conv2d(self, name: str, source: str, outputs: int | None, inputs: int) -> tuple[str, int]:
-        """Add a convolution that keeps the size; return its name and its number of output channels."""
-        weight = self.checkpoint.take(f"{name}.weight", outputs, inputs, None, None)
-        size = weight.shape[2]
-        if size % 2 == 0 or weight.shape[3] != size:
-            raise InputError(
-                f"{self.checkpoint.path}: tensor {name}.weight {weight.shape} found; expected a square, odd kernel"
-            )
-        norm = name.replace("_conv", "_bn")
-        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        x = self.synapses.conv2d(name, weight, None, (norm, arrays), source, padding=size // 2)
-        return x, len(weight)
+    def _project(self, attn: str, part: str, source: str) -> str:
+        return self._linear(f"{attn}.{part}_conv", source, (self.dim, self.dim), 1, has_bias=part == "proj")
 
-    def _linear(self, name: str, source: str, outputs: int, inputs: int, *, axes: int, has_bias: bool = False) -> str:
-        """Add a linear layer, stored as a convolution of kernel 1 with so many spatial axes."""
-        weight = self.checkpoint.take(f"{name}.weight", outputs, inputs, *[1] * axes)
-        weight = weight.reshape(weight.shape[:2])
-        bias = self.checkpoint.take(f"{name}.bias", len(weight)) if has_bias else None
-        norm = name.replace("_conv", "_bn")
-        arrays = self.checkpoint.take_batch_norm(norm, len(weight))
-        return self.synapses.linear(name, weight, bias, (norm, arrays), source)
 
-    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        v_threshold = self.options.v_threshold if threshold is None else threshold
-        return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.tau, decay_input=self.decay_input), source)
+IMPORTER = Importer(
+    "STFormer, as in examples/stformer.py: convolutions over time, spiking guided attention", Options, signature, read
+)

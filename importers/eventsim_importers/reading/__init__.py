@@ -1,1 +1,1 @@
-"""What every format reads with: the containers of tensors, and access to them that forgets nothing."""
+"""What formats share: containers of tensors and access that forgets nothing, options, synapses, readers."""

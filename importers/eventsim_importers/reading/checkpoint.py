@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -145,15 +145,31 @@ class Checkpoint:
 
     def take_batch_norm(self, name: str, channels: int) -> BatchNorm:
         """Use the four arrays of a batch normalisation ``name.{weight,bias,running_mean,running_var}``."""
-        self.ignore(f"{name}.num_batches_tracked")
+        self._left.discard(f"{name}.num_batches_tracked")
         arrays = [self.take(f"{name}.{part}", channels) for part in ("weight", "bias", "running_mean", "running_var")]
         if (arrays[3] < 0).any():
             raise InputError(f"{self.path}: tensor {name}.running_var holds a negative variance; expected none")
         return BatchNorm(*arrays)
 
-    def ignore(self, pattern: str) -> None:
-        """Accept tensors that are known not to enter the forward pass; `pattern` is shell-like."""
-        self._left -= set(fnmatch.filter(self._left, pattern))
+    def take_kernel(
+        self, name: str, outputs: int | None = None, inputs: int | None = None, size: int | None = None
+    ) -> FloatArray:
+        """Use the weights of a convolution whose kernel is square and of odd size, of this size if one is given."""
+        weight = self.take(name, outputs, inputs, size, size)
+        if weight.shape[2] % 2 == 0 or weight.shape[3] != weight.shape[2]:
+            raise InputError(
+                f"{self.path}: tensor {name} {describe(weight.shape)} found; expected a square kernel of odd size"
+            )
+        return weight
+
+    def ignore(self, *patterns: str) -> None:
+        """Accept tensors that are known not to enter the forward pass; patterns are those of `matching`."""
+        self._left -= set(self.matching(*patterns))
+
+    def matching(self, *patterns: str) -> list[str]:
+        """Return the names that one of some regular expressions matches as a whole."""
+        whole = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
+        return [name for name in self.tensors if whole.fullmatch(name)]
 
     def count(self, template: str) -> int:
         """Return how many consecutive indices i, from 0, have tensors whose name begins with ``template.format(i)``."""

@@ -1,44 +1,167 @@
-"""Where the value of an option comes from."""
+"""Options of a format: their declared types, texts that become values, and where a value comes from."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 from eventsim.errors import InputError
+from eventsim.layers import Input
+from eventsim.signals import Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 
 T = TypeVar("T", bool, int, float, str)
 
+PLAIN = (bool, int, float, str)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The declared type of one option: a plain type or words, and whether None is allowed."""
+
+    python_type: type
+    words: tuple[str, ...]
+    optional: bool
+
+    def convert(self, value: object) -> Any:
+        """Convert a value or its text.
+
+        Raises
+        ------
+        ValueError
+            Says what was expected.
+        """
+        if value is None and self.optional:
+            return None
+        if self.words:
+            if value not in self.words:
+                raise ValueError(f"one of {', '.join(self.words)}")
+            return value
+        if self.python_type is bool:
+            word = str(value).lower()
+            if word not in ("true", "false"):
+                raise ValueError("true or false")
+            return word == "true"
+        if self.python_type is int and isinstance(value, (bool, float)):
+            raise ValueError("int")
+        try:
+            converted = self.python_type(value)
+        except (TypeError, ValueError):
+            raise ValueError(self.python_type.__name__) from None
+        if self.python_type is float and not abs(converted) < float("inf"):
+            raise ValueError("a finite number")
+        return converted
+
+
+def declared(options_type: type) -> dict[str, Declared]:
+    """Return the declared types of a dataclass of options, by name.
+
+    Raises
+    ------
+    InputError
+        If a field is of a type that no text can give.
+    """
+    found = {}
+    for name, hint in typing.get_type_hints(options_type).items():
+        parts = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+        bare = [part for part in parts if part is not types.NoneType]
+        words = typing.get_args(bare[0]) if typing.get_origin(bare[0]) is typing.Literal else ()
+        if len(bare) != 1 or not (bare[0] in PLAIN or (words and all(isinstance(word, str) for word in words))):
+            raise InputError(
+                f"option {name} of type {hint} found; expected bool, int, float, str or a Literal of words, or None"
+            )
+        found[name] = Declared(str if words else bare[0], words, len(bare) < len(parts))
+    return found
+
+
+def parse_options(format_name: str, options_type: type, given: Mapping[str, Any], common: tuple[str, ...] = ()) -> Any:
+    """Convert options, given as values or as text, to a format's dataclass.
+
+    Parameters
+    ----------
+    format_name : str
+    options_type : type
+    given : mapping
+    common : tuple of str
+        Options that every format has, to be named beside its own.
+
+    Raises
+    ------
+    InputError
+        Names the option that is not known or whose value does not convert, and what was expected.
+    """
+    known = declared(options_type)
+    values = {}
+    for name, value in given.items():
+        if name not in known:
+            names = ", ".join([*known, *common])
+            raise InputError(f"option {name!r} of format {format_name} found; expected one of {names}")
+        try:
+            values[name] = known[name].convert(value)
+        except ValueError as error:
+            raise InputError(f"option {name}={value} found; expected {error}") from None
+    return dataclasses.replace(options_type(), **values)
+
 
 class Chooser:
-    """Takes an option from the user, else from the checkpoint's metadata, else the default - and says so."""
+    """Takes an option from the user, else from the checkpoint's metadata, else the default - and says so.
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+    options : dataclass instance
+        None in a field that the user left open.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, options: Any) -> None:
         self.checkpoint = checkpoint
+        self.options = options
+        self.declared = declared(type(options))
 
-    def __call__(self, name: str, given: T | None, default: T) -> T:
-        """Return the value of option `name`.
+    def __call__(self, name: str, default: T) -> T:
+        """Return the value of option `name`, and note an assumption where it is the default.
 
         Raises
         ------
         InputError
             If the metadata holds something of another type.
         """
-        if given is not None:
-            return given
+        value = self.stated(name)
+        if value is None:
+            self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the default")
+            return default
+        return cast(T, value)
+
+    def stated(self, name: str) -> Any:
+        """Return what the user or else the metadata say of option `name`; None if neither does."""
+        given = getattr(self.options, name)
         stored = self.checkpoint.metadata.get(name)
-        if stored is not None:
-            try:
-                return _truth(stored) if isinstance(default, bool) else type(default)(stored)
-            except ValueError:
-                raise InputError(
-                    f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {type(default).__name__}"
-                ) from None
-        self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the default")
-        return default
+        if given is not None or stored is None:
+            return given
+        try:
+            return self.declared[name].convert(stored)
+        except ValueError as error:
+            raise InputError(f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {error}") from None
 
+    def heads(self, default: int, width: int) -> int:
+        """Choose the number of attention heads, which divides the width.
 
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(text)
-    return text.lower() == "true"
+        Raises
+        ------
+        InputError
+            If it does not.
+        """
+        heads = self("heads", default)
+        if heads < 1 or width % heads:
+            raise InputError(f"{self.checkpoint.path}: heads={heads} found; expected a divisor of width {width}")
+        return heads
+
+    def input(self, channels: int, height: int, width: int) -> Input:
+        """Choose size and kind of the input; the kind is event counts for two channels, else real values."""
+        height, width = self("height", height), self("width", width)
+        kind = self("input_kind", "graded" if channels == 2 else "real")
+        return Input((channels, height, width), cast(Kind, kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from eventsim.errors import InputError
 from eventsim.layers import Affine, Conv2d, Layer, Linear, SparseLinear
 from eventsim.network import NetworkBuilder
 from eventsim.signals import FloatArray
-from eventsim_importers.reading.checkpoint import BatchNorm
+from eventsim_importers.reading.checkpoint import BatchNorm, Checkpoint
 
 
 def fold(weight: FloatArray, bias: FloatArray | None, norm: BatchNorm, eps: float) -> tuple[FloatArray, FloatArray]:
@@ -39,65 +40,78 @@ def linear(weight: FloatArray, bias: FloatArray | None) -> Layer:
 
 
 class SynapseBuilder:
-    """Adds a convolution or linear layer together with its batch normalisation.
+    """Adds convolutions and linear layers, with the batch normalisation behind them, to a network.
 
     Parameters
     ----------
+    checkpoint : Checkpoint
+        Holds the normalisations.
     build : NetworkBuilder
     fold_bn : bool
         Fold the normalisation into the weights, or keep it as a layer of its own (`Affine`).
     eps : float
     """
 
-    def __init__(self, build: NetworkBuilder, fold_bn: bool, eps: float) -> None:
+    def __init__(self, checkpoint: Checkpoint, build: NetworkBuilder, fold_bn: bool, eps: float) -> None:
+        self.checkpoint = checkpoint
         self.build = build
         self.fold_bn = fold_bn
         self.eps = eps
+
+    def add(
+        self,
+        name: str,
+        weight: FloatArray,
+        bias: FloatArray | None,
+        source: str,
+        make: Callable[[FloatArray, FloatArray | None], Layer],
+        *,
+        norm: str,
+        norm_tensors: str | None = None,
+    ) -> str:
+        """Add the layer that `make` makes of weight and bias, and its normalisation; return the last layer's name.
+
+        Parameters
+        ----------
+        name, weight, bias, source, make
+        norm : str
+            Name of the normalisation's layer, and of its tensors unless `norm_tensors` is given.
+        norm_tensors : str, optional
+
+        Raises
+        ------
+        InputError
+            If a tensor does not fit, or the normalisation leaves no finite numbers.
+        """
+        arrays = self.checkpoint.take_batch_norm(norm_tensors or norm, len(weight))
+        least = float(arrays.variance.min(initial=np.inf)) + self.eps
+        if not least > 0:
+            raise InputError(f"layer {norm}: variance plus bn_eps of {least:g} found; expected more than 0")
+        if self.fold_bn:
+            return self.build.add(name, make(*self._fold(norm, weight, bias, arrays)), source)
+        return self.build.add(norm, normalisation(arrays, self.eps), self.build.add(name, make(weight, bias), source))
 
     def conv2d(
         self,
         name: str,
         weight: FloatArray,
-        bias: FloatArray | None,
-        norm: tuple[str, BatchNorm],
         source: str,
+        *,
+        norm: str,
+        norm_tensors: str | None = None,
+        bias: FloatArray | None = None,
         padding: int = 0,
         stride: int = 1,
     ) -> str:
-        """Add a convolution and the normalisation ``(name, arrays)`` behind it; return the last layer's name."""
-        weight, bias = self.fold(weight, bias, norm)
-        layer = Conv2d(weight, bias, (stride, stride), (padding, padding))
-        return self.normalise(self.build.add(name, layer, source), norm)
+        """Add a convolution that strides and pads alike both ways; otherwise as `add`."""
+        make = partial(Conv2d, stride=(stride, stride), padding=(padding, padding))
+        return self.add(name, weight, bias, source, make, norm=norm, norm_tensors=norm_tensors)
 
-    def linear(
-        self,
-        name: str,
-        weight: FloatArray,
-        bias: FloatArray | None,
-        norm: tuple[str, BatchNorm],
-        source: str,
-        make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
-    ) -> str:
-        """Add a linear layer and the normalisation ``(name, arrays)`` behind it; return the last layer's name."""
-        weight, bias = self.fold(weight, bias, norm)
-        return self.normalise(self.build.add(name, make(weight, bias), source), norm)
-
-    def fold(
-        self, weight: FloatArray, bias: FloatArray | None, norm: tuple[str, BatchNorm]
-    ) -> tuple[FloatArray, FloatArray | None]:
-        """Fold if asked to, and refuse a normalisation that leaves no finite numbers."""
-        name, arrays = norm
-        least = float(arrays.variance.min(initial=np.inf)) + self.eps
-        if not least > 0:
-            raise InputError(f"layer {name}: variance plus bn_eps of {least:g} found; expected more than 0")
-        if not self.fold_bn:
-            return weight, bias
+    def _fold(
+        self, norm: str, weight: FloatArray, bias: FloatArray | None, arrays: BatchNorm
+    ) -> tuple[FloatArray, FloatArray]:
         with np.errstate(over="ignore", invalid="ignore"):
             folded = fold(weight, bias, arrays, self.eps)
         if not all(np.isfinite(array).all() for array in folded):
-            raise InputError(f"layer {name}: folded weights beyond float32 found; expected trained weights")
+            raise InputError(f"layer {norm}: folded weights beyond float32 found; expected trained weights")
         return folded
-
-    def normalise(self, name: str, norm: tuple[str, BatchNorm]) -> str:
-        """Add the normalisation behind a layer where it is not folded; return the last layer's name."""
-        return name if self.fold_bn else self.build.add(norm[0], normalisation(norm[1], self.eps), name)

@@ -1,0 +1,153 @@
+"""What readers of transformers with spiking self-attention share: neurons, projections, attention and head."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+from eventsim.layers import LIF, Layer, MeanOverPositions, MeanOverTime, SpikingAttention
+from eventsim.signals import FloatArray
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.reader import BATCH_NORM, Reader, ReaderOptions
+from eventsim_importers.reading.synapses import linear
+
+UNUSED_NORMS = r"block\.\d+\.norm[12]\..*"
+"""Normalisations that the definitions of both hold and no forward pass uses, as a regular expression."""
+
+
+def encoder_names(layer: str, mlp: str, qkv_bias: bool) -> tuple[str, ...]:
+    """Return regular expressions of the names of the tensors of blocks and head.
+
+    Parameters
+    ----------
+    layer : {"conv", "linear"}
+        What projections are called.
+    mlp : str
+        What the layers of the MLP are called before their number.
+    qkv_bias : bool
+    """
+    biased = "q|k|v|proj" if qkv_bias else "proj"
+    return (
+        rf"block\.\d+\.attn\.(q|k|v|proj)_{layer}\.weight",
+        rf"block\.\d+\.attn\.({biased})_{layer}\.bias",
+        rf"block\.\d+\.attn\.(q|k|v|proj)_bn{BATCH_NORM}",
+        rf"block\.\d+\.mlp\.{mlp}[12]_{layer}\.(weight|bias)",
+        rf"block\.\d+\.mlp\.{mlp}[12]_bn{BATCH_NORM}",
+        r"head\.(weight|bias)",
+    )
+
+
+class TransformerOptions(ReaderOptions, Protocol):
+    """Options of every spiking transformer."""
+
+    @property
+    def v_threshold(self) -> float:
+        """Threshold of the neurons."""
+        ...
+
+    @property
+    def attn_threshold(self) -> float:
+        """Threshold of the neurons behind the attention."""
+        ...
+
+    @property
+    def attention_order(self) -> Literal["scores_first", "context_first"]:
+        """Order of the two products."""
+        ...
+
+
+class TransformerReader(Reader, ABC):
+    """Reads modules named as in Spikformer and Spikingformer: ``x_conv`` or ``x_linear``, ``x_bn``, ``x_lif``.
+
+    Attributes
+    ----------
+    dim, heads, scale, tau
+        Width of a token, attention heads and scale, and time constant of the neurons: what derived readers set.
+    decay_input : bool
+        Whether the neurons divide their input by `tau` too.
+    """
+
+    dim: int
+    heads: int
+    scale: float
+    tau: float
+    decay_input: bool = True
+
+    def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
+        super().__init__(checkpoint, options)
+        self.v_threshold = options.v_threshold
+        self.attn_threshold = options.attn_threshold
+        self.attention_order = options.attention_order
+
+    @abstractmethod
+    def _project(self, attn: str, part: str, source: str) -> str:
+        """Add the projection q, k, v or proj of an attention, with its normalisation."""
+
+    def _attend(self, attn: str, q: str, k: str, v: str) -> str:
+        """Add what combines queries, keys and values."""
+        return self.build.add(attn, SpikingAttention(self.heads, self.scale, self.attention_order), q, k, v)
+
+    def _attention(self, attn: str, query: str, context: str) -> str:
+        """Add an attention up to the projection of its output; return that, which no neuron has seen yet."""
+        q, k, v = (
+            self._lif(f"{attn}.{part}_lif", self._project(attn, part, source))
+            for part, source in (("q", query), ("k", context), ("v", context))
+        )
+        y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self.attn_threshold)
+        return self._project(attn, "proj", y)
+
+    def _head(self, x: str) -> str:
+        """Add the classifier of the mean over tokens and time."""
+        x = self.build.add("mean_over_tokens", MeanOverPositions(), x)
+        x = self.build.add("mean_over_time", MeanOverTime(), x)
+        return self._dense("head", x, self.dim)
+
+    def _conv(
+        self, name: str, source: str, outputs: int | None = None, inputs: int | None = None, size: int | None = None
+    ) -> str:
+        """Add a convolution that keeps the size of the map, and its normalisation."""
+        weight = self.checkpoint.take_kernel(f"{name}.weight", outputs, inputs, size)
+        return self.synapses.conv2d(name, weight, source, norm=_norm(name), padding=weight.shape[2] // 2)
+
+    def _linear(
+        self,
+        name: str,
+        source: str,
+        shape: tuple[int | None, int],
+        axes: int,
+        has_bias: bool,
+        make: Callable[[FloatArray, FloatArray | None], Layer] = linear,
+    ) -> str:
+        """Add a linear layer, which may be stored as a convolution of kernel 1, and its normalisation.
+
+        Parameters
+        ----------
+        name, source
+        shape : (int or None, int)
+            Outputs, where None accepts any, and inputs.
+        axes : int
+            Axes of the kernel of 1.
+        has_bias : bool
+        make : callable
+            Makes the layer of weight and bias.
+        """
+        weight = self.checkpoint.take(f"{name}.weight", *shape, *[1] * axes)
+        weight = weight.reshape(weight.shape[:2])
+        bias = self.checkpoint.take(f"{name}.bias", len(weight)) if has_bias else None
+        return self.synapses.add(name, weight, bias, source, make, norm=_norm(name))
+
+    def _outputs(self, name: str) -> int:
+        """Return the number of outputs of a layer that was added."""
+        return len(self.checkpoint.tensors[f"{name}.weight"])
+
+    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
+        """Add neurons, with the threshold of all unless another is given."""
+        v_threshold = self.v_threshold if threshold is None else threshold
+        return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.tau, decay_input=self.decay_input), source)
+
+
+def _norm(name: str) -> str:
+    """Return the normalisation behind ``x_conv`` or ``x_linear``: ``x_bn``, with the same number if it has one."""
+    return re.sub(r"_(conv|linear)(?=\d*$)", "_bn", name)

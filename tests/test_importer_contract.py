@@ -1,0 +1,236 @@
+"""Every checkpoint format of ours keeps the public contract, with small checkpoints of the PyTorch definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+import pytest
+import torch_oracle as oracle
+from safetensors.numpy import load_file, save_file
+from state_dicts import STAGES, spikformer_state
+
+from eventsim.importing import formats
+from eventsim.testing.importers import Example, check_importer
+
+F = np.float32
+T = 4
+BN = "*.num_batches_tracked"
+SYNAPSES = {"fold_bn": False, "bn_eps": 1e-2}
+SIZES = {"time_steps": 2, "height": 64, "width": 64, "input_kind": "binary"}
+THRESHOLDS = {"v_threshold": 0.75, "attn_threshold": 0.25}
+SPIKFORMER = {
+    "heads": 4,
+    "scale": 0.5,
+    "tau": 4.0,
+    "attention_order": "context_first",
+    **SIZES,
+    **THRESHOLDS,
+    **SYNAPSES,
+}
+UNREAD = {"tau", "v_threshold", "attn_threshold", "attention_order", "fold_bn", "bn_eps"}
+"""Options of Spikformer and what is built on it that the metadata cannot give yet."""
+
+
+def put(folder: Path, model: Any, definition: Any, drop: Callable[[str], bool] = lambda name: False) -> Path:
+    """Write the state dict of a PyTorch definition with its metadata, without some tensors."""
+    path = oracle.export(model, folder, definition.metadata(model))
+    save_file(
+        {name: tensor for name, tensor in load_file(path).items() if not drop(name)}, path, definition.metadata(model)
+    )
+    return path
+
+
+def spikformer(folder: Path, variant: str) -> Example:
+    np.savez(folder / "c.npz", **spikformer_state(variant, dim=16))
+    unused = (BN, "block.*.norm1.*", "block.*.norm2.*", "pos_embed", "norm.weight", "norm.bias")
+    options = {"heads": 2, "time_steps": 3, "height": 16, "width": 16}
+    optional = ["patch_embed.block1_conv.weight"] if variant == "first_release" else []
+    return Example(folder / "c.npz", options, SPIKFORMER, unread=UNREAD, optional=optional, unused=unused)
+
+
+def spikformer_v2(folder: Path, **reading: Any) -> Example:
+    definition = oracle.example("spikformer_v2")
+    model = definition.SpikformerV2(
+        width=16,
+        depth=2,
+        heads=2,
+        classes=5,
+        in_channels=2,
+        size=32,
+        time_steps=T,
+        reading=definition.Reading(**reading),
+    )
+    alternatives = SPIKFORMER | {"residual_op": "iand", "scs_residual": False}
+    path = put(folder, oracle.make_lively(model, 0), definition)
+    return Example(path, alternatives=alternatives, told={"rename"}, unread=UNREAD)
+
+
+def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
+    """Tables as they are, the numbers that they are made of, or both."""
+    definition = oracle.example("ds2ta")
+    sizes = {"width": 16, "depth": 2, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
+    model = definition.DS2TA("dvs", **sizes, reading=definition.Reading(**reading))
+    oracle.make_lively(model, 0)
+    for block in model.block:
+        block.attn.nsad.u.data.fill_(2.0)
+    model.train().eval()  # writes the tables
+
+    def drop(name: str) -> bool:
+        return ".nsad." in name and (name.endswith(".table") == (kept == "numbers")) and kept != "both"
+
+    alternatives = SPIKFORMER | {"tasa_decay": "constant", "tasa_form": "reaccumulate", "threshold_inclusive": True}
+    told = {"heads", "attention_order"} | (set() if kept == "numbers" else {"threshold_inclusive"})
+    told |= {"tau"} if reading else set()
+    optional = {
+        "table": (),
+        "numbers": ("*.nsad.c1", "*.nsad.k3"),
+        "both": ("*.nsad.c1", "*.nsad.k3", "*.nsad.table", "*.nsad.u"),
+    }[kept]
+    return Example(
+        put(folder, model, definition, drop),
+        alternatives={name: value for name, value in alternatives.items() if name not in told},
+        told=told,
+        unread=(UNREAD | {"tasa_form"}) - told,
+        optional=(*optional, "*.tasa.*.exponent", "*.tasa.proj.d", *(["*_lif*.w"] if reading else [])),
+    )
+
+
+def spikeformer(folder: Path, **sizes: Any) -> Example:
+    definition = oracle.example("spikeformer")
+    small = {"kernel": 3, "stages": 2, "blocks_per_stage": 2, "width": 16, "depth": 2, "heads": 2, "mlp_ratio": 2}
+    small |= {"neuron": "plif", "classes": 5, "in_channels": 2, "size": (8, 8), "time_steps": T}
+    model = definition.Spikeformer(definition.Configuration(**small | sizes)).eval()
+    for embedding in (model.pos_embed, model.time_embed):
+        oracle.torch.nn.init.normal_(embedding)
+    unread = {"stride", "v_threshold", "fold_bn", "bn_eps", "ln_eps"}
+    neuron = "plif" if sizes else "pliaf"
+    other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "v_threshold": 0.75}
+    return Example(
+        put(folder, model, definition),
+        alternatives={**other, **SYNAPSES, "ln_eps": 1e-2},
+        unread=unread,
+        optional=("*.shortcut.1.0.0.weight",),
+        unused=(BN,),
+    )
+
+
+def stformer(folder: Path, **reading: Any) -> Example:
+    definition = oracle.example("stformer")
+    given = definition.Reading(**{"pools": "0110", "query": "x", **reading})
+    model = definition.STFormer(
+        width=16, depth=2, heads=2, classes=5, in_channels=2, size=8, time_steps=T, reading=given
+    )
+    words = {
+        "lif_input": "undecayed",
+        "temporal_padding": "causal",
+        "time_split": "tiled",
+        "query": "x",
+        "rpe": "after",
+    }
+    words |= {"mlp_residual": "membrane", "attn_residual": "none", "later_blocks": "ssa"}
+    path = put(folder, oracle.make_lively(model, 0), definition)
+    norms = {f"block.{i}.norm{j}.{part}": np.ones(16, F) for i in (0, 1) for j in (1, 2) for part in ("weight", "bias")}
+    save_file(load_file(path) | norms, path, definition.metadata(model))  # the baseline has them and never uses them
+    told = {"later_blocks", "rpe"} if given.core == "per_block" else set()
+    alternatives = SPIKFORMER | words | {"pools": "0011"}
+    return Example(
+        path,
+        alternatives={name: value for name, value in alternatives.items() if name not in told},
+        told=told,
+        unread=UNREAD - {"tau"},
+        optional=("*temporal_core.conv.*.weight",),
+        unused=(BN, "block.*.norm1.*", "block.*.norm2.*"),
+    )
+
+
+STAA_SNN: dict[str, tuple[str, dict[str, Any]]] = {
+    "three": ("conv1.2", {"widths": (4, 8), "blocks": (1, 2), "size": 16}),
+    "one": ("relu", {"widths": (4, 8, 12), "blocks": (2, 1, 1), "size": 8}),
+    "imagenet": ("relu", {"widths": (4, 8), "blocks": (1, 1), "size": 32}),
+    "vgg": ("features.2", {"widths": ((4, 6), (8,), (8,)), "size": 16}),
+}
+
+
+def staa_snn(folder: Path, backbone: str, **reading: Any) -> Example:
+    definition = oracle.example("staa_snn")
+    first, sizes = STAA_SNN[backbone]
+    options = {"classes": 5, "in_channels": 2, "time_steps": T, **sizes}
+    options["reading"] = definition.Reading(**{"sa_ratio": 2, "pe_axes": ("time", "channel"), **reading})
+    model = definition.VGG(**options) if backbone == "vgg" else definition.ResNet(backbone, **options)
+    alternatives = {**SIZES, "gc_norm": "sigmoid", "gc_combine": "gated", "sa_inputs": "features", "sa_scale": 1.0}
+    tells = ("P", "gc.key.weight", "gc.norm.weight", *([] if reading else ["sa.reduce.weight"]))
+    return Example(
+        put(folder, oracle.make_lively(model, 0), definition),
+        alternatives={**alternatives, "v_threshold": 0.75, **SYNAPSES, "ln_eps": 1e-2},
+        told={"sa_mode"},
+        unread={"v_threshold", "fold_bn", "bn_eps", "ln_eps"},
+        optional=(*(f"{first}.{name}" for name in tells), *(["features.*.pool.weight"] if backbone == "vgg" else [])),
+    )
+
+
+def nir_graph(folder: Path) -> Example:
+    rng = np.random.default_rng(0)
+
+    def drawn(*shape: int) -> np.ndarray:
+        return rng.uniform(0.25, 1, shape).astype(F)
+
+    nodes = {
+        "input": nir.Input(np.array([2, 6, 5])),
+        "conv": nir.Conv2d((6, 5), drawn(4, 2, 3, 3), 1, 0, 1, 1, drawn(4)),
+        "lif": nir.LIF(*(drawn(4, 4, 3) for _ in range(5))),
+        "pool": nir.SumPool2d(np.array([2, 1]), np.array([2, 1]), np.array([0, 0])),
+        "flatten": nir.Flatten(np.array([4, 2, 3]), 0, -1),
+        "fc": nir.Affine(drawn(5, 24), drawn(5)),
+        "if": nir.IF(drawn(5), drawn(5), drawn(5)),
+        "output": nir.Output(np.array([5])),
+    }
+    names = list(nodes)
+    nir.write(folder / "c.nir", nir.NIRGraph(nodes, list(pairwise(names)), type_check=False))
+    return Example(
+        folder / "c.nir",
+        alternatives={"dt": 2.0**-5, "reset": "subtract", "strict": False, "input_kind": "binary"},
+        optional=("*.v_reset", "*.input_shape", "*.input_type", "node.nodes.output.shape"),
+        unused=(),
+        named=lambda name: [part for part in name.split(".") if part not in ("node", "nodes")],
+    )
+
+
+EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
+    "ds2ta": {
+        "numbers": lambda folder: ds2ta(folder, "numbers"),
+        "table": lambda folder: ds2ta(folder, "table"),
+        "both, learned time constant": lambda folder: ds2ta(folder, "both", learned_tau=True),
+    },
+    "nir": {"graph": nir_graph},
+    "spikeformer": {
+        "events": spikeformer,
+        "images": lambda folder: spikeformer(folder, neuron="pliaf", in_channels=3),
+    },
+    "spikformer": {variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
+    "spikformer_v2": {"add": spikformer_v2},
+    "staa_snn": {
+        **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},
+        "gates of each step": lambda folder: staa_snn(folder, "three", sa_per_step=True),
+    },
+    "stformer": {
+        "core once": stformer,
+        "core per block": lambda folder: stformer(folder, core="per_block"),
+        "four convolutions": lambda folder: stformer(folder, convs=4),
+    },
+}
+
+
+def test_every_format_has_an_example() -> None:
+    assert set(EXAMPLES) == set(formats())
+
+
+@pytest.mark.parametrize(
+    ("name", "example"), [(name, example) for name, examples in EXAMPLES.items() for example in examples]
+)
+def test_formats_keep_the_contract(tmp_path: Path, name: str, example: str) -> None:
+    check_importer(formats()[name], [EXAMPLES[name][example](tmp_path)])
