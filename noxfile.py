@@ -1,0 +1,131 @@
+"""What is run over and over here, each in an environment of its own: ``nox -l`` lists it, ``nox -s tests`` runs one.
+
+Words after ``--`` go to the tool: ``nox -s tests -- -x tests/test_cli.py``. ``HYPOTHESIS_PROFILE=quick`` shortens the
+property tests.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "virtualenv"
+nox.options.sessions = ["tests", "lint"]
+
+# The one release that the oracles and examples run on; SpikingJelly asks for torchvision, which nothing here needs.
+TORCH = "torch==2.13.0"
+SPIKINGJELLY = "spikingjelly==0.0.0.0.14"
+
+KERNELS = (
+    "tests/test_primitives.py",
+    "tests/test_kernels.py",
+    "tests/test_table_attention.py",
+    "tests/test_windowed_linear.py",
+    "tests/test_over_time.py",
+)
+
+
+def floors() -> list[str]:
+    """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["testing"] + extras["test"]
+    wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
+    odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
+    if odd:
+        raise ValueError(f"pyproject.toml: {odd}, expected NAME>=VERSION")
+    return [requirement.replace(">=", "==") for requirement in wanted]
+
+
+def newer_python() -> str | None:
+    """Return the newest interpreter on PATH or in pyenv that is above the lowest supported one; None without any."""
+    for version in ("3.14", "3.13", "3.12"):
+        found = [
+            shutil.which(f"python{version}"),
+            *Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}"),
+        ]
+        for path in filter(None, found):  # a pyenv shim may be on PATH and start nothing
+            if subprocess.run([path, "-c", "import venv"], capture_output=True, check=False).returncode == 0:
+                return str(path)
+    return None
+
+
+NEWER = newer_python()
+
+
+def run_pytest(session: nox.Session, *options: str, **env: str) -> None:
+    """Run pytest with a compilation cache of this session, since cached kernels do not tell flags apart."""
+    env["NUMBA_CACHE_DIR"] = f"{session.create_tmp()}/numba"
+    session.run("pytest", "-q", *options, *session.posargs, env=env)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run every test, compared with PyTorch and SpikingJelly too."""
+    session.install(TORCH, ".[test]")
+    session.install("--no-deps", SPIKINGJELLY)
+    run_pytest(session)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check format, style, types and the direction of imports."""
+    session.install(".[lint]")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("mypy")
+    session.run("lint-imports")
+
+
+@nox.session
+def bounds(session: nox.Session) -> None:
+    """Run the tests of the kernels with every index checked."""
+    session.install(".[test]")
+    run_pytest(session, *KERNELS, NUMBA_BOUNDSCHECK="1")
+
+
+@nox.session
+def uncompiled(session: nox.Session) -> None:
+    """Run the tests that are small enough for kernels as plain Python."""
+    session.install(".[test]")
+    run_pytest(session, "-m", "nojit", NUMBA_DISABLE_JIT="1")
+
+
+@nox.session
+def generic(session: nox.Session) -> None:
+    """Run the tests of kernels and networks as compiled for a processor without vector extensions."""
+    session.install(".[test]")
+    run_pytest(session, *KERNELS, "tests/test_networks.py", NUMBA_CPU_NAME="generic")
+
+
+@nox.session(python="3.11")
+def oldest(session: nox.Session) -> None:
+    """Run the tests on the lowest Python and the lowest versions that pyproject.toml allows."""
+    session.install(TORCH, *floors(), ".")
+    session.install("--no-deps", SPIKINGJELLY)
+    run_pytest(session)
+
+
+@nox.session(python=NEWER or False)
+def newer(session: nox.Session) -> None:
+    """Run the tests that need no PyTorch on the newest Python found here, with the newest versions."""
+    if NEWER is None:
+        session.skip("no Python 3.12 or newer on PATH or in ~/.pyenv")
+    session.install(".[test]")
+    run_pytest(session)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure time by input density; with a folder of N-MNIST after --, the trained systems too."""
+    session.install(TORCH, ".[test]")
+    session.install("--no-deps", SPIKINGJELLY)
+    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    session.run("python", "tests/benchmarks/density.py", env=env)
+    if session.posargs:
+        session.run("python", "tests/benchmarks/systems.py", *session.posargs, env=env)
