@@ -21,14 +21,6 @@ nox.options.sessions = ["tests", "lint"]
 TORCH = "torch==2.13.0"
 SPIKINGJELLY = "spikingjelly==0.0.0.0.14"
 
-KERNELS = (
-    "tests/test_primitives.py",
-    "tests/test_kernels.py",
-    "tests/test_table_attention.py",
-    "tests/test_windowed_linear.py",
-    "tests/test_over_time.py",
-)
-
 
 def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
@@ -86,7 +78,7 @@ def lint(session: nox.Session) -> None:
 def bounds(session: nox.Session) -> None:
     """Run the tests of the kernels with every index checked."""
     session.install(".[test]")
-    run_pytest(session, *KERNELS, NUMBA_BOUNDSCHECK="1")
+    run_pytest(session, "-m", "kernels", NUMBA_BOUNDSCHECK="1")
 
 
 @nox.session
@@ -100,7 +92,7 @@ def uncompiled(session: nox.Session) -> None:
 def generic(session: nox.Session) -> None:
     """Run the tests of kernels and networks as compiled for a processor without vector extensions."""
     session.install(".[test]")
-    run_pytest(session, *KERNELS, "tests/test_networks.py", NUMBA_CPU_NAME="generic")
+    run_pytest(session, "-m", "kernels", NUMBA_CPU_NAME="generic")
 
 
 @nox.session(python="3.11")

@@ -18,6 +18,8 @@ from eventsim.layers.synapses.windowed_linear import WindowedLinearOp
 from eventsim.signals import Dense, SignalType
 from eventsim.testing import check_layer
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 MAP = SignalType("binary", 6, (4, 4))
 COUNTS = SignalType("graded", 6, (4, 4))

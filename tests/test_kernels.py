@@ -30,6 +30,8 @@ from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_s
 from eventsim.kernels.rows import flatten_rows, join_rows, list_nonzeros, pool_dense, pool_rows, sum_rows
 from eventsim.kernels.window import Window
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 CHANNELS = (1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 127, 128, 130)
 KINDS = ("binary", "graded", "real")

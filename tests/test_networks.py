@@ -31,6 +31,8 @@ from eventsim.layers import (
 )
 from eventsim.ledger import Counts
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 
 

@@ -26,6 +26,8 @@ from eventsim.layers import (
     TileOverTime,
 )
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 
 

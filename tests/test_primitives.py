@@ -43,6 +43,8 @@ from eventsim.layers import (
 from eventsim.layers.input import Frames
 from eventsim.ledger import Counts
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 INPUTS = ("binary", "graded", "real", "sparse real")
 inputs = pytest.mark.parametrize("kind", INPUTS)

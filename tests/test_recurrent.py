@@ -27,6 +27,8 @@ from eventsim.layers import (
 from eventsim.plan import Loop, plan
 from eventsim.signals import SignalType
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 
 

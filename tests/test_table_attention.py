@@ -17,7 +17,7 @@ from eventsim import InputError, NetworkBuilder
 from eventsim.layers import Input, SpikingAttention, TableAttention
 
 F = np.float32
-pytestmark = pytest.mark.nojit
+pytestmark = [pytest.mark.nojit, pytest.mark.kernels]
 
 
 @st.composite

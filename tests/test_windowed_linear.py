@@ -15,6 +15,8 @@ from strategies import OUTPUTS, activity, weights
 from eventsim import InputError, NetworkBuilder, Simulator
 from eventsim.layers import Input, Linear, MeanOverTime, Readout, WindowedLinear
 
+pytestmark = pytest.mark.kernels
+
 F = np.float32
 KINDS = ("binary", "graded", "real", "sparse real")
 

@@ -23,7 +23,7 @@ def print_network(console: Console, document: dict[str, Any]) -> None:
         table.add_column(heading, overflow="fold")
     table.add_column("emits")
     for heading in ("parameters", "neurons", "dense MACs/step"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for layer in document["layers"]:
         shape = "x".join(map(str, layer["shape"]))
         numbers = (layer["parameters"], layer["neurons"], layer["dense_macs_per_step"])
@@ -84,7 +84,7 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
     table.add_column("kernel", overflow="fold")
     executed = columns(sample["totals"])
     for heading in ("rate", "density", "dense\nMACs", *(name.replace("_", "\n") for name in executed), "ms"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     rows = [*sample["layers"], sample["totals"]]
     for layer in rows:
         if layer is rows[-1]:
