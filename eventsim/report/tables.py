@@ -11,9 +11,14 @@ from rich.text import Text
 from eventsim.operations import OPERATIONS
 
 
-def columns(totals: dict[str, Any]) -> list[str]:
-    """Return the operations that have a column: those that occurred; inputs are told by the density."""
-    return [name for name, operation in OPERATIONS.items() if operation.group != "input" and totals[name]]
+MAIN_GROUPS = ("synapses", "neurons", "joins")
+OTHER_GROUPS = ("attention", "alternative")
+"""Of operations that few layers execute: a table of their own. Inputs are told by the density."""
+
+
+def columns(totals: dict[str, Any], groups: tuple[str, ...] = (*MAIN_GROUPS, *OTHER_GROUPS)) -> list[str]:
+    """Return the operations of some groups that have a column: those that occurred."""
+    return [name for name, operation in OPERATIONS.items() if operation.group in groups and totals[name]]
 
 
 def print_network(console: Console, document: dict[str, Any]) -> None:
@@ -79,15 +84,17 @@ def share(counts: dict[str, Any]) -> str:
 
 
 def _print_layers(console: Console, sample: dict[str, Any]) -> None:
+    """Print what every layer executed; operations that few layers execute in a second table, of those layers."""
+    totals = sample["totals"]
+    main, other = columns(totals, MAIN_GROUPS), columns(totals, OTHER_GROUPS)
     table = Table(header_style="bold")
     table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("kernel", overflow="fold")
-    executed = columns(sample["totals"])
-    for heading in ("rate", "density", "dense\nMACs", *(name.replace("_", "\n") for name in executed), "ms"):
+    for heading in ("rate", "density", "dense\nMACs", *map(_heading, main), "ms"):
         table.add_column(heading, justify="right", no_wrap=True)
-    rows = [*sample["layers"], sample["totals"]]
+    rows = [*sample["layers"], totals]
     for layer in rows:
-        if layer is rows[-1]:
+        if layer is totals:
             table.add_section()
         table.add_row(
             _line(layer["name"]),
@@ -95,10 +102,26 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
             f"{layer['firing_rate']:.1%}" if layer["neurons"] else "",
             f"{layer['input_density']:.1%}" if layer["inputs"] else "",
             _number(layer["dense_macs"]),
-            *(_number(layer[name]) for name in executed),
+            *(_number(layer[name]) for name in main),
             f"{layer['seconds'] * 1e3:.2f}",
         )
     console.print(table)
+    if not other:
+        return
+    table = Table(header_style="bold")
+    table.add_column("layer", overflow="fold", min_width=16)
+    for name in other:
+        table.add_column(_heading(name), justify="right", no_wrap=True)
+    for layer in rows:
+        if layer is totals:
+            table.add_section()
+        if any(layer[name] for name in other):
+            table.add_row(_line(layer["name"]), *(_number(layer[name]) for name in other))
+    console.print(table)
+
+
+def _heading(operation: str) -> str:
+    return operation.replace("_", "\n")
 
 
 def print_evaluation(console: Console, document: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
 from typing import Any, Literal, cast
 
 import h5py
@@ -40,14 +40,13 @@ from eventsim.layers import (
     Flatten,
     Input,
     Layer,
-    LayerError,
     Readout,
     Residual,
     SumPool2d,
     Threshold,
 )
-from eventsim.network import Network, NetworkBuilder
-from eventsim.signals import FloatArray, Kind, SignalType
+from eventsim.network import Network, NetworkBuilder, in_order
+from eventsim.signals import FloatArray, Kind
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
@@ -204,7 +203,7 @@ class _Graph:
         """
         sources = {path: self.sources.get(path, []) for path, node in self.nodes.items() if node.type != "NIRGraph"}
         try:
-            return [(path, self.nodes[path]) for path in TopologicalSorter(sources).static_order()]
+            return [(path, self.nodes[path]) for path in in_order(sources)]
         except CycleError as error:
             cycle = " -> ".join(self.nodes[path].name for path in error.args[1])
             raise InputError(f"{self.path}: recurrent edges {cycle} found; expected a feed-forward graph") from None
@@ -221,7 +220,7 @@ class _Reader:
         self.checkpoint = checkpoint
         self.choose = Chooser(checkpoint, options)
         self.build = NetworkBuilder(f"NIR graph {checkpoint.path.name}")
-        self.types: dict[str, SignalType] = {}
+        self.types = self.build.types
 
     def network(self, graph: _Graph) -> Network:
         """Read everything, and refuse what is left over."""
@@ -412,13 +411,11 @@ class _Reader:
             raise self._error(node, f"{field} {stated} found; expected {arriving}, which is what arrives")
 
     def _add(self, node: _Node, layer: Layer, *sources: str, suffix: str = "") -> str:
+        name = node.name + suffix
         try:
-            emitted = layer.output_type(*(self.types[source] for source in sources))
-        except LayerError as error:
-            raise self._error(node, str(error)) from None
-        name = self.build.add(node.name + suffix, layer, *sources)
-        self.types[name] = emitted
-        return name
+            return self.build.add(name, layer, *sources)
+        except InputError as error:
+            raise self._error(node, str(error).removeprefix(f"layer {name}: ")) from None
 
     def _error(self, node: _Node, message: str) -> InputError:
         return InputError(f"{self.checkpoint.path}: node {node.name} ({node.type}): {message}")
