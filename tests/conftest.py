@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from eventsim import Network, NetworkBuilder
+from eventsim import Network, NetworkBuilder, plugins
 from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout
 
 SLOW_START = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
@@ -42,3 +44,28 @@ def small_network() -> Network:
     x = build.add("mean", MeanOverTime(), x)
     build.add("readout", Readout(), x)
     return build.build(time_steps=4)
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install a package with a module and an entry point, by default a checkpoint format."""
+    plugins._load.cache_clear()
+    installed: list[str] = []
+
+    def add(name: str, source: str, attribute: str = ":IMPORTER", group: str = plugins.IMPORTERS) -> None:
+        module = f"plugin_{name}"
+        folder = tmp_path / module
+        (folder / f"{module}-1.dist-info").mkdir(parents=True)
+        (folder / f"{module}-1.dist-info" / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n"
+        )
+        points = f"[{group}]\n{name} = {module}{attribute}\n"
+        (folder / f"{module}-1.dist-info" / "entry_points.txt").write_text(points)
+        (folder / f"{module}.py").write_text(source)
+        monkeypatch.syspath_prepend(folder)
+        installed.append(module)
+
+    yield add
+    plugins._load.cache_clear()
+    for module in installed:
+        sys.modules.pop(module, None)

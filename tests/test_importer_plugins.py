@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import toy_format
 from state_dicts import spikformer_state
 
-from eventsim import EventsimError, InputError, import_checkpoint, plugins
+from eventsim import EventsimError, InputError, import_checkpoint
 from eventsim.importing import formats
 from eventsim.plugins import PluginWarning
 
-Install = Callable[..., None]
 OURS = ["ds2ta", "nir", "spikeformer", "spikformer", "spikformer_v2", "staa_snn", "stformer"]
-
-
-@pytest.fixture
-def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Install a package with a module and an entry point."""
-    plugins._load.cache_clear()
-    installed: list[str] = []
-
-    def add(name: str, source: str, attribute: str = ":IMPORTER") -> None:
-        module = f"plugin_{name}"
-        folder = tmp_path / module
-        (folder / f"{module}-1.dist-info").mkdir(parents=True)
-        (folder / f"{module}-1.dist-info" / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {module}\nVersion: 1\n"
-        )
-        points = f"[eventsim.importers]\n{name} = {module}{attribute}\n"
-        (folder / f"{module}-1.dist-info" / "entry_points.txt").write_text(points)
-        (folder / f"{module}.py").write_text(source)
-        monkeypatch.syspath_prepend(folder)
-        installed.append(module)
-
-    yield add
-    plugins._load.cache_clear()
-    for module in installed:
-        sys.modules.pop(module, None)
-
 
 TOY = Path(toy_format.__file__).read_text()
 """Source of a format that works."""
@@ -53,7 +26,7 @@ def test_ours_are_the_modules_that_define_an_importer() -> None:
     assert list(formats()) == OURS
 
 
-def test_formats_of_other_packages_read(tmp_path: Path, install: Install) -> None:
+def test_formats_of_other_packages_read(tmp_path: Path, install: Any) -> None:
     install("toy", TOY)
     assert list(formats()) == [*OURS, "toy"]
     path = toy_format.write(tmp_path)
@@ -63,7 +36,7 @@ def test_formats_of_other_packages_read(tmp_path: Path, install: Install) -> Non
         import_checkpoint(path, heads=2)
 
 
-def test_a_module_with_the_attributes_is_a_format(tmp_path: Path, install: Install) -> None:
+def test_a_module_with_the_attributes_is_a_format(tmp_path: Path, install: Any) -> None:
     install("toy", TOY + "\ndescription, options = 'as a module', Options\n", attribute="")
     assert formats()["toy"].description == "as a module"
     assert import_checkpoint(toy_format.write(tmp_path)).name == "toy"
@@ -90,9 +63,7 @@ def test_a_module_with_the_attributes_is_a_format(tmp_path: Path, install: Insta
         (TOY.replace("height: int | None = None", "height: int"), "option height without a default found"),
     ],
 )
-def test_a_broken_format_is_left_out_and_stops_nothing(
-    tmp_path: Path, install: Install, source: str, message: str
-) -> None:
+def test_a_broken_format_is_left_out_and_stops_nothing(tmp_path: Path, install: Any, source: str, message: str) -> None:
     install("toy", source)
     np.savez(tmp_path / "c.npz", **spikformer_state("dvs"))
     with pytest.warns(PluginWarning, match=message):
@@ -109,7 +80,7 @@ def test_a_broken_format_is_left_out_and_stops_nothing(
         ("    return -1", "signature of -1 found; expected a number of tensors"),
     ],
 )
-def test_a_format_that_cannot_judge_is_left_out(tmp_path: Path, install: Install, body: str, reason: str) -> None:
+def test_a_format_that_cannot_judge_is_left_out(tmp_path: Path, install: Any, body: str, reason: str) -> None:
     install("toy", TOY.replace('    """Count the tensors by their names."""', body))
     np.savez(tmp_path / "c.npz", **spikformer_state("dvs"))
     with pytest.warns(
@@ -119,7 +90,7 @@ def test_a_format_that_cannot_judge_is_left_out(tmp_path: Path, install: Install
     assert network.name == "Spikformer dvs 2-32"
 
 
-def test_the_format_that_places_most_reads(tmp_path: Path, install: Install) -> None:
+def test_the_format_that_places_most_reads(tmp_path: Path, install: Any) -> None:
     """It may be built on another, which then needs not know."""
     install("toy", TOY)
     install(
@@ -135,7 +106,7 @@ def test_the_format_that_places_most_reads(tmp_path: Path, install: Install) -> 
     assert import_checkpoint(path, "child").name == "child"
 
 
-def test_a_format_that_fails_says_whose_it_is(tmp_path: Path, install: Install) -> None:
+def test_a_format_that_fails_says_whose_it_is(tmp_path: Path, install: Any) -> None:
     install("toy", TOY.replace("    checkpoint.finish()", "    1 / 0"))
     with pytest.raises(
         EventsimError, match=r"toy\.npz: format toy of another package failed \(ZeroDivisionError: "
@@ -145,13 +116,13 @@ def test_a_format_that_fails_says_whose_it_is(tmp_path: Path, install: Install) 
     assert "\n" not in str(error.value)
 
 
-def test_no_package_takes_the_name_of_ours(install: Install) -> None:
+def test_no_package_takes_the_name_of_ours(install: Any) -> None:
     install("nir", TOY)
     with pytest.warns(PluginWarning, match="the name nir is taken; expected one of its own"):
         assert formats()["nir"].description.startswith("NIR graph")
 
 
-def test_importing_eventsim_loads_no_format(tmp_path: Path, install: Install) -> None:
+def test_importing_eventsim_loads_no_format(tmp_path: Path, install: Any) -> None:
     install("toy", TOY)
     modules = {"plugin_toy", "eventsim_importers.nir", "torch", "nir"}
     code = f"import eventsim, sys; print(*sorted({modules} & set(sys.modules)))"

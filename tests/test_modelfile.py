@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -16,8 +18,13 @@ from hypothesis import given
 from strategies import networks
 
 import eventsim
-from eventsim import InputError, Network, Simulator, load, save
+from eventsim import InputError, Network, NetworkBuilder, Simulator, load, plugins, save
+from eventsim.layers import Input, Readout
 from eventsim.modelfile import seal
+from eventsim.signals import SignalType
+from eventsim.testing import check_layer
+
+DATA = Path(__file__).parent / "data"
 
 
 @contextmanager
@@ -157,3 +164,148 @@ def test_an_existing_model_survives_a_failed_save(model: Path, small_network: Ne
 def test_public_names() -> None:
     assert eventsim.__version__
     assert all(hasattr(eventsim, name) for name in ("import_checkpoint", "save", "load", "open_recording", "Simulator"))
+
+
+# --- format 1, written before edges could wait
+
+
+def test_a_file_of_format_1_still_gives_the_same_result() -> None:
+    """The file and what came out of it were kept from then; its weights are dyadic, so the logits are exact."""
+    network = load(DATA / "format_1.h5")
+    kept = json.loads((DATA / "format_1.json").read_text())
+    frames = np.random.default_rng(1).integers(0, 3, (4, 2, 8, 8))
+    result = Simulator(network).run(frames)
+    assert result.logits.tolist() == kept["logits"]
+    found = {layer.name: {name: count for name, count in layer.counts.items() if count} for layer in result.profile}
+    assert found == kept["layers"]
+    assert (network.name, network.time_steps) == ("written by format 1", 4)
+    assert network.assumptions == ("tau = 2.0: not in the checkpoint, the default",)
+    assert all(edge.delay == 0 for edge in network.edges)
+
+
+# --- delays
+
+
+def test_a_file_with_a_cycle_of_no_delay_is_refused(model: Path) -> None:
+    with forged(model) as file:
+        description = json.loads(file["network"][()])
+        description["edges"] = [*description["edges"][:-1], ["mean", "conv", 0], ["mean", "readout"]]
+        description["edges"].remove(["input", "conv", 0])
+        del file["network"]
+        file["network"] = json.dumps(description)
+    with pytest.raises(InputError, match=r"model\.h5: network small: cycle (\w+ -> )+\w+ of no delay found") as caught:
+        load(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("delay", [-1, 0.5, "2", None, [1]])
+def test_a_file_with_a_delay_that_makes_no_sense_is_refused(model: Path, delay: Any) -> None:
+    with forged(model) as file:
+        description = json.loads(file["network"][()])
+        description["edges"][1] = [*description["edges"][1][:2], delay]
+        del file["network"]
+        file["network"] = json.dumps(description)
+    with pytest.raises(InputError, match=r"model\.h5: .*edge conv -> lif with delay .* found") as caught:
+        load(model)
+    assert "\n" not in str(caught.value)
+
+
+# --- layers of other packages
+
+DOUBLE = """
+from dataclasses import dataclass
+
+from eventsim.layers import Layer, Op
+from eventsim.signals import Dense
+
+
+@dataclass(frozen=True, eq=False)
+class Double(Layer):
+    factor: float = 2.0
+
+    def output_type(self, *inputs):
+        return inputs[0]
+
+    def op(self, *inputs):
+        return DoubleOp(self.factor)
+
+
+class DoubleOp(Op):
+    kernel = "double"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def advance(self, inputs, context):
+        (signal,) = inputs
+        return Dense(signal.type, signal.steps, signal.data * self.factor)
+"""
+
+
+def doubling(layer: Any) -> Network:
+    build = NetworkBuilder("doubling")
+    x = build.add("input", Input((2,), "real"))
+    build.add("readout", Readout(), build.add("double", layer, x))
+    return build.build()
+
+
+def test_a_layer_of_another_package_is_saved_and_loaded(tmp_path: Path, install: Any) -> None:
+    install("Double", DOUBLE, ":Double", plugins.LAYERS)
+    layer = importlib.import_module("plugin_Double").Double(factor=3.0)
+    check_layer(layer, SignalType("real", 2, (), dense=True))
+    save(doubling(layer), tmp_path / "m.h5")
+    assert Simulator(load(tmp_path / "m.h5")).run([[1, 2]]).logits.tolist() == [3, 6]
+
+
+def test_an_absent_layer_is_named(tmp_path: Path, install: Any) -> None:
+    install("Double", DOUBLE, ":Double", plugins.LAYERS)
+    layer = importlib.import_module("plugin_Double").Double()
+    save(doubling(layer), tmp_path / "m.h5")
+    plugins._load.cache_clear()
+    shutil.rmtree(tmp_path / "plugin_Double")
+    with pytest.raises(InputError, match=r"m\.h5: layer double: unknown type 'Double' found; .*install the one"):
+        load(tmp_path / "m.h5")
+    with pytest.raises(
+        InputError, match=r"^layer double: type Double found; expected one that eventsim\.layers exports"
+    ):
+        save(doubling(layer), tmp_path / "again.h5")
+
+
+@pytest.mark.parametrize(
+    ("source", "attribute", "reason"),
+    [
+        ("import nothing_of_this_name", ":Broken", "ModuleNotFoundError: No module named 'nothing_of_this_name'"),
+        ("", ":Broken", "AttributeError: module 'plugin_Broken' has no attribute 'Broken'"),
+        ("class Broken: pass", ":Broken", "found; expected a dataclass derived from eventsim.layers.Layer"),
+        ("raise SystemError('out of order')", ":Broken", "SystemError: out of order"),
+    ],
+)
+def test_a_broken_plug_in_is_reported_and_stops_nothing(
+    model: Path, tmp_path: Path, install: Any, source: str, attribute: str, reason: str
+) -> None:
+    install("Double", DOUBLE, ":Double", plugins.LAYERS)
+    save(doubling(importlib.import_module("plugin_Double").Double()), tmp_path / "m.h5")
+    plugins._load.cache_clear()
+    install("Broken", source, attribute, plugins.LAYERS)
+    load(model)  # needs no layer of another package, so none is loaded
+    with pytest.warns(
+        plugins.PluginWarning, match=f"plug-in Broken = plugin_Broken{attribute} of package plugin_Broken"
+    ):
+        network = load(tmp_path / "m.h5")
+    assert Simulator(network).run([[1, 2]]).logits.tolist() == [2, 4]
+    plugins._load.cache_clear()
+    with pytest.warns(plugins.PluginWarning) as caught:
+        load(tmp_path / "m.h5")
+    assert reason in str(caught[0].message)
+    assert "\n" not in str(caught[0].message)
+    assert len(caught) == 1
+
+
+def test_our_layers_keep_their_names(tmp_path: Path, install: Any) -> None:
+    install("LIF", DOUBLE.replace("Double", "LIF"), ":LIF", plugins.LAYERS)
+    install("Double", DOUBLE, ":Double", plugins.LAYERS)
+    with pytest.warns(plugins.PluginWarning, match="the name LIF is taken; expected one of its own"):
+        save(doubling(importlib.import_module("plugin_Double").Double()), tmp_path / "m.h5")

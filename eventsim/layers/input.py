@@ -29,7 +29,7 @@ class Frames:
         return len(self.array)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Input(Layer):
     """Frames of a recording, or an image shown in every time step.
 

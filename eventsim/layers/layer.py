@@ -24,7 +24,7 @@ from eventsim.signals import Signal, SignalType
 __all__ = ["Layer", "LayerError", "Op"]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Layer(ABC):
     """Description of one layer: hyperparameters and arrays, no state.
 

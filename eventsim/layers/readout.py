@@ -12,7 +12,7 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Readout(Layer):
     """The logits of the sample: the last vector that arrived, or the sum over time (spike counts).
 

@@ -17,7 +17,7 @@ NORMALISATIONS = ("softmax", "sigmoid")
 COMBINATIONS = ("additive", "gated")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class GlobalContext(Layer):
     r"""Weigh the positions, average the channels with these weights, and give every position the outcome.
 

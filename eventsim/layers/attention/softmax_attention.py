@@ -13,7 +13,7 @@ from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SoftmaxAttention(Layer):
     r"""Multi-head self-attention (Vaswani et al., 2017) over space or over time, on q, k and v side by side.
 

@@ -14,7 +14,7 @@ from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SpikingAttention(Layer):
     r"""Softmax-free self-attention on spikes (Spikformer), inputs q, k, v in this order.
 

@@ -16,7 +16,7 @@ from eventsim.signals import Dense, IntArray, Rows, SignalType
 LARGEST_ENTRY = 2**31 - 1
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TableAttention(Layer):
     r"""Softmax-free self-attention on spikes with a lookup table per head on the scores, inputs q, k, v in this order.
 

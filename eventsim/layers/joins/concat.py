@@ -12,7 +12,7 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Kind, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Concat(Layer):
     """The channels of the first input, then those of the second, at every position.
 

@@ -15,7 +15,7 @@ from eventsim.signals import Dense, Rows, SignalType
 MODES = ("add", "iand", "and")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Residual(Layer):
     """Join of a shortcut ``a`` (first input) and a branch ``b`` (second input), element by element.
 

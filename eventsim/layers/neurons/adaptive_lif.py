@@ -18,7 +18,7 @@ from eventsim.signals import Dense, FloatArray, Rows, SignalType
 GATE_INPUTS = ("terms", "features")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveLIF(Layer):
     r"""Leaky integrate-and-fire neuron ``V[t] = SA(M * H[t-1], N * X[t])``.
 
@@ -119,7 +119,7 @@ class AdaptiveLIF(Layer):
         return AdaptiveLIFOp(self, self.output_type(*inputs))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepAttention:
     """The gates of `AdaptiveLIF`; arrays as there."""
 

@@ -14,7 +14,7 @@ from eventsim.layers.neurons.spiking import PLIF
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PLIAF(PLIF):
     r"""PLIF neuron with an analog output: the positive part of its potential, before the reset.
 

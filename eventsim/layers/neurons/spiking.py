@@ -17,7 +17,7 @@ PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Neuron(Layer):
     r"""What every neuron shares: threshold and reset.
 
@@ -82,12 +82,12 @@ class Neuron(Layer):
         return self.charge
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class IF(Neuron):
     """Integrate-and-fire neuron: ``h = v + x``."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LIF(Neuron):
     r"""Leaky integrate-and-fire neuron, as SpikingJelly's ``LIFNode`` defines it.
 
@@ -120,7 +120,7 @@ class LIF(Neuron):
         return LEAK_MULTIPLY if (mantissa == 0.5).all() else LEAK_DIVIDE
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PLIF(Neuron):
     r"""LIF neuron with a learned time constant, as SpikingJelly's ``ParametricLIFNode`` defines it.
 

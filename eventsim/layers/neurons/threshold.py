@@ -13,7 +13,7 @@ from eventsim.layers.neurons.spiking import PerNeuron, rows_of
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Threshold(Layer):
     r"""Spikes where a value is above a threshold in this very step: a NIR ``Threshold``.
 

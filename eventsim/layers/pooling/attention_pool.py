@@ -12,7 +12,7 @@ from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AttentionPool(Layer):
     r"""Weighted mean over all positions and time steps, emitted once, with the last step of the sample.
 

@@ -13,7 +13,7 @@ from eventsim.layers.window import output_grid
 from eventsim.signals import CountArray, FloatArray, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class AvgPool2d(SumPool2d):
     """Average over a sliding window: the sum divided by the number of values, in float32.
 

@@ -15,7 +15,7 @@ from eventsim.layers.window import output_grid, slide
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MaxPool2d(Layer):
     """Maximum over a sliding window: OR on spikes, the true maximum on graded and real values.
 

@@ -12,7 +12,7 @@ from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MeanOverPositions(Layer):
     """Mean over the pixels or tokens of each time step (global average pooling)."""
 

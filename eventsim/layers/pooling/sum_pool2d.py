@@ -16,7 +16,7 @@ from eventsim.layers.window import output_grid, slide
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SumPool2d(Layer):
     """Sum over a sliding window, zero-padded; spikes become small integers.
 

@@ -14,7 +14,7 @@ from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Affine(Layer):
     """Scale and shift ``y = x * scale + shift``: a batch normalisation that was not folded, or a NIR ``Scale``.
 

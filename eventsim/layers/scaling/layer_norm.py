@@ -12,7 +12,7 @@ from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerNorm(Layer):
     r"""Normalisation over the channels of each pixel or token (Ba et al., 2016), as PyTorch's ``LayerNorm`` defines it.
 

@@ -11,7 +11,7 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class PositionEncoding(Layer):
     r"""Add a learned array to every time step.
 

@@ -12,7 +12,7 @@ from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Flatten(Layer):
     """All positions of a time step as one vector, in PyTorch's order of the per-step shape.
 

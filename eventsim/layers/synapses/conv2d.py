@@ -14,7 +14,7 @@ from eventsim.layers.window import output_grid, slide
 from eventsim.signals import FloatArray, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conv2d(Layer):
     r"""Convolution over a map, event-driven: each active input pixel adds its weight rows to the pixels it reaches.
 

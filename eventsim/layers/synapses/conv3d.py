@@ -18,7 +18,7 @@ from eventsim.layers.window import slide
 from eventsim.signals import Dense, FloatArray, Rows, Signal, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Conv3d(Layer):
     r"""Convolution over time and a map, event-driven: an active input adds its weight rows to what it reaches.
 

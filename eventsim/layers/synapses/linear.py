@@ -11,7 +11,7 @@ from eventsim.layers.synapses.weights import Weight, packed, shape_of
 from eventsim.signals import FloatArray, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Linear(Layer):
     r"""Linear map of each pixel or token, event-driven: each active channel adds its weight row.
 

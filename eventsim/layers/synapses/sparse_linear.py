@@ -16,7 +16,7 @@ from eventsim.layers.synapses.gathering import report_inputs, report_products
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SparseLinear(Layer):
     r"""Linear map of each pixel or token whose zero synapses are neither stored, touched nor counted.
 

@@ -19,7 +19,7 @@ DECAYS = ("geometric", "constant")
 FORMS = ("accumulate_once", "reaccumulate")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class WindowedLinear(Layer):
     r"""Linear map of each pixel or token whose inputs are felt for several steps, attenuated by powers of two.
 

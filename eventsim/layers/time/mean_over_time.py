@@ -12,7 +12,7 @@ from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MeanOverTime(Layer):
     """Mean over all time steps so far, emitted once, with the last step of the sample.
 

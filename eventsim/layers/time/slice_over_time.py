@@ -10,7 +10,7 @@ from eventsim.layers.time.steps import take_steps
 from eventsim.signals import Signal, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SliceOverTime(Layer):
     r"""One of `parts` consecutive parts of the sample's T time steps.
 

@@ -11,7 +11,7 @@ from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import Signal, SignalType
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TileOverTime(Layer):
     r"""The time steps of the first input over and over, until there are as many as the second input has.
 
