@@ -275,6 +275,12 @@ def _at_least_one(text: str) -> int:
     return value
 
 
+def _csv_name(text: str) -> Path:
+    if Path(text).suffix != ".csv":
+        raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in .csv")
+    return Path(text)
+
+
 def _size(text: str) -> tuple[int, int]:
     """Read WIDTHxHEIGHT; return (height, width)."""
     try:
@@ -324,7 +330,7 @@ def _parser() -> Parser:
         run.set_defaults(detail=detail)
         run.add_argument("model", metavar="MODEL.h5")
         run.add_argument("inputs", metavar="INPUT", nargs="+")
-        run.add_argument("--rows", metavar="FILE.csv", help="write one row for each input and layer")
+        run.add_argument("--rows", type=_csv_name, metavar="FILE.csv", help="write one row for each input and layer")
         _add_input_options(run)
 
     evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")

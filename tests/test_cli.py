@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from state_dicts import spikformer_state
 from eventsim import dvs
 from eventsim.cli import main
 from eventsim.datasets import Outcome, evaluate
+from eventsim.operations import OPERATIONS
 
 COUNTS = ("acs", "graded_macs", "graded_acs", "macs", "neuron_updates", "table_lookups", "spikes", "dense_macs")
 
@@ -263,3 +266,65 @@ def test_messages_do_not_reach_stdout_and_markup_is_not_read(capsys, folder: Pat
     code, out, _ = call(capsys, "run", folder / "m.h5", odd)
     assert code == 0
     assert "[red]odd[bold].npy" in out
+
+
+def test_rows_of_all_inputs_and_layers_as_csv(capsys, folder: Path, tmp_path: Path) -> None:
+    recordings = sorted((folder / "data").glob("*/*"))[:2]
+    rows_file = tmp_path / "rows.csv"
+    code, out, _ = call(capsys, "profile", folder / "m.h5", *recordings, "--json", "--rows", rows_file)
+    samples = json.loads(out)["samples"]
+    with rows_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert code == 0
+    assert [(row["input"], row["name"]) for row in rows] == [
+        (sample["input"], layer["name"]) for sample in samples for layer in sample["layers"]
+    ]
+    assert rows[0].keys() == {"input", *samples[0]["layers"][0]}
+    for operation in OPERATIONS:
+        assert sum(int(row[operation]) for row in rows) == sum(sample["totals"][operation] for sample in samples)
+    err = refused(capsys, "run", folder / "m.h5", recordings[0], "--rows", "rows.txt")
+    assert "rows.txt found, expected a name that ends in .csv" in err
+    code, out, err = call(capsys, "run", folder / "m.h5", recordings[0], "--rows", tmp_path / "no" / "rows.csv")
+    assert code == 2
+    assert "prediction" in out
+    assert "rows.csv: cannot be written (No such file or directory)" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["run", "absent.h5", "x.bin"], "absent.h5: no such file"),
+        (["info", "absent.h5"], "absent.h5: no such file"),
+        (["import", "absent.pth", "-o", "m.h5"], "absent.pth"),
+        (["evaluate", "absent.h5", "."], "absent.h5: no such file"),
+        (["events", "absent.bin"], "absent.bin: no such file"),
+    ],
+)
+def test_a_machine_gets_one_document_where_everything_failed(capsys, arguments: list[str], reason: str) -> None:
+    code, out, err = call(capsys, *arguments, "--json")
+    assert code == 2
+    document = json.loads(out)
+    assert document.keys() == {"schema", "error"}
+    assert reason in document["error"]
+    assert err.count("\n") == 1
+    assert document["error"] in err
+
+
+def test_inputs_that_all_fail_are_listed(capsys, folder: Path) -> None:
+    code, out, err = call(capsys, "run", folder / "m.h5", "a.bin", "b.bin", "--json")
+    document = json.loads(out)
+    assert code == 2
+    assert document["samples"] == []
+    assert [failure["input"] for failure in document["failed"]] == ["a.bin", "b.bin"]
+    assert err.count("\n") == 2
+
+
+def test_a_broken_plug_in_is_one_line_on_stderr(capsys, install: Any) -> None:
+    install("broken", "import nothing_of_this_name")
+    code, out, err = call(capsys, "formats")
+    assert code == 0
+    assert "spikformer" in out
+    assert err.count("\n") == 1
+    assert (
+        "eventsim: plug-in broken = plugin_broken:IMPORTER of package plugin_broken (eventsim.importers) is left" in err
+    )

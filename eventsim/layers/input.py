@@ -71,11 +71,12 @@ class Input(Layer):
             raise InputError(f"{name}: a time step of shape {found} found; the model takes {expected}")
         if len(frames) == 0:
             raise InputError(f"{name}: no time steps found; the model needs at least one")
-        if not np.isfinite(frames).all():
+        whole = frames.dtype.kind in "bui"
+        if not whole and not np.isfinite(frames).all():
             raise InputError(f"{name}: NaN or infinite values found; the model takes finite ones")
         if self.kind == "binary" and not ((frames == 0) | (frames == 1)).all():
             raise InputError(f"{name}: values other than 0 and 1 found; the model takes binary input")
-        if self.kind == "graded" and ((frames < 0).any() or (frames != np.floor(frames)).any()):
+        if self.kind == "graded" and ((frames < 0).any() or not (whole or (frames == np.floor(frames)).all())):
             raise InputError(
                 f"{name}: values that are negative or not whole found; the model takes event counts "
                 "(an input of kind real takes others)"

@@ -16,10 +16,8 @@ def write_rows(path: str | Path, samples: Iterable[dict[str, Any]]) -> None:
     Raises
     ------
     InputError
-        If the name does not end in .csv, or the file cannot be written.
+        If the file cannot be written.
     """
-    if Path(path).suffix != ".csv":
-        raise InputError(f"{path}: found as file for rows; expected a name that ends in .csv")
     rows = [{"input": sample["input"], **layer} for sample in samples for layer in sample["layers"]]
     try:
         with Path(path).open("w", newline="") as file:

@@ -1,0 +1,105 @@
+"""Samples, outcomes and evaluations as plain data that can be sent elsewhere and added up."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from eventsim import InputError, Network, Preparation, Simulator
+from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
+from eventsim.energy import MODELS
+from eventsim.report.document import evaluation_document
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Frames of three classes, one file of them damaged."""
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        (tmp_path / str(label)).mkdir()
+        for index in range(3):
+            np.save(tmp_path / str(label) / f"{index}.npy", rng.integers(0, 3, (4, 2, 6, 6)))
+    (tmp_path / "1" / "bad.npy").write_bytes(b"nothing")
+    return tmp_path
+
+
+def evaluated(network: Network, samples: list[Sample], threads: int = 1) -> tuple[list[Outcome], Evaluation]:
+    outcomes = list(evaluate(Simulator(network, threads=threads), samples, Preparation()))
+    evaluation = Evaluation()
+    for outcome in outcomes:
+        evaluation.take(outcome)
+    return outcomes, evaluation
+
+
+def without_times(evaluation: Evaluation) -> dict:
+    document = evaluation_document("m.h5", 0.0, evaluation)
+    assert len(evaluation.latencies_s) == evaluation.samples
+    return {key: value for key, value in document.items() if key != "latency_s"}
+
+
+def test_parts_of_a_data_set_add_up(small_network: Network, folder: Path) -> None:
+    samples = labelled_files(folder)
+    _, whole = evaluated(small_network, samples)
+    assert (whole.samples, len(whole.failed)) == (9, 1)
+    for cut in (0, 1, 5, 10):
+        merged = Evaluation()
+        for part in (samples[:cut], samples[cut:]):
+            merged.merge(pickle.loads(pickle.dumps(evaluated(small_network, part, threads=2)[1])))
+        found, expected = without_times(merged), without_times(whole)
+        for name, energy in expected.pop("energy_mj").items():
+            assert_allclose(found["energy_mj"][name], energy, rtol=1e-12)
+        del found["energy_mj"]
+        assert_allclose(
+            [c["energy_mj"] for c in found.pop("conventions").values()],
+            [c["energy_mj"] for c in expected.pop("conventions").values()],
+            rtol=1e-12,
+        )
+        assert found == expected
+
+
+def test_samples_and_outcomes_are_plain_data(small_network: Network, folder: Path) -> None:
+    samples = labelled_files(folder)
+    assert pickle.loads(pickle.dumps(samples)) == samples
+    assert json.dumps([asdict(sample) for sample in samples])
+    outcomes, _ = evaluated(small_network, samples)
+    again = Evaluation()
+    for outcome in pickle.loads(pickle.dumps(outcomes)):
+        again.take(outcome)
+    assert again.totals.spikes > 0
+    (failed,) = (outcome for outcome in outcomes if outcome.error)
+    assert failed.sample.name.endswith("bad.npy")
+    assert failed.prediction == -1
+    assert not failed.profile
+
+
+def test_means_over_the_samples(small_network: Network, folder: Path) -> None:
+    """Layers, energies and conventions are means, totals are sums; derived from the single results."""
+    samples = [sample for sample in labelled_files(folder) if "bad" not in sample.name]
+    results = [Simulator(small_network).run(np.load(sample.name)) for sample in samples]
+    document = evaluation_document("m.h5", 0.0, evaluated(small_network, samples)[1])
+    n = len(samples)
+    assert document["correct"] == sum(r.prediction == s.label for r, s in zip(results, samples, strict=True))
+    assert document["totals"]["graded_macs"] == sum(result.totals.graded_macs for result in results)
+    lif = next(layer for layer in document["layers"] if layer["name"] == "lif")
+    spikes = sum(result.totals.spikes for result in results)
+    assert lif["spikes"] == spikes / n
+    assert lif["firing_rate"] == pytest.approx(spikes / (n * 4 * 144))
+    conv = next(layer for layer in document["layers"] if layer["name"] == "conv")
+    assert conv["dense_macs"] == 4 * 36 * 4 * 2 * 9
+    density = np.mean([np.count_nonzero(np.load(sample.name)) for sample in samples]) / (4 * 2 * 36)
+    assert conv["input_density"] == pytest.approx(density)
+    for model in MODELS:
+        expected = np.mean([model.millijoules(result.totals) for result in results])
+        assert document["energy_mj"][model.name] == pytest.approx(expected)
+    assert document["conventions"].keys() == {"spikformer_iclr", "spikformer_v2", "spikingformer_tool"}
+
+
+def test_a_label_that_is_no_class_is_refused(small_network: Network) -> None:
+    with pytest.raises(InputError, match=r"^x: label 3 found; network small has 3 classes$"):
+        list(evaluate(Simulator(small_network), [Sample("x", 3, "x")], Preparation()))
