@@ -9,8 +9,7 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.layers.layer import Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.layers.neurons.membrane import Membrane
-from eventsim.layers.neurons.spiking import PLIF
+from eventsim.layers.neurons.spiking import PLIF, NeuronOp
 from eventsim.signals import Dense, Rows, SignalType
 
 
@@ -31,30 +30,13 @@ class PLIAF(PLIF):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        output = self.output_type(source)
-        return PLIAFOp(output, self.membrane(source, output))
+        return PLIAFOp(self.membrane(source, self.output_type(source)))
 
 
-class PLIAFOp(Op):
-    """Holds the membrane potential and advances it step by step."""
+class PLIAFOp(NeuronOp):
+    """Passes on the potential before the reset."""
 
     kernel = "analog_fire"
-    state_names = ("potential",)
-    looks_ahead = False
-    once_if_static = False
-
-    def __init__(self, output: SignalType, membrane: Membrane) -> None:
-        self.output = output
-        self.membrane = membrane
-        self.reset()
-
-    def own(self) -> None:
-        """Take buffers for spikes."""
-        self.membrane = self.membrane.own()
-
-    def reset(self) -> None:
-        """Set every membrane potential to 0."""
-        self.potential = self.membrane.at_rest()
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, emit and reset in every step of one chunk."""
@@ -64,5 +46,6 @@ class PLIAFOp(Op):
         self.membrane.begin(signal.steps)
         self.membrane.fire(0, current, self.potential, emitted)
         np.maximum(emitted, 0, out=emitted)
-        context.rows.add("neuron_updates", self.output.size)
-        return rows_from_dense(self.output, signal.steps, emitted)
+        output = self.membrane.output
+        context.rows.add("neuron_updates", output.size)
+        return rows_from_dense(output, signal.steps, emitted)
