@@ -26,8 +26,17 @@ from strategies import Sliding, activity, randoms, slidings, weights
 
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics, fire
-from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack
-from eventsim.kernels.rows import flatten_rows, join_rows, list_nonzeros, pool_dense, pool_rows, sum_rows
+from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack, unpack
+from eventsim.kernels.rows import (
+    flatten_rows,
+    join_rows,
+    list_frames,
+    list_nonzeros,
+    pool_dense,
+    pool_rows,
+    sum_rows,
+    total_rows,
+)
 from eventsim.kernels.window import Window
 
 pytestmark = pytest.mark.kernels
@@ -545,3 +554,33 @@ def check_summed(tokens: np.ndarray, binary: bool) -> None:
     out = np.zeros((steps, channels), F)
     sum_rows(*csr(tokens.reshape(-1, channels), binary), positions, out)
     assert_array_equal(out, tokens.sum(axis=1))
+
+
+# --- frames to rows, and rows summed over time
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_list_frames(dtype):
+    frames = np.array([[[0, 1, 0], [2, 0, 3]], [[0, 0, 0], [0, 0, 1]]], dtype)  # steps, channels, positions
+    indptr, indices, values = np.full(7, -1, np.int64), np.full(5, -1, np.int32), np.full(5, np.nan, F)
+    list_frames(frames, indptr, indices, values)
+    expected = csr(last(frames.astype(F)[:, :, None]))
+    assert_array_equal(indptr, expected[0])
+    assert_array_equal(indices[:-1], expected[1])
+    assert_array_equal(values[:-1], expected[2])
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("binary", [True, False])
+def test_total_rows(binary):
+    frames = np.array([[[1, 0], [0, 1], [1, 1]], [[0, 0], [0, 1], [1, 0]]], F) * (1 if binary else F(0.5))
+    total = np.full((3, 2), 0.25, F)
+    total_rows(*csr(frames.reshape(-1, 2), binary), 3, total)
+    assert_array_equal(total, 0.25 + frames.sum(axis=0))
+
+
+@pytest.mark.parametrize("outputs", CHANNELS)
+def test_what_is_packed_can_be_unpacked(outputs):
+    weight = np.random.default_rng(outputs).normal(size=(3, 4, outputs)).astype(F)
+    assert_array_equal(unpack(pack(weight), 3, 4, outputs), weight)
