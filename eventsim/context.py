@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from eventsim.ledger import Ledger, LedgerRows
+from eventsim.ledger import LedgerRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,3 @@ class Observer(Protocol):
         rows : LedgerRows
             The layer's rows of the time steps at hand.
         """
-
-
-def alone(final: bool = True, steps: int = 1) -> Context:
-    """Return a context outside of any simulation, whose counts are sums; for tests of ops."""
-    return Context(final, Ledger(["layer"], None).rows("layer", 0, steps))

@@ -18,6 +18,9 @@ T = TypeVar("T", int, str)
 MAXIMUM_VALUES = 2**31
 """Values of one time step stay below this: rows number them with 32 bits."""
 
+MAXIMUM_WAITING = 2**28
+"""Values held by one delayed edge: a gigabyte."""
+
 
 class Edge(NamedTuple):
     """What `source` emits goes to `target`, `delay` time steps later; before the first of them come zeros."""
@@ -272,6 +275,7 @@ class NetworkBuilder:
         _check_delay(self.name, Edge(heard.source, name, heard.delay))
         known = self.types.get(heard.source)
         if known is not None:
+            self._check_room(name, heard, known)
             return known
         if not heard.delay:
             raise InputError(
@@ -288,7 +292,15 @@ class NetworkBuilder:
                 f"layer {name}: source {heard.source!r} of type {heard.type} found; {self._promised[heard.source][0]} "
                 f"expects {self._promised[heard.source][1]}"
             )
+        self._check_room(name, heard, heard.type)
         return heard.type
+
+    def _check_room(self, name: str, heard: Delayed, emitted: SignalType) -> None:
+        if heard.delay * emitted.size > MAXIMUM_WAITING:
+            raise InputError(
+                f"network {self.name}: edge {heard.source} -> {name} with delay {heard.delay} of {emitted.size} values "
+                f"found; expected at most {MAXIMUM_WAITING} values that wait"
+            )
 
     def check_promises(self) -> None:
         """Refuse a source that was promised and is missing, or emits something else.

@@ -20,7 +20,6 @@ from scipy.sparse import csr_array
 from strategies import OUTPUTS, activity, constants, neurons, slidings, weights
 
 from eventsim import InputError, Network
-from eventsim.context import alone
 from eventsim.layers import (
     IF,
     LIF,
@@ -450,15 +449,15 @@ def test_a_fork_has_a_state_of_its_own(kind, layer):
     full, sparse = np.ones((3, 2, 4, 4), F), np.zeros((3, 2, 4, 4), F)
     sparse[1:, 0, 1, 1] = 1
     op = layer.op(*arguments)
-    emitted = op.advance(tuple(encode(source, full) for _ in arguments), alone(steps=3))
+    emitted = op.advance(tuple(encode(source, full) for _ in arguments), one_call(3)[0])
     before = decode(emitted).copy()
     fork = op.fork()
-    ours = fork.advance(tuple(encode(source, sparse) for _ in arguments), alone(steps=3))
+    ours = fork.advance(tuple(encode(source, sparse) for _ in arguments), one_call(3)[0])
     assert_array_equal(decode(emitted), before, err_msg="the fork wrote into the original")
     expected = execute(layer, [(source, sparse)] * layer.arguments, 3).frames
     assert_array_equal(decode(ours), expected, err_msg="the fork began with the state of the original")
     fork.reset()
-    again = fork.advance(tuple(encode(source, sparse) for _ in arguments), alone(steps=3))
+    again = fork.advance(tuple(encode(source, sparse) for _ in arguments), one_call(3)[0])
     assert_array_equal(decode(again), expected, err_msg="reset did not forget the sample")
 
 

@@ -175,6 +175,15 @@ def test_a_delay_that_is_no_number_of_time_steps_is_refused_by_name(delay: objec
         Network("odd", layers, edges).validate()
 
 
+def test_a_delay_that_would_fill_the_memory_is_refused() -> None:
+    build = NetworkBuilder("odd")
+    build.add("in", Input((2,)))
+    with pytest.raises(InputError, match=r"^network odd: edge in -> a with delay 1000000000000 of 2 values found"):
+        build.add("a", Residual("add"), "in", Delayed("in", 10**12))
+    with pytest.raises(InputError, match=r"^network odd: edge b -> a with delay 1000000000 of 3 values found"):
+        build.add("a", Residual("add"), "in", Delayed("b", 10**9, SignalType("binary", 3)))
+
+
 def test_promises_are_kept() -> None:
     build = NetworkBuilder("odd")
     build.add("in", Input((2,), "binary"))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plain_rows import one_call
 from reference.synapses import linear
 
 from eventsim import Network, NetworkBuilder, Simulator
-from eventsim.context import alone
 from eventsim.layers import IF, Input, Linear, Readout
 from eventsim.testing import check_equivalent, check_layer
 from eventsim.testing import strategies as drawn
@@ -78,7 +78,7 @@ def test_signals_are_of_their_type(data: st.DataObject) -> None:
 def test_layers_run_on_the_signals_drawn_for_them(data: st.DataObject) -> None:
     layer, sources = data.draw(drawn.layers())
     given_signals = tuple(data.draw(drawn.signals(source, 2)) for source in sources)
-    output = layer.op(*sources).advance(given_signals, alone(steps=2))
+    output = layer.op(*sources).advance(given_signals, one_call(2)[0])
     assert output.type == layer.output_type(*sources)
     assert np.isfinite(output.to_array()).all()
 
