@@ -88,7 +88,7 @@ def _demo(args: Arguments) -> int:
         compile_s = simulator.warm_up()
         sample = {**_simulate(simulator, Preparation(), str(recording)), "input": recording.name, "label": label}
     if args.json:
-        _print_json(document.run_document(checkpoint.name, compile_s, [sample], []))
+        _print_json(document.run_document(checkpoint.name, network, compile_s, [sample], []))
         return 0
     console = _console()
     console.print(
@@ -128,7 +128,7 @@ def _import(args: Arguments) -> int:
         return 0
     console = _console()
     console.print(f"recognised {network.name}: {len(network.layers)} layers, {network.parameters:,} parameters")
-    tables.print_assumptions(console, description)
+    tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
 
@@ -167,7 +167,7 @@ def _run(args: Arguments) -> int:
         if not args.json:
             tables.print_sample(_console(), samples[-1], detail=args.detail)
     if args.json:
-        _print_json(document.run_document(args.model, compile_s, samples, failed))
+        _print_json(document.run_document(args.model, simulator.network, compile_s, samples, failed))
     if args.rows is not None:
         write_rows(args.rows, samples)
     return 2 if failed else 0
@@ -201,7 +201,7 @@ def _evaluate(args: Arguments) -> int:
                 progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
-    description = document.evaluation_document(args.model, compile_s, evaluation)
+    description = document.evaluation_document(args.model, simulator.network, compile_s, evaluation)
     if args.json:
         _print_json(description)
     else:

@@ -1,7 +1,7 @@
 """Networks as HDF5 files, driven by the fields of the layer dataclasses.
 
 Layout (format 2): root attribute ``eventsim_schema`` (the number of the format, under its name in format 1) and the
-dataset ``network`` (JSON: name, time_steps, assumptions, edges as source, target and delay, and what layers emit that
+dataset ``network`` (JSON: name, time_steps, settings, edges as source, target and delay, and what layers emit that
 are heard before they run); one group per layer under ``layers``, in order, with the attribute ``layer`` (JSON: name,
 type, plain fields) and one dataset per array field. Format 1 has no delays. A new layer type needs no code here.
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from eventsim.errors import InputError
 from eventsim.layers import Layer
 from eventsim.network import Edge, Network
 from eventsim.plugins import LAYERS, plugins
+from eventsim.settings import Setting, assumed_in
 from eventsim.signals import SignalType
 from eventsim.untrusted import check_stored, first_line
 
@@ -92,7 +94,7 @@ def _describe(network: Network) -> str:
         {
             "name": network.name,
             "time_steps": network.time_steps,
-            "assumptions": network.assumptions,
+            "settings": [vars(setting) for setting in network.settings],
             "edges": network.edges,
             "promised": {name: _type_fields(kind) for name, kind in network.promised.items()},
         }
@@ -177,9 +179,24 @@ def _read(path: Path, file: Any) -> Network:
         layers,
         tuple(Edge(str(source), str(target), *delay) for source, target, *delay in description["edges"]),
         description["time_steps"],
-        tuple(map(str, description["assumptions"])),
+        _settings(description),
         promised,
     )
+
+
+def _settings(description: Mapping[str, Any]) -> tuple[Setting, ...]:
+    """Return the settings; format 1 has the assumed ones, as sentences."""
+    if "settings" not in description:
+        return tuple(assumed_in(str(sentence)) for sentence in description["assumptions"])
+    settings = []
+    for stored in description["settings"]:
+        value = tuple(stored["value"]) if isinstance(stored["value"], list) else stored["value"]
+        if not all(
+            isinstance(v, (bool, int, float, str, type(None))) for v in (value if isinstance(value, tuple) else [value])
+        ):
+            raise TypeError(f"setting {stored['option']} = {value!r}")
+        settings.append(Setting(str(stored["option"]), value, stored["source"], str(stored["note"])))
+    return tuple(settings)
 
 
 def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from eventsim.errors import InputError, LayerError
 from eventsim.layers import Input, Layer, Readout
+from eventsim.settings import Setting
 from eventsim.signals import SignalType
 
 T = TypeVar("T", int, str)
@@ -85,8 +86,8 @@ class Network:
         Pairs (source, target) are edges without delay. Feedback is allowed over delayed edges.
     time_steps : int or None
         Steps that the weights were trained with, if known: the default of a run.
-    assumptions : tuple of str
-        What the importer could not read from the checkpoint and chose, one sentence each.
+    settings : tuple of Setting
+        Values that the weights do not tell, with their sources.
     promised : mapping of str to SignalType
         What layers emit that others hear, over a delay, before they come in `order`.
     """
@@ -95,7 +96,7 @@ class Network:
     layers: Mapping[str, Layer]
     edges: tuple[Edge, ...]
     time_steps: int | None = None
-    assumptions: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
     promised: Mapping[str, SignalType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -103,6 +104,11 @@ class Network:
 
     def __repr__(self) -> str:
         return f"Network({self.name!r}, {len(self.layers)} layers, {self.parameters:,} parameters)"
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What nothing says and the importer chose, one sentence each, beginning with the option's name."""
+        return tuple(setting.sentence for setting in self.settings if setting.source == "assumed")
 
     @cached_property
     def inputs(self) -> dict[str, tuple[Edge, ...]]:
@@ -318,10 +324,10 @@ class NetworkBuilder:
                     f"layer {name}: source {source!r} was said to emit {promised}, it emits {self.types[source]}"
                 )
 
-    def build(self, time_steps: int | None = None, assumptions: tuple[str, ...] = ()) -> Network:
+    def build(self, time_steps: int | None = None, settings: tuple[Setting, ...] = ()) -> Network:
         """Return the validated network."""
         promised = {source: kind for source, (_, kind) in self._promised.items()}
-        network = Network(self.name, dict(self.layers), tuple(self.edges), time_steps, assumptions, promised)
+        network = Network(self.name, dict(self.layers), tuple(self.edges), time_steps, settings, promised)
         # inferred once, here; this builder may go on
         vars(network)["_inferred"] = NetworkBuilder(
             self.name, dict(self.layers), list(self.edges), dict(self.types), dict(self._promised)

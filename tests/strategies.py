@@ -37,6 +37,7 @@ from eventsim.layers import (
     SpikingAttention,
     SumPool2d,
 )
+from eventsim.settings import Setting
 from eventsim.signals import SignalType
 
 KINDS = ("binary", "graded", "real")
@@ -228,7 +229,7 @@ def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = Tru
         tokens = x = twin.build.add("input", Input((draw(st.integers(1, 9)), draw(st.integers(1, 20))), kind))
     x = _attention(draw, twin, wanted, x, tokens)
     _head(draw, twin, wanted, x, steps)
-    built = twin.build.build(time_steps=steps, assumptions=("drawn",))
+    built = twin.build.build(time_steps=steps, settings=(Setting("drawn", True, "option"),))
     frames = draw(activity(kind, steps, *built.input.shape))
     return Drawn(built, twin.layers, twin.edges, frames)
 
@@ -255,7 +256,7 @@ def recurrent_networks(draw: st.DrawFn) -> Drawn:
     source = Delayed(x, late) if late else x
     x = twin.add(Linear(weight), "linear", {"weight": weight, "bias": None}, source)
     twin.build.add("readout", Readout(draw(st.sampled_from(["last", "sum"]))), x)
-    built = twin.build.build(time_steps=steps, assumptions=("drawn",))
+    built = twin.build.build(time_steps=steps, settings=(Setting("drawn", True, "option"),))
     frames = draw(activity(kind, steps, *built.input.shape))
     return Drawn(built, twin.layers, twin.edges, frames, twin.fed_back)
 

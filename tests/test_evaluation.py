@@ -37,8 +37,8 @@ def evaluated(network: Network, samples: list[Sample], threads: int = 1) -> tupl
     return outcomes, evaluation
 
 
-def without_times(evaluation: Evaluation) -> dict:
-    document = evaluation_document("m.h5", 0.0, evaluation)
+def without_times(network: Network, evaluation: Evaluation) -> dict:
+    document = evaluation_document("m.h5", network, 0.0, evaluation)
     assert len(evaluation.latencies_s) == evaluation.samples
     return {key: value for key, value in document.items() if key != "latency_s"}
 
@@ -51,7 +51,7 @@ def test_parts_of_a_data_set_add_up(small_network: Network, folder: Path) -> Non
         merged = Evaluation()
         for part in (samples[:cut], samples[cut:]):
             merged.merge(pickle.loads(pickle.dumps(evaluated(small_network, part, threads=2)[1])))
-        found, expected = without_times(merged), without_times(whole)
+        found, expected = without_times(small_network, merged), without_times(small_network, whole)
         for name, energy in expected.pop("energy_mj").items():
             assert_allclose(found["energy_mj"][name], energy, rtol=1e-12)
         del found["energy_mj"]
@@ -82,7 +82,7 @@ def test_means_over_the_samples(small_network: Network, folder: Path) -> None:
     """Layers, energies and conventions are means, totals are sums; derived from the single results."""
     samples = [sample for sample in labelled_files(folder) if "bad" not in sample.name]
     results = [Simulator(small_network).run(np.load(sample.name)) for sample in samples]
-    document = evaluation_document("m.h5", 0.0, evaluated(small_network, samples)[1])
+    document = evaluation_document("m.h5", small_network, 0.0, evaluated(small_network, samples)[1])
     n = len(samples)
     assert document["correct"] == sum(r.prediction == s.label for r, s in zip(results, samples, strict=True))
     assert document["totals"]["graded_macs"] == sum(result.totals.graded_macs for result in results)

@@ -385,7 +385,7 @@ def test_metadata_is_no_weight(tmp_path: Path) -> None:
 
 def test_what_was_assumed_is_said(tmp_path: Path) -> None:
     said = " ".join(import_checkpoint(write(tmp_path, chain({"fc": affine(5, 7), "lif": lif(5)}, 7))).assumptions)
-    for words in ("input_kind = graded", "dt = 0.0001", "reset = zero", "strict = True"):
+    for words in ("input_kind = graded", "dt = 0.0001", "reset = zero", "strict = true"):
         assert words in said
     assert "v_reset" not in said
     path = write(tmp_path, chain({"fc": affine(5, 7), "a": integrate(5), "b": integrate(5)}, 7))
@@ -689,7 +689,7 @@ def test_trained_network_is_complete_and_says_what_it_assumed(trained: Network) 
     assert trained.input.shape == (2, 34, 34)
     assert list(trained.layers) == ["input", *map(str, range(13)), "output"]
     said = " ".join(trained.assumptions)
-    assert all(words in said for words in ("reset = zero", "strict = True", "v_reset = 0", "input_kind = graded"))
+    assert all(words in said for words in ("reset = zero", "strict = true", "v_reset = 0", "input_kind = graded"))
     assert "dt =" not in said
 
 

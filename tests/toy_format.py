@@ -50,7 +50,7 @@ def compose(checkpoint: Checkpoint, options: Options, choose: Chooser) -> Networ
     build.add("readout", Readout(), build.add("mean", MeanOverTime(), x))
     checkpoint.ignore(r"toy\.unused")
     checkpoint.finish()
-    return build.build(3, tuple(checkpoint.assumptions))
+    return build.build(3, tuple(checkpoint.settings))
 
 
 def write(folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from eventsim.conventions import estimates
@@ -24,10 +25,17 @@ def sample_document(name: str, network: Network, result: Result) -> dict[str, An
 
 
 def run_document(
-    model: str, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
+    model: str, network: Network, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
 ) -> dict[str, Any]:
     """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
-    return {"schema": SCHEMA, "model": model, "compile_s": compile_s, "samples": samples, "failed": failures(failed)}
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "settings": settings_document(network),
+        "compile_s": compile_s,
+        "samples": samples,
+        "failed": failures(failed),
+    }
 
 
 def failures(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
@@ -38,6 +46,11 @@ def failures(failed: list[tuple[str, str]]) -> list[dict[str, str]]:
 def error_document(error: str) -> dict[str, Any]:
     """Return the document of a command that failed as a whole."""
     return {"schema": SCHEMA, "error": error}
+
+
+def settings_document(network: Network) -> list[dict[str, Any]]:
+    """Return the values that the weights do not tell: option, value, source, note."""
+    return [asdict(setting) for setting in network.settings]
 
 
 def network_document(model: str, network: Network) -> dict[str, Any]:
@@ -64,6 +77,7 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
         "network": network.name,
         "time_steps": network.time_steps,
         "assumptions": list(network.assumptions),
+        "settings": settings_document(network),
         "parameters": network.parameters,
         "neurons": sum(layer["neurons"] for layer in layers),
         "dense_macs_per_step": sum(layer["dense_macs_per_step"] for layer in layers),
@@ -71,12 +85,13 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
     }
 
 
-def evaluation_document(model: str, compile_s: float, evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_document(model: str, network: Network, compile_s: float, evaluation: Evaluation) -> dict[str, Any]:
     """Return the document of ``evaluate``: totals are sums, layers, energies and conventions means over the samples."""
     n = max(evaluation.samples, 1)
     return {
         "schema": SCHEMA,
         "model": model,
+        "settings": settings_document(network),
         "compile_s": compile_s,
         "samples": evaluation.samples,
         "correct": evaluation.correct,

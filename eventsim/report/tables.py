@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventsim.operations import OPERATIONS
+from eventsim.settings import Setting
 
 MAIN_GROUPS = ("synapses", "neurons", "joins")
 OTHER_GROUPS = ("attention", "alternative")
@@ -36,15 +37,16 @@ def print_network(console: Console, document: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("total", "", "", *map(_number, totals))
     console.print(table)
-    print_assumptions(console, document)
+    print_settings(console, document)
 
 
-def print_assumptions(console: Console, document: dict[str, Any]) -> None:
-    """Print what the checkpoint could not tell."""
+def print_settings(console: Console, document: dict[str, Any]) -> None:
+    """Print the values that the weights do not tell, with their sources."""
     steps = document["time_steps"]
     console.print(f"time steps: {'given by the input' if steps is None else steps}")
-    for assumption in document["assumptions"]:
-        console.print(_line(f"assumed: {assumption}"))
+    for setting in document["settings"]:
+        stored = Setting(**setting)
+        console.print(_line(f"{stored.source}: {stored.sentence}"), soft_wrap=True)
 
 
 def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None:

@@ -232,7 +232,7 @@ class _Reader:
             layers[path] = READERS[node.type](self, node, source)
         self.checkpoint.ignore(METADATA)
         self.checkpoint.finish()
-        return self.build.build(assumptions=tuple(self.checkpoint.assumptions))
+        return self.build.build(settings=tuple(self.checkpoint.settings))
 
     def _sum(self, node: _Node, sources: list[str]) -> str:
         """Add up what arrives at a node and return the layer that holds it; nothing arrives at the graph's input."""
@@ -359,16 +359,12 @@ class _Reader:
     def _v_reset(self, node: _Node, source: str) -> FloatArray:
         """Take the reset potential; files of NIR 0.2 have none and mean 0."""
         if f"{node.key}.v_reset" not in self.checkpoint.tensors:
-            self._assume("v_reset = 0: not in the checkpoint, NIR's default")
+            self.checkpoint.assume("v_reset", 0, "not in the checkpoint, NIR's default")
             return np.zeros(1, np.float32)
         v_reset = self._per_neuron(node, "v_reset", source)
         if v_reset.any():
-            self._assume("membrane potentials start at v_reset: NIR does not say where")
+            self.checkpoint.assume("start", "v_reset", "where membrane potentials start, NIR does not say")
         return v_reset
-
-    def _assume(self, sentence: str) -> None:
-        if sentence not in self.checkpoint.assumptions:
-            self.checkpoint.assumptions.append(sentence)
 
     def _take(self, node: _Node, field: str, *shape: int | None) -> FloatArray:
         return self.checkpoint.take(f"{node.key}.{field}", *shape)

@@ -232,18 +232,16 @@ class _Reader(Reader):
                 )
             rows, columns = (_nearest(side, size) for size in grid)
             encoding = encoding.reshape(side, side, -1)[np.ix_(rows, columns)].reshape(-1, self.dim)
-            self.checkpoint.assumptions.append(
-                f"pos_embed: {side}x{side} positions interpolated to {grid[0]}x{grid[1]}, to the nearest"
-            )
+            note = f"{side}x{side} positions interpolated to {grid[0]}x{grid[1]}, to the nearest"
+            self.checkpoint.assume("pos_embed", None, note)
         return np.ascontiguousarray(encoding.T[None])
 
     def _time_encoding(self) -> FloatArray:
         """Return ``(T, D, 1)`` for this number of time steps."""
         known = len(self.times)
         if known != self.time_steps:
-            self.checkpoint.assumptions.append(
-                f"time_embed: {known} steps interpolated to {self.time_steps}, to the nearest"
-            )
+            note = f"{known} steps interpolated to {self.time_steps}, to the nearest"
+            self.checkpoint.assume("time_embed", None, note)
         return np.take(self.times, _nearest(known, self.time_steps), axis=0)[:, :, None]
 
 

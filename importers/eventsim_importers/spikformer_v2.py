@@ -110,8 +110,9 @@ def _renamed(checkpoint: Checkpoint, rename: str) -> Checkpoint:
                 f"option rename={rename} found; expected names of their own, not {new} for {name} and another"
             )
     tensors = {names[name]: tensor for name, tensor in checkpoint.tensors.items()}
-    note = "; ".join(checkpoint.assumptions)
-    return Checkpoint(checkpoint.path, checkpoint.container, Contents(tensors, checkpoint.metadata, note))
+    return Checkpoint(
+        checkpoint.path, checkpoint.container, Contents(tensors, checkpoint.metadata, checkpoint.settings)
+    )
 
 
 class _Reader(spikformer.Reader):

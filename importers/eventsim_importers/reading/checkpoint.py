@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from eventsim.errors import InputError
+from eventsim.settings import Plain, Setting
 from eventsim.signals import CountArray, FloatArray
 from eventsim_importers.reading import hdf5_file, npz_file, pytorch_file, safetensors_file
 from eventsim_importers.reading.container import Array, Contents
@@ -30,8 +31,8 @@ class Checkpoint:
         Without the prefixes that wrappers such as ``DataParallel`` put before every name.
     metadata : dict of str to str
         Strings that the file carries beside the tensors.
-    assumptions : list of str
-        What had to be chosen, one sentence each.
+    settings : list of Setting
+        Values that the tensors do not tell, with their sources.
     """
 
     def __init__(self, path: Path, container: str, contents: Contents) -> None:
@@ -39,7 +40,7 @@ class Checkpoint:
         self.container = container
         self.metadata = dict(contents.metadata)
         self.tensors = dict(contents.tensors)
-        self.assumptions = [contents.note] if contents.note else []
+        self.settings = list(contents.settings)
         if not self.tensors:
             raise InputError(f"{path}: no tensors found; expected the weights of a network")
         for prefix in PREFIXES:
@@ -129,6 +130,15 @@ class Checkpoint:
             (first,) = tensor[tensor != np.rint(tensor)].flat[:1]
             raise InputError(f"{self.path}: tensor {name} holds {first:g}; expected whole numbers")
         return tensor.astype(np.int64)
+
+    def assume(self, option: str, value: Plain | None, note: str) -> None:
+        """Note what nothing says and was chosen; once, however often it is asked for."""
+        self.say(Setting(option, value, "assumed", note))
+
+    def say(self, setting: Setting) -> None:
+        """Note a setting once."""
+        if setting not in self.settings:
+            self.settings.append(setting)
 
     def _use(self, name: str, *shape: int | None) -> Array:
         """Take a tensor of this shape off the list of those left."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from eventsim.settings import Setting
 
 Array = npt.NDArray[Any]
 
@@ -21,13 +23,13 @@ class Contents:
     tensors : mapping of str to array
         Floating-point tensors as float32, others as they are.
     metadata : mapping of str to str
-    note : str
-        What was chosen while unwrapping the file, if anything.
+    settings : sequence of Setting
+        What was chosen while unwrapping the file.
     """
 
     tensors: Mapping[str, Array]
     metadata: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
+    settings: Sequence[Setting] = ()
 
 
 def as_float32(array: Array) -> Array:

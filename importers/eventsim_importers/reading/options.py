@@ -11,12 +11,14 @@ from typing import Any, TypeVar, cast
 
 from eventsim.errors import InputError
 from eventsim.layers import Input
+from eventsim.settings import Setting
 from eventsim.signals import Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 
 T = TypeVar("T", bool, int, float, str)
 
 PLAIN = (bool, int, float, str)
+NOT_STATED = "not in the checkpoint, the default"
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ class Chooser:
         self.declared = declared(type(options))
 
     def __call__(self, name: str, default: T) -> T:
-        """Return the value of option `name`, and note an assumption where it is the default.
+        """Return the value of option `name`, and note where it comes from.
 
         Raises
         ------
@@ -132,18 +134,31 @@ class Chooser:
         """
         value = self.stated(name)
         if value is None:
-            self.checkpoint.assumptions.append(f"{name} = {default}: not in the checkpoint, the default")
+            self.checkpoint.assume(name, default, NOT_STATED)
             return default
         return cast(T, value)
 
+    def inferred(self, name: str, value: T, source: str) -> T:
+        """Return the value of option `name` as stated, else what `source`, a part of the checkpoint, tells."""
+        stated = self.stated(name)
+        if stated is not None:
+            return cast(T, stated)
+        self.checkpoint.say(Setting(name, value, "inferred", source))
+        return value
+
     def stated(self, name: str) -> Any:
-        """Return what the user or else the metadata say of option `name`; None if neither does."""
+        """Return what the user or else the metadata say of option `name`, and note who; None if neither does."""
         given = getattr(self.options, name)
         stored = self.checkpoint.metadata.get(name)
-        if given is not None or stored is None:
+        if given is not None:
+            self.checkpoint.say(Setting(name, given, "option"))
             return given
+        if stored is None:
+            return None
         try:
-            return self.declared[name].convert(stored)
+            value = self.declared[name].convert(stored)
+            self.checkpoint.say(Setting(name, value, "metadata"))
+            return value
         except ValueError as error:
             raise InputError(f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {error}") from None
 

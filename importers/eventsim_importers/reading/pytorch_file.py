@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.errors import EventsimError, InputError
+from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES, first_line
 from eventsim_importers.reading.container import Array, Contents, as_float32
 
@@ -69,7 +70,7 @@ def read(path: Path, weights: str | None = None) -> Contents:
         raise InputError(
             f"{path}: damaged or truncated PyTorch file ({first_line(error)}); expected a state dict"
         ) from None
-    state, note = _unwrap(path, loaded, weights)
+    state, settings = _unwrap(path, loaded, weights)
     tensors: dict[str, Array] = {}
     total = 0
     for name, value in state.items():
@@ -83,10 +84,10 @@ def read(path: Path, weights: str | None = None) -> Contents:
             raise InputError(f"{path}: tensor {name} larger than its stored data found; expected plain tensors")
         dense = value.detach()
         tensors[str(name)] = as_float32(np.asarray((dense.float() if dense.is_floating_point() else dense).numpy()))
-    return Contents(tensors, note=note)
+    return Contents(tensors, settings=settings)
 
 
-def _unwrap(path: Path, loaded: Any, weights: str | None) -> tuple[Mapping[str, Any], str]:
+def _unwrap(path: Path, loaded: Any, weights: str | None) -> tuple[Mapping[str, Any], list[Setting]]:
     """Find the state dict in a training checkpoint."""
     if not isinstance(loaded, Mapping):
         raise InputError(f"{path}: {type(loaded).__name__} found; expected a state dict of named tensors")
@@ -94,9 +95,15 @@ def _unwrap(path: Path, loaded: Any, weights: str | None) -> tuple[Mapping[str, 
     if weights is not None:
         if weights not in entries:
             raise InputError(f"{path}: no entry {weights!r} found; it holds {', '.join(map(str, list(loaded)[:8]))}")
-        return entries[weights], ""
+        return entries[weights], [Setting("weights", weights, "option")]
     if not entries:
-        return loaded, ""
+        return loaded, []
     chosen, *others = entries
-    note = f"weights = {chosen}: the file also holds {', '.join(others)}" if others else ""
-    return entries[chosen], note
+    return entries[chosen], [_chosen_entry(chosen, others)]
+
+
+def _chosen_entry(chosen: str, others: list[str]) -> Setting:
+    """Say which entry was taken: the only one, or one of several."""
+    if not others:
+        return Setting("weights", chosen, "inferred", "the only entry that holds weights")
+    return Setting("weights", chosen, "assumed", f"the file also holds {', '.join(others)}")

@@ -61,4 +61,4 @@ class Reader:
         """Read out the logits, refuse what is left over, and return the network."""
         self.build.add("readout", Readout(), logits)
         self.checkpoint.finish()
-        return self.build.build(time_steps, tuple(self.checkpoint.assumptions))
+        return self.build.build(time_steps, tuple(self.checkpoint.settings))
