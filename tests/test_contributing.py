@@ -63,7 +63,7 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-def install(folder: Path, found: list[Block], monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
+def write_package(folder: Path, found: list[Block], monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, str]]:
     """Write the files, and what pip leaves of the entry points; return those by group."""
     for block in found:
         path = folder / block.path
@@ -103,7 +103,7 @@ def run(block: Block, page: Path, namespace: dict[str, Any], folder: Path) -> in
 @pytest.mark.usefixtures("clean")
 def test_a_page_runs_as_it_stands(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = blocks(page)
-    points = install(tmp_path, found, monkeypatch)
+    points = write_package(tmp_path, found, monkeypatch)
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {"__name__": page.stem}
     tests = [run(block, page, namespace, tmp_path) for block in found if block.language == "python"]

@@ -1,7 +1,8 @@
 """For whoever adds a layer, a checkpoint format or an event format, or wants to test a network against a dense model.
 
-`check_layer`, `check_importer` and `check_event_format` test everything that such a part promises, the second on an
-`Example`; `check_equivalent` compares a network with a dense model of yours.
+`check_layer`, `check_importer` and `check_event_format` test everything that such a part promises;
+`check_equivalent` compares a network with a dense model of yours. `eventsim.testing.strategies` draws signals, layers,
+networks and frames for property tests; it alone needs hypothesis (``pip install 'eventsim[testing]'``).
 """
 
 from eventsim.testing.equivalence import check_equivalent
