@@ -9,8 +9,8 @@ really executed::
     print(result.prediction, result.totals.acs, result.latency_s)
 
 Networks
-    `import_checkpoint` reads a trained checkpoint, `NetworkBuilder` composes a `Network` by hand, `save` and `load`
-    keep it in a file.
+    `import_checkpoint` reads a trained checkpoint, `NetworkBuilder` composes a `Network` by hand, `Delayed` is an edge
+    that waits, `save` and `load` keep a network in a file.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
 Data

@@ -83,7 +83,7 @@ class Op(ABC):
     What is the same for all samples (packed weights) is made once and shared by all forks. What a fork writes is its
     own: `reset` makes the state, `own` the buffers.
 
-    Every op declares the following three, on its class or in ``__init__``; there is no default, `plan` refuses an op
+    Every op declares the following four, on its class or in ``__init__``; there is no default, `plan` refuses an op
     that leaves one out, and `eventsim.testing.check_layer` tests that they are true.
 
     Attributes

@@ -1,0 +1,271 @@
+"""What the documentation says is so: its code runs, its lists are those of the code, its links lead somewhere."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import importlib
+import inspect
+import json
+import pydoc
+import re
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+
+import eventsim
+import eventsim.testing
+from eventsim import Network, conventions, modelfile, operations, save
+from eventsim.cli import main
+from eventsim.energy import MODELS
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = (ROOT, ROOT / "importers")
+CHECKPOINT = ROOT / "examples" / "weights" / "nmnist_spikformer.safetensors"
+RECORDINGS = sorted((ROOT / "eventsim" / "demo").glob("digit_*.bin"))
+PAGES = [*ROOT.glob("*.md"), *(ROOT / "examples").glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+README = (ROOT / "README.md").read_text()
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+def fenced(language: str, text: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+# --- code
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the examples name."""
+    shutil.copy(CHECKPOINT, tmp_path / "checkpoint.safetensors")
+    shutil.copy(RECORDINGS[0], tmp_path / "recording.bin")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = fenced("python", README)
+    namespace: dict[str, Any] = {}
+    exec(block, namespace)
+    printed = capsys.readouterr().out.splitlines()
+    assert int(printed[0].split()[0]) == namespace["result"].prediction
+    assert len(printed) == 1 + len(namespace["network"].layers)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_code_of_the_package_docstring_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = re.findall(r"::\n\n((?:    .*\n)+)", inspect.getdoc(eventsim) or "")
+    exec(textwrap.dedent(block), {"eventsim": eventsim})
+    assert capsys.readouterr().out
+
+
+def test_the_set_up_blocks_of_the_readme() -> None:
+    """CI runs them as they stand."""
+    assert fenced("sh", README) == ["pip install . && eventsim demo\n", "pip install nox && nox -s tests\n"]
+
+
+def modules_with_examples() -> list[str]:
+    return sorted(
+        ".".join(path.relative_to(source).with_suffix("").parts).removesuffix(".__init__")
+        for source, package in zip(SOURCES, ("eventsim", "eventsim_importers"), strict=True)
+        for path in (source / package).rglob("*.py")
+        if ">>> " in path.read_text()
+    )
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_examples_of_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert result.attempted
+    assert not result.failed
+
+
+# --- names
+
+
+@pytest.mark.parametrize("module", [eventsim, eventsim.testing])
+def test_help_names_every_public_name(module: Any) -> None:
+    shown = pydoc.render_doc(module, renderer=pydoc.plaintext)
+    for name in module.__all__:
+        assert re.search(rf"\b{name}\b", shown), name
+        assert module is not eventsim or f"`{name}`" in (eventsim.__doc__ or ""), name
+
+
+@pytest.mark.parametrize(
+    "part", [getattr(module, name) for module in (eventsim, eventsim.testing) for name in module.__all__]
+)
+def test_every_public_name_has_a_docstring(part: Any) -> None:
+    own = part.__doc__ or ""
+    assert own
+    assert not own.startswith(f"{part.__name__}("), "a dataclass says its fields; expected a docstring"
+
+
+# --- lists
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/counts.md"])
+def test_the_list_of_operations_is_the_table(path: str) -> None:
+    listed = re.findall(r"<!-- operations -->\n(.*)\n<!-- /operations -->", (ROOT / path).read_text(), re.DOTALL)
+    expected = "print the right one with: python -c 'from eventsim import operations; print(operations.markdown())'"
+    assert listed == [operations.markdown()], expected
+
+
+def rows(text: str, heading: str) -> dict[str, list[str]]:
+    """Return the rows of the tables under a heading that begin with code, by that code."""
+    section = re.split(r"^##+ ", text, flags=re.MULTILINE)
+    (found,) = (part for part in section if part.startswith(heading))
+    cells = (line.strip("| ").split("|") for line in found.splitlines() if line.startswith("| `"))
+    return {first.strip(" `"): [cell.strip() for cell in rest] for first, *rest in cells}
+
+
+def test_energies_and_conventions_are_those_of_the_code() -> None:
+    counts = page("counts.md")
+    prices = {
+        model.name: [
+            f"{model.ac_pj} pJ",
+            f"{model.mac_pj} pJ",
+            "`graded_acs` as ACs" if model.unary_graded else "`graded_macs` as MACs",
+            f"{model.neuron_update_pj:g} pJ" if model.neuron_update_pj else "-",
+        ]
+        for model in MODELS
+    }
+    assert {name: cells[:4] for name, cells in rows(counts, "Energy").items()} == prices
+    assert set(rows(counts, "Conventions")) == set(conventions.CONVENTIONS)
+
+
+# --- documents
+
+PLACES = {"energy_mj": "<energy model>", "conventions": "<convention>", "checkpoints": "<format>", "events": "<format>"}
+TYPES = {"int": int, "float": (int, float), "string": str, "list": list, "object": dict, "null": type(None)}
+
+
+def values(value: Any, at: str = "", parent: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every value of a document with its path as the page writes it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            counted = key in operations.OPERATIONS and parent in ("layers", "totals")
+            counted &= not isinstance(inner, list)  # `inputs` of info are layers
+            name = "<operation>" if counted else PLACES.get(parent, key)
+            path = f"{at}.{name}" if at else name
+            yield path, inner
+            yield from values(inner, path, key)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from values(inner, f"{at}[]", parent)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    capsys.readouterr()
+    main([*map(str, arguments), "--json"])
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+@pytest.fixture
+def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]]]:
+    """Documents by the heading of their section."""
+    model = tmp_path / "model.h5"
+    for label, recording in enumerate(RECORDINGS):
+        (tmp_path / "data" / str(label)).mkdir(parents=True)
+        shutil.copy(recording, tmp_path / "data" / str(label))
+    (tmp_path / "data" / "0" / "bad.bin").write_bytes(b"no event")
+    imported = printed(capsys, "import", CHECKPOINT, "-o", model)
+    inputs = (RECORDINGS[0], tmp_path / "absent.bin")
+    return {
+        "`import`": [imported, printed(capsys, "info", model)],
+        "`run`": [printed(capsys, "demo"), *(printed(capsys, name, model, *inputs) for name in ("run", "profile"))],
+        "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data")],
+        "`events`": [printed(capsys, "events", RECORDINGS[0])],
+        "`formats`": [printed(capsys, "formats")],
+        "A command that failed": [printed(capsys, "info", tmp_path / "absent.h5")],
+    }
+
+
+def test_documents_have_the_keys_that_the_page_names(documents: dict[str, list[dict[str, Any]]]) -> None:
+    for document in documents["`run`"]:
+        for sample in document["samples"]:
+            for layer in sample["layers"]:
+                assert list(layer) == list(sample["totals"])
+            sample["totals"] = {"<key of a layer>": None}
+    for heading, given in documents.items():
+        said = {key: cells[0] for key, cells in rows(page("json.md"), heading).items()}
+        found = [pair for document in given for pair in values(document)]
+        assert {path for path, _ in found} == set(said), heading
+        for path, value in found:
+            expected = [word for word in TYPES if re.search(rf"^{word}\b|\bor {word}\b", said[path])]
+            expected += ["list"] if said[path].startswith("[") else []
+            fits = any(isinstance(value, TYPES[word]) for word in expected) or not said[path]
+            assert fits, f"{heading}: {path} is {value!r}; expected {said[path]}"
+        assert all(document["schema"] == 2 for document in given)
+
+
+def test_commands_that_the_page_names_print_the_same_document(documents: dict[str, list[dict[str, Any]]]) -> None:
+    _, run, profile = (dict(values(document)) for document in documents["`run`"])
+    assert list(run) == list(profile)
+    imported, shown = documents["`import`"]
+    assert imported == shown
+
+
+def test_rows_have_the_keys_of_a_layer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["import", str(CHECKPOINT), "-o", str(tmp_path / "model.h5")])
+    arguments = ("profile", tmp_path / "model.h5", *RECORDINGS[:2], "--rows", tmp_path / "rows.csv")
+    samples = printed(capsys, *arguments)["samples"]
+    with (tmp_path / "rows.csv").open(newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["input", *samples[0]["layers"][0]]
+    assert len(lines) == 2 * len(samples[0]["layers"])
+
+
+# --- model files
+
+
+def test_a_model_file_holds_what_the_page_says(tmp_path: Path, small_network: Network) -> None:
+    save(small_network, tmp_path / "model.h5")
+    assert f"## Format {modelfile.FORMAT}\n" in page("model-file.md")
+    with h5py.File(tmp_path / "model.h5") as file:
+        assert set(file.attrs) == {"eventsim_schema"}
+        assert set(json.loads(file["network"][()])) == set(rows(page("model-file.md"), "Format 2"))
+        assert set(file) == {"network", "layers"}
+        group = file["layers/00001"]
+        assert set(json.loads(group.attrs["layer"])) == {"name", "type", "fields"}
+        assert list(group) == ["weight"]
+
+
+# --- links
+
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([^)\s]*))?\)")
+FILE = re.compile(r"`([\w./-]+\.(?:py|md|toml))`")
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target, anchor in LINK.findall(path.read_text()):
+        if target.startswith(("http:", "https:")):
+            continue
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there.read_text()), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_are_there(path: Path) -> None:
+    for name in FILE.findall(path.read_text()):
+        if not re.search(r"\bmy_", name):
+            roots = (path.parent, ROOT, ROOT / "eventsim", ROOT / "importers")
+            assert any((root / name).exists() for root in roots), name
