@@ -398,7 +398,7 @@ def test_what_was_assumed_is_said(tmp_path: Path) -> None:
     assert not network.layers["a"].strict
     assert network.input.kind == "binary"
     network = imported(tmp_path, chain({"fc": affine(5, 7), "if": integrate(5, v_reset=0.5)}, 7))
-    assert any("start at v_reset" in assumption for assumption in network.assumptions)
+    assert any("start = v_reset" in assumption for assumption in network.assumptions)
 
 
 def test_static_images_are_taken(tmp_path: Path) -> None:
