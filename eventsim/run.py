@@ -12,7 +12,7 @@ import numpy as np
 
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
-from eventsim.errors import InputError, LayerError
+from eventsim.errors import EventsimError, InputError, LayerError
 from eventsim.feeding import Chunk
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Ledger
@@ -21,6 +21,7 @@ from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
 from eventsim.signals import FloatArray, Signal, as_static
+from eventsim.untrusted import first_line
 
 Signals = dict[str, Signal]
 
@@ -139,6 +140,16 @@ class Run:
             return node.op.advance(given, context)
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None
+        except EventsimError:
+            raise
+        except Exception as error:
+            package = type(node.op).__module__
+            if package.startswith("eventsim."):
+                raise  # a bug of ours, which its traceback shows
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise EventsimError(
+                f"layer {node.name}: {type(node.op).__name__} of {package} failed ({reason})"
+            ) from error
         finally:
             self._seconds[node.name] += time.perf_counter() - began
 

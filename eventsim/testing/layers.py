@@ -78,6 +78,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     for sample in samples:
         contract.check_inputs_are_left_alone(sample)
         contract.check_output(sample)
+    contract.check_no_steps(samples[0])
     contract.check_chunks(samples)
     contract.check_memory(samples)
     contract.check_static(samples)
@@ -178,6 +179,20 @@ class _Contract:
         if declared.kind == "graded" and output.values is not None:
             whole = (output.values > 0) & (output.values == np.rint(output.values))
             self.require(bool(whole.all()), "emits graded values that are not positive integers")
+
+    def check_no_steps(self, sample: tuple[Signal, ...]) -> None:
+        """Give no time steps, as a mean over time emits before the last chunk: nothing to do, nothing to emit."""
+        if self.op().looks_ahead:
+            return
+        ledger = Ledger(["layer"], self.steps)
+        nothing = tuple(take_steps(signal, 0, 0) for signal in sample)
+        op = self.op()
+        try:
+            output = op.advance(nothing, Context(False, ledger.rows("layer", 0, 0)))
+        except Exception as error:
+            raise AssertionError(f"{self.name}: raises {error!r:.100} for no time steps; expected none out") from error
+        self.require(output.steps == 0, f"emits {output.steps} time steps for none")
+        self.require(not any(c.any() for c in ledger.columns("layer").values()), "counts something for no time steps")
 
     def check_chunks(self, samples: Sequence[tuple[Signal, ...]]) -> None:
         """Compare chunks of every size with all steps at once."""
