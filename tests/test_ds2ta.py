@@ -28,6 +28,8 @@ definition = oracle.example("ds2ta")
 tables = oracle.example("ds2ta_tables")
 
 F = np.float32
+NEURONS = {"bn_eps", "tau", "decay_input", "v_threshold", "attn_threshold", "reset", "v_reset", "strict"}
+"""Of every spiking transformer."""
 T = 4
 READINGS: dict[str, dict[str, Any]] = {
     "proposed": {},
@@ -363,7 +365,8 @@ def test_table_alone_needs_no_threshold_option_and_float_integers_will_do(tmp_pa
     state = {name: tensor for name, tensor in load_file(path).items() if not name.endswith("exponent")}
     save_file(state, path)
     network = import_checkpoint(path, time_steps=T, height=8, width=8, input_kind="graded", scale=0.125)
-    assert [assumption.split(" ")[0] for assumption in network.assumptions] == ["tasa_decay"]
+    said = {assumption.split(" ")[0] for assumption in network.assumptions}
+    assert said == {"tasa_decay", "residual_op", "pools", "pool_order", *NEURONS}
     assert network.layers["block.0.attn.q_linear"].exponent == 3
 
 
@@ -373,7 +376,8 @@ def test_defaults_are_those_of_the_layout(tmp_path: Path) -> None:
     network = import_checkpoint(path)
     assert (network.time_steps, network.input.shape, network.layers["block.0.attn"].scale) == (10, (2, 128, 128), 0.25)
     said = {assumption.split(" ")[0] for assumption in network.assumptions}
-    assert said == {"scale", "time_steps", "height", "width", "input_kind", "tasa_decay", "threshold_inclusive"}
+    expected = {"scale", "time_steps", "height", "width", "input_kind", "tasa_decay", "threshold_inclusive"}
+    assert said == expected | {"residual_op", "pools", "pool_order", *NEURONS}
 
 
 def test_layers_are_what_the_checkpoint_says(tmp_path: Path) -> None:

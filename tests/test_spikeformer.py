@@ -372,7 +372,8 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     assert network.name == "Spikeformer 2-128"
     said = {assumption.split(":")[0] for assumption in network.assumptions}
     expected = {"heads = 2", "time_steps = 4", "height = 16", "width = 16", "input_kind = graded", "neuron = plif"}
-    assert said == expected
+    expected |= {"v_threshold = 1.0", "reset = zero", "v_reset = 0.0", "strict = false", "residual_op = add"}
+    assert said == expected | {"stride = 2", "bn_eps = 1e-05", "ln_eps = 1e-06"}
     assert {assumption.split(" ")[0] for assumption in said} == set(definition.metadata(model))
     assert imported(model, tmp_path).assumptions == ()
     save_file(build(**IMAGES).state_dict(), tmp_path / "c.safetensors")
