@@ -137,6 +137,8 @@ def _key_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set {text} found; expected key=value")
+    if key in ("path", "format"):
+        raise InputError(f"--set {text} found; expected an option of the format, the format itself goes to --format")
     return key, value
 
 

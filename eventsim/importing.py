@@ -74,10 +74,13 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
         format = _recognise(checkpoint, known)
     chosen = parse_options(format, known[format].options, options, COMMON_OPTIONS)
     try:
-        return known[format].read(checkpoint, chosen)
+        network = known[format].read(checkpoint, chosen)
+        if not isinstance(network, Network):
+            raise TypeError(f"read returned {type(network).__name__}")
+        return network
     except EventsimError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if format in _ours():
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
@@ -107,7 +110,7 @@ def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
         count = importer.signature(checkpoint)
         if name not in _ours() and (not isinstance(count, Integral) or count < 0):
             raise InputError(f"signature of {count!r} found; expected a number of tensors")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if name in _ours():
             raise
         reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"

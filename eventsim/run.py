@@ -20,7 +20,7 @@ from eventsim.network import Edge
 from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
-from eventsim.signals import FloatArray, Signal, as_static
+from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
 from eventsim.untrusted import first_line
 
 Signals = dict[str, Signal]
@@ -137,7 +137,10 @@ class Run:
         began = time.perf_counter()
         context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
         try:
-            return node.op.advance(given, context)
+            output = node.op.advance(given, context)
+            if not isinstance(output, (Rows, Dense)):
+                raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
+            return output
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None
         except EventsimError:

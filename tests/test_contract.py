@@ -272,8 +272,28 @@ class FailsWithoutSteps(SumOp):
         return output
 
 
+class CountsDown(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        context.rows.add("comparisons", -1)
+        return super().advance(inputs, context)
+
+
+class EmitsNothing(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Any:
+        super().advance(inputs, context)
+
+
+class EmitsDoubles(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        output = super().advance(inputs, context)
+        return Dense(output.type, output.steps, output.data.astype(np.float64))
+
+
 OPS: dict[str, type[SumOp]] = {
     "": SumOp,
+    "counts of comparisons are negative": CountsDown,
+    "emits NoneType; expected Rows or Dense": EmitsNothing,
+    "emits float64; expected float32": EmitsDoubles,
     "raises .* for no time steps": FailsWithoutSteps,
     "declares no looks_ahead": Undeclared,
     "steps before matter, and state_names": SaysItKeepsNothing,
@@ -356,6 +376,15 @@ def test_an_op_of_another_package_that_fails_is_named_in_one_line(monkeypatch: p
     ) as told:
         Simulator(build.build()).run(np.ones((2, 2)))
     assert isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_an_op_that_emits_no_signal_is_named() -> None:
+    build = NetworkBuilder("odd")
+    x = build.add("input", layers.Input((2,), "real"))
+    x = build.add("sum", Odd("emits NoneType; expected Rows or Dense"), x)
+    build.add("readout", layers.Readout(), x)
+    with pytest.raises(InputError, match=r"^layer sum: emits NoneType; expected Rows or Dense$"):
+        Simulator(build.build()).run(np.ones((2, 2)))
 
 
 class Inventive(SumOp):

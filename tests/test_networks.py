@@ -416,7 +416,10 @@ def chain(*layers: Any, edges: list[tuple[str, str]] | None = None, **options: A
         (chain(Input((3,)), Linear(np.ones((2, 3), F))), "network odd: 0 Readout layers found; expected one"),
         (chain(Input((3,)), Readout(), Readout(), edges=[("a", "b"), ("a", "c")]), "2 Readout layers found"),
         (chain(IF(), Readout()), "network odd: 0 Input layers found; expected one"),
-        (chain(Input((3,)), Readout(), time_steps=0), "network odd: 0 time steps found; expected at least 1"),
+        (
+            chain(Input((3,)), Readout(), time_steps=0),
+            "network odd: 0 time steps found; expected a whole",
+        ),
         (chain(Input((3,)), IF(), Readout(), edges=[("a", "c")]), "layer b: 0 inputs found; expected 1"),
         (chain(Input((3,)), IF(), Readout(), edges=[("a", "b"), ("a", "c")]), "layer b: output that nothing reads"),
         (chain(Input((3,)), Readout(), edges=[("a", "b"), ("a", "x")]), "edge a -> x names unknown layer 'x'"),

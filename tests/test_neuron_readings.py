@@ -66,10 +66,8 @@ def state() -> dict[str, np.ndarray]:
     """Weights whose neurons are lively under every reading."""
     state = {name: np.asarray(value) for name, value in spikformer_state("cifar", dim=16, depth=2, classes=5).items()}
     rng = np.random.default_rng(3)
-    for name in state:
-        if "_bn" in name and name.endswith(".bias"):
-            state[name] = rng.uniform(0, 1, state[name].shape).astype(F)
-    return state
+    biases = [name for name in state if "_bn" in name and name.endswith(".bias")]
+    return state | {name: rng.uniform(0, 1, state[name].shape).astype(F) for name in biases}
 
 
 @pytest.fixture(scope="module")
