@@ -10,7 +10,6 @@ from rich.text import Text
 
 from eventsim.operations import OPERATIONS
 
-
 MAIN_GROUPS = ("synapses", "neurons", "joins")
 OTHER_GROUPS = ("attention", "alternative")
 """Of operations that few layers execute: a table of their own. Inputs are told by the density."""
