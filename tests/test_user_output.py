@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,3 +86,135 @@ def test_normalisation_that_makes_no_sense_is_one_line(call, coloured, options, 
     code, out, err = call("run", *coloured, *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert words in err
+
+
+def table(text):
+    """Return the rows of a printed table by their first column; each maps headings to cells."""
+    lines = [line.strip() for line in text.splitlines()]
+    heads, rows = ([map(str.strip, line[1:-1].split(mark)) for line in lines if line[:1] == mark] for mark in "┃│")
+    headings = [" ".join(filter(None, words)) for words in zip(*heads, strict=True)]
+    return {name: dict(zip(headings[1:], values, strict=True)) for name, *values in rows}
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock of the simulation that is 1.25 ms later each time it is read."""
+    reads = itertools.count()
+    monkeypatch.setattr("eventsim.run.time", SimpleNamespace(perf_counter=lambda: next(reads) * 1.25e-3))
+
+
+def test_the_table_of_a_profile(call, spiking, clock):
+    # two spikes of six inputs, each served to four neurons, all of which fire in the first of two steps and are added up
+    code, out, _ = call("profile", *spiking)
+    assert code == 0
+    rows = table(out)
+    nothing = dict.fromkeys(("rate", "density", "dense MACs", "acs", "neuron updates", "spikes", "additions"), "")
+    assert rows == {
+        "input": {**nothing, "kernel": "list_frames", "ms": "1.25"},
+        "linear": {**nothing, "kernel": "gather", "density": "33.3%", "dense MACs": "24", "acs": "8", "ms": "1.25"},
+        "neurons": {**nothing, "kernel": "fire", "rate": "50.0%", "neuron updates": "8", "spikes": "4", "ms": "1.25"},
+        "readout": {**nothing, "kernel": "readout", "additions": "4", "ms": "1.25"},
+        "total": {
+            "kernel": "",
+            "rate": "50.0%",
+            "density": "33.3%",
+            "dense MACs": "24",
+            "acs": "8",
+            "neuron updates": "8",
+            "spikes": "4",
+            "additions": "4",
+            "ms": "5.00",
+        },
+    }
+    # the clock is read before and after the chunk, and before and after each of four layers
+    assert "prediction 0  " in out
+    assert "2 time steps in 11.2 ms, 4 spikes, 8 synaptic operations (33.3 % of 24 dense MACs)" in out
+
+
+def test_the_times_of_a_document(call, spiking, clock):
+    (sample,) = json.loads(call("run", *spiking, "--chunk", 1, "--json")[1])["samples"]
+    # in each step: nine intervals from the first to the last of ten readings
+    assert sample["step_latency_s"] == pytest.approx([9 * 1.25e-3] * 2)
+    assert sample["latency_s"] == pytest.approx(18 * 1.25e-3)
+    assert [layer["seconds"] for layer in sample["layers"]] == pytest.approx([2 * 1.25e-3] * 4)
+    assert sample["totals"]["seconds"] == pytest.approx(8 * 1.25e-3)
+    assert (sample["totals"]["firing_rate"], sample["totals"]["neurons"]) == (0.5, 4)
+
+
+def test_the_table_of_a_network(call, tmp_path):
+    build = NetworkBuilder("large")
+    x = build.add("input", Input((2, 3, 5), "graded"))
+    x = build.add("flatten", Flatten(), x)
+    x = build.add("linear", Linear(np.ones((100, 30), F), np.ones(100, F)), x)
+    build.add("readout", Readout("sum"), build.add("neurons", IF(), x))
+    network = build.build(time_steps=7, assumptions=("[bold]heads = 1: the default",))
+    save(network, tmp_path / "m.h5")
+    code, out, _ = call("info", tmp_path / "m.h5")
+    assert code == 0
+    rows = table(out)
+    assert [tuple(row.values()) for row in rows.values()] == [
+        ("Input", "graded 2x3x5", "", "", ""),
+        ("Flatten", "graded 30", "", "", ""),
+        ("Linear", "real 100", "3,100", "", "3,000"),
+        ("IF", "binary 100", "", "100", ""),
+        ("Readout", "real 100", "", "", ""),
+        ("", "", "3,100", "100", "3,000"),
+    ]
+    assert list(rows) == ["input", "flatten", "linear", "neurons", "readout", "total"]
+    assert out.splitlines()[0].strip() == "large"
+    assert out.splitlines()[-2:] == ["time steps: 7", "assumed: [bold]heads = 1: the default"]
+
+
+def test_what_events_tells_in_words(call, tmp_path):
+    events = np.zeros(1500, [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+    events["t"], events["x"], events["p"][:1200] = np.arange(1500) * 1000 + 2000, np.arange(1500) % 10, True
+    np.save(tmp_path / "a.npy", events)
+    code, out, _ = call("events", tmp_path / "a.npy")
+    assert code == 0
+    said = dict(line.split(maxsplit=1) for line in out.splitlines())
+    assert said == {
+        "file": str(tmp_path / "a.npy"),
+        "format": "npy",
+        "events": "1,500",
+        "on_events": "1,200",
+        "off_events": "300",
+        "first_us": "2,000",
+        "last_us": "1,501,000",
+        "duration_us": "1,499,000",
+        "width": "10",
+        "height": "1",
+        "x_range": "(0, 9)",
+        "y_range": "(0, 0)",
+    }
+    assert "events       1,500" in out  # one below the other
+
+
+def test_an_evaluation_in_words(call, tmp_path, clock):
+    build = NetworkBuilder("same")
+    x = build.add("linear", Linear(np.ones((1000, 2), F) / 2), build.add("input", Input((2,), "binary")))
+    build.add("readout", Readout(), x)
+    save(build.build(), tmp_path / "m.h5")
+    for label in (0, 0, 1):  # every logit is the same, so class 0 is predicted
+        (tmp_path / "data" / str(label)).mkdir(parents=True, exist_ok=True)
+        name = f"{len(list((tmp_path / 'data' / str(label)).iterdir()))}.npy"
+        np.save(tmp_path / "data" / str(label) / name, np.ones((1, 2), F))
+    code, out, _ = call("evaluate", tmp_path / "m.h5", tmp_path / "data")
+    assert code == 0
+    lines = [line.strip()[1:-1].split("│") for line in out.splitlines() if "│" in line]
+    assert {name.strip(): value.strip() for name, value in lines} == {
+        "accuracy": "66.67% (2 of 3)",
+        "failed": "0",
+        # eight readings of the clock: seven intervals
+        "latency": "mean 8.8 ms, p50 8.8 ms, p90 8.8 ms, p99 8.8 ms",
+        "acs per sample": "2,000",
+        "energy, 45nm_unary": "0.000002 mJ per sample",
+        "energy, 45nm_mac": "0.000002 mJ per sample",
+        "energy, loihi": "0.000047 mJ per sample",
+    }
+    (tmp_path / "data" / "1" / "0.npy").write_bytes(b"nothing")
+    code, out, _ = call("evaluate", tmp_path / "m.h5", tmp_path / "data", "--json")
+    assert code == 1
+    document = json.loads(out)
+    assert (document["samples"], document["correct"], document["accuracy"]) == (2, 2, 1)
+    assert [layer["acs"] for layer in document["layers"]] == [0, 2000, 0]
+    assert document["totals"]["acs"] == 4000
