@@ -10,8 +10,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from state_dicts import spikformer_state
 
-from eventsim import NetworkBuilder, save
+from eventsim import InputError, NetworkBuilder, Simulator, import_checkpoint, load, save
 from eventsim.cli import main
 from eventsim.layers import IF, Flatten, Input, Linear, Readout
 
@@ -104,7 +105,7 @@ def clock(monkeypatch):
 
 
 def test_the_table_of_a_profile(call, spiking, clock):
-    # two spikes of six inputs, each served to four neurons, all of which fire in the first of two steps and are added up
+    # two spikes of six inputs, each served to four neurons; all of these fire in the first step and are added up
     code, out, _ = call("profile", *spiking)
     assert code == 0
     rows = table(out)
@@ -218,3 +219,46 @@ def test_an_evaluation_in_words(call, tmp_path, clock):
     assert (document["samples"], document["correct"], document["accuracy"]) == (2, 2, 1)
     assert [layer["acs"] for layer in document["layers"]] == [0, 2000, 0]
     assert document["totals"]["acs"] == 4000
+
+
+def test_a_result_in_one_line(tmp_path, clock):
+    build = NetworkBuilder("large")
+    x = build.add("linear", Linear(np.ones((2000, 1000), F)), build.add("input", Input((1000,), "binary")))
+    build.add("readout", Readout("sum"), build.add("neurons", IF(), x))
+    frames = np.array([[1] * 1000, [1] * 500 + [0] * 500], F)
+    result = Simulator(build.build()).run(frames)
+    words = "prediction 0, 2 time steps, 4,000 spikes, 3,000,000 of 4,000,000 dense MACs, 11.2 ms"
+    assert repr(result) == f"Result({words})"
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1, 1), (1, 4)])
+def test_recordings_need_two_polarities(call, tmp_path, shape):
+    build = NetworkBuilder("odd")
+    x = build.add("flatten", Flatten(), build.add("input", Input(shape, "real")))
+    build.add("readout", Readout(), x)
+    save(build.build(time_steps=1), tmp_path / "m.h5")
+    events = np.zeros(5, [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+    np.save(tmp_path / "a.npy", events)
+    code, out, err = call("run", tmp_path / "m.h5", tmp_path / "a.npy")
+    assert (code, out) == (2, "")
+    assert err == f"eventsim: network odd takes {shape}; recordings need an input of 2 x height x width\n"
+
+
+def test_integers_of_a_checkpoint_have_32_bits(tmp_path):
+    state = spikformer_state("cifar", depth=1)
+    table = np.zeros((2, 17), np.int64)  # two heads of 16 channels
+    windows = {f"block.0.attn.tasa.{part}.{name}": np.array(1) for part in "qkv" for name in ("d", "taw")}
+
+    def imported(value):
+        table[1, 3] = value
+        np.savez(tmp_path / "c.npz", **state, **windows, **{"block.0.attn.nsad.table": table})
+        return import_checkpoint(tmp_path / "c.npz", height=16, width=16)
+
+    for value in (2**31 - 1, 1 - 2**31):
+        save(imported(value), tmp_path / "m.h5")
+        assert load(tmp_path / "m.h5").layers["block.0.attn"].table[1].tolist() == [0, 0, 0, value, *[0] * 13]
+    for value in (2**31, -(2**31)):
+        with pytest.raises(
+            InputError, match=r"tensor block\.0\.attn\.nsad\.table .* expected integers of up to 32 bits"
+        ):
+            imported(value)
