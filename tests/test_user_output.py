@@ -14,7 +14,7 @@ from state_dicts import spikformer_state
 
 from eventsim import InputError, NetworkBuilder, Simulator, import_checkpoint, load, save
 from eventsim.cli import main
-from eventsim.layers import IF, Flatten, Input, Linear, Readout
+from eventsim.layers import IF, Flatten, Input, Linear, MeanOverTime, Readout, SoftmaxAttention
 
 F = np.float32
 
@@ -262,3 +262,15 @@ def test_integers_of_a_checkpoint_have_32_bits(tmp_path):
             InputError, match=r"tensor block\.0\.attn\.nsad\.table .* expected integers of up to 32 bits"
         ):
             imported(value)
+
+
+def test_attention_over_time_runs_where_the_model_does_not_say_how_many_steps(call, tmp_path):
+    build = NetworkBuilder("ahead")
+    x = build.add("attention", SoftmaxAttention(1, "time", 3), build.add("input", Input((1, 6), "real")))
+    build.add("readout", Readout(), build.add("mean", MeanOverTime(), build.add("flatten", Flatten(), x)))
+    save(build.build(time_steps=None), tmp_path / "m.h5")
+    # q = k = 0, so that every step sees the mean of the values: (1, 2), (3, 4), (5, 6)
+    np.save(tmp_path / "a.npy", np.array([[[0, 0, 0, 0, 1 + 2 * t, 2 + 2 * t]] for t in range(3)], F))
+    code, out, _ = call("run", tmp_path / "m.h5", tmp_path / "a.npy", "--json")
+    assert code == 0
+    assert json.loads(out)["samples"][0]["logits"] == pytest.approx([3, 4])
