@@ -45,16 +45,16 @@ PARTS = (
     "eventsim/modelfile.py",
     "eventsim/feeding.py",
 )
-DOOR = ["test_cli", "test_user_numbers", "test_dvs_command_line"]
+DOOR = ["test_user_numbers", "test_user_output", "test_cli", "test_dvs_command_line"]
 TESTS = {
-    "importers/eventsim_importers/reading": ["test_importing", "test_user_numbers", "test_importer_plugins"],
+    "importers/eventsim_importers/reading": ["test_importing", "test_user_*", "test_importer_plugins"],
     "importers": ["test_importing", "test_importer_contract"],
-    "eventsim/dvs": ["test_dvs_*", "test_cli"],
-    "eventsim/datasets": [*DOOR, "test_dvs_tonic"],
+    "eventsim/dvs": ["test_dvs_*", "test_user_output", "test_cli"],
+    "eventsim/datasets": ["test_data_sets", *DOOR, "test_dvs_tonic"],
     "eventsim/report": [*DOOR, "test_conventions"],
     "eventsim/conventions.py": ["test_conventions", *DOOR],
     "eventsim/result.py": [*DOOR, "test_simulator", "test_conventions"],
-    "eventsim/modelfile.py": ["test_modelfile", *DOOR],
+    "eventsim/modelfile.py": ["test_modelfile", "test_layer_plugins", *DOOR],
     "eventsim/feeding.py": ["test_simulator", *DOOR],
     "eventsim": DOOR,
 }
