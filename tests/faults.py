@@ -304,6 +304,7 @@ def fate(tree: Path, fault: Fault) -> str:
         return f"killed: {noticed.removeprefix('tests/')}" if noticed else "SURVIVED"
     finally:
         file.write_bytes(whole)
+        shutil.rmtree(tree / ".hypothesis", ignore_errors=True)  # what failed for one fault is not tried on the next
 
 
 def copied(folder: Path) -> Path:
