@@ -135,6 +135,8 @@ class Preparation:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values and len(values) != channels:
                 raise InputError(f"{name} of {len(values)} values found; the model takes {channels} channels")
+        if 0 in self.std:
+            raise InputError(f"std of {', '.join(map(str, self.std))} found; expected none that is 0")
         array = array - np.asarray(self.mean or 0, np.float32)
         array = array / np.asarray(self.std or 1, np.float32)
         return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32)

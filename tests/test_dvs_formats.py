@@ -351,6 +351,23 @@ def test_a_format_with_a_wrong_field_is_refused(field, value):
         dataclasses.replace(event_formats()["nmnist"], **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("title", 3, "title = 3; expected a line of text"),
+        ("extensions", (".bin", "b"), "extensions = ('.bin', 'b'); expected a tuple such as ('.dat',)"),
+        ("extensions", (), "recognises = None; expected a function, since there are no extensions"),
+        ("recognises", 3, "recognises = 3; expected a function of path and head, or None"),
+        ("open", 3, "open = 3; expected a function or class that returns a Recording"),
+        ("options", ("camera",), "options = ('camera',); expected a frozenset of names"),
+    ],
+)
+def test_a_wrong_field_is_told_with_what_was_expected(field, value, words):
+    with pytest.raises(InputError) as caught:
+        dataclasses.replace(event_formats()["nmnist"], **{field: value})
+    assert str(caught.value) == f"event format with {words}"
+
+
 def test_options_that_no_format_takes():
     with pytest.raises(InputError, match=r"array: camera='davis' was given, expected only for AEDAT 2\.0 files"):
         open_recording(as_array(GOOD_EVENTS), camera="davis")
