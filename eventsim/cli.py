@@ -168,8 +168,12 @@ def _run(args: Arguments) -> int:
             continue
         if not args.json:
             tables.print_sample(_console(), samples[-1], detail=args.detail)
-    if args.rows is not None:  # before the document: what fails here prints one of its own
-        write_rows(args.rows, samples)
+    if args.rows is not None:
+        try:
+            write_rows(args.rows, samples)
+        except InputError as error:  # what was computed is still printed
+            failed.append((str(args.rows), str(error)))
+            _complain(error)
     if args.json:
         _print_json(document.run_document(args.model, simulator.network, compile_s, samples, failed))
     return 2 if failed else 0

@@ -239,7 +239,6 @@ class NetworkBuilder:
     --------
     >>> from eventsim.layers import IF, Input, Linear, Readout, Residual
     >>> from eventsim.signals import SignalType
-    from eventsim.untrusted import first_line
     >>> import numpy as np
     >>> build = NetworkBuilder("recurrent")
     >>> x = build.add("input", Input((3,), "binary"))

@@ -13,7 +13,7 @@ from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import declared
 
 PARTS = ("description", "options", "signature", "read")
-RESERVED = ("path", "format", "weights", "ignore", "strict")
+RESERVED = ("path", "format", "weights", "ignore", "assume")
 
 
 @dataclass(frozen=True)
