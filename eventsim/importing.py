@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 import warnings
@@ -15,12 +16,13 @@ import eventsim_importers
 from eventsim.errors import EventsimError, InputError
 from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
+from eventsim.preparation import ORIENTATION, PREPARED, PreparationOptions, check_options
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import parse_options
+from eventsim_importers.reading.options import Chooser, parse_options
 
-COMMON_OPTIONS = ("weights",)
+COMMON_OPTIONS = ("weights", *PREPARED)
 
 
 def formats() -> dict[str, Importer]:
@@ -50,8 +52,9 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     format : str, optional
         Name of a format (`formats`); by default it is recognised by the names of the tensors.
     **options
-        Options of the format, and ``weights``: which entry of a training checkpoint to take, such as
-        ``state_dict_ema``. Text is converted to the option's type.
+        Options of the format; ``weights``: which entry of a training checkpoint to take, such as ``state_dict_ema``;
+        and how recordings and images were prepared (`eventsim.preparation.PreparationOptions`). Text is converted to
+        the option's type.
 
     Returns
     -------
@@ -69,6 +72,9 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     if format is not None and format not in known:
         raise InputError(f"format {format!r} found; expected one of {', '.join(known)}")
     weights = options.pop("weights", None)
+    prepared = {name: options.pop(name) for name in PREPARED if name in options}
+    preparation = parse_options("every import", PreparationOptions, prepared)
+    check_options(preparation)
     checkpoint = Checkpoint.open(path, weights)
     if format is None:
         format = _recognise(checkpoint, known)
@@ -77,7 +83,6 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
         network = known[format].read(checkpoint, chosen)
         if not isinstance(network, Network):
             raise TypeError(f"read returned {type(network).__name__}")
-        return network
     except EventsimError:
         raise
     except (Exception, SystemExit) as error:
@@ -87,6 +92,44 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
         raise EventsimError(
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
+    return _prepared(network, checkpoint, preparation)
+
+
+def _prepared(network: Network, checkpoint: Checkpoint, options: PreparationOptions) -> Network:
+    """Keep in the network how its recordings or images are prepared, as the user, the metadata or nobody says."""
+    already = len(checkpoint.settings)
+    choose = Chooser(checkpoint, options)
+    shape, kind = network.input.shape, network.input.kind
+    if len(shape) == 3 and shape[0] == 2:
+        window = (
+            choose("window", "count") if options.bin_us is None else choose.inferred("window", "duration", "bin_us")
+        )
+        if window == "duration" and choose.stated("bin_us") is None:
+            raise InputError(f"{checkpoint.path}: window=duration without bin_us found; expected the length of a bin")
+        if kind == "binary":
+            choose.inferred("binary", True, "the input takes spikes")
+        else:
+            choose("binary", False)
+        for name in ORIENTATION:
+            choose(name, False)
+        choose("fit", "none")
+    elif len(shape) == 3 and shape[0] in (1, 3) and kind == "real":
+        choose("fit", "none")
+        for name, default in (("mean", "0"), ("std", "1")):
+            choose(name, ",".join([default] * shape[0]))
+    for name in ("sensor", "camera"):
+        choose.stated(name)
+    used = {setting.option for setting in checkpoint.settings[already:]}
+    for name in PREPARED:
+        if getattr(options, name) is not None and name not in used:
+            size = " x ".join(map(str, shape))
+            raise InputError(f"{checkpoint.path}: option {name} found; expected none for {kind} input of {size}")
+    chosen: dict[str, Any] = {setting.option: setting.value for setting in checkpoint.settings[already:]}
+    try:
+        check_options(dataclasses.replace(options, **chosen))
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {str(error).removeprefix('option ')}") from None
+    return network.with_settings(*checkpoint.settings[already:])
 
 
 def _recognise(checkpoint: Checkpoint, known: Mapping[str, Importer]) -> str:

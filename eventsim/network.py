@@ -118,6 +118,12 @@ class Network:
         """What nothing says and the importer chose, one sentence each, beginning with the option's name."""
         return tuple(setting.sentence for setting in self.settings if setting.source == "assumed")
 
+    def with_settings(self, *more: Setting) -> Network:
+        """Return the same network with further settings."""
+        network = replace(self, settings=(*self.settings, *more))
+        vars(network)["_inferred"] = self._inferred
+        return network
+
     @cached_property
     def inputs(self) -> dict[str, tuple[Edge, ...]]:
         """Edges into each layer, in the order of its arguments."""

@@ -13,6 +13,7 @@ from reference import spikformer as dense
 from state_dicts import spikformer_state
 
 from eventsim import InputError, Network, Simulator, import_checkpoint, load, save
+from eventsim.preparation import ORIENTATION
 
 F = np.float32
 SIZES = {"heads": 2, "height": 16, "width": 16, "time_steps": 4, "input_kind": "graded"}
@@ -139,7 +140,8 @@ def test_nothing_is_guessed_without_a_word(path: Path) -> None:
     """Every constant of every layer is a setting, and each has a source."""
     network = import_checkpoint(path)
     assert {setting.source for setting in network.settings} == {"assumed"}
-    assert {setting.option for setting in network.settings} == {*VALUES, *SIZES, "scale"}
+    prepared = {"window", "binary", "fit", *ORIENTATION}
+    assert {setting.option for setting in network.settings} == {*VALUES, *SIZES, "scale"} | prepared
     defaults = asdict(dense.Reading(heads=0))
     for setting in network.settings:
         if setting.option in VALUES:

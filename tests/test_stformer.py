@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
 from reference.counts import attention_counts
 from state_dicts import spikformer_state
@@ -376,7 +377,7 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     model = build({"pools": "1111"}, width=64, size=34)
     save_file(model.state_dict(), tmp_path / "c.safetensors")
     network = import_checkpoint(tmp_path / "c.safetensors")
-    said = {assumption.split(":")[0] for assumption in network.assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(network)}
     assert said == {
         "heads = 4",
         "scale = 0.125",
@@ -401,10 +402,10 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
         "attn_residual = add",
         "later_blocks = sga",
     }
-    assert imported(model, tmp_path).assumptions == ()
+    assert of_the_network(imported(model, tmp_path)) == ()
     assert set(definition.metadata(model)) == {assumption.split(" ")[0] for assumption in said}
     save_file(build(in_channels=3).state_dict(), tmp_path / "c.safetensors")
-    said = {assumption.split(":")[0] for assumption in import_checkpoint(tmp_path / "c.safetensors").assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(import_checkpoint(tmp_path / "c.safetensors"))}
     assert {"pools = 0011", "time_steps = 4", "height = 32", "input_kind = real"} <= said
 
 

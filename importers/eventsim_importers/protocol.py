@@ -9,11 +9,12 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.preparation import PREPARED
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import declared
 
 PARTS = ("description", "options", "signature", "read")
-RESERVED = ("path", "format", "weights", "ignore", "assume")
+RESERVED = ("path", "format", "weights", "ignore", "assume", *PREPARED)
 
 
 @dataclass(frozen=True)
