@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from eventsim.errors import InputError
-from eventsim.layers import PLIF, Layer, TableAttention, WindowedLinear
+from eventsim.layers import Layer, TableAttention, WindowedLinear
 from eventsim.layers.attention.table_attention import LARGEST_ENTRY
 from eventsim.network import Network
 from eventsim.signals import FloatArray, IntArray
@@ -216,13 +216,6 @@ class _Reader(spikformer.Reader):
                 f"{self.checkpoint.path}: tensors {nsad}.* make entries beyond {LARGEST_ENTRY}; expected less"
             )
         return f
-
-    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        if f"{name}.w" not in self.checkpoint.tensors:
-            return super()._lif(name, source, threshold)
-        v_threshold = self.v_threshold if threshold is None else threshold
-        w = float(self.checkpoint.take(f"{name}.w"))
-        return self.build.add(name, PLIF(v_threshold=v_threshold, w=w), source)
 
     def _integer(self, name: str, least: int, most: int | None) -> int:
         """Take one whole number from `least` to `most`."""

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal, Protocol
 
-from eventsim.layers import LIF, Layer, MeanOverPositions, MeanOverTime, SpikingAttention
+from eventsim.layers import LIF, PLIF, Layer, MeanOverPositions, MeanOverTime, SpikingAttention
 from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.reader import BATCH_NORM, Reader, ReaderOptions
@@ -143,8 +143,11 @@ class TransformerReader(Reader, ABC):
         return len(self.checkpoint.tensors[f"{name}.weight"])
 
     def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        """Add neurons, with the threshold of all unless another is given."""
+        """Add neurons, with the threshold of all unless another is given; ``name.w`` is a learned time constant."""
         v_threshold = self.v_threshold if threshold is None else threshold
+        if f"{name}.w" in self.checkpoint.tensors:
+            w = float(self.checkpoint.take(f"{name}.w"))
+            return self.build.add(name, PLIF(v_threshold=v_threshold, w=w), source)
         return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.tau, decay_input=self.decay_input), source)
 
 
