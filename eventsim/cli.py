@@ -120,14 +120,17 @@ def _formats(args: Arguments) -> int:
 def _import(args: Arguments) -> int:
     """Import a checkpoint into a model file."""
     options = dict(_key_value(text) for text in args.set)
-    network = import_checkpoint(args.checkpoint, args.format, **options)
+    if args.ignore:
+        options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
+    network = import_checkpoint(args.checkpoint, args.format, strict=args.strict, **options)
     save(network, args.output)
     description = document.network_document(args.output, network)
     if args.json:
         _print_json(description)
         return 0
     console = _console()
-    console.print(f"recognised {network.name}: {len(network.layers)} layers, {network.parameters:,} parameters")
+    counted = tables.parameters(description)
+    console.print(f"recognised {network.name}: {len(network.layers)} layers, parameters: {counted}", markup=False)
     tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
@@ -318,6 +321,14 @@ def _parser() -> Parser:
     importing.add_argument("-o", "--output", metavar="MODEL.h5", required=True)
     importing.add_argument("--format", metavar="NAME", help="see eventsim formats; default: recognised by its keys")
     importing.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="an option of the format")
+    importing.add_argument(
+        "--ignore",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="tensors that enter no forward pass, such as 'criterion.*'; may repeat",
+    )
+    importing.add_argument("--strict", action="store_true", help="refuse a network of which any value is assumed")
 
     info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")
     info.add_argument("model", metavar="MODEL.h5")

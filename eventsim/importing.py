@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from numbers import Integral
 from pathlib import Path
@@ -13,14 +14,16 @@ from typing import Any
 
 import eventsim_importers
 from eventsim.errors import EventsimError, InputError
+from eventsim.layers import SparseLinear
 from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
+from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import parse_options
+from eventsim_importers.reading.options import declared, parse_options
 
-COMMON_OPTIONS = ("weights",)
+COMMON_OPTIONS = ("weights", "ignore")
 
 
 def formats() -> dict[str, Importer]:
@@ -40,23 +43,29 @@ def _ours() -> Mapping[str, Importer]:
     return found
 
 
-def import_checkpoint(path: str | Path, format: str | None = None, **options: Any) -> Network:
+def import_checkpoint(path: str | Path, format: str | None = None, *, strict: bool = False, **options: Any) -> Network:
     """Import a trained checkpoint.
 
     Parameters
     ----------
     path : str or Path
-        ``.pth``, ``.pt``, ``.tar`` (these need PyTorch), ``.safetensors``, ``.npz``, ``.h5`` or ``.nir``.
+        ``.pth``, ``.pt``, ``.tar`` or ``.ckpt`` of PyTorch (which is not needed to read them), ``.safetensors``,
+        ``.npz``, ``.h5`` or ``.nir``.
     format : str, optional
         Name of a format (`formats`); by default it is recognised by the names of the tensors.
+    strict : bool
+        Refuse a network of which any value is assumed: one that neither the checkpoint says nor an option.
     **options
-        Options of the format, and ``weights``: which entry of a training checkpoint to take, such as
-        ``state_dict_ema``. Text is converted to the option's type.
+        Options of the format, and two that all have. ``weights``: which entry of a training checkpoint to take, such as
+        ``state_dict_ema`` or ``state_dict.student``; needed where several hold weights. ``ignore``: shell-like
+        patterns of tensors that enter no forward pass, as a sequence or as text with commas. Text is converted to the
+        option's type.
 
     Returns
     -------
     Network
-        ``.assumptions`` says what the checkpoint could not tell and was chosen.
+        ``.settings`` says where every value comes from, ``.assumptions`` what the checkpoint could not tell and was
+        chosen.
 
     Raises
     ------
@@ -68,13 +77,19 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     known = formats()
     if format is not None and format not in known:
         raise InputError(f"format {format!r} found; expected one of {', '.join(known)}")
-    weights = options.pop("weights", None)
-    checkpoint = Checkpoint.open(path, weights)
-    if format is None:
-        format = _recognise(checkpoint, known)
+    weights, ignore = options.pop("weights", None), options.pop("ignore", ())
+    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
+    judge = _Judge(known if format is None else {format: known[format]})
+    try:
+        checkpoint = Checkpoint.open(path, weights, patterns, judge.most)
+        if format is None:
+            format = judge.recognise(checkpoint)
+    finally:
+        for complaint in judge.complaints:
+            warnings.warn(complaint, PluginWarning, stacklevel=2)
     chosen = parse_options(format, known[format].options, options, COMMON_OPTIONS)
     try:
-        return known[format].read(checkpoint, chosen)
+        network = known[format].read(checkpoint, chosen)
     except EventsimError:
         raise
     except Exception as error:
@@ -84,37 +99,100 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
         raise EventsimError(
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
+    if strict:
+        _refuse_assumptions(checkpoint, network, known[format])
+    if checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata:
+        return network  # a graph's fields are no parameters of PyTorch's
+    return replace(network, settings=(*network.settings, _parameters(checkpoint, network)))
 
 
-def _recognise(checkpoint: Checkpoint, known: Mapping[str, Importer]) -> str:
-    """Find the one format that can place most of the tensors."""
-    placed = {name: _places(checkpoint, name, importer) for name, importer in known.items()}
-    most = max(placed.values())
-    found = [name for name, count in placed.items() if count == most > 0]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
-    names = ", ".join(list(checkpoint.tensors)[:3])
+class _Judge:
+    """Asks formats whether a checkpoint is of theirs; one of another package that cannot say is asked once.
+
+    Attributes
+    ----------
+    complaints : list of str
+        What is to be said of those.
+    """
+
+    def __init__(self, known: Mapping[str, Importer]) -> None:
+        self.known = dict(known)
+        self.complaints: list[str] = []
+
+    def most(self, checkpoint: Checkpoint) -> int:
+        """Return how many tensors the format can place that places most."""
+        return max(self._placed(checkpoint).values(), default=0)
+
+    def recognise(self, checkpoint: Checkpoint) -> str:
+        """Find the one format that can place most of the tensors."""
+        placed = self._placed(checkpoint)
+        most = max(placed.values())
+        found = [name for name, count in placed.items() if count == most > 0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
+        names = ", ".join(list(checkpoint.tensors)[:3])
+        expected = ", ".join(formats())
+        raise InputError(
+            f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {expected}"
+        )
+
+    def _placed(self, checkpoint: Checkpoint) -> dict[str, int]:
+        return {name: self._places(checkpoint, name) for name in list(self.known)}
+
+    def _places(self, checkpoint: Checkpoint, name: str) -> int:
+        try:
+            count = self.known[name].signature(checkpoint)
+            if name not in _ours() and (not isinstance(count, Integral) or count < 0):
+                raise InputError(f"signature of {count!r} found; expected a number of tensors")
+        except Exception as error:
+            if name in _ours():
+                raise
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+            self.complaints.append(
+                f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}"
+            )
+            del self.known[name]
+            return 0
+        return int(count)
+
+
+def _refuse_assumptions(checkpoint: Checkpoint, network: Network, importer: Importer) -> None:
+    """Refuse a network of which a value is assumed; say how to give it."""
+    assumed = [setting for setting in network.settings if setting.source == "assumed"]
+    if not assumed:
+        return
+    options = declared(importer.options)
+    said = ", ".join(
+        setting.option if setting.value is None else f"{setting.option} = {setting.shown}" for setting in assumed
+    )
+    first = next((setting for setting in assumed if setting.option in options), None)
+    how = "no option gives them: import without --strict"
+    if first is not None:
+        how = f"give each with --set NAME=VALUE, such as --set {first.option}={first.shown}"
     raise InputError(
-        f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {', '.join(known)}"
+        f"{checkpoint.path}: assumed {said}; expected every value said by the checkpoint or an option, {how}"
     )
 
 
-def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
-    """Return how many tensors a format can place; one of another package that cannot say is left out."""
-    try:
-        count = importer.signature(checkpoint)
-        if name not in _ours() and (not isinstance(count, Integral) or count < 0):
-            raise InputError(f"signature of {count!r} found; expected a number of tensors")
-    except Exception as error:
-        if name in _ours():
-            raise
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
-        warnings.warn(
-            f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}",
-            PluginWarning,
-            stacklevel=4,
-        )
-        return 0
-    return int(count)
+def _parameters(checkpoint: Checkpoint, network: Network) -> Setting:
+    """Return what PyTorch would count as parameters, and why it is not our number."""
+    theirs = checkpoint.parameters
+    unused = sum(
+        checkpoint.tensors[name].size
+        for name in checkpoint.ignored
+        if name in checkpoint.tensors and checkpoint.is_parameter(name)
+    )
+    sparse = [layer for layer in network.layers.values() if isinstance(layer, SparseLinear)]
+    zeros = sum((len(layer.indptr) - 1) * layer.outputs - len(layer.weights) for layer in sparse)
+    other = theirs - unused - zeros - checkpoint.folded - network.parameters
+    parts = {
+        "in tensors that no forward pass reads": unused,
+        "of batch normalisations folded into weights": checkpoint.folded,
+        "zero, of sparse layers": zeros,
+        "of neurons and others that are not counted as weights": other,
+    }
+    why = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
+    note = "as sum(p.numel()) counts in PyTorch" + (f"; not among ours are {why}" if why else "; the same as ours")
+    return Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note)
