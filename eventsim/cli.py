@@ -18,7 +18,7 @@ import eventsim
 from eventsim import dvs
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import EventsimError, InputError
-from eventsim.importing import formats, import_checkpoint
+from eventsim.importing import formats, import_checkpoint, refuse_assumptions
 from eventsim.modelfile import load, save
 from eventsim.plugins import PluginWarning
 from eventsim.preparation import Preparation
@@ -122,7 +122,9 @@ def _import(args: Arguments) -> int:
     options = dict(_key_value(text) for text in args.set)
     if args.ignore:
         options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
-    network = import_checkpoint(args.checkpoint, args.format, strict=args.strict, **options)
+    network = import_checkpoint(args.checkpoint, args.format, **options)
+    if args.strict:
+        refuse_assumptions(args.checkpoint, network)
     save(network, args.output)
     description = document.network_document(args.output, network)
     if args.json:

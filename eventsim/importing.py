@@ -43,7 +43,7 @@ def _ours() -> Mapping[str, Importer]:
     return found
 
 
-def import_checkpoint(path: str | Path, format: str | None = None, *, strict: bool = False, **options: Any) -> Network:
+def import_checkpoint(path: str | Path, format: str | None = None, *, strict: Any = None, **options: Any) -> Network:
     """Import a trained checkpoint.
 
     Parameters
@@ -53,8 +53,9 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, strict: bo
         ``.npz``, ``.h5`` or ``.nir``.
     format : str, optional
         Name of a format (`formats`); by default it is recognised by the names of the tensors.
-    strict : bool
-        Refuse a network of which any value is assumed: one that neither the checkpoint says nor an option.
+    strict : bool, optional
+        Refuse a network of which any value is assumed (`refuse_assumptions`). Of a format that has an option of this
+        name, it is that option.
     **options
         Options of the format, and two that all have. ``weights``: which entry of a training checkpoint to take, such as
         ``state_dict_ema`` or ``state_dict.student``; needed where several hold weights. ``ignore``: shell-like
@@ -87,6 +88,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, strict: bo
     finally:
         for complaint in judge.complaints:
             warnings.warn(complaint, PluginWarning, stacklevel=2)
+    if strict is not None and "strict" in declared(known[format].options):
+        options["strict"], strict = strict, None
     chosen = parse_options(format, known[format].options, options, COMMON_OPTIONS)
     try:
         network = known[format].read(checkpoint, chosen)
@@ -100,7 +103,7 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, strict: bo
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
     if strict:
-        _refuse_assumptions(checkpoint, network, known[format])
+        refuse_assumptions(path, network)
     if checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata:
         return network  # a graph's fields are no parameters of PyTorch's
     return replace(network, settings=(*network.settings, _parameters(checkpoint, network)))
@@ -158,21 +161,22 @@ class _Judge:
         return int(count)
 
 
-def _refuse_assumptions(checkpoint: Checkpoint, network: Network, importer: Importer) -> None:
-    """Refuse a network of which a value is assumed; say how to give it."""
+def refuse_assumptions(path: str | Path, network: Network) -> None:
+    """Refuse a network of which any value is assumed: one that neither the checkpoint nor an option says.
+
+    Raises
+    ------
+    InputError
+        Names the options, and how to give them.
+    """
     assumed = [setting for setting in network.settings if setting.source == "assumed"]
     if not assumed:
         return
-    options = declared(importer.options)
-    said = ", ".join(
-        setting.option if setting.value is None else f"{setting.option} = {setting.shown}" for setting in assumed
-    )
-    first = next((setting for setting in assumed if setting.option in options), None)
-    how = "no option gives them: import without --strict"
-    if first is not None:
-        how = f"give each with --set NAME=VALUE, such as --set {first.option}={first.shown}"
+    said = ", ".join(each.option if each.value is None else f"{each.option} = {each.shown}" for each in assumed)
+    first = next((f"{each.option}={each.shown}" for each in assumed if each.value is not None), "NAME=VALUE")
     raise InputError(
-        f"{checkpoint.path}: assumed {said}; expected every value said by the checkpoint or an option, {how}"
+        f"{path}: assumed {said}; expected every value said by the checkpoint or by an option: give each, such as "
+        f"--set {first}"
     )
 
 
@@ -193,6 +197,7 @@ def _parameters(checkpoint: Checkpoint, network: Network) -> Setting:
         "zero, of sparse layers": zeros,
         "of neurons and others that are not counted as weights": other,
     }
-    why = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count)
-    note = "as sum(p.numel()) counts in PyTorch" + (f"; not among ours are {why}" if why else "; the same as ours")
+    why = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count > 0)
+    note = "as sum(p.numel()) counts in PyTorch" + (f"; not among ours are {why}" if why else "")
+    note += f"; ours hold {-other:,} more, such as tables" if other < 0 else ""
     return Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note)

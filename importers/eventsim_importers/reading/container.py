@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.settings import Setting
-from eventsim.untrusted import MAXIMUM_BYTES
+from eventsim.untrusted import MAXIMUM_BYTES, printable
 
 Array = npt.NDArray[Any]
 
@@ -70,7 +70,8 @@ def most_unpacked(path: Path) -> int:
 
 def loaded(kind: str, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Container:
     """Return the container whose tensors are all in memory."""
-    return Container(kind, {"": tensors}, lambda _, names: {name: tensors[name] for name in names}, metadata or {})
+    named = {printable(name): tensor for name, tensor in tensors.items()}
+    return Container(kind, {"": named}, lambda _, names: {name: named[name] for name in names}, metadata or {})
 
 
 def outline(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:

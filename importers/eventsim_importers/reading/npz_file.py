@@ -36,7 +36,7 @@ def read(path: Path) -> Container:
     except InputError:
         raise
     except Exception as error:  # NumPy evaluates headers as Python and allocates what they declare
-        reason = first_line(error)
+        reason = first_line(error)[:100]
         raise InputError(f"{path}: damaged .npz file, or one that holds Python objects ({reason})") from error
     for name, tensor in tensors.items():
         if not isinstance(tensor, np.ndarray):  # any other file in the archive

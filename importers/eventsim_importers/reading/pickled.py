@@ -7,16 +7,20 @@ what it would have made is an `Unknown` too, and what would be put into it is dr
 
 from __future__ import annotations
 
+import io
 import math
 import pickletools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, cast
+
+from eventsim.untrusted import printable
 
 MOST_OPCODES = 1 << 22
 """Steps of the machine, each of which makes one small object at most."""
 MOST_BYTES = 1 << 28
 """Length of a pickle."""
+LONGEST_LINE = 1 << 20
 MOST_AXES = 32
 MOST_ARGUMENTS = 16
 MOST_VALUES = 1 << 58
@@ -153,7 +157,9 @@ def read_pickle(file: IO[bytes], storages: dict[str, Storage] | None = None) -> 
         If it is damaged or exceeds a limit.
     """
     try:
-        return _Machine({} if storages is None else storages).run(_limited(pickletools.genops(file)))
+        return _Machine({} if storages is None else storages).run(
+            _limited(pickletools.genops(cast(IO[bytes], _Within(file))))
+        )
     except PickleError:
         raise
     except IndexError:
@@ -168,6 +174,25 @@ def _limited(steps: Iterator[tuple[Any, Any, Any]]) -> Iterator[tuple[str, Any]]
         if number >= MOST_OPCODES:
             raise PickleError(f"pickle of more than {MOST_OPCODES} steps")
         yield opcode.name, argument
+
+
+class _Within:
+    """A file of which no more is read than is there: some files make room for all that they are asked for."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        begin = file.tell()
+        self.end = file.seek(0, io.SEEK_END)
+        file.seek(begin)
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        """Read bytes, as many as are there."""
+        return self.file.read(min(size, self.end - self.file.tell()))
+
+    def readline(self) -> bytes:
+        """Read a line; of a longer one than any argument has, its beginning."""
+        return self.file.readline(LONGEST_LINE)
 
 
 class _Machine:
@@ -287,16 +312,17 @@ class _Machine:
         """Set keys and values that alternate; others than texts name no tensor, and could be made to hash for ever."""
         target = self.stack[-1]
         if isinstance(target, dict):
-            target.update((key, value) for key, value in zip(group[::2], group[1::2], strict=True) if type(key) is str)
+            pairs = zip(group[::2], group[1::2], strict=True)
+            target.update((printable(key), value) for key, value in pairs if type(key) is str)
 
     def _global(self, argument: str) -> None:
-        self.stack.append(Unknown(argument.replace(" ", ".")))
+        self.stack.append(Unknown(printable(argument.replace(" ", "."))))
 
     def _stack_global(self, _: Any) -> None:
         module, name = self._take(2)
         if not isinstance(module, str) or not isinstance(name, str):
             raise PickleError("damaged pickle: a global that no text names")
-        self.stack.append(Unknown(f"{module}.{name}"))
+        self.stack.append(Unknown(printable(f"{module}.{name}")))
 
     def _ext1(self, argument: int) -> None:
         self.stack.append(Unknown(f"copyreg extension {argument}"))
@@ -304,7 +330,7 @@ class _Machine:
     _ext2 = _ext4 = _ext1
 
     def _inst(self, argument: str) -> None:
-        self._call(Unknown(argument.replace(" ", ".")), self._group())
+        self._call(Unknown(printable(argument.replace(" ", "."))), self._group())
 
     def _obj(self, _: Any) -> None:
         made, *arguments = self._group()

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
+from eventsim.untrusted import first_line, printable
 from eventsim_importers.reading.container import Array, Container, as_float32, most_unpacked, outline
 from eventsim_importers.reading.pickled import (
     MOST_BYTES,
@@ -101,7 +101,7 @@ def read(path: Path) -> Container:
 
 def _damaged(path: Path, error: BaseException) -> InputError:
     return InputError(
-        f"{path}: damaged or truncated PyTorch file ({first_line(error)}); expected a state dict, copy it again"
+        f"{path}: damaged or truncated PyTorch file ({first_line(error)[:100]}); expected a state dict, copy it again"
     )
 
 
@@ -154,15 +154,19 @@ def _unpack(path: Path, archive: zipfile.ZipFile, name: str, most: int) -> bytes
     try:
         entry = archive.getinfo(name)
     except KeyError:
-        raise InputError(f"{path}: damaged PyTorch file (entry {name} missing); copy it again") from None
+        raise InputError(f"{path}: damaged PyTorch file (entry {printable(name)} missing); copy it again") from None
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise InputError(f"{path}: entry {name} packed by method {entry.compress_type} found; expected stored bytes")
+        raise InputError(
+            f"{path}: entry {printable(name)} packed by method {entry.compress_type} found; expected stored bytes"
+        )
     if entry.CRC == 0:  # what PyTorch writes where it is told to compute none
         del entry.CRC
     with archive.open(entry) as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise InputError(f"{path}: entry {name} unpacks to more than {most} bytes; expected less in a file of its size")
+        raise InputError(
+            f"{path}: entry {printable(name)} unpacks to more than {most} bytes; expected less in a file of its size"
+        )
     return content
 
 
@@ -181,10 +185,12 @@ def _read_bare(path: Path) -> tuple[Any, Stored]:
             raise PickleError("damaged pickle: no list of storages")
         places, end = {}, path.stat().st_size
         for key in keys:
+            if key not in storages:
+                raise PickleError("damaged pickle: a storage that no tensor has")
             (size,) = struct.unpack(f"{order}q", file.read(8))
             length = size * ITEM_BYTES.get(storages[key].kind, 1)
             if not 0 <= length <= end - file.tell():
-                raise PickleError(f"storage {key} of {length} bytes, of which {end - file.tell()} are there")
+                raise PickleError(f"storage {printable(key)} of {length} bytes, of which {end - file.tell()} are there")
             places[key] = (file.tell(), length)
             file.seek(length, io.SEEK_CUR)
 
