@@ -37,6 +37,8 @@ DEEPEST = 6
 """Levels of mappings within mappings in which tensors are looked for."""
 MOST_ENTRIES = 10_000
 """Mappings that are looked at."""
+MOST_NAMES = 100
+"""Further names of mappings that have one."""
 DTYPES = {
     "float32": "f4",
     "float64": "f8",
@@ -236,7 +238,7 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
                 if id(value) not in seen:
                     seen[id(value)] = inner
                     waiting.append((inner, value, depth + 1))
-                else:
+                elif len(others) < MOST_NAMES:
                     others[inner] = seen[id(value)]
     entries |= {other: entries[place] for other, place in others.items() if place in entries}
     if not entries:
