@@ -123,14 +123,17 @@ def _formats(args: Arguments) -> int:
 def _import(args: Arguments) -> int:
     """Import a checkpoint into a model file."""
     options = dict(_key_value(text) for text in args.set)
-    network = import_checkpoint(args.checkpoint, args.format, **options)
+    if args.ignore:
+        options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
+    network = import_checkpoint(args.checkpoint, args.format, assume=not args.strict, **options)
     save(network, args.output)
     description = document.network_document(args.output, network)
     if args.json:
         _print_json(description)
         return 0
     console = _console()
-    console.print(f"recognised {network.name}: {len(network.layers)} layers, {network.parameters:,} parameters")
+    counted = tables.parameters(description)
+    console.print(f"recognised {network.name}: {len(network.layers)} layers, parameters: {counted}", markup=False)
     tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
@@ -140,8 +143,8 @@ def _key_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set {text} found; expected key=value")
-    if key in ("path", "format"):
-        raise InputError(f"--set {text} found; expected an option of the format, the format itself goes to --format")
+    if key in ("path", "format", "assume"):
+        raise InputError(f"--set {text} found; expected an option of the format; --format and --strict say the rest")
     return key, value
 
 
@@ -333,6 +336,14 @@ def _parser() -> Parser:
     importing.add_argument("-o", "--output", metavar="MODEL.h5", required=True)
     importing.add_argument("--format", metavar="NAME", help="see eventsim formats; default: recognised by its keys")
     importing.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="an option of the format")
+    importing.add_argument(
+        "--ignore",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="tensors that enter no forward pass, such as 'criterion.*'; may repeat",
+    )
+    importing.add_argument("--strict", action="store_true", help="refuse a network of which any value is assumed")
 
     info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")
     info.add_argument("model", metavar="MODEL.h5")

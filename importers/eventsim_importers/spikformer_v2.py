@@ -24,7 +24,6 @@ from eventsim.network import Network
 from eventsim_importers import spikformer
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.reader import BATCH_NORM
 
 STAGES = 4
@@ -106,10 +105,7 @@ def _renamed(checkpoint: Checkpoint, rename: str) -> Checkpoint:
             raise InputError(
                 f"option rename={rename} found; expected names of their own, not {new} for {name} and another"
             )
-    tensors = {names[name]: tensor for name, tensor in checkpoint.tensors.items()}
-    return Checkpoint(
-        checkpoint.path, checkpoint.container, Contents(tensors, checkpoint.metadata, checkpoint.settings)
-    )
+    return checkpoint.renamed(names)
 
 
 class _Reader(spikformer.Reader):
