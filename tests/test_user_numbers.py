@@ -131,6 +131,25 @@ def test_energy_and_share_of_dense_work_in_words(model, file_of, told):
     assert "energy, compute only: 0.001350 mJ (45nm_unary), 0.001350 mJ (45nm_mac), 0.035562 mJ (loihi)" in said
 
 
+def test_rates_of_an_evaluation_weigh_samples_by_their_length(model, file_of, document, tmp_path):
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    file_of([[1, 1, 0]], "data/0/a.npy")
+    file_of(np.zeros((3, 3)), "data/0/b.npy")
+    network = model(Input((3,), "binary"), Linear(ones(4, 3)), IF())
+    evaluation = document("evaluate", network, tmp_path / "data")
+    _, linear, neurons, _ = evaluation["layers"]
+    # two spikes of 3 + 9 inputs make 4 neurons fire in one of 1 + 3 steps; 12 and 36 dense products
+    assert (linear["input_density"], neurons["firing_rate"]) == (2 / 12, 4 / 16)
+    assert (linear["dense_macs"], linear["acs"], neurons["spikes"], neurons["neuron_updates"]) == (24, 4, 2, 8)
+    assert (evaluation["totals"]["acs"], evaluation["totals"]["neuron_updates"]) == (8, 16)
+    # the first layer is dense, or left out, or 12 x 2 / 3 in the first sample and nothing in the second
+    assert evaluation["conventions"] == {
+        "spikformer_iclr": {"acs": 0, "macs": 24, "energy_mj": pytest.approx(24 * 4.6e-9)},
+        "spikformer_v2": {"acs": 0, "macs": 0, "energy_mj": 0},
+        "spikingformer_tool": {"acs": 4, "macs": 0, "energy_mj": pytest.approx(4 * 0.9e-9)},
+    }
+
+
 # --- images
 
 
