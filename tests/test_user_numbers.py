@@ -131,6 +131,25 @@ def test_energy_and_share_of_dense_work_in_words(model, file_of, told):
     assert "energy, compute only: 0.001350 mJ (45nm_unary), 0.001350 mJ (45nm_mac), 0.035562 mJ (loihi)" in said
 
 
+def test_rates_of_an_evaluation_weigh_samples_by_their_length(model, file_of, document, tmp_path):
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    file_of([[1, 1, 0]], "data/0/a.npy")
+    file_of(np.zeros((3, 3)), "data/0/b.npy")
+    network = model(Input((3,), "binary"), Linear(ones(4, 3)), IF())
+    evaluation = document("evaluate", network, tmp_path / "data")
+    _, linear, neurons, _ = evaluation["layers"]
+    # two spikes of 3 + 9 inputs make 4 neurons fire in one of 1 + 3 steps; 12 and 36 dense products
+    assert (linear["input_density"], neurons["firing_rate"]) == (2 / 12, 4 / 16)
+    assert (linear["dense_macs"], linear["acs"], neurons["spikes"], neurons["neuron_updates"]) == (24, 4, 2, 8)
+    assert (evaluation["totals"]["acs"], evaluation["totals"]["neuron_updates"]) == (8, 16)
+    # the first layer is dense, or left out, or 12 x 2 / 3 in the first sample and nothing in the second
+    assert evaluation["conventions"] == {
+        "spikformer_iclr": {"acs": 0, "macs": 24, "energy_mj": pytest.approx(24 * 4.6e-9)},
+        "spikformer_v2": {"acs": 0, "macs": 0, "energy_mj": 0},
+        "spikingformer_tool": {"acs": 4, "macs": 0, "energy_mj": pytest.approx(4 * 0.9e-9)},
+    }
+
+
 # --- images
 
 
@@ -149,6 +168,56 @@ def test_an_image_is_scaled_by_255_then_centred_then_divided(model, logits, tmp_
     )
     assert logits(network, tmp_path / "a.png", "--std", "0.25,0.5,0.2") == pytest.approx(
         [0, 1.6, 0.4, 1.6, 5, 3], abs=1e-6
+    )
+
+
+def grey(path, rows):
+    Image.fromarray(np.array(rows, np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("fit", "rows", "size", "expected"),
+    [
+        # three columns and rows too many: one goes on the left and at the top, the others on the right and below
+        ("crop", [[10 * y + x for x in range(5)] for y in range(4)], (1, 2), [[11, 12]]),
+        ("crop", [[10 * y + x for x in range(4)] for y in range(4)], (4, 2), [[1, 2], [11, 12], [21, 22], [31, 32]]),
+        # the same that is missing
+        ("pad", [[7, 8]], (4, 5), [[0] * 5, [0, 7, 8, 0, 0], [0] * 5, [0] * 5]),
+        # triangles twice as wide as a pixel of the result: (3 a + 3 b + c) / 7 and (b + 3 c + 3 d) / 7 of four columns
+        ("downscale", [[70, 0, 140, 210]] * 2, (1, 2), [[50, 150]]),
+        ("downscale", [[70] * 4, [0] * 4, [140] * 4, [210] * 4], (2, 4), [[50] * 4, [150] * 4]),
+        ("none", [[1, 2, 3]], (1, 3), [[1, 2, 3]]),
+        ("crop", [[1, 2, 3]], (1, 3), [[1, 2, 3]]),
+    ],
+)
+def test_fitting_an_image(model, logits, tmp_path, fit, rows, size, expected):
+    pixels = size[0] * size[1]
+    network = model(Input((1, *size), "real"), Flatten(), Linear(np.eye(pixels, dtype=F)), MeanOverTime(), time_steps=1)
+    seen = logits(network, grey(tmp_path / "a.png", rows), "--fit", fit)
+    np.testing.assert_allclose(np.reshape(seen, size) * 255, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fit", "image", "size"),
+    [
+        ("none", (3, 2), (2, 2)),
+        ("crop", (2, 2), (3, 2)),
+        ("crop", (2, 3), (3, 2)),
+        ("pad", (3, 2), (2, 2)),
+        ("pad", (2, 3), (3, 2)),
+        ("downscale", (2, 2), (2, 3)),
+        ("downscale", (3, 2), (2, 3)),
+    ],
+)
+def test_an_image_that_does_not_fit_is_refused(model, capsys, tmp_path, fit, image, size):
+    (width, height), (model_width, model_height) = image, size
+    network = model(Input((1, model_height, model_width), "real"), Flatten(), time_steps=1)
+    file = grey(tmp_path / "a.png", [[0] * width] * height)
+    assert main(["run", str(network), str(file), "--fit", fit]) == 2
+    assert capsys.readouterr().err == (
+        f"eventsim: {file}: an image of {width} x {height} found; the model takes {model_width} x {model_height}; "
+        "choose --fit crop, pad or downscale\n"
     )
 
 

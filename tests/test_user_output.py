@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -276,3 +277,29 @@ def test_attention_over_time_runs_where_the_model_does_not_say_how_many_steps(ca
     code, out, _ = call("run", tmp_path / "m.h5", tmp_path / "a.npy", "--json")
     assert code == 0
     assert json.loads(out)["samples"][0]["logits"] == pytest.approx([3, 4])
+
+
+def test_an_import_in_words(call, tmp_path):
+    state = spikformer_state("cifar", dim=64, depth=1)
+    np.savez(tmp_path / "c.npz", **state)
+    model = tmp_path / "m.h5"
+    options = ["--set", "heads=4", "--set", "height=32", "--set", "width=32", "--set", "time_steps=2"]
+    code, out, _ = call("import", tmp_path / "c.npz", "-o", model, *options)
+    assert code == 0
+    # weights, and a bias for each of their outputs: its own, or that of the normalisation
+    weights = [array for name, array in state.items() if re.search(r"(_conv\d?|_linear|head)\.weight$", name)]
+    parameters = sum(array.size + len(array) for array in weights)
+    assert parameters > 1000
+    first, steps, *assumed, last = out.splitlines()
+    assert first == f"recognised Spikformer cifar 1-64: {len(load(model).layers)} layers, {parameters:,} parameters"
+    assert (steps, last) == ("time steps: 2", f"wrote {model}")
+    assert assumed and all(line.startswith("assumed: ") for line in assumed)
+
+
+@pytest.mark.parametrize("heads", [0, -1, 3])
+def test_heads_that_do_not_divide_the_width_are_refused(call, tmp_path, heads):
+    np.savez(tmp_path / "c.npz", **spikformer_state("cifar", dim=64, depth=1))
+    code, out, err = call("import", tmp_path / "c.npz", "-o", tmp_path / "m.h5", "--set", f"heads={heads}")
+    assert (code, out) == (2, "")
+    assert err == f"eventsim: {tmp_path / 'c.npz'}: heads={heads} found; expected a divisor of width 64\n"
+    assert not (tmp_path / "m.h5").exists()
