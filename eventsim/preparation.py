@@ -181,7 +181,7 @@ class Preparation:
 
     def _fit(self, network: Network) -> Fit:
         shape = network.input.shape
-        if len(shape) != 3 or shape[0] != 2:
+        if not network.input.takes_recordings:
             raise InputError(f"network {network.name} takes {shape}; recordings need an input of 2 x height x width")
         return Fit((shape[1], shape[2]), self.fit or "none")
 

@@ -196,3 +196,21 @@ def test_an_option_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         import_checkpoint(checkpoint(tmp_path, variant), **SIZES, **options)
+
+
+def test_images_of_a_batch_are_no_time_steps(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    save(network, tmp_path / "m.h5")
+    simulator = Simulator(network)
+    image = np.random.default_rng(0).random((3, 34, 34), np.float32)
+    for count in (1, 2, 5):
+        batch = np.stack([image] * count)
+        with pytest.raises(
+            InputError, match=rf"{count} x 3 x 34 x 34 found, the model takes 4 time steps; one image is"
+        ):
+            simulator.run(batch)
+        assert simulator.run(batch, time_steps=count).time_steps == count
+        np.save(tmp_path / "batch.npy", batch)
+        assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "batch.npy")]) == 2
+        assert f"--time-steps {count} (time_steps)" in capsys.readouterr().err
+    assert_array_equal(simulator.run(image).logits, simulator.run(np.stack([image] * 4)).logits)

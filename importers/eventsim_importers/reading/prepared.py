@@ -23,7 +23,7 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
     already = len(checkpoint.settings)
     choose = Chooser(checkpoint, options)
     shape, kind = network.input.shape, network.input.kind
-    if len(shape) == 3 and shape[0] == 2:
+    if network.input.takes_recordings:
         window = (
             choose("window", "count") if options.bin_us is None else choose.inferred("window", "duration", "bin_us")
         )
@@ -36,7 +36,7 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
         for name in ORIENTATION:
             choose(name, False)
         choose("fit", "none")
-    elif len(shape) == 3 and shape[0] in (1, 3) and kind == "real":
+    elif network.input.takes_images:
         choose("fit", "none")
         for name, default in (("mean", "0"), ("std", "1")):
             choose(name, ",".join([default] * shape[0]))
