@@ -137,6 +137,22 @@ class Conventions:
         return r if np.isfinite(r) and r >= PULSE and np.allclose(every, r, ROUNDING, 0) else None
 
     @cached_property
+    def _ratio(self) -> float | None:
+        """The tau / r of all leaky neurons with an r other than 1, where it is the same: dt, if input is not scaled."""
+        ratios = []
+        for node in self.graph.of_type("LIF", "CubaLIF"):
+            tau, r = (
+                self.checkpoint.tensors.get(f"{node.key}.{field}")
+                for field in ("tau" if node.type == "LIF" else "tau_mem", "r")
+            )
+            if tau is None or r is None or tau.shape != r.shape or tau.dtype.kind != "f" or r.dtype.kind != "f":
+                return None
+            scaled = np.isfinite(tau) & np.isfinite(r) & (r != 1) & (r != 0)
+            ratios.append(tau[scaled].astype(np.float64) / r[scaled])
+        every = np.concatenate(ratios) if ratios else np.empty(0)
+        return float(every[0]) if every.size and np.allclose(every, every[0], 1e-5, 0) and every[0] > 0 else None
+
+    @cached_property
     def _shortest_tau(self) -> tuple[float, str] | None:
         """The shortest time constant of the file and where it is."""
         found = []
@@ -169,6 +185,9 @@ class Conventions:
             return float(
                 self.choose.inferred("dt", float(f"{1 / self._pulse:.6g}"), f"r = {self._pulse:g} of every IF")
             )
+        if framework in ("snntorch", "spikingjelly") and self._ratio is not None:
+            note = "tau / r of every neuron with an r other than 1"
+            return float(self.choose.inferred("dt", float(f"{self._ratio:.5g}"), note))
         if framework == "norse" and shortest is not None and shortest[0] < NORSE_DT * (1 - ROUNDING):
             note = f"Norse writes dt tau for tau: {shortest[1]} is {shortest[0]:g}, with its dt = {NORSE_DT:g}"
             return float(self.choose.inferred("dt", float(f"{NORSE_DT**2:.6g}"), note))
@@ -197,18 +216,19 @@ class Conventions:
 
     def _fixed(self, name: str, value: Any) -> Any:
         """Take what the framework fixes: an inference, or an assumption where nobody said which it is."""
-        if self._framework_is_known:
+        if self.known:
             self.checkpoint.say(Setting(name, value, "inferred", f"framework {self.framework}"))
         else:
             self.checkpoint.assume(name, value, NOT_STATED)
         return value
 
     @property
-    def _framework_is_known(self) -> bool:
+    def known(self) -> bool:
+        """Whether the framework is more than an assumption."""
         framework = self.framework
-        return not any(
+        return framework != "nir" or not any(
             each.option == "framework" and each.source == "assumed" for each in self.checkpoint.settings
-        ) or (framework != "nir")
+        )
 
     def reset(self, node: Node, recurrent: bool) -> Reset:
         """Return the reset of a neuron, its delay included.

@@ -137,7 +137,7 @@ class Neurons:
             weight = np.ones(1)
         unscaled = self.conventions.framework == "norse"  # which adds what arrives to its current, and writes w_in = 1
         leak = self._leak(node, arriving, "tau_syn", NONE, weight, unscaled)
-        if self.conventions.framework == "nir":
+        if not self.conventions.known:
             self.fields.checkpoint.assume("current", None, "heard by the potential in the same step, as in Norse")
         scaled = self._scaled(node, heard, leak.gain, NONE, ".input")
         return self.fields.add(node, LeakyIntegrator(simplest(leak.decay)), scaled, suffix=".synapse")
@@ -159,7 +159,7 @@ class Neurons:
         self._check_tau(node, tau, seconds, exponential)
         with np.errstate(divide="ignore", invalid="ignore"):
             steps = seconds / dt
-            steps = np.where(np.abs(steps - 1) < ROUNDING, 1.0, steps)
+            steps = np.where((steps < 1) & (steps > 1 - ROUNDING), 1.0, steps)
             kept = np.exp(-1 / steps) if exponential else 1 - 1 / steps
             share = 1 - kept if exponential else 1 / steps
             reached = r * share

@@ -25,7 +25,7 @@ METADATA = r"node\.(?:.*\.)?metadata\..*"
 
 KNOWN = (
     "framework", "dt", "reset", "reset_delay", "strict", "start", "multiple_spikes", "v_min", "decay", "decay_input",
-    "cycle_delay", "input_kind", "readout", "w",
+    "cycle_delay", "input_kind", "readout", "time_steps", "w",
 )  # fmt: skip
 """Names in the metadata that are read."""
 
@@ -75,7 +75,16 @@ class Reader:
         self._say_metadata()
         self.checkpoint.ignore(METADATA)
         self.checkpoint.finish()
-        return build.build(settings=tuple(self.checkpoint.settings))
+        return build.build(self._time_steps(), tuple(self.checkpoint.settings))
+
+    def _time_steps(self) -> int | None:
+        stored = self.checkpoint.metadata.get("time_steps")
+        if stored is None:
+            return None
+        if not stored.isdecimal() or int(stored) < 1:
+            raise InputError(f"{self.checkpoint.path}: metadata time_steps={stored!r} found; expected a whole number")
+        self.checkpoint.say(Setting("time_steps", int(stored), "metadata"))
+        return int(stored)
 
     def _say_version(self) -> None:
         version = self.graph.version
