@@ -105,16 +105,22 @@ class Reader:
         for node in nodes.values():
             if node.type not in TYPES:
                 raise self._error(node, f"node type not supported; expected one of {', '.join(TYPES)}")
+        nodes = self._towards_output(nodes)
+        inputs = [node.name for node in nodes.values() if node.type == "Input" and not node.nested]
+        if len(inputs) > 1:
+            raise InputError(f"{self.checkpoint.path}: Input nodes {', '.join(inputs)} found; expected one")
+        return nodes
+
+    def _towards_output(self, nodes: dict[str, Node]) -> dict[str, Node]:
+        """Leave out what does not lead to the output asked for."""
         outputs = {node.name: path for path, node in nodes.items() if node.type == "Output" and not node.nested}
         name = self.choose.stated("output")
         if name is None and len(outputs) <= 1:
             return nodes
         if name not in outputs:
+            found = f"{len(outputs)} Output nodes" if name is None else f"output={name}"
             raise InputError(
-                f"{self.checkpoint.path}: output {name} found; expected output= one of {', '.join(outputs)}"
-                if name is not None
-                else f"{self.checkpoint.path}: {len(outputs)} Output nodes found; expected one, or output= one of "
-                + ", ".join(outputs)
+                f"{self.checkpoint.path}: {found} found; expected one, or output= one of {', '.join(outputs)}"
             )
         kept = self.graph.leading_to(outputs[name])
         for path, node in nodes.items():
