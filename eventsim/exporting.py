@@ -1,8 +1,9 @@
 """From a network to a NIR file, in the layout of ``nir.write``.
 
 NIR has no field for dt, reset, comparison, start, several spikes in a step and a floor: they go out as metadata of the
-graph and of each neuron, which `eventsim.import_checkpoint` reads. Potentials are measured from v_reset = 0. A delay of
-an edge becomes a Delay node, a sum several edges into a node.
+graph and of each neuron, which `eventsim.import_checkpoint` reads. Potentials are measured from v_reset, which is left
+out where it is 0: NIR 1.0.4, which sinabs asks for, does not know it. A delay of an edge becomes a Delay node, a sum
+several edges into a node.
 """
 
 from __future__ import annotations
@@ -182,7 +183,8 @@ class _Graph:
     def _is_resistance(scaling: Any, layer: Any, leaks: bool) -> bool:
         if type(layer) is layers.LIF:
             return bool(layer.decay_input)
-        return leaks or (type(layer) in (layers.IF, layers.LeakyIntegrator) and scaling.shift is None)
+        integrates = type(layer) is layers.IF or (type(layer) is layers.LeakyIntegrator and _only_integrates(layer))
+        return leaks or (integrates and scaling.shift is None)
 
     @staticmethod
     def _is_current(synapse: Any) -> bool:
@@ -273,6 +275,11 @@ def _never_leaks(layer: Layer) -> bool:
     return isinstance(layer, (layers.DecayLIF, layers.LeakyIntegrator)) and bool((np.asarray(layer.decay) >= 1).any())
 
 
+def _only_integrates(layer: layers.LeakyIntegrator) -> bool:
+    """Tell whether it is NIR's I."""
+    return bool((np.asarray(layer.decay) == 1).all()) and not np.any(layer.start)
+
+
 class _NoNodeError(Exception):
     """Says what NIR has no place for."""
 
@@ -340,11 +347,7 @@ def _firing(place: _Place, **metadata: Any) -> Fields:
     if np.any(layer.start):
         said["start"] = place.spread(layer.start)
     said["v_min"] = "none" if layer.v_min is None else place.spread(layer.v_min)
-    return {
-        "v_threshold": place.spread(layer.v_threshold),
-        "v_reset": place.spread(0.0),
-        "metadata": said,
-    }
+    return {"v_threshold": place.spread(layer.v_threshold), "metadata": said}
 
 
 def _integrate_and_fire(place: _Place) -> Fields:
@@ -365,7 +368,7 @@ def _parametric(place: _Place) -> Fields:
     share = place.spread(np.asarray(place.layer.constant))
     if (share <= 0).any():
         raise _NoNodeError("w so low that nothing is taken in")
-    metadata = {"decay": "euler", "w": place.spread(place.layer.w)}
+    metadata = {"decay": "euler", "plif_w": place.spread(place.layer.w)}
     return {
         "type": "LIF",
         "tau": place.graph.dt / share,
@@ -395,7 +398,7 @@ def _integrator(place: _Place) -> Fields:
     metadata: Fields = {"decay": "multiply"}
     if np.any(layer.start):
         metadata["start"] = place.spread(layer.start)
-    if not np.any(layer.start) and (np.asarray(layer.decay) == 1).all():
+    if _only_integrates(layer):
         return {"type": "I", "r": place.scaling[0]}
     return place.current_based("LI", {**_leak(place), "metadata": metadata})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from test_nir import Array, affine, chain, counts, dyadic, imported, refuse, wri
 
 from eventsim import Network, Simulator, import_checkpoint
 from eventsim.layers import IF, LIF, DecayLIF, Input, LeakyIntegrator
+from eventsim_importers.nir.conventions import CONVENTIONS
 
 F = np.float32
 
@@ -37,6 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "spikingjelly_lif": {"framework": "spikingjelly"},
     "spikingjelly_vreset": {"framework": "spikingjelly"},
 }
+TABLE = re.compile(r"^\| (?:`|option|---).*\|$|^\|---.*\|$", re.MULTILINE)
 BETRAYED = ("norse_lif_cuba", "norse_lifbox", "spikingjelly_cnn", "spikingjelly_if_dt1ms")
 
 
@@ -272,6 +275,22 @@ def test_feedback_of_no_known_framework_is_refused(tmp_path: Path) -> None:
 
 
 # --- what tells the framework, and what is said
+
+
+def test_the_page_has_the_values_of_the_frameworks() -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "nir.md").read_text()
+    header, _, *rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        for line in TABLE.findall(page.partition("What the tables leave out")[0])
+    ]
+    shown = {name: {row[0]: row[column] for row in rows} for column, name in enumerate(header) if column}
+    written = {
+        name: {option: str(value).lower() for option, value in vars(convention).items()}
+        for name, convention in CONVENTIONS.items()
+    }
+    for values in written.values():
+        values["dt"] = f"{float(values['dt']):g}"
+    assert shown == written
 
 
 def said(network: Network) -> dict[str, tuple[Any, str]]:

@@ -196,8 +196,8 @@ class Conventions:
     def value(self, name: str, node: Node | None = None) -> Any:
         """Return the value of an option for a node, and note where it comes from."""
         given = getattr(self.choose.options, name)
-        if given is None and node is not None and f"{node.key}.metadata.{name}" in self.checkpoint.metadata:
-            stored = self.checkpoint.metadata[f"{node.key}.metadata.{name}"]
+        stored = None if node is None or given is not None else self._stored(f"{node.key}.metadata.{name}")
+        if node is not None and stored is not None:
             try:
                 value = self.choose.declared[name].convert(stored)
             except ValueError as error:
@@ -213,6 +213,13 @@ class Conventions:
         if name == "strict" and getattr(self.choose.options, "multiple_spikes", None) and self.convention.strict:
             return self.choose.inferred("strict", False, "multiple_spikes, which are counted from the threshold on")
         return self._fixed(name, getattr(self.convention, name))
+
+    def _stored(self, key: str) -> str | None:
+        """Return a text or a single number of the metadata as text."""
+        number = self.checkpoint.tensors.get(key)
+        if number is not None and number.size == 1:
+            return str(number.item())
+        return self.checkpoint.metadata.get(key)
 
     def _fixed(self, name: str, value: Any) -> Any:
         """Take what the framework fixes: an inference, or an assumption where nobody said which it is."""

@@ -99,14 +99,14 @@ class Neurons:
         leak = self._leak(node, arriving, tau, v_leak - v_reset)
         fire = self._fire(node, arriving, v_reset, v_leak)
         form = self._form(node)
-        stored = self.fields.checkpoint.tensors.get(f"{node.key}.metadata.w")
+        stored = self.fields.checkpoint.tensors.get(f"{node.key}.metadata.plif_w")
         layer: Layer
         if form == "euler":
             gain = leak.gain * leak.steps
             free = not leak.shift.any() and np.allclose(leak.gain, 1, ROUNDING, 0)
             shift = leak.shift * leak.steps
             if stored is not None:
-                layer = PLIF(w=simplest(np.asarray(self.fields.per_neuron(node, "metadata.w", arriving))), **fire)
+                layer = PLIF(w=simplest(np.asarray(self.fields.per_neuron(node, "metadata.plif_w", arriving))), **fire)
             else:
                 layer = LIF(tau=simplest(leak.steps), decay_input=not free, **fire)
             if free and stored is None:
@@ -249,10 +249,8 @@ class Neurons:
     def _v_reset(self, node: Node, arriving: SignalType) -> Real:
         """Take the reset potential; files of NIR 0.2 have none and mean 0."""
         if not self.fields.has(node, "v_reset"):
-            framework = self.conventions.framework
-            if framework in ("norse", "sinabs"):
-                return NONE
-            self.fields.checkpoint.assume("v_reset", 0, "not in the checkpoint, NIR's default")
+            if not self.conventions.known:
+                self.fields.checkpoint.assume("v_reset", 0, "not in the checkpoint, NIR's default")
             return NONE
         v_reset = self.fields.per_neuron(node, "v_reset", arriving)
         if v_reset.any() and self.conventions.framework in ("snntorch", "sinabs", "lava"):

@@ -25,7 +25,7 @@ METADATA = r"node\.(?:.*\.)?metadata\..*"
 
 KNOWN = (
     "framework", "dt", "reset", "reset_delay", "strict", "start", "multiple_spikes", "v_min", "decay", "decay_input",
-    "cycle_delay", "input_kind", "readout", "time_steps", "w",
+    "cycle_delay", "input_kind", "readout", "time_steps", "plif_w",
 )  # fmt: skip
 """Names in the metadata that are read."""
 
