@@ -52,8 +52,8 @@ class Heard(NamedTuple):
 def to_nir(network: Network, path: str | Path) -> None:
     """Write a network as a NIR graph; an existing file is replaced only once the new one is complete.
 
-    The file is that of ``nir.write``, and `eventsim.import_checkpoint` makes the same of it: bit for bit the same
-    outputs. The package ``nir`` is not needed.
+    The file is that of ``nir.write``, and `eventsim.import_checkpoint` makes the same network of it: every number of a
+    layer comes back bit for bit. The package ``nir`` is not needed.
 
     Parameters
     ----------
