@@ -20,6 +20,10 @@ nox.options.sessions = ["tests", "lint"]
 # The one release that the oracles and examples run on; SpikingJelly asks for torchvision, which nothing here needs.
 TORCH = "torch==2.13.0"
 SPIKINGJELLY = "spikingjelly==0.0.0.0.14"
+PEERS = {
+    "1.0.4": ("nirtorch==1.0", "sinabs==3.1.3", "norse==1.1.0"),
+    "1.0.8": ("nirtorch==2.6", "sinabs==3.1.3", "norse==1.1.0", "snntorch==1.0.0"),
+}
 
 
 def floors() -> list[str]:
@@ -62,6 +66,15 @@ def tests(session: nox.Session) -> None:
     session.install(TORCH, ".[test]")
     session.install("--no-deps", SPIKINGJELLY)
     run_pytest(session)
+
+
+@nox.session
+@nox.parametrize("nir", ["1.0.4", "1.0.8"])
+def peers(session: nox.Session, nir: str) -> None:
+    """Let other frameworks read what is exported: sinabs and Norse with the NIR that sinabs pins, all with today's."""
+    session.install(TORCH, ".[test]", "matplotlib", "pbr")
+    session.install("--no-deps", f"nir=={nir}", *PEERS[nir])
+    run_pytest(session, "tests/test_nir_peers.py")
 
 
 @nox.session

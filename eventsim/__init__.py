@@ -10,7 +10,7 @@ really executed::
 
 Networks
     `import_checkpoint` reads a trained checkpoint, `NetworkBuilder` composes a `Network` by hand, `Delayed` is an edge
-    that waits, `save` and `load` keep a network in a file.
+    that waits, `save` and `load` keep a network in a file, `to_nir` writes it for other frameworks.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
 Data
@@ -25,6 +25,7 @@ from importlib.metadata import version as _version
 
 from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
+from eventsim.exporting import to_nir
 from eventsim.importing import import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.network import Delayed, Network, NetworkBuilder
@@ -45,6 +46,7 @@ __all__ = [
     "load",
     "open_recording",
     "save",
+    "to_nir",
 ]
 
 __version__ = _version("eventsim")

@@ -19,6 +19,7 @@ import eventsim
 from eventsim import dvs
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import EventsimError, InputError
+from eventsim.exporting import to_nir
 from eventsim.importing import formats, import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.network import Network
@@ -155,6 +156,17 @@ def _info(args: Arguments) -> int:
         _print_json(description)
     else:
         tables.print_network(_console(), description)
+    return 0
+
+
+def _export(args: Arguments) -> int:
+    """Write a model file as a NIR graph."""
+    network = load(args.model)
+    to_nir(network, args.output)
+    if args.json:
+        _print_json(document.network_document(args.model, network))
+    else:
+        _console().print(f"wrote {args.output}: {network.name}, {len(network.layers)} layers", markup=False)
     return 0
 
 
@@ -347,6 +359,10 @@ def _parser() -> Parser:
 
     info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")
     info.add_argument("model", metavar="MODEL.h5")
+
+    export = command("export", _export, "write a network as a NIR graph, where every layer has a node there")
+    export.add_argument("model", metavar="MODEL.h5")
+    export.add_argument("-o", "--output", metavar="FILE.nir", required=True)
 
     for name, detail, help_text in (
         ("run", False, "simulate recordings, frames or images; print predictions"),

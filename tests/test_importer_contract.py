@@ -205,7 +205,18 @@ def nir_graph(folder: Path) -> Example:
     nir.write(folder / "c.nir", nir.NIRGraph(nodes, list(pairwise(names)), type_check=False))
     return Example(
         folder / "c.nir",
-        alternatives={"dt": 2.0**-5, "reset": "subtract", "strict": False, "input_kind": "binary"},
+        alternatives={
+            "dt": 2.0**-5,
+            "reset": "subtract",
+            "strict": False,
+            "start": "zero",
+            "v_min": "0.125",
+            "decay": "multiply",
+            "input_kind": "binary",
+            "readout": "last",
+        },
+        # no framework writes these numbers, thresholds may be negative, and there is no feedback and one output
+        told={"framework", "multiple_spikes", "reset_delay", "decay_input", "cycle_delay", "output"},
         optional=("*.v_reset", "*.input_shape", "*.input_type", "node.nodes.output.shape"),
         unused=(),
         named=lambda name: [part for part in name.split(".") if part not in ("node", "nodes")],

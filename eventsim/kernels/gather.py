@@ -172,8 +172,8 @@ def gather(
             width = outputs - first
         for tap in range(taps):
             base = (taps * first + tap * width) * inputs
-            dy = tap // w.kernel_width - w.pad_height
-            dx = tap % w.kernel_width - w.pad_width
+            dy = tap // w.kernel_width * w.dilation_height - w.pad_height
+            dx = tap % w.kernel_width * w.dilation_width - w.pad_width
             for row in range(steps * w.out_height):
                 step = row // w.out_height
                 y = row % w.out_height * w.stride_height + dy
@@ -249,8 +249,8 @@ def gather_groups(
     products[:] = 0
     units[:] = 0
     for tap in range(weight.shape[0]):
-        dy = tap // w.kernel_width - w.pad_height
-        dx = tap % w.kernel_width - w.pad_width
+        dy = tap // w.kernel_width * w.dilation_height - w.pad_height
+        dx = tap % w.kernel_width * w.dilation_width - w.pad_width
         for row in range(steps * w.out_height):
             step = row // w.out_height
             y = row % w.out_height * w.stride_height + dy

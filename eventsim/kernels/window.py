@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Window(NamedTuple):
-    """Input and output pixels, kernel, stride and padding, in pixels."""
+    """Input and output pixels, kernel, stride, padding, and pixels from one tap to the next."""
 
     height: int
     width: int
@@ -18,3 +18,5 @@ class Window(NamedTuple):
     stride_width: int
     pad_height: int
     pad_width: int
+    dilation_height: int = 1
+    dilation_width: int = 1

@@ -14,6 +14,8 @@ from eventsim.layers.joins.concat import Concat
 from eventsim.layers.joins.residual import Residual
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
+from eventsim.layers.neurons.decay_lif import DecayLIF
+from eventsim.layers.neurons.leaky_integrator import LeakyIntegrator
 from eventsim.layers.neurons.pliaf import PLIAF
 from eventsim.layers.neurons.spiking import IF, LIF, PLIF
 from eventsim.layers.neurons.threshold import Threshold
@@ -27,11 +29,13 @@ from eventsim.layers.scaling.affine import Affine
 from eventsim.layers.scaling.layer_norm import LayerNorm
 from eventsim.layers.scaling.position_encoding import PositionEncoding
 from eventsim.layers.shapes.flatten import Flatten
+from eventsim.layers.shapes.reshape import Reshape
 from eventsim.layers.synapses.conv2d import Conv2d
 from eventsim.layers.synapses.conv3d import Conv3d
 from eventsim.layers.synapses.linear import Linear
 from eventsim.layers.synapses.sparse_linear import SparseLinear
 from eventsim.layers.synapses.windowed_linear import WindowedLinear
+from eventsim.layers.time.delay_each import DelayEach
 from eventsim.layers.time.mean_over_time import MeanOverTime
 from eventsim.layers.time.slice_over_time import SliceOverTime
 from eventsim.layers.time.tile_over_time import TileOverTime
@@ -48,12 +52,15 @@ __all__ = [
     "Concat",
     "Conv2d",
     "Conv3d",
+    "DecayLIF",
+    "DelayEach",
     "Flatten",
     "GlobalContext",
     "Input",
     "Layer",
     "LayerError",
     "LayerNorm",
+    "LeakyIntegrator",
     "Linear",
     "MaxPool2d",
     "MeanOverPositions",
@@ -61,6 +68,7 @@ __all__ = [
     "Op",
     "PositionEncoding",
     "Readout",
+    "Reshape",
     "Residual",
     "SliceOverTime",
     "SoftmaxAttention",

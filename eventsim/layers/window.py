@@ -35,8 +35,10 @@ def output_grid(grid: tuple[int, ...], kernel: Pair, stride: Pair, padding: Pair
     return height, width
 
 
-def slide(source: SignalType, output: SignalType, kernel: Pair, stride: Pair, padding: Pair) -> Window:
+def slide(
+    source: SignalType, output: SignalType, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+) -> Window:
     """Return the window that kernels slide over maps of type `source` to make maps of type `output`."""
     height, width = source.grid
     out_height, out_width = output.grid
-    return Window(height, width, out_height, out_width, *kernel, *stride, *padding)
+    return Window(height, width, out_height, out_width, *kernel, *stride, *padding, *dilation)

@@ -25,6 +25,7 @@ def conv2d_counts(
     groups: int = 1,
     kind: str = "binary",
     dense: bool = False,
+    dilation: Pair = (1, 1),
 ) -> Counts:
     """Pairs of a convolution; a weight of 0 is a synapse too."""
     steps, channels, height, width = x.shape
@@ -32,11 +33,13 @@ def conv2d_counts(
     if channels != per_group * groups:
         raise ValueError(f"{channels} input channels, weight {weight_shape}, {groups} groups")
     counts = _Pairs(kind, dense)
-    for i in range((height + 2 * padding[0] - kh) // stride[0] + 1):
-        for j in range((width + 2 * padding[1] - kw) // stride[1] + 1):
+    reach = dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1
+    for i in range((height + 2 * padding[0] - reach[0]) // stride[0] + 1):
+        for j in range((width + 2 * padding[1] - reach[1]) // stride[1] + 1):
             for a in range(kh):
                 for b in range(kw):
-                    row, column = i * stride[0] + a - padding[0], j * stride[1] + b - padding[1]
+                    row = i * stride[0] + a * dilation[0] - padding[0]
+                    column = j * stride[1] + b * dilation[1] - padding[1]
                     if not (0 <= row < height and 0 <= column < width):
                         continue
                     for t in range(steps):

@@ -6,6 +6,7 @@ where fired, "subtract" leaves v = h - v_threshold where fired, and v = h elsewh
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -54,6 +55,69 @@ def pliaf(
 def plif_factor(w: ArrayLike) -> Float32:
     """Sigmoid of w, taken in float64 and rounded to float32."""
     return np.asarray(1 / (1 + np.exp(-np.asarray(w, np.float64))), np.float32)
+
+
+def decay_lif(
+    x: Float32, decay: ArrayLike, v_threshold: ArrayLike = 1.0, reset: str = "zero", strict: bool = False, **more: Any
+) -> tuple[Float32, Float32]:
+    """Charge h = decay * v + x; further parameters as for neuron."""
+    factor = np.asarray(decay, np.float32)
+    return neuron(x, lambda v, x_t: v * factor + x_t, v_threshold, reset, strict, **more)
+
+
+def leaky_integrator(x: Float32, decay: ArrayLike, start: ArrayLike = 0.0) -> Float32:
+    """V = decay * v + x in every step, from start; nothing fires."""
+    factor, inputs = np.asarray(decay, np.float32), np.asarray(x, np.float32)
+    potentials = np.zeros_like(inputs)
+    v = np.zeros(inputs.shape[1:], np.float32) + np.asarray(start, np.float32)
+    for t in range(len(inputs)):
+        v = potentials[t] = v * factor + inputs[t]
+    return potentials
+
+
+def neuron(
+    x: Float32,
+    charge: Callable[[Float32, Float32], Float32],
+    v_threshold: ArrayLike,
+    reset: str,
+    strict: bool,
+    start: ArrayLike = 0.0,
+    v_min: ArrayLike | None = None,
+    multiple_spikes: bool = False,
+) -> tuple[Float32, Float32]:
+    """Spikes and potentials before the reset, with the resets that snnTorch has, written as snnTorch writes them.
+
+    There, `late` is 1 where v is above the threshold when a step begins, and the layers compute
+
+    subtract_late (Leaky): h = charge(v) - late * threshold, v = h
+    subtract_once (Leaky, reset_delay=False): the same h, and v = h - (spikes - late) * threshold
+    zero_late (Synaptic): h = charge(v) - late * charge(v), v = h
+
+    Several spikes in a step are as many as the threshold goes into h, for h at or above it (sinabs).
+    """
+    inputs, threshold = np.asarray(x, np.float32), np.asarray(v_threshold, np.float32)
+    spikes, potentials = np.zeros_like(inputs), np.zeros_like(inputs)
+    v = np.zeros(inputs.shape[1:], np.float32) + np.asarray(start, np.float32)
+    for t in range(len(inputs)):
+        late = (v > threshold if strict else v >= threshold).astype(np.float32)
+        h = charge(v, inputs[t])
+        if reset in {"subtract_late", "subtract_once"}:
+            h = h - late * threshold
+        elif reset == "zero_late":
+            h = np.where(late == 1, np.float32(0), h)
+        fired = (h > threshold if strict else h >= threshold).astype(np.float32)
+        if multiple_spikes:
+            fired = fired * np.trunc(h / threshold)
+        after = {
+            "zero": np.where(fired > 0, np.float32(0), h),
+            "subtract": h - fired * threshold,
+            "subtract_late": h,
+            "subtract_once": h - (fired - late) * threshold,
+            "zero_late": h,
+        }
+        v = after[reset] if v_min is None else np.maximum(after[reset], np.asarray(v_min, np.float32))
+        spikes[t], potentials[t] = fired, h
+    return spikes, potentials
 
 
 def _over_time(

@@ -78,3 +78,13 @@ def slice_over_time(x: Float32, index: int, parts: int) -> Float32:
 def tile_over_time(x: Float32, steps: int) -> Float32:
     """y[t] = x[t mod S], S being the steps of x."""
     return x[np.arange(steps) % len(x)]
+
+
+def delay_each(x: Float32, steps: NDArray[np.int64]) -> Float32:
+    """Every value of a step as many steps later as `steps`, of the same shape, says; zeros come first."""
+    y = np.zeros_like(x)
+    for place in np.ndindex(*x.shape[1:]):
+        late = int(steps[place])
+        for t in range(late, len(x)):
+            y[(t, *place)] = x[(t - late, *place)]
+    return y

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.kernels.fire import INTEGRATE, Dynamics
+from eventsim.kernels.fire import INTEGRATE, ZERO, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.synapses.gathering import report_inputs
@@ -182,7 +182,7 @@ class AdaptiveLIFOp(Op):
         self.of_terms = layer.gate_inputs == "terms"
         self.time_steps = layer.time_steps
         ones = np.ones((1, output.channels), np.float32)
-        dynamics = Dynamics(INTEGRATE, subtract=False, strict=False)
+        dynamics = Dynamics(INTEGRATE, ZERO, strict=False)
         self.membrane = Membrane(output, ones, ones * np.float32(layer.v_threshold), dynamics)
         self.reset()
 

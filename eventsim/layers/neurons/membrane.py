@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 
-from eventsim.kernels.fire import Dynamics, fire
-from eventsim.signals import FloatArray, Rows, SignalType
+from eventsim.kernels.fire import SUBTRACT, Dynamics, fire, fire_any
+from eventsim.signals import CountArray, FloatArray, Rows, SignalType
 
 NOT_KEPT = np.empty((0, 0), np.float32)
 
@@ -20,27 +22,49 @@ class Membrane:
     constant, threshold : float32 arrays (1 or positions, channels)
         The k of `Dynamics`, and the firing threshold.
     dynamics : Dynamics
+    start : float32 array (1 or positions, channels), optional
+        The potential at the beginning of a sample; 0.
+    floor : float32 array (1 or positions, channels), optional
+        The potential does not stay below it.
     """
 
-    def __init__(self, output: SignalType, constant: FloatArray, threshold: FloatArray, dynamics: Dynamics) -> None:
+    def __init__(
+        self,
+        output: SignalType,
+        constant: FloatArray,
+        threshold: FloatArray,
+        dynamics: Dynamics,
+        start: FloatArray | None = None,
+        floor: FloatArray | None = None,
+    ) -> None:
         self.output = output
         self.constant = constant
         self.threshold = threshold
         self.dynamics = dynamics
+        self.start = start
+        self.floor = np.empty((0, output.channels), np.float32) if floor is None else floor
+        self.simple = dynamics.reset <= SUBTRACT and not dynamics.multiple and floor is None
         self._indices = np.empty(0, np.int32)
+        self._values = np.empty(0, np.float32)
 
     def own(self) -> Membrane:
         """Return a membrane of the same constants with buffers of its own."""
-        return Membrane(self.output, self.constant, self.threshold, self.dynamics)
+        own = copy.copy(self)
+        own._indices, own._values = np.empty(0, np.int32), np.empty(0, np.float32)
+        return own
 
     def at_rest(self) -> FloatArray:
         """Return the potential at the beginning of a sample, ``(positions, channels)``."""
-        return np.zeros((self.output.positions, self.output.channels), np.float32)
+        potential = np.zeros((self.output.positions, self.output.channels), np.float32)
+        if self.start is not None:
+            potential[:] = self.start
+        return potential
 
     def begin(self, steps: int) -> None:
         """Make room for the spikes of a chunk."""
         if len(self._indices) <= steps * self.output.size:
             self._indices = np.empty(steps * self.output.size + 1, np.int32)
+            self._values = np.empty(len(self._indices) if self.dynamics.multiple else 0, np.float32)
         self._indptr = np.zeros(steps * self.output.positions + 1, np.int64)
 
     def fire(self, start: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
@@ -59,8 +83,23 @@ class Membrane:
         """
         first = start * self.output.positions
         indptr = self._indptr[first : first + len(current) + 1]
-        fire(current, potential, self.constant, self.threshold, self.dynamics, indptr, self._indices, charged)
+        constants = self.constant, self.threshold
+        if self.simple:
+            fire(current, potential, *constants, self.dynamics, indptr, self._indices, charged)
+        else:
+            listed = indptr, self._indices, self._values
+            fire_any(current, potential, (*constants, self.floor), self.dynamics, listed, charged)
 
     def spikes(self, steps: int) -> Rows:
-        """Return the spikes of the chunk; valid until the next `begin`."""
-        return Rows(self.output, steps, self._indptr, self._indices[: self._indptr[-1]])
+        """Return the spikes of the chunk, graded where there may be several in a step; valid until the next `begin`."""
+        n = self._indptr[-1]
+        values = self._values[:n] if self.dynamics.multiple else None
+        return Rows(self.output, steps, self._indptr, self._indices[:n], values)
+
+    def spikes_by_step(self, spikes: Rows) -> CountArray:
+        """Return the number of spikes in each time step."""
+        if spikes.values is None:
+            return spikes.nonzeros_by_step
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(spikes.values.astype(np.int64))])
+        ends = before[spikes.indptr[:: spikes.type.positions]]
+        return np.asarray(ends[1:] - ends[:-1], np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,26 +16,49 @@ from eventsim.signals import Dense, FloatArray, Rows, SignalType
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
 
+RESETS = ("zero", "subtract", "subtract_late", "subtract_once", "zero_late")
+"""In the order of the numbers that the kernel knows them by."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Neuron(Layer):
     r"""What every neuron shares: threshold and reset.
 
     After the charge ``h`` a neuron fires, ``s = 1``, where ``h >= v_threshold`` (``h > v_threshold`` if strict), and
-    resets: ``v = h (1 - s)`` for ``"zero"``, ``v = h - s v_threshold`` for ``"subtract"``. The membrane potential
-    starts every sample at 0. All arithmetic is float32, in the order written.
+    resets: ``v = h (1 - s)`` for ``"zero"``, ``v = h - s v_threshold`` for ``"subtract"``. All arithmetic is float32,
+    in the order written.
+
+    Three more resets are those of snnTorch. The neuron is ``late``, 1 or 0, where v is above the threshold when a step
+    begins, and
+
+    ``"subtract_late"``
+        the reset comes one step later: h is the charge less ``late v_threshold``, and ``v = h``
+    ``"subtract_once"``
+        the same h, and ``v = h - (s - late) v_threshold``: at once, but not twice in succession
+    ``"zero_late"``
+        ``h = 0`` where late, so that the step after a spike is lost; ``v = h``
 
     Parameters
     ----------
     v_threshold : float or float32 array
-    reset : {"zero", "subtract"}
+    reset : {"zero", "subtract", "subtract_late", "subtract_once", "zero_late"}
     strict : bool
         Fire above the threshold only.
+    multiple_spikes : bool
+        As many spikes in a step as the threshold, which must be positive, goes into h: ``s = trunc(h / v_threshold)``
+        where it fires. What is emitted is graded then. With ``"zero"`` and ``"subtract"`` only, and not strict.
+    start : float or float32 array
+        The membrane potential at the beginning of every sample.
+    v_min : float or float32 array, optional
+        ``v = max(v, v_min)`` at the end of a step.
     """
 
     v_threshold: PerNeuron = 1.0
-    reset: Literal["zero", "subtract"] = "zero"
+    reset: Literal["zero", "subtract", "subtract_late", "subtract_once", "zero_late"] = "zero"
     strict: bool = False
+    multiple_spikes: bool = field(default=False, kw_only=True)
+    start: PerNeuron = field(default=0.0, kw_only=True)
+    v_min: PerNeuron | None = field(default=None, kw_only=True)
 
     charge: ClassVar[int] = INTEGRATE
 
@@ -50,13 +73,25 @@ class Neuron(Layer):
         return 0
 
     def output_type(self, *inputs: SignalType) -> SignalType:
-        """Return spikes at the same positions."""
+        """Return spikes at the same positions: graded where there may be several in a step."""
         (source,) = inputs
-        if self.reset not in ("zero", "subtract"):
-            raise LayerError(f"reset {self.reset!r} found; expected 'zero' or 'subtract'")
+        if self.reset not in RESETS:
+            others = ", ".join(map(repr, RESETS[2:]))
+            raise LayerError(f"reset {self.reset!r} found; expected 'zero' or 'subtract', or one of {others}")
+        if self.multiple_spikes and self.reset not in ("zero", "subtract"):
+            raise LayerError(f"several spikes in a step with reset {self.reset!r} found; expected 'zero' or 'subtract'")
+        if self.multiple_spikes and self.strict:
+            raise LayerError("several spikes in a step and strict found; expected a neuron that fires at the threshold")
+        if self.multiple_spikes and (np.asarray(self.v_threshold) <= 0).any():
+            raise LayerError(
+                f"several spikes in a step, v_threshold {np.min(self.v_threshold)} found; expected above 0"
+            )
         rows_of(self.v_threshold, "v_threshold", source)
         rows_of(self.constant, "time constant", source)
-        return replace(source, kind="binary", dense=False)
+        rows_of(self.start, "start", source)
+        if self.v_min is not None:
+            rows_of(self.v_min, "v_min", source)
+        return replace(source, kind="graded" if self.multiple_spikes else "binary", dense=False)
 
     def neurons(self, *inputs: SignalType) -> int:
         """Return one neuron per value of the input."""
@@ -65,7 +100,7 @@ class Neuron(Layer):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return NeuronOp(self.membrane(source, replace(source, kind="binary", dense=False)))
+        return NeuronOp(self.membrane(source, self.output_type(source)))
 
     def membrane(self, source: SignalType, output: SignalType) -> Membrane:
         """Return the membrane potentials of these neurons, with every constant spread over the channels."""
@@ -73,7 +108,9 @@ class Neuron(Layer):
             output,
             rows_of(self.constant, "time constant", source),
             rows_of(self.v_threshold, "v_threshold", source),
-            Dynamics(self.op_charge, self.reset == "subtract", self.strict),
+            Dynamics(self.op_charge, RESETS.index(self.reset), self.strict, self.multiple_spikes),
+            rows_of(self.start, "start", source),
+            None if self.v_min is None else rows_of(self.v_min, "v_min", source),
         )
 
     @property
@@ -182,7 +219,7 @@ class NeuronOp(Op):
         self.membrane = self.membrane.own()
 
     def reset(self) -> None:
-        """Set every membrane potential to 0."""
+        """Set every membrane potential to its start."""
         self.potential = self.membrane.at_rest()
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
@@ -191,6 +228,6 @@ class NeuronOp(Op):
         self.membrane.begin(signal.steps)
         self.membrane.fire(0, signal.to_array(), self.potential)
         spikes = self.membrane.spikes(signal.steps)
-        context.rows.add("spikes", spikes.nonzeros_by_step)
+        context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
         context.rows.add("neuron_updates", spikes.type.size)
         return spikes

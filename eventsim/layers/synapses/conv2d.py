@@ -19,7 +19,7 @@ class Conv2d(Layer):
     r"""Convolution over a map, event-driven: each active input pixel adds its weight rows to the pixels it reaches.
 
     .. math:: I_{o,y,x} = b_o + \sum_{i,k_y,k_x} W_{o,i,k_y,k_x}\, s_{i,y',x'},
-              \quad y' = y\,stride + k_y - pad,\; x' = x\,stride + k_x - pad
+              \quad y' = y\,stride + k_y\,dilation - pad,\; x' = x\,stride + k_x\,dilation - pad
 
     Parameters
     ----------
@@ -29,6 +29,8 @@ class Conv2d(Layer):
         Vertical and horizontal; padding is with zeros.
     groups : int
         Channels are split into this many groups that do not see each other.
+    dilation : (int, int)
+        Pixels from one tap of the kernel to the next.
     """
 
     weight: Weight = Weight()  # noqa: RUF009 - a descriptor, no default
@@ -36,10 +38,20 @@ class Conv2d(Layer):
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
+    dilation: tuple[int, int] = (1, 1)
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values on the output grid."""
-        return map_type(inputs[0], shape_of(self), self.bias, self.stride, self.padding, self.groups)
+        (source,), weight = inputs, shape_of(self)
+        if len(self.dilation) != 2 or min(self.dilation) < 1:
+            raise LayerError(f"dilation {self.dilation} found; expected two numbers, 1 or more")
+        reach = weight if len(weight) != 4 else (*weight[:2], *self._reach(weight))
+        return map_type(source, reach, self.bias, self.stride, self.padding, self.groups)
+
+    def _reach(self, weight: tuple[int, ...]) -> tuple[int, int]:
+        """Return the pixels that a kernel extends over, those between its taps included."""
+        height, width = (d * (size - 1) + 1 for d, size in zip(self.dilation, weight[2:], strict=True))
+        return height, width
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole kernel at every output pixel."""
@@ -55,7 +67,7 @@ class Conv2d(Layer):
             lambda taps: weight_of(taps, shape, groups),
             tiled=groups == 1 and not source.dense,
         )
-        window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding)
+        window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding, self.dilation)
         return SynapsesOp(source, output, held, self.bias, window, groups)
 
 

@@ -112,8 +112,10 @@ class SynapsesOp(Op):
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
         pixels = 0
         for tap, tap_weight in enumerate(self.weight):
-            ys, source_ys = _tap_range(tap // w.kernel_width - w.pad_height, w.stride_height, w.height, w.out_height)
-            xs, source_xs = _tap_range(tap % w.kernel_width - w.pad_width, w.stride_width, w.width, w.out_width)
+            dy = tap // w.kernel_width * w.dilation_height - w.pad_height
+            dx = tap % w.kernel_width * w.dilation_width - w.pad_width
+            ys, source_ys = _tap_range(dy, w.stride_height, w.height, w.out_height)
+            xs, source_xs = _tap_range(dx, w.stride_width, w.width, w.out_width)
             pixels += len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
             for step in range(signal.steps):
                 for group in range(groups):

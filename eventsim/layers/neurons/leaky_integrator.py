@@ -1,0 +1,91 @@
+"""Neurons that never fire."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.neurons.spiking import PerNeuron, rows_of
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LeakyIntegrator(Layer):
+    r"""Potential that leaks, takes in, and is passed on as it is; or the synaptic current before a neuron.
+
+    .. math:: v = \beta v + x
+
+    A NIR ``LI`` or ``I``; in a ``CubaLIF`` and a ``CubaLI``, the current. It counts as one neuron with one update in
+    each step, so that a current-based neuron, which holds two values, counts as two.
+
+    Parameters
+    ----------
+    decay : float or float32 array
+        Beta: 1 never leaks, 0 passes on what arrives.
+    start : float or float32 array
+        The potential at the beginning of every sample.
+    """
+
+    decay: PerNeuron = 1.0
+    start: PerNeuron = 0.0
+
+    @property
+    def parameters(self) -> int:
+        """Return 0: time constants are not weights."""
+        return 0
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return real values at the same positions."""
+        (source,) = inputs
+        rows_of(self.decay, "decay", source)
+        rows_of(self.start, "start", source)
+        return replace(source, kind="real", dense=True)
+
+    def neurons(self, *inputs: SignalType) -> int:
+        """Return one neuron per value of the input."""
+        return inputs[0].size
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        decay = rows_of(self.decay, "decay", source)
+        never = np.full((1, source.channels), np.inf, np.float32)
+        dynamics = Dynamics(INTEGRATE if (decay == 1).all() else DECAY, 0, True)
+        start = rows_of(self.start, "start", source)
+        return LeakyIntegratorOp(Membrane(self.output_type(source), decay, never, dynamics, start))
+
+
+class LeakyIntegratorOp(Op):
+    """Passes on what a membrane was charged to that cannot fire."""
+
+    kernel = "integrate"
+    state_names = ("potential",)
+    looks_ahead = False
+    once_if_static = False
+
+    def __init__(self, membrane: Membrane) -> None:
+        self.membrane = membrane
+        self.reset()
+
+    def own(self) -> None:
+        """Take buffers of its own."""
+        self.membrane = self.membrane.own()
+
+    def reset(self) -> None:
+        """Set every potential to its start."""
+        self.potential: FloatArray = self.membrane.at_rest()
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Leak and take in, in every step of one chunk."""
+        signal = inputs[0]
+        current = signal.to_array()
+        emitted = np.empty_like(current)
+        self.membrane.begin(signal.steps)
+        self.membrane.fire(0, current, self.potential, emitted)
+        context.rows.add("neuron_updates", signal.type.size)
+        return Dense(self.membrane.output, signal.steps, emitted)
