@@ -21,7 +21,7 @@ import numpy.typing as npt
 from eventsim import layers
 from eventsim.errors import InputError
 from eventsim.layers import Layer
-from eventsim.layers.neurons.spiking import Neuron, PerNeuron
+from eventsim.layers.neurons.spiking import PerNeuron
 from eventsim.network import Edge, Network
 from eventsim.signals import FloatArray, SignalType
 from eventsim.untrusted import first_line
@@ -31,6 +31,9 @@ VERSION = "1.0.8"
 
 DT = 1e-4
 """Time step in seconds where the network knows none: that of snnTorch, SpikingJelly and Lava."""
+
+COMMON = ("reset", "reset_delay", "strict", "multiple_spikes", "v_min", "decay")
+"""What every neuron says, and the graph as well if all of them say the same."""
 
 CONVOLUTION = (layers.Conv2d,)
 MATRICES = (layers.Linear, layers.SparseLinear)
@@ -119,10 +122,10 @@ class _Graph:
     def fields(self) -> Fields:
         """Return what the file holds under its root."""
         metadata: Fields = {"framework": "nir", "dt": repr(self.dt), "input_kind": self.network.input.kind}
-        neurons = [layer for layer in self.network.layers.values() if isinstance(layer, Neuron)]
-        for key in ("reset", "strict"):
-            values = {_text(getattr(layer, key)) for layer in neurons}
-            if len(values) == 1:
+        said = [node["metadata"] for node in self.nodes.values() if "metadata" in node]
+        for key in COMMON:
+            values = {each[key] for each in said if isinstance(each.get(key), str)}
+            if len(values) == 1 and not any(isinstance(each.get(key), np.ndarray) for each in said):
                 metadata[key] = values.pop()
         if self.network.time_steps is not None:
             metadata["time_steps"] = str(self.network.time_steps)

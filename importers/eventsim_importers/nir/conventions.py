@@ -205,7 +205,8 @@ class Conventions:
                     f"{self.checkpoint.path}: node {node.name} ({node.type}): metadata {name}={stored!r} found; "
                     f"expected {error}"
                 ) from None
-            self.checkpoint.say(Setting(name, value, "metadata", f"of node {node.name}"))
+            alike = stored == self.checkpoint.metadata.get(name)
+            self.checkpoint.say(Setting(name, value, "metadata", "" if alike else f"of node {node.name}"))
             return value
         stated = self.choose.stated(name)
         if stated is not None:
