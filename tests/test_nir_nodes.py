@@ -152,6 +152,32 @@ def test_a_delay_breaks_a_cycle(tmp_path: Path) -> None:
     assert 0.02 < seen.mean() < 0.98
 
 
+def test_recurrent_neurons_on_maps_may_state_their_channels_alone(tmp_path: Path) -> None:
+    """As snnTorch writes its RLeaky with a convolution: shapes and parameters of channels, and names that tell it."""
+    threshold = np.array([0.5, 1.5], F)
+    inner = nir.NIRGraph(
+        {
+            "input": nir.Input(np.array([2])),
+            "lif": nir.LIF(*(np.full(2, v, F) for v in (4e-4, 4, 0)), threshold, np.zeros(2, F)),
+            "w_rec": conv(2, 2, 3, 3, padding=1),
+            "output": nir.Output(np.array([2])),
+        },
+        [("input", "lif"), ("lif", "w_rec"), ("w_rec", "lif"), ("lif", "output")],
+        type_check=False,
+    )
+    graph = chain({"rnn": inner}, 2, 3, 4, out=(2, 3, 4))
+    frames = counts(2, 3, 4, steps=12) / 2
+    (seen,), _ = record(tmp_path, graph, frames, "rnn.lif", dt=None, input_kind="real")
+    v, fired, node = np.zeros((2, 3, 4), F), np.zeros((13, 2, 3, 4), F), inner.nodes["w_rec"]
+    for t, arriving in enumerate(frames):
+        late = (v > threshold.reshape(2, 1, 1)).astype(F)
+        current = arriving + conv2d(fired[t][None], node.weight, node.bias, padding=(1, 1))[0]
+        v = F(0.75) * v + current - late * threshold.reshape(2, 1, 1)
+        fired[t + 1] = v > threshold.reshape(2, 1, 1)
+    np.testing.assert_array_equal(seen, fired[1:])
+    assert 0.02 < seen.mean() < 0.98
+
+
 def test_delays_alone_make_no_cycle(tmp_path: Path) -> None:
     graph = chain({"fc": affine(7, 7), "delay": nir.Delay(np.full(7, DT))}, 7, out=(7,))
     graph.edges.append(("delay", "delay"))

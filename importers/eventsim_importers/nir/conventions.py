@@ -69,9 +69,6 @@ CONVENTIONS: dict[str, Convention] = {
     "lava": Convention(start="zero", decay="multiply"),
 }
 
-RECURRENT = {"input": "Input", "w_rec": None, "lif": None, "output": "Output"}
-"""Nodes of the graph that snnTorch makes of a recurrent neuron."""
-
 
 class Conventions:
     """Chooses values: what the user says, else the file's metadata, else what the framework fixes.
@@ -119,11 +116,12 @@ class Conventions:
         return "norse", f"{shortest[1]} of {shortest[0]:g}, shorter than a time step: dt tau, as Norse writes it"
 
     def _recurrent(self) -> tuple[str, str]:
-        """SnnTorch makes a graph of four nodes of its recurrent neurons."""
-        for path, node in self.graph.nodes.items():
-            inner = {p.rpartition("/")[2] for p in self.graph.nodes if p.rpartition("/nodes/")[0] == path}
-            if node.nested is False and node.type == "NIRGraph" and path != "node" and inner == set(RECURRENT):
-                return "snntorch", f"nodes input, lif, w_rec and output of {node.name}, as snnTorch names them"
+        """SnnTorch makes a graph of its recurrent neurons, with nodes of its own names."""
+        names = {node.name for node in self.graph.nodes.values()}
+        for name in sorted(names):
+            rnn = name.removesuffix(".w_rec")
+            if rnn != name and f"{rnn}.lif" in names:
+                return "snntorch", f"nodes {rnn}.lif and {name}, as snnTorch names them"
         return "", ""
 
     @cached_property

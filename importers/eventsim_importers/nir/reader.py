@@ -279,7 +279,6 @@ class _Layers:
     def input(self, node: Node, heard: Heard) -> str:
         """Map the Input of the graph, and pass through that of a nested one."""
         if node.nested:
-            self.fields.expect(node, "shape", self.fields.type(heard).shape)
             return self._passed(node, heard)
         shape = self.fields.integers(node, "shape")
         sequences = self.reader.graph.of_type("Conv1d")
@@ -291,19 +290,26 @@ class _Layers:
 
     def output(self, node: Node, heard: Heard) -> str:
         """Map the Output of the graph to a readout of all its values, and pass through that of a nested one."""
-        arriving = self.fields.type(heard)
-        self.fields.expect(node, "shape", arriving.shape)
         if node.nested:
             return self._passed(node, heard)
+        arriving = self.fields.type(heard)
+        self.fields.expect(node, "shape", arriving.shape)
         if arriving.grid:
             heard = self.fields.add(node, Flatten(), heard, suffix=".flatten")
         return self.fields.add(node, Readout(cast(Any, self.reader.choose("readout", "sum"))), heard)
 
     def _passed(self, node: Node, heard: Heard) -> str:
-        """Return the layer heard; a delay on the way needs a layer to wait at."""
+        """Return the layer heard; a delay on the way needs a layer to wait at.
+
+        snnTorch writes the channels alone of recurrent neurons on maps.
+        """
+        arriving = self.fields.type(heard)
+        of_channels = self.fields.has(node, "shape") and self.fields.integers(node, "shape") == (arriving.channels,)
+        if not (len(arriving.grid) == 2 and of_channels):
+            self.fields.expect(node, "shape", arriving.shape)
         if isinstance(heard, str):
             return heard
-        none = np.zeros(self.fields.type(heard).channels, np.int64)
+        none = np.zeros(arriving.channels, np.int64)
         return self.fields.add(node, DelayEach(none), heard)
 
     def threshold(self, node: Node, heard: Heard) -> str:
