@@ -193,7 +193,10 @@ def _run(args: Arguments) -> int:
             failed.append((str(args.rows), str(error)))
             _complain(error)
     if args.json:
-        _print_json(document.run_document(args.model, simulator.network, compile_s, samples, failed))
+        noted = preparation.noted(simulator.network)
+        _print_json(document.run_document(args.model, noted, compile_s, samples, failed))
+    elif samples:
+        tables.print_assumed(_console(), simulator.network)
     return 2 if failed else 0
 
 
@@ -226,11 +229,13 @@ def _evaluate(args: Arguments) -> int:
                 progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
-    description = document.evaluation_document(args.model, simulator.network, compile_s, evaluation)
+    noted = preparation.noted(simulator.network)
+    description = document.evaluation_document(args.model, noted, compile_s, evaluation)
     if args.json:
         _print_json(description)
     else:
         tables.print_evaluation(_console(), description)
+        tables.print_assumed(_console(), simulator.network)
     if interrupted:
         _complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")
         return INTERRUPTED

@@ -13,6 +13,9 @@ import numpy.typing as npt
 from eventsim.errors import InputError
 from eventsim.layers.input import Frames, Input
 
+MOST_STEPS = 100_000
+"""Time steps that an image may be shown for: every one of them has its counts."""
+
 STREAM_CHUNK = 64
 """Time steps gathered from a stream where no chunk size was chosen."""
 
@@ -86,6 +89,8 @@ def feed(
         total = default if asked is None else asked
         if total is None or total < 1:
             raise InputError(f"{name}: {total} time steps found; an image needs a number of at least 1")
+        if total > MOST_STEPS:
+            raise InputError(f"{name}: {total} time steps found; expected at most {MOST_STEPS} for an image")
     elif asked is not None and asked != len(array):
         raise InputError(f"{name}: {len(array)} frames found; {asked} time steps were asked for")
     elif asked is None and layer.takes_images and default not in (None, len(array)):

@@ -119,8 +119,10 @@ class Network:
         return tuple(setting.sentence for setting in self.settings if setting.source == "assumed")
 
     def with_settings(self, *more: Setting) -> Network:
-        """Return the same network with further settings."""
-        network = replace(self, settings=(*self.settings, *more))
+        """Return the same network with further settings; each takes the place of those of its option."""
+        options = {setting.option for setting in more}
+        kept = (setting for setting in self.settings if setting.option not in options)
+        network = replace(self, settings=(*kept, *more))
         vars(network)["_inferred"] = self._inferred
         return network
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -22,11 +23,14 @@ from eventsim.dvs import (
 )
 from eventsim.dvs.events_array import map_npy
 from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording
 
 
@@ -68,6 +72,7 @@ class PreparationOptions:
     std: str | None = None
 
 
+WINDOWS = ("count", "time", "duration")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
 PREPARED = tuple(field.name for field in fields(PreparationOptions))
 
@@ -108,13 +113,23 @@ class Preparation:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
+    def __post_init__(self) -> None:
+        if self.window is None and self.bin_us is not None:
+            object.__setattr__(self, "window", "duration")
+        if self.window not in (None, *WINDOWS):
+            raise InputError(f"window={self.window!r} found; expected one of {', '.join(WINDOWS)}")
+        if self.bin_us is not None and (self.window != "duration" or not 1 <= self.bin_us < TIME_LIMIT_US):
+            raise InputError(
+                f"window={self.window} with bin_us={self.bin_us} found; expected bin_us with duration alone, "
+                "1 microsecond or more, below 2^62"
+            )
+
     def of(self, network: Network) -> Preparation:
         """Return the preparation with every value that the network's settings give and this one leaves out."""
-        said = _said(network)
-        return replace(
-            self,
-            **{name: value for name, value in said.items() if value is not None and getattr(self, name) is None},
-        )
+        said = {name: value for name, value in _said(network).items() if getattr(self, name) is None}
+        if self.window is not None:  # a bin of the model's is of the model's window
+            said.pop("bin_us", None)
+        return replace(self, **{name: value for name, value in said.items() if value is not None})
 
     def overridden(self, network: Network) -> list[str]:
         """Say each value of the network's settings that is not followed, one sentence each."""
@@ -130,6 +145,25 @@ class Preparation:
                 told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
         return told
 
+    def noted(self, network: Network) -> Network:
+        """Return the network with what this preparation says in the place of what the model said, for reports."""
+        mine: dict[str, Any] = {name: getattr(self, name) for name in ("time_steps", "window", "bin_us", "binary")}
+        mine |= {"fit": self.fit, "camera": self.camera}
+        if self.orientation is not None:
+            mine |= {name: getattr(self.orientation, name) for name in ORIENTATION}
+        if self.sensor_size is not None:
+            mine["sensor"] = f"{self.sensor_size[1]}x{self.sensor_size[0]}"
+        for name in ("mean", "std"):
+            if (numbers := getattr(self, name)) is not None:
+                mine[name] = ",".join(map(str, numbers))
+        model = {setting.option: setting for setting in network.settings}
+        noted = []
+        for name, value in mine.items():
+            if value is not None and (name not in model or model[name].value != value):
+                was = f", the model says {model[name].shown}" if name in model else ""
+                noted.append(Setting(name, value, "option", f"said with the input{was}"))
+        return network.with_settings(*noted)
+
     def frames(self, source: Source, network: Network) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
         """Return frames ``(T, *input shape)``, one image of the input shape, or a stream of bins of fixed duration.
 
@@ -143,16 +177,16 @@ class Preparation:
         InputError
             Names the file, what was found, what was expected and what to do.
         """
-        if isinstance(source, np.ndarray) and source.dtype.names is None:
-            return source
         whole = self.of(network)
+        if isinstance(source, np.ndarray) and source.dtype.names is None:
+            return whole._values(source, network, "array")
         if isinstance(source, (str, Path)):
             path = Path(source)
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 return whole._image(path, network)
             if path.suffix == ".npy" and (array := _plain_array(path)) is not None:
-                return array
-        return whole._windows(whole.recording(source), network)
+                return whole._values(array, network, str(path))
+        return whole._windows(self._recording(source, network), network)
 
     def recording(self, source: Source) -> Recording:
         """Open an event file or a structured event array."""
@@ -160,6 +194,22 @@ class Preparation:
             return source
         turned = self.orientation or Orientation()
         return open_recording(source, sensor_size=self.sensor_size, orientation=turned, camera=self.camera)
+
+    def _recording(self, source: Source, network: Network) -> Recording:
+        """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
+        mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
+        said = _said(network)
+        known = {name: said[name] for name in ("sensor_size", "camera") if said.get(name) and not getattr(self, name)}
+        try:
+            opened = mine.recording(source)
+        except InputError:
+            for names in (("sensor_size",), ("sensor_size", "camera"), ("camera",)):
+                if all(name in known for name in names):
+                    with suppress(InputError):
+                        return replace(mine, **{name: known[name] for name in names}).recording(source)
+            raise
+        lacking = {name: value for name, value in known.items() if name in opened.untold}
+        return replace(mine, **lacking).recording(source) if lacking else opened
 
     def _windows(
         self, recording: Recording, network: Network
@@ -192,6 +242,8 @@ class Preparation:
         channels, height, width = shape
         try:
             with Image.open(readable_file(path)) as image:
+                if image.mode.startswith(("I", "F")):
+                    raise InputError(f"{path}: pixels of mode {image.mode} found; expected 8 bits for each channel")
                 pixels = _resize(
                     image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit or "none", path
                 )
@@ -199,15 +251,27 @@ class Preparation:
             raise
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
             raise InputError(f"{path}: not a readable image ({first_line(error)})") from None
-        array: npt.NDArray[Any] = np.asarray(pixels, np.float32).reshape(height, width, channels) / np.float32(255)
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values and len(values) != channels:
-                raise InputError(f"{name} of {len(values)} values found; the model takes {channels} channels")
-        if 0 in (self.std or ()):
-            raise InputError(f"std of {', '.join(map(str, self.std or ()))} found; expected none that is 0")
-        array = array - np.asarray(self.mean or 0, np.float32)
-        array = array / np.asarray(self.std or 1, np.float32)
-        return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32)
+        array = np.moveaxis(np.asarray(pixels, np.uint8).reshape(height, width, channels), -1, 0)
+        return self._normalised(array, network, str(path))
+
+    def _values(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
+        """Return values that are prepared already, or bytes for an input of pixels as an image file has them."""
+        shape = network.input.shape
+        if network.input.takes_images and array.dtype == np.uint8 and array.shape[-len(shape) :] == shape:
+            return self._normalised(array, network, name)
+        return array
+
+    def _normalised(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[np.float32]:
+        """Scale bytes (..., C, H, W) to 0..1, subtract the mean and divide by the standard deviation."""
+        channels = network.input.shape[0]
+        mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
+        try:
+            check_normalisation(mean, std, channels)
+        except ValueError as error:
+            raise InputError(f"{name}: {error}") from None
+        scaled = array.astype(np.float32) / np.float32(255)
+        scaled = (scaled - np.asarray(mean, np.float32)[:, None, None]) / np.asarray(std, np.float32)[:, None, None]
+        return np.ascontiguousarray(scaled, np.float32)
 
 
 def _said(network: Network) -> dict[str, Any]:
@@ -233,9 +297,28 @@ def size_of(text: str) -> tuple[int, int]:
         Says what was expected.
     """
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
-        raise ValueError("WIDTHxHEIGHT such as 34x34")
-    return int(parts[1]), int(parts[0])
+    sides = [int(part) if part.strip().isdecimal() and len(part) < 9 else 0 for part in parts]
+    if len(sides) != 2 or not all(1 <= side <= MAX_SENSOR_SIDE for side in sides):
+        raise ValueError(f"WIDTHxHEIGHT such as 34x34, at most {MAX_SENSOR_SIDE} pixels a side")
+    return sides[1], sides[0]
+
+
+def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
+    """Check mean and standard deviation of images.
+
+    Raises
+    ------
+    ValueError
+        Says what was found and expected.
+    """
+    for name, values in (("mean", mean), ("std", std)):
+        said = ", ".join(map(str, values))
+        if len(values) != channels:
+            raise ValueError(f"{name} of {len(values)} values found; the model takes {channels} channels")
+        if any(not abs(value) < FLOAT32_MAX for value in values):
+            raise ValueError(f"{name} of {said} found; expected finite numbers")
+        if name == "std" and min(values) <= 0:
+            raise ValueError(f"std of {said} found; expected numbers above 0")
 
 
 def numbers_of(text: str) -> tuple[float, ...]:
@@ -267,6 +350,8 @@ def check_options(options: PreparationOptions) -> None:
                 read(text)
         except ValueError as error:
             raise InputError(f"option {name}={text} found; expected {error}") from None
+    if options.bin_us is not None and not 1 <= options.bin_us < TIME_LIMIT_US:
+        raise InputError(f"option bin_us={options.bin_us} found; expected 1 microsecond or more, below 2^62")
     if options.window is not None and (options.window == "duration") != (options.bin_us is not None):
         raise InputError(
             f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with duration alone"

@@ -367,3 +367,20 @@ def test_archives_with_damaged_directories_are_refused(tmp_path: Path, name: str
     path.write_bytes(content[:at] + change + content[at + len(change) :])
     with pytest.raises(InputError, match=rf"{name}: damaged"):
         import_checkpoint(path)
+
+
+def test_attributes_of_an_hdf5_file_are_metadata_of_any_type(tmp_path: Path) -> None:
+    import h5py
+
+    state = spikformer_state("dvs", dim=16, depth=1)
+    attributes = {"heads": 2, "tau": 1.5, "strict": True, "flip_x": np.bool_(True), "reset": np.bytes_("subtract")}
+    attributes |= {"v_threshold": np.array([0.75]), "height": np.int64(34), "width": 34, "time_steps": np.uint8(5)}
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        for name, tensor in state.items():
+            file[name] = tensor
+        file.attrs.update(attributes)
+    network = import_checkpoint(tmp_path / "c.h5")
+    found = {each.option: (each.value, each.source) for each in network.settings}
+    expected = {"reset": "subtract", "v_threshold": 0.75}
+    for name, value in (attributes | expected).items():
+        assert found[name] == (value, "metadata")

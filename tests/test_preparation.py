@@ -214,3 +214,124 @@ def test_images_of_a_batch_are_no_time_steps(tmp_path: Path, capsys: pytest.Capt
         assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "batch.npy")]) == 2
         assert f"--time-steps {count} (time_steps)" in capsys.readouterr().err
     assert_array_equal(simulator.run(image).logits, simulator.run(np.stack([image] * 4)).logits)
+
+
+def test_bytes_are_pixels_and_real_values_are_prepared_already(tmp_path: Path) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES, **RGB)
+    pixels = np.random.default_rng(1).integers(0, 256, (34, 34, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "i.png")
+    expected = Preparation().frames(tmp_path / "i.png", network)
+    channels_first = np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
+    np.save(tmp_path / "i.npy", channels_first)
+    np.save(tmp_path / "f.npy", expected)
+    assert_array_equal(Preparation().frames(tmp_path / "i.npy", network), expected)
+    assert_array_equal(Preparation().frames(np.stack([channels_first] * 4), network), np.stack([expected] * 4))
+    assert_array_equal(Preparation().frames(tmp_path / "f.npy", network), expected)
+
+
+def test_pixels_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    Image.fromarray(np.full((34, 34), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"deep\.png: pixels of mode I;16 found; expected 8 bits"):
+        Preparation().frames(tmp_path / "deep.png", network)
+
+
+def test_a_report_says_what_was_used(tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS)
+    save(network, tmp_path / "m.h5")
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    (tmp_path / "data" / "0" / "r.npy").write_bytes(recording.read_bytes())
+    for command, place in (("run", recording), ("profile", recording), ("evaluate", tmp_path / "data")):
+        capsys.readouterr()
+        assert main([command, str(tmp_path / "m.h5"), str(place), "--bin-us", "9000", "--no-flip-y", "--json"]) == 0
+        settings = {each["option"]: each for each in json.loads(capsys.readouterr().out)["settings"]}
+        for name, value in (("window", "duration"), ("bin_us", 9000), ("flip_y", False)):
+            assert (settings[name]["value"], settings[name]["source"]) == (value, "option")
+        assert settings["window"]["note"] == "said with the input, the model says time"
+        assert (settings["fit"]["value"], settings["fit"]["note"]) == ("crop", "")
+
+
+def test_what_results_rest_on_is_printed(tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS), tmp_path / "m.h5")
+    assert main(["run", str(tmp_path / "m.h5"), str(recording)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("assumed")]
+    assert "tau = 2.0" in line
+    assert "window" not in line, "it was said"
+
+
+def test_bins_need_no_window_and_no_other_window(tmp_path: Path, recording: Path) -> None:
+    assert Preparation(bin_us=7000).window == "duration"
+    for wrong in ({"window": "count", "bin_us": 5}, {"window": "durations"}, {"bin_us": 0}, {"bin_us": 10**30}):
+        with pytest.raises(InputError, match="window="):
+            Preparation(**wrong)
+    network = import_checkpoint(checkpoint(tmp_path, metadata=SIZES | {"bin_us": 7000, "fit": "crop"}))
+    assert sources(network)["window"] == ("duration", "inferred")
+    assert sources(network)["bin_us"] == (7000, "metadata")
+    with pytest.raises(InputError, match="bin_us with window=count found"):
+        import_checkpoint(checkpoint(tmp_path, metadata=SIZES | {"window": "count"}), bin_us=5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"mean": "0.5"}, "mean of 1 values found; the model takes 3 channels"),
+        ({"mean": "nan,0,0"}, "mean of nan, 0.0, 0.0 found; expected finite numbers"),
+        ({"mean": "1e39,0,0"}, "expected finite numbers"),
+        ({"std": "0,1,1"}, "std of 0.0, 1.0, 1.0 found; expected numbers above 0"),
+        ({"std": "-1,1,1"}, "expected numbers above 0"),
+        ({"sensor": "99999999999x1"}, "expected WIDTHxHEIGHT"),
+    ],
+)
+@pytest.mark.parametrize("door", ["option", "metadata"])
+def test_what_could_never_run_is_refused_by_the_import(
+    tmp_path: Path, values: dict[str, Any], message: str, door: str
+) -> None:
+    given, stored = (values, {}) if door == "option" else ({}, values)
+    with pytest.raises(InputError, match=message):
+        import_checkpoint(checkpoint(tmp_path, "cifar", SIZES | stored), **given)
+
+
+def test_the_sensor_of_the_model_stands_in_where_the_file_does_not_tell(tmp_path: Path, recording: Path) -> None:
+    from eventsim.dvs import Fit
+
+    small = np.load(recording)[:300]
+    small["x"] //= 2
+    np.save(tmp_path / "small.npy", small)
+    network = import_checkpoint(checkpoint(tmp_path), **SIZES, fit="downscale", sensor="80x60", camera="davis")
+    expected = frames_by_count(open_recording(small, sensor_size=(60, 80)), 4, fit=Fit((34, 34), "downscale"))
+    assert_array_equal(Preparation().frames(tmp_path / "small.npy", network), expected)
+    mine = Preparation(sensor_size=(70, 70)).frames(tmp_path / "small.npy", network)
+    other = frames_by_count(open_recording(small, sensor_size=(70, 70)), 4, fit=Fit((34, 34), "downscale"))
+    assert_array_equal(mine, other)
+    assert not np.array_equal(other, expected)
+
+
+def test_a_file_that_tells_its_sensor_is_believed(tmp_path: Path) -> None:
+    """The camera of an AEDAT 2.0 header against the sensor and camera of a model."""
+    header = b"#!AER-DAT2.0\r\n# AEChip: ch.unizh.ini.jaer.chip.retina.DVS128\r\n"
+    x, y = np.arange(100) % 128, np.arange(100) // 2
+    words = np.empty((100, 2), ">u4")
+    words[:, 0], words[:, 1] = (y << 8) | (x << 1), np.arange(100) * 10
+    (tmp_path / "told.aedat").write_bytes(header + words.tobytes())
+    (tmp_path / "untold.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + words.tobytes())
+    network = import_checkpoint(checkpoint(tmp_path), **SIZES, fit="downscale", sensor="300x300", camera="dvs128")
+    told = Preparation().frames(tmp_path / "told.aedat", network)
+    untold = Preparation().frames(tmp_path / "untold.aedat", network)
+    plain = Preparation(fit="downscale").frames(
+        tmp_path / "told.aedat", import_checkpoint(checkpoint(tmp_path), **SIZES)
+    )
+    assert_array_equal(told, plain)
+    assert not np.array_equal(untold, plain)
+
+
+@pytest.mark.parametrize(("variant", "flag"), [("dvs", "--time-steps"), ("dvs", "--bin-us"), ("cifar", "--time-steps")])
+def test_numbers_too_large_are_one_line(
+    tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str], variant: str, flag: str
+) -> None:
+    save(import_checkpoint(checkpoint(tmp_path, variant), **SIZES, fit="downscale"), tmp_path / "m.h5")
+    Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    source = recording if variant == "dvs" else tmp_path / "i.png"
+    capsys.readouterr()
+    assert main(["run", str(tmp_path / "m.h5"), str(source), flag, "9" * 24]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not as the model says" not in line]
+    assert len(lines) == 1

@@ -457,3 +457,14 @@ def test_pickles_become_plain_values_alone() -> None:
     with pytest.raises(PickleError, match="damaged pickle"):
         read_pickle(io.BytesIO(b"junk"))
     assert isinstance(read_pickle(io.BytesIO(pickled({"w": tensor(storage("0", 1), (1,))})))["w"], Tensor)
+
+
+@pytest.mark.parametrize("number", [1.5, np.float32(1.5), np.array(1.5), np.ones(3)])
+def test_a_number_under_the_name_of_a_weight_is_not_lost(tmp_path: Path, number: Any) -> None:
+    torch = pytest.importorskip("torch")
+    state = {key: torch.from_numpy(np.ascontiguousarray(value)) for key, value in spikformer_state("dvs").items()}
+    torch.save(state | {"patch_embed.proj_lif.w": number}, tmp_path / "c.pth")
+    said = refused(tmp_path / "c.pth", **SMALL)
+    assert "a number that is no tensor found as patch_embed.proj_lif.w; expected a tensor" in said
+    torch.save(state | {"epoch": number}, tmp_path / "c.pth")
+    assert import_checkpoint(tmp_path / "c.pth", **SMALL).name

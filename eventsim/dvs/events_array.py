@@ -70,6 +70,8 @@ class ArrayRecording(Recording):
         _check_fields(events, path)
         self._events: EventArray = events
         super().__init__(path, _largest_plus_one(events, path) if sensor_size is None else sensor_size, orientation)
+        if sensor_size is None:
+            self.untold = frozenset({"sensor_size"})
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         for start in range(0, len(self._events), block_events):

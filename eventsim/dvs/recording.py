@@ -124,6 +124,8 @@ class Recording(ABC):
         As given.
     width, height : int
         Size in pixels of what `chunks` delivers, that is after orientation.
+    untold : frozenset of str
+        Which of sensor_size and camera the file does not tell, so that the format's custom was taken.
 
     Raises
     ------
@@ -132,6 +134,7 @@ class Recording(ABC):
     """
 
     format: ClassVar[str]
+    untold: frozenset[str] = frozenset()
 
     def __init__(self, path: str, sensor_size: SensorSize, orientation: Orientation = AS_RECORDED) -> None:
         height, width = sensor_size

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventsim.network import Network
 from eventsim.operations import OPERATIONS
 from eventsim.settings import Setting
 
@@ -54,6 +55,13 @@ def print_settings(console: Console, document: dict[str, Any]) -> None:
     for setting in document["settings"]:
         stored = Setting(**setting)
         console.print(_line(f"{stored.source}: {stored.sentence}"), soft_wrap=True)
+
+
+def print_assumed(console: Console, network: Network) -> None:
+    """Print in one line what nobody said and the results rest on."""
+    if assumed := [setting for setting in network.settings if setting.source == "assumed"]:
+        said = ", ".join(each.option if each.value is None else f"{each.option} = {each.shown}" for each in assumed)
+        console.print(_line(f"assumed, as nothing says it: {said} (`eventsim info` tells more)"), soft_wrap=True)
 
 
 def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None:

@@ -101,6 +101,9 @@ class Aedat2Recording(Recording):
             )
         self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
         super().__init__(str(file), size, orientation)
+        if not any("AEChip:" in line for line in lines):
+            given = {"sensor_size": sensor_size, "camera": camera}
+            self.untold = frozenset(name for name, value in given.items() if value is None)
         words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
         if left_over:
             raise InputError(

@@ -58,6 +58,8 @@ class NmnistRecording(Recording):
     ) -> None:
         file = readable_file(path)
         super().__init__(str(file), NMNIST_SENSOR if sensor_size is None else sensor_size, orientation)
+        if sensor_size is None:
+            self.untold = frozenset({"sensor_size"})
         if self._sensor_height > OVERFLOW_Y:
             raise InputError(
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "

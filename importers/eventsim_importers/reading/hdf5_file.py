@@ -58,12 +58,23 @@ def read(path: Path) -> Container:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-            metadata.update({key: value for key, value in file.attrs.items() if isinstance(value, str)})
+            texts = {key: _text(value) for key, value in file.attrs.items()}
+            metadata.update({key: text for key, text in texts.items() if text is not None})
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: damaged or truncated HDF5 file ({first_line(error)})") from None
     return loaded("hdf5", tensors, metadata)
+
+
+def _text(value: Any) -> str | None:
+    """Return an attribute as text where it is a text or a single number."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if isinstance(value, str):
+        return str(value)
+    array = np.asarray(value)
+    return str(array.item()) if array.size == 1 and array.dtype.kind in "biufSU" else None
 
 
 def _probe(path: Path) -> None:

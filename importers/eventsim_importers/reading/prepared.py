@@ -7,7 +7,14 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import ORIENTATION, PREPARED, PreparationOptions, check_options
+from eventsim.preparation import (
+    ORIENTATION,
+    PREPARED,
+    PreparationOptions,
+    check_normalisation,
+    check_options,
+    numbers_of,
+)
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import Chooser
 
@@ -24,9 +31,10 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
     choose = Chooser(checkpoint, options)
     shape, kind = network.input.shape, network.input.kind
     if network.input.takes_recordings:
-        window = (
-            choose("window", "count") if options.bin_us is None else choose.inferred("window", "duration", "bin_us")
-        )
+        binned = options.bin_us is not None or (options.window is None and "bin_us" in checkpoint.metadata)
+        window = choose.inferred("window", "duration", "bin_us") if binned else choose("window", "count")
+        if window != "duration" and options.bin_us is not None:
+            raise InputError(f"{checkpoint.path}: bin_us with window={window} found; expected window=duration with it")
         if window == "duration" and choose.stated("bin_us") is None:
             raise InputError(f"{checkpoint.path}: window=duration without bin_us found; expected the length of a bin")
         if kind == "binary":
@@ -50,6 +58,8 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
     chosen: dict[str, Any] = {setting.option: setting.value for setting in checkpoint.settings[already:]}
     try:
         check_options(dataclasses.replace(options, **chosen))
-    except InputError as error:
+        if network.input.takes_images:
+            check_normalisation(numbers_of(chosen["mean"]), numbers_of(chosen["std"]), shape[0])
+    except (InputError, ValueError) as error:
         raise InputError(f"{checkpoint.path}: {str(error).removeprefix('option ')}") from None
     return network.with_settings(*checkpoint.settings[already:])

@@ -228,6 +228,11 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
     while waiting:
         place, mapping, depth = waiting.popleft()
         tensors = {name: value for name, value in mapping.items() if isinstance(value, (Tensor, OddTensor))}
+        for name, value in mapping.items() if tensors else ():
+            if "." in str(name) and _is_number(value):  # named as a value of the network, and not to be lost
+                raise InputError(
+                    f"{path}: a number that is no tensor found as {name}; expected a tensor, save it as one"
+                )
         if tensors:
             entries[place] = tensors
         for key, value in mapping.items():
@@ -268,6 +273,11 @@ def _outline(tensor: Tensor | OddTensor) -> Array:
         return outline((), np.float32)
     dtype = np.dtype(np.float32 if "float" in tensor.kind else DTYPES[tensor.kind])
     return outline(tensor.shape, dtype)
+
+
+def _is_number(value: object) -> bool:
+    """Tell numbers and NumPy's scalars and arrays."""
+    return isinstance(value, (int, float)) or (isinstance(value, Unknown) and value.name.startswith("numpy"))
 
 
 def _load(path: Path, stored: Stored, tensors: Mapping[str, Tensor | OddTensor]) -> Mapping[str, Array]:
