@@ -10,6 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+import spikingformer_torch
 import torch_oracle as oracle
 from safetensors.numpy import load_file, save_file
 from state_dicts import STAGES, spikformer_state
@@ -160,6 +161,22 @@ def stformer(folder: Path, **reading: Any) -> Example:
     )
 
 
+def spikingformer(folder: Path, names: str) -> Example:
+    definition = spikingformer_torch
+    reading = definition.Reading(names=names)
+    sizes = {"width": 16, "depth": 2, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
+    path = put(folder, oracle.make_lively(definition.Spikingformer(**sizes, reading=reading), 0), definition)
+    alternatives = {name: value for name, value in SPIKFORMER.items() if name not in ("residual_op", "pool_order")} | {
+        "variant": "cml",
+        "pools": "0110",
+    }
+    told = set()
+    if names == "block":  # the names tell it
+        told.add("variant")
+        del alternatives["variant"]
+    return Example(path, {}, alternatives, told, WAYS, unused=(BN, "block.*.norm1.*", "block.*.norm2.*"))
+
+
 STAA_SNN: dict[str, tuple[str, dict[str, Any]]] = {
     "three": ("conv1.2", {"widths": (4, 8), "blocks": (1, 2), "size": 16}),
     "one": ("relu", {"widths": (4, 8, 12), "blocks": (2, 1, 1), "size": 8}),
@@ -225,6 +242,7 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
     },
     "spikformer": {variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
     "spikformer_v2": {"add": spikformer_v2},
+    "spikingformer": {names: lambda folder, names=names: spikingformer(folder, names) for names in ("block", "proj")},
     "staa_snn": {
         **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},
         "gates of each step": lambda folder: staa_snn(folder, "three", sa_per_step=True),

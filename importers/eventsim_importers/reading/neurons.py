@@ -172,6 +172,8 @@ class Pools:
         Of options that derive from `PoolOptions`.
     default : str
         Which stages have a pooling.
+    before_fire : bool, optional
+        Whether it comes before the neurons, where another option than `pool_order` says so.
 
     Raises
     ------
@@ -179,9 +181,9 @@ class Pools:
         If `pools` is not a one or zero for each stage.
     """
 
-    def __init__(self, choose: Chooser, default: str) -> None:
+    def __init__(self, choose: Chooser, default: str, before_fire: bool | None = None) -> None:
         self.stages = choose("pools", default)
-        self.before_fire = choose("pool_order", "after_fire") == "before_fire"
+        self.before_fire = choose("pool_order", "after_fire") == "before_fire" if before_fire is None else before_fire
         if len(self.stages) != len(default) or set(self.stages) - set("01"):
             raise InputError(
                 f"{choose.checkpoint.path}: pools={self.stages} found; expected {len(default)} ones and zeros, such as "
