@@ -10,6 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+import sew_resnet_torch
 import spikingformer_torch
 import torch_oracle as oracle
 from safetensors.numpy import load_file, save_file
@@ -177,6 +178,34 @@ def spikingformer(folder: Path, names: str) -> Example:
     return Example(path, {}, alternatives, told, WAYS, unused=(BN, "block.*.norm1.*", "block.*.norm2.*"))
 
 
+def sew_resnet(folder: Path, source: str, **reading: Any) -> Example:
+    """As the authors name it, where sizes tell the kind of block; as torchvision does, where the metadata say it."""
+    sizes = {"widths": (4, 8), "blocks": (1, 1), "classes": 5, "in_channels": 2, "size": 16, "time_steps": T}
+    kind = sew_resnet_torch.ResNet
+    if source == "zoo":
+        kind, sizes = sew_resnet_torch.Zoo, sizes | {"widths": (2, 2, 4, 4), "blocks": (1, 1, 1, 1)}
+    model = oracle.make_lively(kind(**sizes, reading=sew_resnet_torch.Reading(**reading)), 0)
+    path = sew_resnet_torch.export(model, folder)
+    alternatives = {**SIZES, **FIRING, **SYNAPSES, "v_threshold": 0.75, "residual_op": "and", "neuron": "lif"}
+    alternatives |= {"tau": 4.0, "decay_input": False}
+    told = {"block"}
+    if reading.get("neuron") == "lif":
+        alternatives["neuron"] = "if"
+        told.add("neuron")  # without a leak the time constant would be refused
+    else:
+        told |= {"tau", "decay_input"}
+    if reading.get("neuron") == "plif":
+        told.add("neuron")
+    if reading.get("block") == "spiking_resnet":
+        told.add("residual_op")
+    return Example(
+        path,
+        alternatives={name: value for name, value in alternatives.items() if name not in told},
+        told=told,
+        ways={"fold_bn"},
+    )
+
+
 STAA_SNN: dict[str, tuple[str, dict[str, Any]]] = {
     "three": ("conv1.2", {"widths": (4, 8), "blocks": (1, 2), "size": 16}),
     "one": ("relu", {"widths": (4, 8, 12), "blocks": (2, 1, 1), "size": 8}),
@@ -236,6 +265,14 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         "both, learned time constant": lambda folder: ds2ta(folder, "both", learned_tau=True),
     },
     "nir": {"graph": nir_graph},
+    "sew_resnet": {
+        "authors": lambda folder: sew_resnet(folder, "authors"),
+        "authors, leaky": lambda folder: sew_resnet(folder, "authors", neuron="lif"),
+        "spiking resnet, learned time constants": lambda folder: sew_resnet(
+            folder, "authors", block="spiking_resnet", neuron="plif"
+        ),
+        "torchvision's names": lambda folder: sew_resnet(folder, "zoo"),
+    },
     "spikeformer": {
         "events": spikeformer,
         "images": lambda folder: spikeformer(folder, neuron="pliaf", in_channels=3),

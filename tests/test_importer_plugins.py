@@ -16,7 +16,17 @@ from eventsim import EventsimError, InputError, import_checkpoint
 from eventsim.importing import formats
 from eventsim.plugins import PluginWarning
 
-OURS = ["ds2ta", "nir", "spikeformer", "spikformer", "spikformer_v2", "spikingformer", "staa_snn", "stformer"]
+OURS = [
+    "ds2ta",
+    "nir",
+    "sew_resnet",
+    "spikeformer",
+    "spikformer",
+    "spikformer_v2",
+    "spikingformer",
+    "staa_snn",
+    "stformer",
+]
 
 TOY = Path(toy_format.__file__).read_text()
 """Source of a format that works."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from eventsim.errors import InputError
-from eventsim.layers import LIF, PLIAF, PLIF, Layer, MaxPool2d
+from eventsim.layers import IF, LIF, PLIAF, PLIF, Layer, MaxPool2d
 from eventsim.network import NetworkBuilder
 from eventsim_importers.reading.options import Chooser
 
@@ -124,6 +124,10 @@ class Firing:
         if value <= self.v_reset:
             raise InputError(f"{self._path}: {option}={value:g} found; expected more than v_reset={self.v_reset:g}")
         return value - self.v_reset
+
+    def integrate(self) -> IF:
+        """Return neurons without a leak."""
+        return IF(self.threshold(self.v_threshold, "v_threshold"), self.reset, self.strict)
 
     def plif(
         self, w: float, threshold: float | None = None, option: str = "v_threshold", kind: type[PLIF] = PLIF
