@@ -11,6 +11,7 @@ import nir
 import numpy as np
 import pytest
 import sew_resnet_torch
+import spikformer_zoo_torch
 import spikingformer_torch
 import torch_oracle as oracle
 from safetensors.numpy import load_file, save_file
@@ -178,6 +179,16 @@ def spikingformer(folder: Path, names: str) -> Example:
     return Example(path, {}, alternatives, told, WAYS, unused=(BN, "block.*.norm1.*", "block.*.norm2.*"))
 
 
+def spikformer_zoo(folder: Path) -> Example:
+    definition = spikformer_zoo_torch
+    sizes = {"width": 16, "depth": 1, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
+    model = oracle.make_lively(definition.Spikformer(**sizes, reading=definition.Reading()), 0)
+    alternatives = {
+        name: value for name, value in SPIKFORMER.items() if name not in ("residual_op", "pools", "pool_order")
+    }
+    return Example(put(folder, model, definition), {}, alternatives | {"attn_tau": 3.0}, ways=WAYS)
+
+
 def sew_resnet(folder: Path, source: str, **reading: Any) -> Example:
     """As the authors name it, where sizes tell the kind of block; as torchvision does, where the metadata say it."""
     sizes = {"widths": (4, 8), "blocks": (1, 1), "classes": 5, "in_channels": 2, "size": 16, "time_steps": T}
@@ -279,6 +290,7 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
     },
     "spikformer": {variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
     "spikformer_v2": {"add": spikformer_v2},
+    "spikformer_zoo": {"one convolution for three": spikformer_zoo},
     "spikingformer": {names: lambda folder, names=names: spikingformer(folder, names) for names in ("block", "proj")},
     "staa_snn": {
         **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},

@@ -23,6 +23,7 @@ OURS = [
     "spikeformer",
     "spikformer",
     "spikformer_v2",
+    "spikformer_zoo",
     "spikingformer",
     "staa_snn",
     "stformer",

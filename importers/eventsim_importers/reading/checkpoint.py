@@ -241,6 +241,10 @@ class BatchNorm:
     mean: FloatArray
     variance: FloatArray
 
+    def part(self, channels: slice) -> BatchNorm:
+        """Return the normalisation of some of the channels."""
+        return BatchNorm(self.weight[channels], self.bias[channels], self.mean[channels], self.variance[channels])
+
 
 def describe(shape: tuple[int | None, ...]) -> str:
     """Say a shape."""
