@@ -214,3 +214,104 @@ def metadata(model: Any) -> dict[str, str]:
 def export(model: Any, folder: Any) -> Any:
     """Write the state dict under the names of the code that the model is of."""
     return oracle.export(model.net if isinstance(model, Zoo) else model, folder, metadata(model))
+
+
+@dataclass(frozen=True)
+class EventReading:
+    """What the weights of a network for event cameras do not tell."""
+
+    block: Literal["sew", "plain", "spiking_resnet"] = "sew"
+    residual_op: Literal["add", "and", "iand"] = "add"
+    pool: int = 2
+    v_threshold: float = 1.0
+    v_reset: float | None = 0.0
+
+    def fire(self) -> nn.Module:
+        shared = {"v_threshold": self.v_threshold, "v_reset": self.v_reset, "step_mode": "m"}
+        return neuron.ParametricLIFNode(init_tau=2.0, **shared)
+
+
+class EventBlock(nn.Module):
+    def __init__(self, width: int, reading: EventReading) -> None:
+        super().__init__()
+        first = nn.Sequential(conv(width, width, 3), reading.fire())
+        self.reading = reading
+        if reading.block == "spiking_resnet":
+            self.conv, self.sn = nn.Sequential(first, conv(width, width, 3)), reading.fire()
+        else:
+            self.conv = nn.Sequential(first, nn.Sequential(conv(width, width, 3), reading.fire()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.reading.block == "spiking_resnet":
+            return self.sn(x + y)
+        if self.reading.block == "plain":
+            return y
+        return {"add": x + y, "and": x * y, "iand": x * (1 - y)}[self.reading.residual_op]
+
+
+class Pool(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.max_pool2d(x.flatten(0, 1), self.size, self.size).unflatten(0, x.shape[:2])
+
+
+class EventNet(nn.Module):
+    """Logits of frames [T, B, C, H, W]: one block of each width, each with a pooling behind it."""
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, ...],
+        classes: int,
+        in_channels: int,
+        size: int,
+        time_steps: int,
+        kernel: int = 1,
+        pools: str = "",
+        reading: EventReading,
+    ) -> None:
+        super().__init__()
+        self.in_channels, self.size, self.time_steps, self.reading = in_channels, (size, size), time_steps, reading
+        made: list[nn.Module] = []
+        channels = in_channels
+        for width, pooled in zip(widths, pools or "1" * len(widths), strict=True):
+            if channels != width:
+                made.append(nn.Sequential(conv(channels, width, kernel), reading.fire()))
+            channels = width
+            made.append(EventBlock(width, reading))
+            if pooled == "1":
+                made.append(Pool(reading.pool))
+                size //= reading.pool
+        self.conv = nn.Sequential(*made)
+        self.out = nn.Linear(channels * size * size, classes)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        reset(self)
+        return self.out(self.conv(frames).flatten(2).mean(0))
+
+
+def event_metadata(model: EventNet) -> dict[str, str]:
+    """What the state dict cannot tell, as the importer calls it."""
+    reading = model.reading
+    said: dict[str, Any] = {
+        "pool": reading.pool,
+        "v_threshold": reading.v_threshold,
+        "time_steps": model.time_steps,
+        "height": model.size[0],
+        "width": model.size[1],
+        "input_kind": "graded" if model.in_channels == 2 else "real",
+        "reset": "subtract" if reading.v_reset is None else "zero",
+        "strict": False,
+        "bn_eps": 1e-5,
+    }
+    if reading.block != "spiking_resnet":
+        said["block"] = reading.block
+    if reading.block == "sew":
+        said["residual_op"] = reading.residual_op
+    if reading.v_reset is not None:
+        said["v_reset"] = reading.v_reset
+    return {name: str(value) for name, value in said.items()}

@@ -217,6 +217,17 @@ def sew_resnet(folder: Path, source: str, **reading: Any) -> Example:
     )
 
 
+def sew_resnet_dvs(folder: Path, block: str) -> Example:
+    definition = sew_resnet_torch
+    sizes = {"widths": (4, 8), "classes": 5, "in_channels": 2, "size": 16, "time_steps": T, "pools": "10"}
+    model = definition.EventNet(**sizes, reading=definition.EventReading(block=block))
+    path = oracle.export(oracle.make_lively(model, 0), folder, definition.event_metadata(model))
+    alternatives = {"time_steps": 2, "input_kind": "binary", **FIRING, **SYNAPSES, "v_threshold": 0.75}
+    alternatives |= {"residual_op": "and"} if block == "sew" else {}
+    told = {"height", "width", "pool", "block", *({"residual_op"} - alternatives.keys())}  # the head fixes the size
+    return Example(path, alternatives=alternatives, told=told, ways={"fold_bn"}, optional=())
+
+
 STAA_SNN: dict[str, tuple[str, dict[str, Any]]] = {
     "three": ("conv1.2", {"widths": (4, 8), "blocks": (1, 2), "size": 16}),
     "one": ("relu", {"widths": (4, 8, 12), "blocks": (2, 1, 1), "size": 8}),
@@ -283,6 +294,9 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
             folder, "authors", block="spiking_resnet", neuron="plif"
         ),
         "torchvision's names": lambda folder: sew_resnet(folder, "zoo"),
+    },
+    "sew_resnet_dvs": {
+        block: lambda folder, block=block: sew_resnet_dvs(folder, block) for block in ("sew", "spiking_resnet")
     },
     "spikeformer": {
         "events": spikeformer,

@@ -20,6 +20,7 @@ OURS = [
     "ds2ta",
     "nir",
     "sew_resnet",
+    "sew_resnet_dvs",
     "spikeformer",
     "spikformer",
     "spikformer_v2",
