@@ -20,6 +20,8 @@ from eventsim import InputError, Simulator, import_checkpoint
 from eventsim.errors import EventsimError
 from eventsim.layers import Affine, Conv2d, SparseLinear
 from eventsim.settings import Setting
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.container import Contents
 
 SMALL = {"height": 32, "width": 32, "time_steps": 3, "heads": 2}
 
@@ -202,6 +204,13 @@ def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str,
 def test_unknown_tensors_list_the_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no known format found.*spikformer"):
         import_checkpoint(write_npz(tmp_path, {"layer.weight": np.ones((2, 2), np.float32)}))
+
+
+def test_indices_are_counted_up_to_the_first_that_is_missing() -> None:
+    names = ("layer1.0.weight", "layer2.0.weight", "layer2.1.weight", "layer4.0.weight")
+    checkpoint = Checkpoint(Path("c"), "npz", Contents({name: np.ones(1, np.float32) for name in names}))
+    assert [checkpoint.count("layer{}.", first=first) for first in (0, 1, 2, 3, 4)] == [0, 2, 1, 0, 1]
+    assert checkpoint.count("layer2.{}.") == 2
 
 
 ENCODER = "downsample1_1.encode_conv.weight"
