@@ -23,6 +23,7 @@ from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import parse_options
 from eventsim_importers.reading.prepared import keep_preparation
+from eventsim_importers.reading.unread import system_of
 
 COMMON_OPTIONS = ("weights", "ignore", *PREPARED)
 
@@ -141,6 +142,13 @@ class _Judge:
             raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
         names = ", ".join(list(checkpoint.tensors)[:3])
         expected = ", ".join(formats())
+        unread = system_of(checkpoint.tensors)
+        if unread is not None:
+            system, told_by = unread
+            raise InputError(
+                f"{checkpoint.path}: looks like a checkpoint of {system} (tensor {told_by}), which is not read; "
+                f"expected one of {expected}"
+            )
         raise InputError(
             f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {expected}"
         )

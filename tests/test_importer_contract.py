@@ -10,6 +10,9 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+import sew_resnet_torch
+import spikformer_zoo_torch
+import spikingformer_torch
 import torch_oracle as oracle
 from safetensors.numpy import load_file, save_file
 from state_dicts import STAGES, spikformer_state
@@ -160,6 +163,71 @@ def stformer(folder: Path, **reading: Any) -> Example:
     )
 
 
+def spikingformer(folder: Path, names: str) -> Example:
+    definition = spikingformer_torch
+    reading = definition.Reading(names=names)
+    sizes = {"width": 16, "depth": 2, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
+    path = put(folder, oracle.make_lively(definition.Spikingformer(**sizes, reading=reading), 0), definition)
+    alternatives = {name: value for name, value in SPIKFORMER.items() if name not in ("residual_op", "pool_order")} | {
+        "variant": "cml",
+        "pools": "0110",
+    }
+    told = set()
+    if names == "block":  # the names tell it
+        told.add("variant")
+        del alternatives["variant"]
+    return Example(path, {}, alternatives, told, WAYS, unused=(BN, "block.*.norm1.*", "block.*.norm2.*"))
+
+
+def spikformer_zoo(folder: Path) -> Example:
+    definition = spikformer_zoo_torch
+    sizes = {"width": 16, "depth": 1, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
+    model = oracle.make_lively(definition.Spikformer(**sizes, reading=definition.Reading()), 0)
+    alternatives = {
+        name: value for name, value in SPIKFORMER.items() if name not in ("residual_op", "pools", "pool_order")
+    }
+    return Example(put(folder, model, definition), {}, alternatives | {"attn_tau": 3.0}, ways=WAYS)
+
+
+def sew_resnet(folder: Path, source: str, **reading: Any) -> Example:
+    """As the authors name it, where sizes tell the kind of block; as torchvision does, where the metadata say it."""
+    sizes = {"widths": (4, 8), "blocks": (1, 1), "classes": 5, "in_channels": 2, "size": 16, "time_steps": T}
+    kind = sew_resnet_torch.ResNet
+    if source == "zoo":
+        kind, sizes = sew_resnet_torch.Zoo, sizes | {"widths": (2, 2, 4, 4), "blocks": (1, 1, 1, 1)}
+    model = oracle.make_lively(kind(**sizes, reading=sew_resnet_torch.Reading(**reading)), 0)
+    path = sew_resnet_torch.export(model, folder)
+    alternatives = {**SIZES, **FIRING, **SYNAPSES, "v_threshold": 0.75, "residual_op": "and", "neuron": "lif"}
+    alternatives |= {"tau": 4.0, "decay_input": False}
+    told = {"block"}
+    if reading.get("neuron") == "lif":
+        alternatives["neuron"] = "if"
+        told.add("neuron")  # without a leak the time constant would be refused
+    else:
+        told |= {"tau", "decay_input"}
+    if reading.get("neuron") == "plif":
+        told.add("neuron")
+    if reading.get("block") == "spiking_resnet":
+        told.add("residual_op")
+    return Example(
+        path,
+        alternatives={name: value for name, value in alternatives.items() if name not in told},
+        told=told,
+        ways={"fold_bn"},
+    )
+
+
+def sew_resnet_dvs(folder: Path, block: str) -> Example:
+    definition = sew_resnet_torch
+    sizes = {"widths": (4, 8), "classes": 5, "in_channels": 2, "size": 16, "time_steps": T, "pools": "10"}
+    model = definition.EventNet(**sizes, reading=definition.EventReading(block=block))
+    path = oracle.export(oracle.make_lively(model, 0), folder, definition.event_metadata(model))
+    alternatives = {"time_steps": 2, "input_kind": "binary", **FIRING, **SYNAPSES, "v_threshold": 0.75}
+    alternatives |= {"residual_op": "and"} if block == "sew" else {}
+    told = {"height", "width", "pool", "block", *({"residual_op"} - alternatives.keys())}  # the head fixes the size
+    return Example(path, alternatives=alternatives, told=told, ways={"fold_bn"}, optional=())
+
+
 STAA_SNN: dict[str, tuple[str, dict[str, Any]]] = {
     "three": ("conv1.2", {"widths": (4, 8), "blocks": (1, 2), "size": 16}),
     "one": ("relu", {"widths": (4, 8, 12), "blocks": (2, 1, 1), "size": 8}),
@@ -230,12 +298,25 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         "both, learned time constant": lambda folder: ds2ta(folder, "both", learned_tau=True),
     },
     "nir": {"graph": nir_graph},
+    "sew_resnet": {
+        "authors": lambda folder: sew_resnet(folder, "authors"),
+        "authors, leaky": lambda folder: sew_resnet(folder, "authors", neuron="lif"),
+        "spiking resnet, learned time constants": lambda folder: sew_resnet(
+            folder, "authors", block="spiking_resnet", neuron="plif"
+        ),
+        "torchvision's names": lambda folder: sew_resnet(folder, "zoo"),
+    },
+    "sew_resnet_dvs": {
+        block: lambda folder, block=block: sew_resnet_dvs(folder, block) for block in ("sew", "spiking_resnet")
+    },
     "spikeformer": {
         "events": spikeformer,
         "images": lambda folder: spikeformer(folder, neuron="pliaf", in_channels=3),
     },
     "spikformer": {variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
     "spikformer_v2": {"add": spikformer_v2},
+    "spikformer_zoo": {"one convolution for three": spikformer_zoo},
+    "spikingformer": {names: lambda folder, names=names: spikingformer(folder, names) for names in ("block", "proj")},
     "staa_snn": {
         **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},
         "gates of each step": lambda folder: staa_snn(folder, "three", sa_per_step=True),

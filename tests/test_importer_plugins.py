@@ -16,7 +16,19 @@ from eventsim import EventsimError, InputError, import_checkpoint
 from eventsim.importing import formats
 from eventsim.plugins import PluginWarning
 
-OURS = ["ds2ta", "nir", "spikeformer", "spikformer", "spikformer_v2", "staa_snn", "stformer"]
+OURS = [
+    "ds2ta",
+    "nir",
+    "sew_resnet",
+    "sew_resnet_dvs",
+    "spikeformer",
+    "spikformer",
+    "spikformer_v2",
+    "spikformer_zoo",
+    "spikingformer",
+    "staa_snn",
+    "stformer",
+]
 
 TOY = Path(toy_format.__file__).read_text()
 """Source of a format that works."""

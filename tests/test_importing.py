@@ -20,6 +20,8 @@ from eventsim import InputError, Simulator, import_checkpoint
 from eventsim.errors import EventsimError
 from eventsim.layers import Affine, Conv2d, SparseLinear
 from eventsim.settings import Setting
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.container import Contents
 
 SMALL = {"height": 32, "width": 32, "time_steps": 3, "heads": 2}
 
@@ -202,6 +204,46 @@ def test_options_that_make_no_sense_are_named(tmp_path: Path, options: dict[str,
 def test_unknown_tensors_list_the_formats(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no known format found.*spikformer"):
         import_checkpoint(write_npz(tmp_path, {"layer.weight": np.ones((2, 2), np.float32)}))
+
+
+def test_indices_are_counted_up_to_the_first_that_is_missing() -> None:
+    names = ("layer1.0.weight", "layer2.0.weight", "layer2.1.weight", "layer4.0.weight")
+    checkpoint = Checkpoint(Path("c"), "npz", Contents({name: np.ones(1, np.float32) for name in names}))
+    assert [checkpoint.count("layer{}.", first=first) for first in (0, 1, 2, 3, 4)] == [0, 2, 1, 0, 1]
+    assert checkpoint.count("layer2.{}.") == 2
+
+
+ENCODER = "downsample1_1.encode_conv.weight"
+UNREAD = {
+    "Spike-driven Transformer ": ("patch_embed.rpe_conv.weight", "block.0.attn.talking_heads.weight"),
+    "Spike-driven Transformer V2 (Meta-SpikeFormer)": (ENCODER, "block3.0.attn.q_conv.0.body.0.weight"),
+    "Spike-driven Transformer V3": (ENCODER, "block3.0.attn.q_conv.0.weight"),
+    "QKFormer": ("patch_embed1.proj_conv.weight", "stage1.0.tssa.q_conv.weight"),
+    "a masked autoencoder, as in the pre-training of Spikformer V2": ("decoder_embed.weight", "mask_token"),
+    "ResNet with normalised membrane potentials (MPBN)": ("conv1.pool.weight", "layer1.0.conv1.pool.weight"),
+    "a vision transformer without spikes": ("cls_token", "blocks.0.attn.qkv.weight"),
+}
+"""Systems that no format reads: two of their tensors, of which the message names one."""
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "encoder.model."])
+@pytest.mark.parametrize("system", UNREAD)
+def test_systems_that_no_format_reads_are_named(tmp_path: Path, system: str, prefix: str) -> None:
+    names = UNREAD[system]
+    with pytest.raises(InputError) as caught:
+        import_checkpoint(write_npz(tmp_path, {prefix + name: np.ones((2, 2, 1, 1), np.float32) for name in names}))
+    message = str(caught.value)
+    assert f"looks like a checkpoint of {system.strip()} (tensor {prefix}" in message
+    assert "which is not read; expected one of ds2ta, nir" in message
+    assert "\n" not in message
+    told_by = names[0] if system == "Spike-driven Transformer V3" else names[1]
+    assert f"(tensor {prefix}{told_by})" in message
+
+
+@pytest.mark.parametrize("names", [(ENCODER.replace("1_1", "2"),), ("mask_token",), ("stage1.0.tssa.weight",)])
+def test_a_part_of_the_names_of_a_system_tells_nothing(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match="no known format found"):
+        import_checkpoint(write_npz(tmp_path, {name: np.ones((2, 2), np.float32) for name in names}))
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".tar", ".safetensors", ".npz", ".h5", ".nir"])

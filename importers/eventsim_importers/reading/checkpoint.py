@@ -198,12 +198,12 @@ class Checkpoint:
         whole = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
         return [name for name in self.tensors if whole.fullmatch(name)]
 
-    def count(self, template: str) -> int:
-        """Return how many consecutive indices i, from 0, have tensors whose name begins with ``template.format(i)``."""
-        n = 0
+    def count(self, template: str, first: int = 0) -> int:
+        """Return how many indices i in a row, from `first`, have tensors that begin with ``template.format(i)``."""
+        n = first
         while any(name.startswith(template.format(n)) for name in self.tensors):
             n += 1
-        return n
+        return n - first
 
     def finish(self) -> None:
         """Refuse tensors that were neither taken nor ignored.
@@ -240,6 +240,10 @@ class BatchNorm:
     bias: FloatArray
     mean: FloatArray
     variance: FloatArray
+
+    def part(self, channels: slice) -> BatchNorm:
+        """Return the normalisation of some of the channels."""
+        return BatchNorm(self.weight[channels], self.bias[channels], self.mean[channels], self.variance[channels])
 
 
 def describe(shape: tuple[int | None, ...]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from eventsim.errors import InputError
-from eventsim.layers import LIF, PLIAF, PLIF, Layer, MaxPool2d
+from eventsim.layers import IF, LIF, PLIAF, PLIF, Layer, MaxPool2d
 from eventsim.network import NetworkBuilder
 from eventsim_importers.reading.options import Chooser
 
@@ -125,6 +125,10 @@ class Firing:
             raise InputError(f"{self._path}: {option}={value:g} found; expected more than v_reset={self.v_reset:g}")
         return value - self.v_reset
 
+    def integrate(self) -> IF:
+        """Return neurons without a leak."""
+        return IF(self.threshold(self.v_threshold, "v_threshold"), self.reset, self.strict)
+
     def plif(
         self, w: float, threshold: float | None = None, option: str = "v_threshold", kind: type[PLIF] = PLIF
     ) -> PLIF:
@@ -172,6 +176,8 @@ class Pools:
         Of options that derive from `PoolOptions`.
     default : str
         Which stages have a pooling.
+    before_fire : bool, optional
+        Whether it comes before the neurons, where another option than `pool_order` says so.
 
     Raises
     ------
@@ -179,9 +185,9 @@ class Pools:
         If `pools` is not a one or zero for each stage.
     """
 
-    def __init__(self, choose: Chooser, default: str) -> None:
+    def __init__(self, choose: Chooser, default: str, before_fire: bool | None = None) -> None:
         self.stages = choose("pools", default)
-        self.before_fire = choose("pool_order", "after_fire") == "before_fire"
+        self.before_fire = choose("pool_order", "after_fire") == "before_fire" if before_fire is None else before_fire
         if len(self.stages) != len(default) or set(self.stages) - set("01"):
             raise InputError(
                 f"{choose.checkpoint.path}: pools={self.stages} found; expected {len(default)} ones and zeros, such as "

@@ -72,10 +72,14 @@ class TransformerReader(Reader, ABC):
 
     def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
         super().__init__(checkpoint, options)
-        self.neurons = Neurons(self.choose)
+        self.neurons = Neurons(self.choose, self._default_tau())
         self.attn_threshold = self.choose("attn_threshold", 0.5)
         order = self.choose.way("attention_order", "scores_first")
         self.attention_order = cast(Literal["scores_first", "context_first"], order)
+
+    def _default_tau(self) -> float:
+        """Return the time constant of the published models."""
+        return 2.0
 
     @abstractmethod
     def _project(self, attn: str, part: str, source: str) -> str:

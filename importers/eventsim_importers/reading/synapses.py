@@ -68,6 +68,7 @@ class SynapseBuilder:
         *,
         norm: str,
         norm_tensors: str | None = None,
+        arrays: BatchNorm | None = None,
     ) -> str:
         """Add the layer that `make` makes of weight and bias, and its normalisation; return the last layer's name.
 
@@ -77,13 +78,16 @@ class SynapseBuilder:
         norm : str
             Name of the normalisation's layer, and of its tensors unless `norm_tensors` is given.
         norm_tensors : str, optional
+        arrays : BatchNorm, optional
+            The normalisation, where it is a part of one that was taken.
 
         Raises
         ------
         InputError
             If a tensor does not fit, or the normalisation leaves no finite numbers.
         """
-        arrays = self.checkpoint.take_batch_norm(norm_tensors or norm, len(weight))
+        if arrays is None:
+            arrays = self.checkpoint.take_batch_norm(norm_tensors or norm, len(weight))
         least = float(arrays.variance.min(initial=np.inf)) + self.eps
         if not least > 0:
             raise InputError(f"layer {norm}: variance plus bn_eps of {least:g} found; expected more than 0")
