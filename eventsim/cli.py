@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,14 +22,16 @@ from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
 from eventsim.importing import formats, import_checkpoint
 from eventsim.modelfile import load, save
+from eventsim.network import Network
 from eventsim.plugins import PluginWarning
-from eventsim.preparation import Preparation
+from eventsim.preparation import ORIENTATION, Preparation, numbers_of, size_of
 from eventsim.report import document, tables
 from eventsim.report.rows import write_rows
 from eventsim.simulator import Simulator
 
 Arguments = argparse.Namespace
 INTERRUPTED = 130
+YES_OR_NO = argparse.BooleanOptionalAction
 
 
 class Parser(argparse.ArgumentParser):
@@ -121,14 +124,17 @@ def _formats(args: Arguments) -> int:
 def _import(args: Arguments) -> int:
     """Import a checkpoint into a model file."""
     options = dict(_key_value(text) for text in args.set)
-    network = import_checkpoint(args.checkpoint, args.format, **options)
+    if args.ignore:
+        options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
+    network = import_checkpoint(args.checkpoint, args.format, assume=not args.strict, **options)
     save(network, args.output)
     description = document.network_document(args.output, network)
     if args.json:
         _print_json(description)
         return 0
     console = _console()
-    console.print(f"recognised {network.name}: {len(network.layers)} layers, {network.parameters:,} parameters")
+    counted = tables.parameters(description)
+    console.print(f"recognised {network.name}: {len(network.layers)} layers, parameters: {counted}", markup=False)
     tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
@@ -138,6 +144,8 @@ def _key_value(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise InputError(f"--set {text} found; expected key=value")
+    if key in ("path", "format", "assume"):
+        raise InputError(f"--set {text} found; expected an option of the format; --format and --strict say the rest")
     return key, value
 
 
@@ -165,7 +173,7 @@ def _export(args: Arguments) -> int:
 def _run(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
     simulator = Simulator(load(args.model), chunk=args.chunk)
-    preparation = _preparation(args)
+    preparation = _preparation(args, simulator.network)
     compile_s = simulator.warm_up()
     samples: list[dict[str, Any]] = []
     failed: list[tuple[str, str]] = []
@@ -178,10 +186,14 @@ def _run(args: Arguments) -> int:
             continue
         if not args.json:
             tables.print_sample(_console(), samples[-1], detail=args.detail)
+    if args.rows is not None:
+        try:
+            write_rows(args.rows, samples)
+        except InputError as error:  # what was computed is still printed
+            failed.append((str(args.rows), str(error)))
+            _complain(error)
     if args.json:
         _print_json(document.run_document(args.model, simulator.network, compile_s, samples, failed))
-    if args.rows is not None:
-        write_rows(args.rows, samples)
     return 2 if failed else 0
 
 
@@ -202,13 +214,14 @@ def _evaluate(args: Arguments) -> int:
     """Measure accuracy over a data set."""
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
     samples = _labelled(args)
+    preparation = _preparation(args, simulator.network)
     compile_s = simulator.warm_up()
     evaluation = Evaluation()
     interrupted = False
     with _progress() as progress:
         task = progress.add_task("evaluate", total=len(samples))
         try:
-            for outcome in evaluate(simulator, samples, _preparation(args)):
+            for outcome in evaluate(simulator, samples, preparation):
                 evaluation.take(outcome)
                 progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
@@ -247,20 +260,29 @@ def _events(args: Arguments) -> int:
     return 0
 
 
-def _preparation(args: Arguments) -> Preparation:
-    orientation = dvs.Orientation(args.transpose, args.flip_x, args.flip_y, args.flip_polarity)
-    return Preparation(
+def _preparation(args: Arguments, network: Network | None = None) -> Preparation:
+    """Return what the flags say; a flag of the orientation leaves the others as the model says."""
+    turns = {name: getattr(args, name) for name in ORIENTATION}
+    orientation = None
+    if any(value is not None for value in turns.values()):
+        model = (Preparation() if network is None else Preparation().of(network)).orientation or dvs.Orientation()
+        orientation = replace(model, **{name: value for name, value in turns.items() if value is not None})
+    preparation = Preparation(
         time_steps=getattr(args, "time_steps", None),
-        window="duration" if getattr(args, "bin_us", None) else getattr(args, "window", "count"),
+        window="duration" if getattr(args, "bin_us", None) else getattr(args, "window", None),
         bin_us=getattr(args, "bin_us", None),
-        binary=getattr(args, "binary", False),
-        fit=getattr(args, "fit", "none"),
+        binary=getattr(args, "binary", None),
+        fit=getattr(args, "fit", None),
         sensor_size=args.sensor,
         camera=args.camera,
         orientation=orientation,
-        mean=getattr(args, "mean", ()),
-        std=getattr(args, "std", ()),
+        mean=getattr(args, "mean", None),
+        std=getattr(args, "std", None),
     )
+    if network is not None:
+        for sentence in preparation.overridden(network):
+            _complain(sentence)
+    return preparation
 
 
 def _console() -> Console:
@@ -294,21 +316,17 @@ def _csv_name(text: str) -> Path:
 
 
 def _size(text: str) -> tuple[int, int]:
-    """Read WIDTHxHEIGHT; return (height, width)."""
     try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} found, expected WIDTHxHEIGHT such as 34x34") from None
-    if width < 1 or height < 1:
-        raise argparse.ArgumentTypeError(f"{text} found, expected positive numbers")
-    return height, width
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} found, expected {error}") from None
 
 
 def _floats(text: str) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} found, expected numbers separated by commas") from None
+        return numbers_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} found, expected {error}") from None
 
 
 def _parser() -> Parser:
@@ -330,6 +348,14 @@ def _parser() -> Parser:
     importing.add_argument("-o", "--output", metavar="MODEL.h5", required=True)
     importing.add_argument("--format", metavar="NAME", help="see eventsim formats; default: recognised by its keys")
     importing.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="an option of the format")
+    importing.add_argument(
+        "--ignore",
+        metavar="PATTERN",
+        action="append",
+        default=[],
+        help="tensors that enter no forward pass, such as 'criterion.*'; may repeat",
+    )
+    importing.add_argument("--strict", action="store_true", help="refuse a network of which any value is assumed")
 
     info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")
     info.add_argument("model", metavar="MODEL.h5")
@@ -366,14 +392,18 @@ def _parser() -> Parser:
 def _add_input_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-steps", type=_at_least_one, metavar="T", help="default: the model's")
     parser.add_argument(
-        "--window", choices=("count", "time"), default="count", help="T frames of equally many events, or equal time"
+        "--window",
+        choices=("count", "time"),
+        help="T frames of equally many events, or equal time; default: the model's",
     )
     parser.add_argument("--bin-us", type=_at_least_one, metavar="US", help="bins of fixed duration instead")
-    parser.add_argument("--binary", action="store_true", help="clip event counts to 1")
-    parser.add_argument("--fit", choices=("none", "crop", "pad", "downscale"), default="none", help="to the model")
+    parser.add_argument("--binary", action=YES_OR_NO, help="clip event counts to 1; default: the model's")
+    parser.add_argument(
+        "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
+    )
     parser.add_argument("--chunk", type=_at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
-    parser.add_argument("--mean", type=_floats, default=(), metavar="R,G,B", help="image normalisation")
-    parser.add_argument("--std", type=_floats, default=(), metavar="R,G,B", help="image normalisation")
+    parser.add_argument("--mean", type=_floats, metavar="R,G,B", help="image normalisation; default: the model's")
+    parser.add_argument("--std", type=_floats, metavar="R,G,B", help="image normalisation; default: the model's")
     _add_recording_options(parser)
 
 
@@ -381,4 +411,4 @@ def _add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", type=_size, metavar="WxH", help="sensor size, for formats that do not tell")
     parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
     for name in ("flip-x", "flip-y", "transpose", "flip-polarity"):
-        parser.add_argument(f"--{name}", action="store_true", help="orientation of the events")
+        parser.add_argument(f"--{name}", action=YES_OR_NO, help="orientation of the events; default: the model's")

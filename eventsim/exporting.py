@@ -23,6 +23,7 @@ from eventsim.errors import InputError
 from eventsim.layers import Layer
 from eventsim.layers.neurons.spiking import PerNeuron
 from eventsim.network import Edge, Network
+from eventsim.preparation import PREPARED
 from eventsim.signals import FloatArray, SignalType
 from eventsim.untrusted import first_line
 
@@ -132,6 +133,9 @@ class _Graph:
         for layer in self.network.layers.values():
             if isinstance(layer, layers.Readout):
                 metadata["readout"] = layer.reduce
+        for setting in self.network.settings:  # what was assumed is not made a fact by writing it down
+            if setting.option in PREPARED and setting.source != "assumed":
+                metadata[setting.option] = setting.shown
         return {"type": "NIRGraph", "nodes": self.nodes, "edges": self.edges, "metadata": metadata}
 
     def _check_name(self, name: str) -> None:

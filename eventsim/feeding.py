@@ -88,6 +88,13 @@ def feed(
             raise InputError(f"{name}: {total} time steps found; an image needs a number of at least 1")
     elif asked is not None and asked != len(array):
         raise InputError(f"{name}: {len(array)} frames found; {asked} time steps were asked for")
+    elif asked is None and layer.takes_images and default not in (None, len(array)):
+        # images in a batch look like frames: each would become one time step
+        size = " x ".join(map(str, layer.shape))
+        raise InputError(
+            f"{name}: {len(array)} x {size} found, the model takes {default} time steps; one image is {size}, those of "
+            f"a batch go one by one; if these are frames, say so with --time-steps {len(array)} (time_steps)"
+        )
     else:
         total = len(array)
     return Feed(total, _chunks_of_array(array, static, total, chunk or total))

@@ -13,14 +13,18 @@ from typing import Any
 
 import eventsim_importers
 from eventsim.errors import EventsimError, InputError
+from eventsim.layers import SparseLinear
 from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
+from eventsim.preparation import PREPARED, PreparationOptions, check_options
+from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import parse_options
+from eventsim_importers.reading.prepared import keep_preparation
 
-COMMON_OPTIONS = ("weights",)
+COMMON_OPTIONS = ("weights", "ignore", *PREPARED)
 
 
 def formats() -> dict[str, Importer]:
@@ -40,23 +44,29 @@ def _ours() -> Mapping[str, Importer]:
     return found
 
 
-def import_checkpoint(path: str | Path, format: str | None = None, **options: Any) -> Network:
+def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bool = True, **options: Any) -> Network:
     """Import a trained checkpoint.
 
     Parameters
     ----------
     path : str or Path
-        ``.pth``, ``.pt``, ``.tar`` (these need PyTorch), ``.safetensors``, ``.npz``, ``.h5`` or ``.nir``.
+        ``.pth``, ``.pt``, ``.tar`` or ``.ckpt`` of PyTorch (which is not needed to read them), ``.safetensors``,
+        ``.npz``, ``.h5`` or ``.nir``.
     format : str, optional
         Name of a format (`formats`); by default it is recognised by the names of the tensors.
+    assume : bool
+        Whether values that nobody says may be assumed; else such a network is refused (`refuse_assumptions`).
     **options
-        Options of the format, and ``weights``: which entry of a training checkpoint to take, such as
-        ``state_dict_ema``. Text is converted to the option's type.
+        Options of the format, and those that all have. ``weights``: which entry of a training checkpoint to take, such
+        as ``state_dict_ema`` or ``state_dict.student``; needed where several hold weights. ``ignore``: shell-like
+        patterns of tensors that enter no forward pass, as a sequence or as text with commas. And how recordings and
+        images were prepared (`eventsim.preparation.PreparationOptions`). Text is converted to the option's type.
 
     Returns
     -------
     Network
-        ``.assumptions`` says what the checkpoint could not tell and was chosen.
+        ``.settings`` says where every value comes from, ``.assumptions`` what the checkpoint could not tell and was
+        chosen.
 
     Raises
     ------
@@ -68,53 +78,130 @@ def import_checkpoint(path: str | Path, format: str | None = None, **options: An
     known = formats()
     if format is not None and format not in known:
         raise InputError(f"format {format!r} found; expected one of {', '.join(known)}")
-    weights = options.pop("weights", None)
-    checkpoint = Checkpoint.open(path, weights)
-    if format is None:
-        format = _recognise(checkpoint, known)
+    weights, ignore = options.pop("weights", None), options.pop("ignore", ())
+    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
+    prepared = {name: options.pop(name) for name in PREPARED if name in options}
+    preparation = parse_options("every import", PreparationOptions, prepared)
+    check_options(preparation)
+    judge = _Judge(known if format is None else {format: known[format]})
+    try:
+        checkpoint = Checkpoint.open(path, weights, patterns, judge.most)
+        if format is None:
+            format = judge.recognise(checkpoint)
+    finally:
+        for complaint in judge.complaints:
+            warnings.warn(complaint, PluginWarning, stacklevel=2)
     chosen = parse_options(format, known[format].options, options, COMMON_OPTIONS)
     try:
-        return known[format].read(checkpoint, chosen)
+        network = known[format].read(checkpoint, chosen)
+        if not isinstance(network, Network):
+            raise TypeError(f"read returned {type(network).__name__}")
     except EventsimError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if format in _ours():
             raise
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise EventsimError(
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
+    network = keep_preparation(network, checkpoint, preparation)
+    if not assume:
+        refuse_assumptions(path, network)
+    if checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata:
+        return network  # a graph's fields are no parameters of PyTorch's
+    return network.with_settings(_parameters(checkpoint, network))
 
 
-def _recognise(checkpoint: Checkpoint, known: Mapping[str, Importer]) -> str:
-    """Find the one format that can place most of the tensors."""
-    placed = {name: _places(checkpoint, name, importer) for name, importer in known.items()}
-    most = max(placed.values())
-    found = [name for name, count in placed.items() if count == most > 0]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
-    names = ", ".join(list(checkpoint.tensors)[:3])
+class _Judge:
+    """Asks formats whether a checkpoint is of theirs; one of another package that cannot say is asked once.
+
+    Attributes
+    ----------
+    complaints : list of str
+        What is to be said of those.
+    """
+
+    def __init__(self, known: Mapping[str, Importer]) -> None:
+        self.known = dict(known)
+        self.complaints: list[str] = []
+
+    def most(self, checkpoint: Checkpoint) -> int:
+        """Return how many tensors the format can place that places most."""
+        return max(self._placed(checkpoint).values(), default=0)
+
+    def recognise(self, checkpoint: Checkpoint) -> str:
+        """Find the one format that can place most of the tensors."""
+        placed = self._placed(checkpoint)
+        most = max(placed.values())
+        found = [name for name, count in placed.items() if count == most > 0]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
+        names = ", ".join(list(checkpoint.tensors)[:3])
+        expected = ", ".join(formats())
+        raise InputError(
+            f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {expected}"
+        )
+
+    def _placed(self, checkpoint: Checkpoint) -> dict[str, int]:
+        return {name: self._places(checkpoint, name) for name in list(self.known)}
+
+    def _places(self, checkpoint: Checkpoint, name: str) -> int:
+        try:
+            count = self.known[name].signature(checkpoint)
+            if name not in _ours() and (not isinstance(count, Integral) or count < 0):
+                raise InputError(f"signature of {count!r} found; expected a number of tensors")
+        except (Exception, SystemExit) as error:
+            if name in _ours():
+                raise
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+            self.complaints.append(
+                f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}"
+            )
+            del self.known[name]
+            return 0
+        return int(count)
+
+
+def refuse_assumptions(path: str | Path, network: Network) -> None:
+    """Refuse a network of which any value is assumed: one that neither the checkpoint nor an option says.
+
+    Raises
+    ------
+    InputError
+        Names the options, and how to give them.
+    """
+    assumed = [setting for setting in network.settings if setting.source == "assumed"]
+    if not assumed:
+        return
+    said = ", ".join(each.option if each.value is None else f"{each.option} = {each.shown}" for each in assumed)
+    first = next((f"{each.option}={each.shown}" for each in assumed if each.value is not None), "NAME=VALUE")
     raise InputError(
-        f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {', '.join(known)}"
+        f"{path}: assumed {said}; expected every value said by the checkpoint or by an option: give each, such as "
+        f"--set {first}"
     )
 
 
-def _places(checkpoint: Checkpoint, name: str, importer: Importer) -> int:
-    """Return how many tensors a format can place; one of another package that cannot say is left out."""
-    try:
-        count = importer.signature(checkpoint)
-        if name not in _ours() and (not isinstance(count, Integral) or count < 0):
-            raise InputError(f"signature of {count!r} found; expected a number of tensors")
-    except Exception as error:
-        if name in _ours():
-            raise
-        reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
-        warnings.warn(
-            f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}",
-            PluginWarning,
-            stacklevel=4,
-        )
-        return 0
-    return int(count)
+def _parameters(checkpoint: Checkpoint, network: Network) -> Setting:
+    """Return what PyTorch would count as parameters, and why it is not our number."""
+    theirs = checkpoint.parameters
+    unused = sum(
+        checkpoint.tensors[name].size
+        for name in checkpoint.ignored
+        if name in checkpoint.tensors and checkpoint.is_parameter(name)
+    )
+    sparse = [layer for layer in network.layers.values() if isinstance(layer, SparseLinear)]
+    zeros = sum((len(layer.indptr) - 1) * layer.outputs - len(layer.weights) for layer in sparse)
+    other = theirs - unused - zeros - checkpoint.folded - network.parameters
+    parts = {
+        "in tensors that no forward pass reads": unused,
+        "of batch normalisations folded into weights": checkpoint.folded,
+        "zero, of sparse layers": zeros,
+        "of neurons and others that are not counted as weights": other,
+    }
+    why = ", ".join(f"{count:,} {what}" for what, count in parts.items() if count > 0)
+    note = "as sum(p.numel()) counts in PyTorch" + (f"; not among ours are {why}" if why else "")
+    note += f"; ours hold {-other:,} more, such as tables" if other < 0 else ""
+    return Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note)

@@ -104,7 +104,7 @@ class LedgerRows:
         self.start = start
         self.steps = steps
 
-    def add(self, operation: str, executed: PerStep | int) -> None:
+    def add(self, operation: str, executed: PerStep | np.integer[Any] | int) -> None:
         """Report what was executed.
 
         Parameters
@@ -122,16 +122,17 @@ class LedgerRows:
         column = self.columns.get(operation)
         if column is None:
             column = self._open(operation)
-        if isinstance(executed, int):
+        if isinstance(executed, (int, np.integer)):
             if self.length == 1:
                 column[0] += executed * self.steps
             else:
                 column[self.start : self.start + self.steps] += executed
             return
-        if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+        if not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+            found = f"{executed.dtype} {executed.shape}" if isinstance(executed, np.ndarray) else repr(executed)[:60]
             raise LayerError(
-                f"{operation} reported as {executed.dtype} {executed.shape}; expected whole numbers ({self.steps},), "
-                "one for each time step"
+                f"{operation} reported as {found}; expected a whole number, or whole numbers ({self.steps},), one "
+                "for each time step"
             )
         if self.length == 1:
             column[0] += executed.sum()
@@ -145,7 +146,8 @@ class LedgerRows:
     def _open(self, operation: str) -> CountArray:
         if operation not in OPERATIONS:
             raise LayerError(
-                f"operation {operation!r} reported; expected one registered in eventsim.operations, add it there"
+                f"operation {operation!r} reported; expected one registered in eventsim.operations: add it to "
+                "the table there, or call eventsim.operations.register where the layer is defined"
             )
         return self.columns.setdefault(operation, np.zeros(self.length, np.int64))
 

@@ -218,4 +218,10 @@ def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     known = {field.name for field in fields(found)}
     if unknown := sorted(set(values) - known):
         raise InputError(f"{path}: layer {name}: unknown field {unknown[0]!r} found; {type_name} has {sorted(known)}")
-    return name, found(**values)
+    try:
+        return name, found(**values)
+    except TypeError as error:
+        raise InputError(
+            f"{path}: layer {name}: {type_name} cannot be made of the fields stored ({first_line(error)}); expected "
+            "the version of the package that the file was written with"
+        ) from None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from heapq import heappop, heappush
 from typing import NamedTuple, TypeVar
 
+import numpy as np
+
 from eventsim.errors import InputError, LayerError
 from eventsim.layers import Input, Layer, Readout
 from eventsim.settings import Setting
 from eventsim.signals import SignalType
+from eventsim.untrusted import first_line
 
 T = TypeVar("T", int, str)
 
@@ -100,6 +103,11 @@ class Network:
     promised: Mapping[str, SignalType] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for edge in self.edges:
+            if len(edge) not in (2, 3):
+                raise InputError(
+                    f"network {self.name}: edge {edge!r} found; expected source, target and a delay or none"
+                )
         object.__setattr__(self, "edges", tuple(Edge(*edge) for edge in self.edges))
 
     def __repr__(self) -> str:
@@ -109,6 +117,12 @@ class Network:
     def assumptions(self) -> tuple[str, ...]:
         """What nothing says and the importer chose, one sentence each, beginning with the option's name."""
         return tuple(setting.sentence for setting in self.settings if setting.source == "assumed")
+
+    def with_settings(self, *more: Setting) -> Network:
+        """Return the same network with further settings."""
+        network = replace(self, settings=(*self.settings, *more))
+        vars(network)["_inferred"] = self._inferred
+        return network
 
     @cached_property
     def inputs(self) -> dict[str, tuple[Edge, ...]]:
@@ -193,8 +207,9 @@ class Network:
             names = [name for name, layer in self.layers.items() if isinstance(layer, kind)]
             if len(names) != 1:
                 raise InputError(f"network {self.name}: {len(names)} {kind.__name__} layers found; expected one")
-        if self.time_steps is not None and self.time_steps < 1:
-            raise InputError(f"network {self.name}: {self.time_steps} time steps found; expected at least 1")
+        steps = self.time_steps
+        if steps is not None and (not isinstance(steps, int) or isinstance(steps, bool) or steps < 1):
+            raise InputError(f"network {self.name}: {steps} time steps found; expected a whole number of at least 1")
         self._inferred.check_promises()
         used = {edge.source for edge in self.edges}
         for name, layer in self.layers.items():
@@ -259,9 +274,12 @@ class NetworkBuilder:
             If the name is taken, a source is not there, the layer does not fit what arrives, or a delay is no whole
             number of time steps; names the layer.
         """
+        if not isinstance(name, str) or not name or not isinstance(layer, Layer):
+            raise InputError(f"network {self.name}: layer {name!r} of {layer!r:.60} found; expected a name and a Layer")
         if name in self.layers:
             raise InputError(f"network {self.name}: two layers named {name!r} found; expected different names")
         heard = [source if isinstance(source, Delayed) else Delayed(source, 0) for source in sources]
+        heard = [replace(s, delay=int(s.delay)) if isinstance(s.delay, np.integer) else s for s in heard]
         if len(heard) != layer.arguments:
             raise InputError(f"layer {name}: {len(heard)} inputs found; expected {layer.arguments}")
         arriving = [self._arriving(name, source) for source in heard]
@@ -269,6 +287,12 @@ class NetworkBuilder:
             emitted = layer.output_type(*arriving)
         except LayerError as error:
             raise InputError(f"layer {name}: {error}") from None
+        except Exception as error:
+            package = type(layer).__module__
+            if package.startswith("eventsim."):
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"layer {name}: {type(layer).__name__} of {package} failed ({reason})") from error
         if not 1 <= emitted.size < MAXIMUM_VALUES:
             raise InputError(f"layer {name}: output {emitted} found; expected 1 to {MAXIMUM_VALUES - 1} values")
         self.layers[name] = layer
@@ -281,6 +305,8 @@ class NetworkBuilder:
         _check_delay(self.name, Edge(heard.source, name, heard.delay))
         known = self.types.get(heard.source)
         if known is not None:
+            if heard.type not in (None, known):
+                raise InputError(f"layer {name}: source {heard.source!r} of type {known} found; {heard.type} was said")
             self._check_room(name, heard, known)
             return known
         if not heard.delay:
@@ -327,6 +353,8 @@ class NetworkBuilder:
     def build(self, time_steps: int | None = None, settings: tuple[Setting, ...] = ()) -> Network:
         """Return the validated network."""
         promised = {source: kind for source, (_, kind) in self._promised.items()}
+        if isinstance(time_steps, np.integer):
+            time_steps = int(time_steps)
         network = Network(self.name, dict(self.layers), tuple(self.edges), time_steps, settings, promised)
         # inferred once, here; this builder may go on
         vars(network)["_inferred"] = NetworkBuilder(

@@ -14,7 +14,8 @@ from eventsim.layers import Op, Readout
 from eventsim.network import Edge, Network, in_order
 from eventsim.signals import SignalType
 
-DECLARATIONS = ("kernel", "state_names", "looks_ahead", "once_if_static")
+DECLARATIONS = {"kernel": str, "state_names": tuple, "looks_ahead": bool, "once_if_static": bool}
+"""What every op says of itself."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,9 +119,13 @@ def plan(network: Network) -> Schedule:
 def _node(network: Network, name: str) -> Node:
     layer, inputs = network.layers[name], network.input_types(name)
     op = layer.op(*inputs)
-    for declaration in DECLARATIONS:
+    for declaration, expected in DECLARATIONS.items():
         if not hasattr(op, declaration):
             raise InputError(f"layer {name}: {type(op).__name__} declares no {declaration}; expected it, see Op")
+        if not isinstance(found := getattr(op, declaration), expected):
+            raise InputError(
+                f"layer {name}: {type(op).__name__} declares {declaration} = {found!r}; expected {expected.__name__}"
+            )
     edges = network.inputs[name]
     return Node(name, type(layer).__name__, op, edges, layer.neurons(*inputs), layer.dense_macs(*inputs))
 

@@ -52,14 +52,14 @@ def _load(group: str, taken: frozenset[str], check: Callable[[Any], None]) -> tu
                 raise InputError(f"the name {point.name} is taken; expected one of its own")
             part = point.load()
             check(part)
-        except Exception as error:  # noqa: BLE001 - whatever the code of another package raises
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the code of another package raises
             warnings.warn(_report(group, point, error), PluginWarning, stacklevel=3)
             continue
         found[point.name] = part
     return tuple(found.items())
 
 
-def _report(group: str, point: EntryPoint, error: Exception) -> str:
+def _report(group: str, point: EntryPoint, error: BaseException) -> str:
     reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
     package = f" of package {point.dist.name}" if point.dist is not None else ""
     return f"plug-in {point.name} = {point.value}{package} ({group}) is left out: {reason}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -31,40 +31,104 @@ Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording
 
 
 @dataclass(frozen=True)
+class PreparationOptions:
+    """How the recordings and images of a model were prepared: options of every import; None is told by the metadata.
+
+    Attributes
+    ----------
+    window : {"count", "time", "duration"}, optional
+        Frames of equally many events, of equal time, or bins of `bin_us`. Default: "count".
+    bin_us : int, optional
+        Bin length in microseconds for "duration".
+    binary : bool, optional
+        Clip event counts to 1. Default: whether the input takes spikes.
+    transpose, flip_x, flip_y, flip_polarity : bool, optional
+        Orientation that the loader gave the events. Default: false.
+    fit : {"none", "crop", "pad", "downscale"}, optional
+        What to do where a sensor or image is not of the model's size. Default: "none".
+    sensor : str, optional
+        WIDTHxHEIGHT, for event files that do not tell.
+    camera : {"dvs128", "davis"}, optional
+        Address layout of AEDAT 2.0 files that do not tell.
+    mean, std : str, optional
+        Numbers for each channel, separated by commas: normalisation of images, after scaling to 0..1. Default: none.
+    """
+
+    window: Literal["count", "time", "duration"] | None = None
+    bin_us: int | None = None
+    binary: bool | None = None
+    transpose: bool | None = None
+    flip_x: bool | None = None
+    flip_y: bool | None = None
+    flip_polarity: bool | None = None
+    fit: Literal["none", "crop", "pad", "downscale"] | None = None
+    sensor: str | None = None
+    camera: Literal["dvs128", "davis"] | None = None
+    mean: str | None = None
+    std: str | None = None
+
+
+ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
+PREPARED = tuple(field.name for field in fields(PreparationOptions))
+
+
+@dataclass(frozen=True)
 class Preparation:
-    """How recordings and images become frames.
+    """How recordings and images become frames; what is left out is as the model says, else the default.
 
     Attributes
     ----------
     time_steps : int, optional
-        Frames per recording, or how often an image is shown; default is the network's.
-    window : {"count", "time", "duration"}
-        Frames of equally many events, of equal time, or bins of `bin_us`.
+        Frames per recording, or how often an image is shown.
+    window : {"count", "time", "duration"}, optional
+        Frames of equally many events (the default), of equal time, or bins of `bin_us`.
     bin_us : int, optional
         Bin length in microseconds for ``"duration"``.
-    binary : bool
+    binary : bool, optional
         Clip event counts to 1.
-    fit : {"none", "crop", "pad", "downscale"}
+    fit : {"none", "crop", "pad", "downscale"}, optional
         What to do where the sensor or image is not of the model's size.
     sensor_size : (int, int), optional
         (height, width), for formats that do not tell.
     camera : str, optional
         Address layout of AEDAT 2.0.
-    orientation : Orientation
-    mean, std : tuple of float
+    orientation : Orientation, optional
+    mean, std : tuple of float, optional
         Per-channel normalisation of images, after scaling to 0..1.
     """
 
     time_steps: int | None = None
-    window: Literal["count", "time", "duration"] = "count"
+    window: Literal["count", "time", "duration"] | None = None
     bin_us: int | None = None
-    binary: bool = False
-    fit: Literal["none", "crop", "pad", "downscale"] = "none"
+    binary: bool | None = None
+    fit: Literal["none", "crop", "pad", "downscale"] | None = None
     sensor_size: tuple[int, int] | None = None
     camera: Literal["dvs128", "davis"] | None = None
-    orientation: Orientation = field(default_factory=Orientation)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    orientation: Orientation | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def of(self, network: Network) -> Preparation:
+        """Return the preparation with every value that the network's settings give and this one leaves out."""
+        said = _said(network)
+        return replace(
+            self,
+            **{name: value for name, value in said.items() if value is not None and getattr(self, name) is None},
+        )
+
+    def overridden(self, network: Network) -> list[str]:
+        """Say each value of the network's settings that is not followed, one sentence each."""
+        said, sources = _said(network), {setting.option: setting for setting in network.settings}
+        told = []
+        if self.time_steps is not None and network.time_steps not in (None, self.time_steps):
+            told.append(f"time_steps is not as the model says: time_steps = {network.time_steps}")
+        for name, value in said.items():
+            mine = getattr(self, name)
+            if value is not None and mine is not None and mine != value:
+                names = ORIENTATION if name == "orientation" else ("sensor",) if name == "sensor_size" else (name,)
+                model = ", ".join(sources[each].sentence for each in names if each in sources)
+                told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
+        return told
 
     def frames(self, source: Source, network: Network) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
         """Return frames ``(T, *input shape)``, one image of the input shape, or a stream of bins of fixed duration.
@@ -81,19 +145,21 @@ class Preparation:
         """
         if isinstance(source, np.ndarray) and source.dtype.names is None:
             return source
+        whole = self.of(network)
         if isinstance(source, (str, Path)):
             path = Path(source)
             if path.suffix.lower() in IMAGE_SUFFIXES:
-                return self._image(path, network)
+                return whole._image(path, network)
             if path.suffix == ".npy" and (array := _plain_array(path)) is not None:
                 return array
-        return self._windows(self.recording(source), network)
+        return whole._windows(whole.recording(source), network)
 
     def recording(self, source: Source) -> Recording:
         """Open an event file or a structured event array."""
         if isinstance(source, Recording):
             return source
-        return open_recording(source, sensor_size=self.sensor_size, orientation=self.orientation, camera=self.camera)
+        turned = self.orientation or Orientation()
+        return open_recording(source, sensor_size=self.sensor_size, orientation=turned, camera=self.camera)
 
     def _windows(
         self, recording: Recording, network: Network
@@ -104,20 +170,20 @@ class Preparation:
                     f"{recording.path}: bins of {self.bin_us} us and {self.time_steps} time steps asked for; expected "
                     "--bin-us alone, the recording's length says how many bins there are"
                 )
-            return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=self.binary)
+            return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=bool(self.binary))
         steps = self.time_steps or network.time_steps
         if steps is None or steps < 1:
             raise InputError(
                 f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or --bin-us"
             )
-        cut = frames_by_count if self.window == "count" else frames_by_time
-        return cut(recording, steps, fit=self._fit(network), binary=self.binary)
+        cut = frames_by_time if self.window == "time" else frames_by_count
+        return cut(recording, steps, fit=self._fit(network), binary=bool(self.binary))
 
     def _fit(self, network: Network) -> Fit:
         shape = network.input.shape
-        if len(shape) != 3 or shape[0] != 2:
+        if not network.input.takes_recordings:
             raise InputError(f"network {network.name} takes {shape}; recordings need an input of 2 x height x width")
-        return Fit((shape[1], shape[2]), self.fit)
+        return Fit((shape[1], shape[2]), self.fit or "none")
 
     def _image(self, path: Path, network: Network) -> npt.NDArray[np.float32]:
         shape = network.input.shape
@@ -126,7 +192,9 @@ class Preparation:
         channels, height, width = shape
         try:
             with Image.open(readable_file(path)) as image:
-                pixels = _resize(image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit, path)
+                pixels = _resize(
+                    image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit or "none", path
+                )
         except InputError:
             raise
         except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
@@ -135,9 +203,74 @@ class Preparation:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values and len(values) != channels:
                 raise InputError(f"{name} of {len(values)} values found; the model takes {channels} channels")
+        if 0 in (self.std or ()):
+            raise InputError(f"std of {', '.join(map(str, self.std or ()))} found; expected none that is 0")
         array = array - np.asarray(self.mean or 0, np.float32)
         array = array / np.asarray(self.std or 1, np.float32)
         return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32)
+
+
+def _said(network: Network) -> dict[str, Any]:
+    """Return what a network's settings say of a preparation, under the names of its attributes."""
+    values = {setting.option: setting.value for setting in network.settings}
+    said: dict[str, Any] = {name: values.get(name) for name in ("window", "bin_us", "binary", "fit", "camera")}
+    if any(name in values for name in ORIENTATION):
+        said["orientation"] = Orientation(*(bool(values.get(name)) for name in ORIENTATION))
+    if values.get("sensor"):
+        said["sensor_size"] = size_of(str(values["sensor"]))
+    for name in ("mean", "std"):
+        if values.get(name):
+            said[name] = numbers_of(str(values[name]))
+    return said
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT; return (height, width).
+
+    Raises
+    ------
+    ValueError
+        Says what was expected.
+    """
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise ValueError("WIDTHxHEIGHT such as 34x34")
+    return int(parts[1]), int(parts[0])
+
+
+def numbers_of(text: str) -> tuple[float, ...]:
+    """Read numbers separated by commas.
+
+    Raises
+    ------
+    ValueError
+        Says what was expected.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("numbers separated by commas") from None
+
+
+def check_options(options: PreparationOptions) -> None:
+    """Refuse texts of options that cannot be read.
+
+    Raises
+    ------
+    InputError
+        Names the option, what was found and what was expected.
+    """
+    for name, read in (("sensor", size_of), ("mean", numbers_of), ("std", numbers_of)):
+        text = getattr(options, name)
+        try:
+            if text is not None:
+                read(text)
+        except ValueError as error:
+            raise InputError(f"option {name}={text} found; expected {error}") from None
+    if options.window is not None and (options.window == "duration") != (options.bin_us is not None):
+        raise InputError(
+            f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with duration alone"
+        )
 
 
 def _plain_array(path: Path) -> npt.NDArray[Any] | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
-from eventsim.errors import InputError, LayerError
+from eventsim.errors import EventsimError, InputError, LayerError
 from eventsim.feeding import Chunk
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Ledger
@@ -20,7 +20,8 @@ from eventsim.network import Edge
 from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
-from eventsim.signals import FloatArray, Signal, as_static
+from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
+from eventsim.untrusted import first_line
 
 Signals = dict[str, Signal]
 
@@ -136,9 +137,22 @@ class Run:
         began = time.perf_counter()
         context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
         try:
-            return node.op.advance(given, context)
+            output = node.op.advance(given, context)
+            if not isinstance(output, (Rows, Dense)):
+                raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
+            return output
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None
+        except EventsimError:
+            raise
+        except Exception as error:
+            package = type(node.op).__module__
+            if package.startswith("eventsim."):
+                raise  # a bug of ours, which its traceback shows
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise EventsimError(
+                f"layer {node.name}: {type(node.op).__name__} of {package} failed ({reason})"
+            ) from error
         finally:
             self._seconds[node.name] += time.perf_counter() - began
 

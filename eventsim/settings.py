@@ -11,6 +11,9 @@ from eventsim.errors import InputError
 Plain: TypeAlias = bool | int | float | str | tuple[bool | int | float | str, ...]
 Source: TypeAlias = Literal["option", "metadata", "inferred", "assumed"]
 
+CHECKPOINT_PARAMETERS = "checkpoint_parameters"
+"""The setting that holds the number of parameters that PyTorch counts in the checkpoint."""
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -132,8 +133,11 @@ class Simulator:
         steps = (self.network.time_steps or 1) if ahead else 1
         # windows of recordings are int32, arrays that a caller makes become float32
         shape = (steps, *self.network.input.shape)
+        # where a network does not say how many steps there are, a layer that looks ahead may refuse a single one
+        refused = (InputError,) if ahead and self.network.time_steps is None else ()
         for frames in (np.zeros(shape, np.int32), np.zeros(shape, np.float32)):
-            Run(self.schedule).advance(Chunk(Frames(frames, static=False), steps, final=True))
+            with suppress(*refused):
+                Run(self.schedule).advance(Chunk(Frames(frames, static=False), steps, final=True))
         return time.perf_counter() - began
 
     def step(self, frame: npt.ArrayLike) -> Result:

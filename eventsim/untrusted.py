@@ -11,6 +11,10 @@ MAXIMUM_BYTES = 8 << 30
 """Arrays of more bytes than this are refused before they are allocated."""
 
 
+LONGEST_NAME = 400
+"""Characters of a name in a message."""
+
+
 def check_stored(path: Path, name: str, dataset: Any) -> None:
     """Refuse a dataset whose declared size is not backed by bytes stored in the file itself.
 
@@ -29,6 +33,13 @@ def check_stored(path: Path, name: str, dataset: Any) -> None:
         raise InputError(
             f"{path}: dataset {name} declares {declared} bytes and stores {stored}; expected the data that it declares"
         )
+
+
+def printable(text: str) -> str:
+    """Return a name from a file as it can stand in a message: in one line that is not too long."""
+    if text.isprintable() and len(text) <= LONGEST_NAME:
+        return text
+    return repr(text[:LONGEST_NAME])[1:-1] + "..." * (len(text) > LONGEST_NAME)
 
 
 def first_line(error: BaseException) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from spikformer import SSA, Spikformer, Variant
+from spikformer import SSA, SYNAPSES_AND_NEURONS, Spikformer, Variant
 from spikingjelly.activation_based import neuron, surrogate
 from torch import Tensor, nn
 
@@ -210,6 +210,10 @@ def metadata(model: DS2TA) -> dict[str, str]:
     """Return what the state dict cannot tell, under the names of the importer's options."""
     height, width = model.size
     values = {
+        **SYNAPSES_AND_NEURONS,
+        "residual_op": "add",
+        "pools": "".join("1" if used else "0" for used in model.variant.pools),
+        "pool_order": "after_fire",
         "scale": model.variant.scale,
         "tasa_decay": model.reading.tasa_decay,
         "threshold_inclusive": model.reading.threshold_inclusive,

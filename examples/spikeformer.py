@@ -234,5 +234,13 @@ def metadata(model: Spikeformer) -> dict[str, str]:
         "width": sizes.size[1],
         "input_kind": "graded" if sizes.in_channels == 2 else "real",
         "neuron": sizes.neuron,
+        "v_threshold": 1.0,
+        "reset": "zero",
+        "v_reset": 0.0,
+        "strict": False,
+        "residual_op": "add",
+        "stride": 2,
+        "bn_eps": 1e-5,
+        "ln_eps": 1e-6,
     }
     return {name: str(value) for name, value in values.items()}

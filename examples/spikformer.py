@@ -252,10 +252,27 @@ def nmnist_model() -> Spikformer:
     return Spikformer("dvs", width=96, depth=1, heads=6, classes=10, in_channels=2, size=34, time_steps=5)
 
 
+SYNAPSES_AND_NEURONS = {
+    "bn_eps": 1e-5,
+    "tau": 2.0,
+    "decay_input": True,
+    "v_threshold": 1.0,
+    "attn_threshold": 0.5,
+    "reset": "zero",
+    "v_reset": 0.0,
+    "strict": False,
+}
+"""What every spiking transformer here has in common and its state dict cannot tell."""
+
+
 def metadata(model: Spikformer) -> dict[str, str]:
     """Return what the state dict cannot tell, under the names of the importer's options."""
     height, width = model.size
     values = {
+        **SYNAPSES_AND_NEURONS,
+        "residual_op": "add",
+        "pools": "".join("1" if used else "0" for used in model.variant.pools),
+        "pool_order": "after_fire",
         "heads": model.heads,
         "scale": model.variant.scale,
         "time_steps": model.time_steps,

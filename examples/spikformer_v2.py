@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 
-from spikformer import MLP, SSA, VARIANTS, conv3x3, each_step, lif
+from spikformer import MLP, SSA, SYNAPSES_AND_NEURONS, VARIANTS, conv3x3, each_step, lif
 from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 
@@ -158,6 +158,8 @@ def metadata(model: SpikformerV2) -> dict[str, str]:
     """Return what the state dict cannot tell, under the names of the importer's options."""
     height, width = model.size
     values = {
+        **SYNAPSES_AND_NEURONS,
+        "scale": 0.125,
         **asdict(model.reading),
         "heads": model.heads,
         "time_steps": model.time_steps,

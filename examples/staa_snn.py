@@ -423,6 +423,9 @@ def metadata(model: Backbone) -> dict[str, str]:
         "height": height,
         "width": width,
         "input_kind": "graded" if model.in_channels == 2 else "real",
+        "v_threshold": 1.0,
+        "bn_eps": 1e-5,
+        "ln_eps": 1e-5,
     }
     if "gc" in reading.modules:
         values |= {"gc_norm": reading.gc_norm, "gc_combine": reading.gc_combine}

@@ -14,6 +14,17 @@ from torch import Tensor, nn
 
 from eventsim.dvs import Recording, frames_by_count
 
+PREPARATION = {
+    "window": "count",
+    "binary": "false",
+    "transpose": "false",
+    "flip_x": "false",
+    "flip_y": "false",
+    "flip_polarity": "false",
+    "fit": "none",
+}
+"""How `frames_of` prepares recordings, under the names of the options of every import."""
+
 
 def seed_everything(seed: int) -> None:
     """Seed PyTorch and use one thread; call it before the model is made."""
@@ -113,6 +124,6 @@ def accuracy(model: nn.Module, frames: Tensor, labels: Tensor) -> float:
 
 
 def export(model: nn.Module, metadata: dict[str, str], path: Path) -> None:
-    """Write the state dict and what it cannot tell to a ``.safetensors`` file."""
+    """Write the state dict, what it cannot tell and `PREPARATION` to a ``.safetensors`` file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(model.state_dict(), path, metadata)
+    save_file(model.state_dict(), path, metadata | PREPARATION)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from eventsim import InputError, NetworkBuilder, Simulator, layers
+from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
 from eventsim.layers import Layer, Op
 from eventsim.layers.synapses.windowed_linear import WindowedLinearOp
 from eventsim.signals import Dense, SignalType
@@ -272,14 +272,44 @@ class HidesAState(SumOp):
 
     def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
         output = super().advance(inputs, context)
-        for step in output.data.reshape(inputs[0].steps, -1):
+        for step in output.data.reshape(inputs[0].steps, self.source.size):
             self.seen = max(self.seen, F(step[0]))
             step[:] += self.seen
         return output
 
 
+class FailsWithoutSteps(SumOp):
+    """Takes the last step, of which there may be none."""
+
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        output = super().advance(inputs, context)
+        self.last = output.data.reshape(output.steps, -1)[-1]
+        return output
+
+
+class CountsDown(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        context.rows.add("comparisons", -1)
+        return super().advance(inputs, context)
+
+
+class EmitsNothing(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Any:
+        super().advance(inputs, context)
+
+
+class EmitsDoubles(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        output = super().advance(inputs, context)
+        return Dense(output.type, output.steps, output.data.astype(np.float64))
+
+
 OPS: dict[str, type[SumOp]] = {
     "": SumOp,
+    "counts of comparisons are negative": CountsDown,
+    "emits NoneType; expected Rows or Dense": EmitsNothing,
+    "emits float64; expected float32": EmitsDoubles,
+    "raises .* for no time steps": FailsWithoutSteps,
     "declares no looks_ahead": Undeclared,
     "steps before matter, and state_names": SaysItKeepsNothing,
     "once_if_static is declared, and": SaysItMayBeComputedOnce,
@@ -343,6 +373,33 @@ def test_a_network_with_an_op_that_declares_too_little_is_refused() -> None:
     build.add("readout", layers.Readout(), x)
     with pytest.raises(InputError, match=r"^layer sum: Undeclared declares no looks_ahead; expected it, see Op$"):
         Simulator(build.build())
+
+
+class Failing(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        raise ZeroDivisionError("out of order\nin two lines")
+
+
+def test_an_op_of_another_package_that_fails_is_named_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OPS, "", Failing)
+    build = NetworkBuilder("odd")
+    x = build.add("input", layers.Input((2,), "real"))
+    x = build.add("sum", Odd(), x)
+    build.add("readout", layers.Readout(), x)
+    with pytest.raises(
+        EventsimError, match=r"^layer sum: Failing of \w+ failed \(ZeroDivisionError: out of order\)$"
+    ) as told:
+        Simulator(build.build()).run(np.ones((2, 2)))
+    assert isinstance(told.value.__cause__, ZeroDivisionError)
+
+
+def test_an_op_that_emits_no_signal_is_named() -> None:
+    build = NetworkBuilder("odd")
+    x = build.add("input", layers.Input((2,), "real"))
+    x = build.add("sum", Odd("emits NoneType; expected Rows or Dense"), x)
+    build.add("readout", layers.Readout(), x)
+    with pytest.raises(InputError, match=r"^layer sum: emits NoneType; expected Rows or Dense$"):
+        Simulator(build.build()).run(np.ones((2, 2)))
 
 
 class Inventive(SumOp):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch_oracle as oracle
+from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
 from reference.counts import linear_counts
 from reference.table_attention import table_attention_counts
@@ -28,6 +29,8 @@ definition = oracle.example("ds2ta")
 tables = oracle.example("ds2ta_tables")
 
 F = np.float32
+NEURONS = {"bn_eps", "tau", "decay_input", "v_threshold", "attn_threshold", "reset", "v_reset", "strict"}
+"""Of every spiking transformer."""
 T = 4
 READINGS: dict[str, dict[str, Any]] = {
     "proposed": {},
@@ -109,7 +112,7 @@ def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, var
         for result in group:
             assert [layer.counts for layer in result.profile] == [layer.counts for layer in group[0].profile]
         check_counts(group[0], seen, model, once=group is results)
-    assert networks[0].assumptions == ()
+    assert of_the_network(networks[0]) == ()
 
 
 def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> None:
@@ -328,7 +331,7 @@ def test_either_the_table_or_its_parameters_will_do(tmp_path: Path, part: str, i
     network = import_checkpoint(changed(tmp_path, model=model, **only(part)), bn_eps=0.0)
     for i in range(2):
         assert_array_equal(network.layers[f"block.{i}.attn"].table, model.block[i].attn.nsad.table)
-    assert network.assumptions == ()
+    assert of_the_network(network) == ()
 
 
 def test_threshold_option_makes_another_table(tmp_path: Path) -> None:
@@ -363,7 +366,8 @@ def test_table_alone_needs_no_threshold_option_and_float_integers_will_do(tmp_pa
     state = {name: tensor for name, tensor in load_file(path).items() if not name.endswith("exponent")}
     save_file(state, path)
     network = import_checkpoint(path, time_steps=T, height=8, width=8, input_kind="graded", scale=0.125)
-    assert [assumption.split(" ")[0] for assumption in network.assumptions] == ["tasa_decay"]
+    said = {assumption.split(" ")[0] for assumption in of_the_network(network)}
+    assert said == {"tasa_decay", "residual_op", "pools", "pool_order", *NEURONS}
     assert network.layers["block.0.attn.q_linear"].exponent == 3
 
 
@@ -372,8 +376,9 @@ def test_defaults_are_those_of_the_layout(tmp_path: Path) -> None:
     save_file(load_file(path), path)
     network = import_checkpoint(path)
     assert (network.time_steps, network.input.shape, network.layers["block.0.attn"].scale) == (10, (2, 128, 128), 0.25)
-    said = {assumption.split(" ")[0] for assumption in network.assumptions}
-    assert said == {"scale", "time_steps", "height", "width", "input_kind", "tasa_decay", "threshold_inclusive"}
+    said = {assumption.split(" ")[0] for assumption in of_the_network(network)}
+    expected = {"scale", "time_steps", "height", "width", "input_kind", "tasa_decay", "threshold_inclusive"}
+    assert said == expected | {"residual_op", "pools", "pool_order", *NEURONS}
 
 
 def test_layers_are_what_the_checkpoint_says(tmp_path: Path) -> None:

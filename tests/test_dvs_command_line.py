@@ -325,3 +325,28 @@ def test_a_wrong_option_is_one_line_on_stderr(capsys, tmp_path, asymmetric):
     assert out == "" and err == (
         f"eventsim: {asymmetric}: camera='davis' was given, expected only for AEDAT 2.0 files; leave it out\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        # the options say what the header does not
+        (["--camera", "davis", "--sensor", "346x260"], (346, 260)),
+        (["--camera", "dvs128"], (128, 128)),
+        (["--camera", "dvs128", "--sensor", "140x50"], (140, 50)),
+        (["--camera", "davis"], "the header names the camera 'Unheard', expected a DVS128 or DAVIS"),
+        (["--sensor", "346x260"], "the header names the camera 'Unheard', expected a DVS128 or DAVIS"),
+        ([], "the header names the camera 'Unheard', expected a DVS128 or DAVIS"),
+    ],
+)
+def test_a_camera_that_is_not_known(capsys, tmp_path, options, words):
+    file = tmp_path / "a.aedat"
+    # row 0 and column 0 or 127, OFF or ON, as the layout has it
+    file.write_bytes(b"#!AER-DAT2.0\r\n# AEChip: Unheard\r\n" + struct.pack(">II", 0, 5))
+    capsys.readouterr()
+    code = main(["events", str(file), "--json", *options])
+    document = json.loads(capsys.readouterr().out)
+    if isinstance(words, str):
+        assert code == 2 and words in document["error"]
+    else:
+        assert code == 0 and (document["width"], document["height"], document["events"]) == (*words, 1)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from test_dvs_readers import AEDAT2, AEDAT3, GOOD, GOOD_EVENTS, aedat2_word, aedat4, as_array, npy, packet
 
-from eventsim import plugins
+from eventsim import plugins, save
 from eventsim.cli import main
 from eventsim.dvs import (
     AS_RECORDED,
@@ -71,7 +71,20 @@ OTHER_PACKAGE = """
     FAILS = pieces(recognises=fails)
     CLAIMS_NPY = pieces(recognises=lambda path, head: head.startswith(b"\\x93NUMPY"))
     BY_EXTENSION = pieces(recognises=None, extensions=(".bin",))
+    GREEDY = pieces(recognises=lambda path, head: True)
     NO_FORMAT = object()
+
+    class Failing(FakeRecording):
+        def _decode(self, block_events):
+            raise OverflowError("too large\\nby far")
+
+    class Floating(FakeRecording):
+        def _decode(self, block_events):
+            for columns in super()._decode(block_events):
+                yield columns._replace(x=columns.x + 0.5)
+
+    FAILS_LATE = pieces(open=Failing)
+    FLOATS = pieces(open=Floating)
 """
 FAKE = b"FAKE" + bytes([1, 2, 3, 0, 4, 5, 6, 255, 7, 8, 6, 1])
 
@@ -338,6 +351,23 @@ def test_a_format_with_a_wrong_field_is_refused(field, value):
         dataclasses.replace(event_formats()["nmnist"], **{field: value})
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("title", 3, "title = 3; expected a line of text"),
+        ("extensions", (".bin", "b"), "extensions = ('.bin', 'b'); expected a tuple such as ('.dat',)"),
+        ("extensions", (), "recognises = None; expected a function, since there are no extensions"),
+        ("recognises", 3, "recognises = 3; expected a function of path and head, or None"),
+        ("open", 3, "open = 3; expected a function or class that returns a Recording"),
+        ("options", ("camera",), "options = ('camera',); expected a frozenset of names"),
+    ],
+)
+def test_a_wrong_field_is_told_with_what_was_expected(field, value, words):
+    with pytest.raises(InputError) as caught:
+        dataclasses.replace(event_formats()["nmnist"], **{field: value})
+    assert str(caught.value) == f"event format with {words}"
+
+
 def test_options_that_no_format_takes():
     with pytest.raises(InputError, match=r"array: camera='davis' was given, expected only for AEDAT 2\.0 files"):
         open_recording(as_array(GOOD_EVENTS), camera="davis")
@@ -431,3 +461,34 @@ def test_every_version_and_order_of_npy(tmp_path, version):
     np.save(tmp_path / "objects.npy", np.array([None, 1], object))
     with pytest.raises(InputError, match="Python objects"):
         open_recording(tmp_path / "objects.npy")
+
+
+def test_a_greedy_recognition_is_caught(tmp_path, install):
+    import other_package
+
+    with pytest.raises(AssertionError, match=r"recognises a file that begins with b'#!AER-DAT2"):
+        check_event_format(other_package.GREEDY, written(tmp_path, {"a.fake": FAKE}))
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("FAILS_LATE", "Failing of other_package failed (OverflowError: too large); the file or it is damaged"),
+        ("FLOATS", "Floating of other_package failed (TypeError: columns of kinds"),
+    ],
+)
+def test_a_reader_that_fails_leaves_the_other_inputs(tmp_path, install, capsys, small_network, entry, message):
+    install(fake=entry)
+    fake, good = written(tmp_path, {"a.fake": FAKE, "a.npy": GOOD["a.npy"]})
+    with pytest.raises(InputError) as caught:
+        open_recording(fake).summary()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    save(small_network, tmp_path / "m.h5")
+    capsys.readouterr()
+    code = main(["run", str(tmp_path / "m.h5"), str(fake), str(good), "--fit", "crop", "--sensor", "128x128", "--json"])
+    document = json.loads(capsys.readouterr().out)
+    assert code == 2
+    assert [failure["input"] for failure in document["failed"]] == [str(fake)]
+    assert message in document["failed"][0]["error"]
+    assert [sample["input"] for sample in document["samples"]] == [str(good)]

@@ -10,6 +10,7 @@ import h5py
 import nir
 import numpy as np
 import pytest
+from assumptions import of_the_network
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import Drawn, activity, constants, networks, randoms, recurrent_networks, thresholds, weights
@@ -40,6 +41,7 @@ from eventsim.layers import (
     SumPool2d,
     Threshold,
 )
+from eventsim.preparation import PREPARED
 from eventsim.signals import SignalType
 from eventsim_importers.reading.synapses import linear
 
@@ -56,7 +58,7 @@ def there_and_back(network: Network) -> Network:
 def assert_comes_back(network: Network, frames: np.ndarray) -> Network:
     """The same logits and outputs of the layers that both have, bit for bit; and no value is assumed."""
     back = there_and_back(network)
-    assert back.assumptions == ()
+    assert of_the_network(back) == ()
     assert back.time_steps == network.time_steps
     assert back.input.kind == network.input.kind
     common = [name for name in network.layers if name in back.layers]
@@ -316,12 +318,28 @@ def test_a_file_is_replaced_when_the_new_one_is_complete(tmp_path: Path) -> None
         to_nir(small(("if", IF())), tmp_path / "absent" / "graph.nir")
 
 
+def test_the_preparation_goes_along_where_somebody_said_it(tmp_path: Path) -> None:
+    build = NetworkBuilder("small")
+    x = build.add("if", IF(), build.add("input", Input((2, 4, 4))))
+    build.add("readout", Readout("sum"), build.add("flat", Flatten(), x))
+    network = build.build(time_steps=3)
+    to_nir(network, tmp_path / "plain.nir")
+    said = {"window": "time", "binary": True, "flip_x": True, "fit": "crop"}
+    prepared = import_checkpoint(tmp_path / "plain.nir", **said)
+    to_nir(prepared, tmp_path / "said.nir")
+    back = import_checkpoint(tmp_path / "said.nir")
+    found = {each.option: (each.value, each.source) for each in back.settings if each.option in PREPARED}
+    assert {name: found[name] for name in said} == {name: (value, "metadata") for name, value in said.items()}
+    assert {source for name, (_, source) in found.items() if name not in said} == {"assumed"}
+    assert not [each for each in back.settings if each.option == "metadata"], "all of it is read"
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save(small(("if", IF())), tmp_path / "model.h5")
     assert main(["export", str(tmp_path / "model.h5"), "-o", str(tmp_path / "graph.nir")]) == 0
     assert "wrote" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "graph.nir"), "-o", str(tmp_path / "back.h5")]) == 0
-    assert load(tmp_path / "back.h5").assumptions == ()
+    assert of_the_network(load(tmp_path / "back.h5")) == ()
     save(small(("mean", MeanOverTime())), tmp_path / "model.h5")
     assert main(["export", str(tmp_path / "model.h5"), "-o", str(tmp_path / "graph.nir")]) == 2
     assert "layer mean: MeanOverTime has no node in NIR" in capsys.readouterr().err

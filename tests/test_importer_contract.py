@@ -23,17 +23,22 @@ BN = "*.num_batches_tracked"
 SYNAPSES = {"fold_bn": False, "bn_eps": 1e-2}
 SIZES = {"time_steps": 2, "height": 64, "width": 64, "input_kind": "binary"}
 THRESHOLDS = {"v_threshold": 0.75, "attn_threshold": 0.25}
+FIRING = {"reset": "subtract", "v_reset": 0.125, "strict": True}
+WAYS = {"attention_order", "fold_bn"}
 SPIKFORMER = {
     "heads": 4,
     "scale": 0.5,
     "tau": 4.0,
+    "decay_input": False,
+    **FIRING,
+    "residual_op": "iand",
+    "pools": "0110",
+    "pool_order": "before_fire",
     "attention_order": "context_first",
     **SIZES,
     **THRESHOLDS,
     **SYNAPSES,
 }
-UNREAD = {"tau", "v_threshold", "attn_threshold", "attention_order", "fold_bn", "bn_eps"}
-"""Options of Spikformer and what is built on it that the metadata cannot give yet."""
 
 
 def put(folder: Path, model: Any, definition: Any, drop: Callable[[str], bool] = lambda name: False) -> Path:
@@ -50,7 +55,7 @@ def spikformer(folder: Path, variant: str) -> Example:
     unused = (BN, "block.*.norm1.*", "block.*.norm2.*", "pos_embed", "norm.weight", "norm.bias")
     options = {"heads": 2, "time_steps": 3, "height": 16, "width": 16}
     optional = ["patch_embed.block1_conv.weight"] if variant == "first_release" else []
-    return Example(folder / "c.npz", options, SPIKFORMER, unread=UNREAD, optional=optional, unused=unused)
+    return Example(folder / "c.npz", options, SPIKFORMER, ways=WAYS, optional=optional, unused=unused)
 
 
 def spikformer_v2(folder: Path, **reading: Any) -> Example:
@@ -67,7 +72,9 @@ def spikformer_v2(folder: Path, **reading: Any) -> Example:
     )
     alternatives = SPIKFORMER | {"residual_op": "iand", "scs_residual": False}
     path = put(folder, oracle.make_lively(model, 0), definition)
-    return Example(path, alternatives=alternatives, told={"rename"}, unread=UNREAD)
+    told = {"rename", "pools", "pool_order"}
+    alternatives = {name: value for name, value in alternatives.items() if name not in told}
+    return Example(path, alternatives=alternatives, told=told, ways=WAYS)
 
 
 def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
@@ -85,7 +92,7 @@ def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
 
     alternatives = SPIKFORMER | {"tasa_decay": "constant", "tasa_form": "reaccumulate", "threshold_inclusive": True}
     told = {"heads", "attention_order"} | (set() if kept == "numbers" else {"threshold_inclusive"})
-    told |= {"tau"} if reading else set()
+    told |= {"tau", "decay_input"} if reading else set()
     optional = {
         "table": (),
         "numbers": ("*.nsad.c1", "*.nsad.k3"),
@@ -95,7 +102,7 @@ def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
         put(folder, model, definition, drop),
         alternatives={name: value for name, value in alternatives.items() if name not in told},
         told=told,
-        unread=(UNREAD | {"tasa_form"}) - told,
+        ways=(WAYS | {"tasa_form"}) - told,
         optional=(*optional, "*.tasa.*.exponent", "*.tasa.proj.d", *(["*_lif*.w"] if reading else [])),
     )
 
@@ -107,13 +114,15 @@ def spikeformer(folder: Path, **sizes: Any) -> Example:
     model = definition.Spikeformer(definition.Configuration(**small | sizes)).eval()
     for embedding in (model.pos_embed, model.time_embed):
         oracle.torch.nn.init.normal_(embedding)
-    unread = {"stride", "v_threshold", "fold_bn", "bn_eps", "ln_eps"}
     neuron = "plif" if sizes else "pliaf"
     other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "v_threshold": 0.75}
+    other |= {**FIRING, **SYNAPSES, "ln_eps": 1e-2}
+    told = {"residual_op", *(["v_reset"] if sizes else [])}  # counts are no spikes, potentials are measured from 0
     return Example(
         put(folder, model, definition),
-        alternatives={**other, **SYNAPSES, "ln_eps": 1e-2},
-        unread=unread,
+        alternatives={name: value for name, value in other.items() if name not in told},
+        told=told,
+        ways={"fold_bn"},
         optional=("*.shortcut.1.0.0.weight",),
         unused=(BN,),
     )
@@ -126,7 +135,6 @@ def stformer(folder: Path, **reading: Any) -> Example:
         width=16, depth=2, heads=2, classes=5, in_channels=2, size=8, time_steps=T, reading=given
     )
     words = {
-        "lif_input": "undecayed",
         "temporal_padding": "causal",
         "time_split": "tiled",
         "query": "x",
@@ -138,11 +146,15 @@ def stformer(folder: Path, **reading: Any) -> Example:
     save_file(load_file(path) | norms, path, definition.metadata(model))  # the baseline has them and never uses them
     told = {"later_blocks", "rpe"} if given.core == "per_block" else set()
     alternatives = SPIKFORMER | words | {"pools": "0011"}
+    del (
+        alternatives["residual_op"],
+        alternatives["pool_order"],
+    )  # shortcuts of potentials
     return Example(
         path,
         alternatives={name: value for name, value in alternatives.items() if name not in told},
         told=told,
-        unread=UNREAD - {"tau"},
+        ways=WAYS,
         optional=("*temporal_core.conv.*.weight",),
         unused=(BN, "block.*.norm1.*", "block.*.norm2.*"),
     )
@@ -168,7 +180,7 @@ def staa_snn(folder: Path, backbone: str, **reading: Any) -> Example:
         put(folder, oracle.make_lively(model, 0), definition),
         alternatives={**alternatives, "v_threshold": 0.75, **SYNAPSES, "ln_eps": 1e-2},
         told={"sa_mode"},
-        unread={"v_threshold", "fold_bn", "bn_eps", "ln_eps"},
+        ways={"fold_bn"},
         optional=(*(f"{first}.{name}" for name in tells), *(["features.*.pool.weight"] if backbone == "vgg" else [])),
     )
 

@@ -57,7 +57,7 @@ def test_a_module_with_the_attributes_is_a_format(tmp_path: Path, install: Any) 
         ),
         (TOY + "\nIMPORTER = Importer('a toy', Options, 3, read)", "signature 3 found; expected a function"),
         (
-            TOY.replace("float = 1.0", "list[int] = ()"),
+            TOY.replace("v_threshold: float | None = None", "v_threshold: list[int] = ()"),
             r"option v_threshold of type list\[int\] found; expected bool, int",
         ),
         (TOY.replace("height: int | None = None", "height: int"), "option height without a default found"),

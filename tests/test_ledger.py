@@ -74,7 +74,10 @@ def test_every_operation_says_what_it_is() -> None:
 @pytest.mark.parametrize(
     ("executed", "found"),
     [
-        (np.ones(3), r"acs reported as float64 \(3,\); expected whole numbers \(3,\)"),
+        (np.ones(3), r"acs reported as float64 \(3,\); expected a whole number, or whole numbers \(3,\)"),
+        (1.5, "acs reported as 1.5; expected a whole number"),
+        (None, "acs reported as None"),
+        ([1, 2, 3], r"acs reported as \[1, 2, 3\]"),
         (np.ones(2, np.int64), r"acs reported as int64 \(2,\)"),
         (np.ones((3, 1), np.int64), r"acs reported as int64 \(3, 1\)"),
     ],
@@ -90,7 +93,7 @@ def test_rows_lie_where_their_steps_are() -> None:
     ledger = Ledger(["a", "b"], 6)
     rows = ledger.rows("a", 2, 3)
     rows.add("acs", np.array([1, 2, 3]))
-    rows.add("acs", 10)
+    rows.add("acs", np.int64(10))
     rows.part(1, 3).add("spikes", np.array([5, 6]))
     assert ledger.columns("a")["acs"].tolist() == [0, 0, 11, 12, 13, 0]
     assert ledger.columns("a")["spikes"].tolist() == [0, 0, 0, 5, 6, 0]

@@ -43,7 +43,7 @@ def network_of(input_layer: Input, layer: Layer, *more: Layer) -> Network:
 
 
 def run(network: Network, frames: np.ndarray, chunk: int | None = None, record: str = "layer") -> Result:
-    return Simulator(network, chunk=chunk, record=[record]).run(frames)
+    return Simulator(network, chunk=chunk, record=[record]).run(frames, len(frames))
 
 
 @st.composite
@@ -110,11 +110,13 @@ def test_causal_convolution_of_real_weights_has_one_result_for_every_chunk(kind:
     )
     network = network_of(Input((3, 6, 5), kind), Conv3d(weight, padding=(1, 1), time_padding="causal"))
     simulator = Simulator(network, record=["layer"])
-    whole = simulator.run(frames).recorded["layer"]
+    whole = simulator.run(frames, len(frames)).recorded["layer"]
     assert_allclose(whole, conv3d(frames.astype(F), weight, padding=(1, 1), causal=True), atol=1e-4)
     for chunk in range(1, 7):
         assert_array_equal(run(network, frames, chunk).recorded["layer"], whole)
-    assert_array_equal(simulator.run(frames).recorded["layer"], whole)  # the sample before left nothing behind
+    assert_array_equal(
+        simulator.run(frames, len(frames)).recorded["layer"], whole
+    )  # the sample before left nothing behind
     for frame, expected in zip(frames, whole, strict=True):
         assert_array_equal(simulator.step(frame).recorded["layer"][-1], expected)
 
@@ -221,7 +223,7 @@ def test_channels_side_by_side(data: st.DataObject, first: str, second: str) -> 
     assert network.types["concat"].kind == expected_kind
     assert network.types["concat"].channels == 7
     for chunk in (1, 3):
-        recorded = Simulator(network, chunk=chunk, record=["input", b, "concat"]).run(frames).recorded
+        recorded = Simulator(network, chunk=chunk, record=["input", b, "concat"]).run(frames, len(frames)).recorded
         assert_array_equal(recorded["concat"], np.concatenate([recorded["input"], recorded[b]], axis=1))
 
 
@@ -240,7 +242,7 @@ def test_model_files_hold_these_layers(tmp_path: Path) -> None:
     for chain in ([conv, SliceOverTime(1, 2), TileOverTime()], [Concat()]):
         network = network_of(Input((2, 6, 6)), *chain)
         save(network, tmp_path / "m.h5")
-        found = Simulator(load(tmp_path / "m.h5"), record=["layer"]).run(frames)
+        found = Simulator(load(tmp_path / "m.h5"), record=["layer"]).run(frames, len(frames))
         expected = run(network, frames)
         assert_array_equal(found.recorded["layer"], expected.recorded["layer"])
         assert_array_equal(found.logits, expected.logits)

@@ -184,6 +184,26 @@ def test_a_delay_that_would_fill_the_memory_is_refused() -> None:
         build.add("a", Residual("add"), "in", Delayed("b", 10**9, SignalType("binary", 3)))
 
 
+def test_what_a_builder_takes() -> None:
+    build = NetworkBuilder("odd")
+    build.add("in", Input((2,), "binary"))
+    build.add("a", Residual("add"), "in", Delayed("in", np.int64(2)))
+    assert build.edges[-1].delay == 2
+    assert type(build.edges[-1].delay) is int
+    with pytest.raises(InputError, match=r"^layer b: source 'in' of type binary 2 found; real 2 was said$"):
+        build.add("b", Residual("add"), "in", Delayed("in", 1, SignalType("real", 2)))
+    for name, layer in ((5, IF()), ("", IF()), ("b", IF), ("b", 5)):
+        with pytest.raises(InputError, match=r"^network odd: layer .* found; expected a name and a Layer$"):
+            build.add(name, layer, "a")
+    build.add("out", Readout(), "a")
+    assert build.build(np.int64(3)).time_steps == 3
+    for steps in (1.5, True, "3", 0):
+        with pytest.raises(InputError, match="time steps found; expected a whole number of at least 1"):
+            build.build(steps)
+    with pytest.raises(InputError, match=r"edge \('in',\) found; expected"):
+        Network("odd", {"in": Input((2,)), "out": Readout()}, (("in",),))
+
+
 def test_promises_are_kept() -> None:
     build = NetworkBuilder("odd")
     build.add("in", Input((2,), "binary"))

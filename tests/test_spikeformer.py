@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
 from reference import counts as reference_counts
 from reference.neurons import plif, plif_factor
@@ -370,13 +371,14 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     save_file(model.state_dict(), tmp_path / "c.safetensors")
     network = import_checkpoint(tmp_path / "c.safetensors")
     assert network.name == "Spikeformer 2-128"
-    said = {assumption.split(":")[0] for assumption in network.assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(network)}
     expected = {"heads = 2", "time_steps = 4", "height = 16", "width = 16", "input_kind = graded", "neuron = plif"}
-    assert said == expected
+    expected |= {"v_threshold = 1.0", "reset = zero", "v_reset = 0.0", "strict = false", "residual_op = add"}
+    assert said == expected | {"stride = 2", "bn_eps = 1e-05", "ln_eps = 1e-06"}
     assert {assumption.split(" ")[0] for assumption in said} == set(definition.metadata(model))
-    assert imported(model, tmp_path).assumptions == ()
+    assert of_the_network(imported(model, tmp_path)) == ()
     save_file(build(**IMAGES).state_dict(), tmp_path / "c.safetensors")
-    said = {assumption.split(":")[0] for assumption in import_checkpoint(tmp_path / "c.safetensors").assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(import_checkpoint(tmp_path / "c.safetensors"))}
     assert {"heads = 1", "input_kind = real", "neuron = pliaf"} <= said
 
 
@@ -446,7 +448,7 @@ def test_embeddings_are_interpolated_as_by_pytorch(tmp_path: Path, known: int, w
     positions, times = model.embeddings(torch.Size(grid), wanted)
     assert_array_equal(network.layers["pos_embed"].encoding[0].T, positions[0].detach().numpy())
     assert_array_equal(network.layers["time_embed"].encoding[:, :, 0], times[0].detach().numpy())
-    said = [assumption.split(":")[0] for assumption in network.assumptions]
+    said = [assumption.split(":")[0] for assumption in of_the_network(network)]
     other_grid = known**2 != grid[0] * grid[1]
     assert said == ["pos_embed"] * other_grid + ["time_embed"] * (known != wanted)
 

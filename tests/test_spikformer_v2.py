@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch_oracle as oracle
+from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
 from reference.counts import attention_counts
 from safetensors.numpy import load_file, save_file
@@ -25,6 +26,8 @@ torch = oracle.torch
 definition = oracle.example("spikformer_v2")
 
 T = 4
+NEURONS = {"bn_eps", "tau", "decay_input", "v_threshold", "attn_threshold", "reset", "v_reset", "strict"}
+"""Of every spiking transformer."""
 READINGS: dict[str, dict[str, Any]] = {
     "add": {},
     "iand": {"residual_op": "iand"},
@@ -112,8 +115,9 @@ def test_default_heads(width: int, heads: int) -> None:
     name = {384: "8-384", 512: "8-512", 768: "12-768"}[width]
     network = published_network(name)
     assert network.layers["block.0.attn"].heads == heads
-    said = {assumption.split(" ")[0] for assumption in network.assumptions}
-    assert said == {"heads", "scale", "time_steps", "height", "width", "input_kind", "residual_op", "scs_residual"}
+    said = {assumption.split(" ")[0] for assumption in of_the_network(network)}
+    expected = {"heads", "scale", "time_steps", "height", "width", "input_kind", "residual_op", "scs_residual"}
+    assert said == expected | NEURONS
     assert (network.time_steps, network.input.shape) == (4, (3, 224, 224))
 
 
@@ -127,7 +131,7 @@ def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, fol
     frames = oracle.frames_for(model)
     logits, seen = oracle.run(model, frames)
     network = imported(model, tmp_path, fold_bn=fold_bn, bn_eps=0.0)
-    assert network.assumptions == ()
+    assert of_the_network(network) == ()
     assert (not any(isinstance(layer, Affine) for layer in network.layers.values())) == fold_bn
     results = [Simulator(network, chunk=c, record=oracle.neurons_of(model)).run(frames) for c in range(1, T + 1)]
     for result in results:

@@ -478,7 +478,7 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "size": ({}, {"height": 20}, r"conv1.2.P \(4, 1, 16, 16\) found; .* \(4, 4, 20, 16\): time steps, channels"),
     "no size": ({}, {"height": 0}, r"layer input: shape \(2, 0, 16\) found"),
     "steps": ({}, {"time_steps": 5}, "time_steps=5 found; expected at most 4, the number of tensor conv1.2.P"),
-    "no steps": ({}, {"time_steps": 0}, "0 time steps found; expected at least 1"),
+    "no steps": ({}, {"time_steps": 0}, "0 time steps found; expected a whole number"),
     "mode": ({}, {"sa_mode": "sum"}, "sa_mode=sum with 8 outputs of conv1.2.sa.expand found; expected 4"),
 }
 

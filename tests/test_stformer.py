@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
 from reference.counts import attention_counts
 from state_dicts import spikformer_state
@@ -376,7 +377,7 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     model = build({"pools": "1111"}, width=64, size=34)
     save_file(model.state_dict(), tmp_path / "c.safetensors")
     network = import_checkpoint(tmp_path / "c.safetensors")
-    said = {assumption.split(":")[0] for assumption in network.assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(network)}
     assert said == {
         "heads = 4",
         "scale = 0.125",
@@ -386,7 +387,13 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
         "input_kind = graded",
         "pools = 1111",
         "tau = 2.0",
-        "lif_input = decayed",
+        "decay_input = true",
+        "v_threshold = 1.0",
+        "attn_threshold = 0.5",
+        "reset = zero",
+        "v_reset = 0.0",
+        "strict = false",
+        "bn_eps = 1e-05",
         "temporal_padding = centred",
         "time_split = full",
         "query = x2",
@@ -395,10 +402,10 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
         "attn_residual = add",
         "later_blocks = sga",
     }
-    assert imported(model, tmp_path).assumptions == ()
+    assert of_the_network(imported(model, tmp_path)) == ()
     assert set(definition.metadata(model)) == {assumption.split(" ")[0] for assumption in said}
     save_file(build(in_channels=3).state_dict(), tmp_path / "c.safetensors")
-    said = {assumption.split(":")[0] for assumption in import_checkpoint(tmp_path / "c.safetensors").assumptions}
+    said = {assumption.split(":")[0] for assumption in of_the_network(import_checkpoint(tmp_path / "c.safetensors"))}
     assert {"pools = 0011", "time_steps = 4", "height = 32", "input_kind = real"} <= said
 
 
@@ -483,7 +490,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: dict[str, Any
         ({"pools": "011"}, r"c\.safetensors: pools=011 found; expected four ones and zeros, such as 0011"),
         ({"heads": 3}, r"c\.safetensors: heads=3 found; expected a divisor of width 16"),
         ({"attn_residual": "none"}, r"attn_residual=none with query=x2 found; expected query=x, or nothing reads X1"),
-        ({"tau": 0.5}, r"tau 0\.5 found; expected at least 1 time step"),
+        ({"tau": 0.5}, r"tau=0\.5 found; expected at least 1 time step"),
         ({"height": 0}, r"layer input: shape \(2, 0, 8\) found"),
     ],
 )

@@ -25,7 +25,8 @@ class Options:
     width: int | None = None
     input_kind: Literal["binary", "graded", "real"] | None = None
     reset: Literal["zero", "subtract"] | None = None
-    v_threshold: float = 1.0
+    v_threshold: float | None = None
+    averaged: Literal["first", "last"] | None = None
 
 
 def signature(checkpoint: Checkpoint) -> int:
@@ -35,18 +36,21 @@ def signature(checkpoint: Checkpoint) -> int:
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
     """Read every tensor, and refuse others."""
-    return compose(checkpoint, options, Chooser(checkpoint, options))
+    return compose(checkpoint, Chooser(checkpoint, options))
 
 
-def compose(checkpoint: Checkpoint, options: Options, choose: Chooser) -> Network:
+def compose(checkpoint: Checkpoint, choose: Chooser) -> Network:
     """Compose the network of what a chooser chooses."""
     weight = checkpoint.take("toy.weight", None, 2)
     tau = float(checkpoint.take("tau"))
     build = NetworkBuilder("toy")
-    x = build.add("mean_over_positions", MeanOverPositions(), build.add("input", choose.input(2, 2, 2)))
-    x = build.add("toy", Linear(weight, checkpoint.take("toy.bias", len(weight))), x)
+    x = build.add("input", choose.input(2, 2, 2))
+    linear = "toy", Linear(weight, checkpoint.take("toy.bias", len(weight)))
+    parts = [("mean_over_positions", MeanOverPositions()), linear]
+    for name, layer in parts if choose.way("averaged", "first") == "first" else parts[::-1]:
+        x = build.add(name, layer, x)
     reset = cast(Literal["zero", "subtract"], choose("reset", "zero"))
-    x = build.add("lif", LIF(v_threshold=options.v_threshold, reset=reset, tau=tau), x)
+    x = build.add("lif", LIF(v_threshold=choose("v_threshold", 1.0), reset=reset, tau=tau), x)
     build.add("readout", Readout(), build.add("mean", MeanOverTime(), x))
     checkpoint.ignore(r"toy\.unused")
     checkpoint.finish()

@@ -18,7 +18,7 @@ from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
 from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
 from eventsim.untrusted import first_line
 
@@ -104,7 +104,21 @@ def open_as_one_of(
     file = readable_file(source)
     chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
     _refuse_options(str(file), given, chosen.options, known)
-    return chosen.open(file, sensor_size=sensor_size, orientation=orientation, **given)
+    try:
+        recording = chosen.open(file, sensor_size=sensor_size, orientation=orientation, **given)
+        if not isinstance(recording, Recording):
+            raise TypeError(f"open returned {type(recording).__name__}")
+        return recording
+    except EventsimError:
+        raise
+    except Exception as error:
+        package = getattr(chosen.open, "__module__", "")
+        if package.startswith("eventsim."):
+            raise
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise InputError(
+            f"{file}: its reader in {package} failed ({reason}); the file is damaged, or the reader is"
+        ) from error
 
 
 def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
+from eventsim.untrusted import first_line
 
 EVENT_DTYPE = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
 """One event: column x, row y, time t in microseconds, polarity p (True = ON, brighter). Tonic's names and types."""
@@ -178,7 +179,7 @@ class Recording(ABC):
         pending_events = 0
         seen = 0
         previous_us = -TIME_LIMIT_US
-        for columns in self._decode(min(max_events, BLOCK_EVENTS)):
+        for columns in self._decoded(min(max_events, BLOCK_EVENTS)):
             if len(columns.t) == 0:
                 continue
             self._check(columns, seen, previous_us)
@@ -195,6 +196,25 @@ class Recording(ABC):
                     pending, pending_events = [], 0
         if pending:
             yield np.concatenate(pending)
+
+    def _decoded(self, block_events: int) -> Iterator[Columns]:
+        """Decode; whatever a reader of another package raises becomes one line."""
+        package = type(self).__module__
+        try:
+            for columns in self._decode(block_events):
+                kinds = [np.asarray(column).dtype.kind for column in columns]
+                if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
+                    raise TypeError(f"columns of kinds {kinds}, expected integers and a boolean polarity")
+                yield columns
+        except EventsimError:
+            raise
+        except Exception as error:
+            if package.startswith("eventsim."):
+                raise
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(
+                f"{self.path}: {type(self).__name__} of {package} failed ({reason}); the file or it is damaged"
+            ) from error
 
     def _check(self, columns: Columns, seen: int, previous_us: int) -> None:
         """Refuse pixels outside of the sensor and times that are too large or run backwards."""

@@ -47,6 +47,16 @@ class Input(Layer):
 
     arguments: ClassVar[int] = 0
 
+    @property
+    def takes_recordings(self) -> bool:
+        """Whether windows of a recording fit: maps of two polarities."""
+        return len(self.shape) == 3 and self.shape[0] == 2
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether pixels fit: real maps of one channel or three."""
+        return len(self.shape) == 3 and self.shape[0] in (1, 3) and self.kind == "real"
+
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the frames."""
         if not 1 <= len(self.shape) <= 3 or min(self.shape) < 1:

@@ -10,6 +10,7 @@ from eventsim.datasets import Evaluation, LayerSum
 from eventsim.energy import MODELS
 from eventsim.network import Network
 from eventsim.result import Result
+from eventsim.settings import CHECKPOINT_PARAMETERS
 
 SCHEMA = 2
 
@@ -79,6 +80,9 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
         "assumptions": list(network.assumptions),
         "settings": settings_document(network),
         "parameters": network.parameters,
+        "checkpoint_parameters": next(
+            (setting.value for setting in network.settings if setting.option == CHECKPOINT_PARAMETERS), None
+        ),
         "neurons": sum(layer["neurons"] for layer in layers),
         "dense_macs_per_step": sum(layer["dense_macs_per_step"] for layer in layers),
         "layers": layers,

@@ -37,7 +37,14 @@ def print_network(console: Console, document: dict[str, Any]) -> None:
     table.add_section()
     table.add_row("total", "", "", *map(_number, totals))
     console.print(table)
+    console.print(f"parameters: {parameters(document)}")
     print_settings(console, document)
+
+
+def parameters(document: dict[str, Any]) -> str:
+    """Say how many parameters there are, here and in the checkpoint."""
+    theirs = document["checkpoint_parameters"]
+    return f"{document['parameters']:,}" + ("" if theirs is None else f" of {theirs:,} in the checkpoint")
 
 
 def print_settings(console: Console, document: dict[str, Any]) -> None:

@@ -68,7 +68,7 @@ def check_equivalent(
         named = dict(expected) if isinstance(expected, Mapping) else {output: expected}
         if unknown := sorted(named.keys() - network.layers.keys()):
             raise AssertionError(f"layer {unknown[0]} of the reference is not in network {network.name}")
-        recorded = Simulator(network, record=named).run(sample)
+        recorded = Simulator(network, record=named).run(sample, len(sample))
         for name, dense in named.items():
             found = recorded.logits if name == output else recorded.recorded[name]
             _compare(network, f"layer {name}, sample {index}", found, np.asarray(dense), tolerance)
@@ -80,10 +80,10 @@ def _check_ways(network: Network, sample: FloatArray, index: int, logits: FloatA
     whole = Simulator(network)
     if any(node.op.looks_ahead for node in whole.schedule.nodes):
         return
-    expected = whole.run(sample)
+    expected = whole.run(sample, len(sample))
     _compare(network, f"logits, sample {index}, recorded or not", expected.logits, logits, 0.0)
     stepped = Simulator(network, chunk=1)
-    for way, result in (("step by step", stepped.run(sample)), ("as a stream", whole.run(iter(sample)))):
+    for way, result in (("step by step", stepped.run(sample, len(sample))), ("as a stream", whole.run(iter(sample)))):
         _compare(network, f"logits, sample {index}, {way}", result.logits, expected.logits, 0.0)
         for ours, theirs in zip(result.profile, expected.profile, strict=True):
             if ours.counts != theirs.counts:

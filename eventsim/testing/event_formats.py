@@ -102,6 +102,23 @@ def check_event_format(
         _check_damage(case, damaged_copies, random.Random(seed), memory_bytes, seconds)
     _check_refused_paths(cases[0])
     _check_options(cases[0])
+    for case in cases:
+        _check_strangers(case)
+
+
+STRANGE_HEADS = (
+    b"#!AER-DAT2.0\r\n# This is a raw AE data file",
+    b"#!AER-DAT3.1\r\n#Format: RAW\r\n",
+    b"#!AER-DAT4.0\r\n",
+    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}",
+    b"% evt 3.0\n% format EVT3\n",
+    b"\x89HDF\r\n\x1a\n" + bytes(24),
+    b"PK\x03\x04" + bytes(28),
+    b"x y t p\n1 2 3 0\n",
+    bytes(64),
+    bytes(range(255, 191, -1)),
+)
+"""How files of other kinds begin."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +202,15 @@ def _check_recognition(case: _Case) -> None:
         for length in range(1, min(len(file.head), 64)):
             case.format.recognises(elsewhere, file.head[:length])
     _expect(case.open_recognised().format == case.name, f"{case.path}: open_recording does not open it as {case.name}")
+
+
+def _check_strangers(case: _Case) -> None:
+    """Show how files of other kinds begin; whoever takes them takes files from their readers."""
+    own = readable_file(case.path).head[:4]
+    for head in STRANGE_HEADS:
+        if case.format.recognises is not None and head[:4] != own:
+            taken = case.format.recognises(Path("stranger"), head)
+            _expect(not taken, f"recognises a file that begins with {head[:16]!r}; expected only its own")
 
 
 def _check_chunks(case: _Case) -> None:

@@ -48,8 +48,9 @@ class Example:
         gives another network.
     told : collection of str
         Options that this checkpoint leaves no choice for: they have no alternative, and need not be said.
-    unread : collection of str
-        Options that the format does not take from the metadata.
+    ways : collection of str
+        Options that change how the work is done and not what comes out (`Chooser.way`): their default is no guess, and
+        is not said.
     optional : collection of str
         Shell-like patterns of tensors that may be absent, or whose absence means another network: without them the
         checkpoint is read, or refused in one line that may name another tensor.
@@ -63,7 +64,7 @@ class Example:
     options: Mapping[str, Any] = field(default_factory=dict)
     alternatives: Mapping[str, Any] = field(default_factory=dict)
     told: Iterable[str] = ()
-    unread: Iterable[str] = ()
+    ways: Iterable[str] = ()
     optional: Iterable[str] = ()
     unused: Iterable[str] = ("*.num_batches_tracked",)
     named: Callable[[str], Iterable[str]] = _whole_name
@@ -98,8 +99,8 @@ def check_importer(importer: Importer, examples: Iterable[Example]) -> None:
     ...     example = Example(
     ...         tmp_path / "small.npz",
     ...         options={"height": 8, "width": 8, "time_steps": 3},
-    ...         alternatives={"height": 16, "width": 16, "time_steps": 2, "tau": 4.0},
-    ...         unread={"tau"},
+    ...         alternatives={"height": 16, "width": 16, "time_steps": 2, "tau": 4.0, "fold_bn": False},
+    ...         ways={"fold_bn"},
     ...     )
     ...     check_importer(IMPORTER, [example])
     """
@@ -250,8 +251,8 @@ class _Contract:
     def check_options(self) -> None:
         """Every option does what it says, as a value, as text and from the metadata, or is said where it is assumed."""
         types = declared(self.importer.options)
-        told, unread = set(self.example.told), set(self.example.unread)
-        for group, names in (("told", told), ("unread", unread), ("alternatives", self.example.alternatives)):
+        told, ways = set(self.example.told), set(self.example.ways)
+        for group, names in (("told", told), ("ways", ways), ("alternatives", self.example.alternatives)):
             unknown = set(names) - set(types)
             assert not unknown, f"{group} {sorted(unknown)} found; expected options of the format"
         with _refused("an unknown option", "no_such_option"):
@@ -262,9 +263,16 @@ class _Contract:
                 assert name in self.example.alternatives, (
                     f"option {name} has no alternative; expected one, or it in told"
                 )
-                self._check_option(name, kind, name in unread)
+                self._check_option(name, kind, name in ways)
 
-    def _check_option(self, name: str, kind: Declared, unread: bool) -> None:
+    def _other(self, name: str, kind: Declared) -> object:
+        """Return the value of an option that no assumption names: its default, or what its alternative is not."""
+        value, default = self.example.alternatives[name], getattr(self.importer.options(), name)
+        if default is not None:
+            return default
+        return not value if kind.python_type is bool else next(word for word in kind.words if word != value)
+
+    def _check_option(self, name: str, kind: Declared, way: bool) -> None:
         """Compare four networks: with the default, and with the alternative as value and from the metadata."""
         value = self.example.alternatives[name]
         rest = {option: each for option, each in self.options.items() if option != name}
@@ -273,22 +281,18 @@ class _Contract:
         assert _difference(given, default) is not None, f"{self.path}: option {name}={value} makes no difference"
         said = next((sentence for sentence in default.assumptions if sentence.startswith(f"{name} = ")), None)
         if kind.optional:
-            assert said is not None, (
-                f"{self.path}: no assumption '{name} = ...' found; expected it said, or {name} in told"
+            assert (said is None) == way, (
+                f"{self.path}: assumption {said!r} of {name} found; expected '{name} = ...', or {name} in told, "
+                "or in ways if it is no guess"
             )
         assert not any(sentence.startswith(f"{name} = ") for sentence in given.assumptions), (
             f"{self.path}: option {name} was given, and is said to be assumed"
         )
         stored = self.read(self.checkpoint(metadata={name: str(value)}), rest)
-        if unread:
-            assert _difference(stored, default) is None, (
-                f"{self.path}: metadata {name} is read; expected it not in unread"
-            )
-            return
         difference = _difference(stored, given)
         assert difference is None, f"{self.path}: metadata {name}={value} gives another {difference} than the option"
         assert stored.assumptions == given.assumptions, f"{self.path}: metadata {name} is read, and said to be assumed"
-        first = said.removeprefix(f"{name} = ").partition(":")[0] if said else getattr(self.importer.options(), name)
+        first = said.removeprefix(f"{name} = ").partition(":")[0] if said else self._other(name, kind)
         both = self.read(self.checkpoint(metadata={name: str(value)}), rest | {name: first})
         assert _difference(both, default) is None, f"{self.path}: metadata {name} wins over the option; expected less"
         if kind.words or kind.python_type is not str:

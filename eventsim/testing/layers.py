@@ -17,11 +17,12 @@ from eventsim.errors import LayerError
 from eventsim.layers import Layer, Op
 from eventsim.layers.time.steps import take_steps
 from eventsim.ledger import Ledger
-from eventsim.signals import CountArray, FloatArray, Rows, Signal, SignalType, as_static, to_frames
+from eventsim.plan import DECLARATIONS
+from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.samples import random_signal
 
 BARRIER_SECONDS = 5
-DECLARATIONS = {"kernel": str, "state_names": tuple, "looks_ahead": bool, "once_if_static": bool}
+OR_LONGER = "or test with more steps"
 METHODS_OF_STATE = ("fork", "own", "reset", "state", "restore")
 
 
@@ -57,7 +58,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     *sources : SignalType
         What it hears, one for each argument.
     steps : int
-        Time steps of a sample, at least 2.
+        Time steps of a sample, at least 2: so many that what an op remembers shows.
     seeds : sequence of int
         One random sample is drawn for each.
 
@@ -76,8 +77,9 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     contract.check_declared()
     samples = [contract.sample(seed) for seed in seeds]
     for sample in samples:
+        contract.check_output(copy.deepcopy(sample))
         contract.check_inputs_are_left_alone(sample)
-        contract.check_output(sample)
+    contract.check_no_steps(samples[0])
     contract.check_chunks(samples)
     contract.check_memory(samples)
     contract.check_static(samples)
@@ -162,15 +164,31 @@ class _Contract:
     def check_output(self, sample: tuple[Signal, ...]) -> None:
         declared = self.layer.output_type(*self.sources)
         ledger = Ledger(["layer"], self.steps)
-        output = self.op().advance(sample, Context(True, ledger.rows("layer", 0, self.steps)))
+        try:
+            output = self.op().advance(sample, Context(True, ledger.rows("layer", 0, self.steps)))
+        except LayerError as error:
+            raise AssertionError(f"{self.name}: {error}") from error
+        negative = [name for name, column in ledger.columns("layer").items() if (column < 0).any()]
+        self.require(not negative, f"counts of {', '.join(negative)} are negative")
+        self.require(isinstance(output, (Rows, Dense)), f"emits {type(output).__name__}; expected Rows or Dense")
         self.require(output.type == declared, f"emits {output.type}; {declared} was declared")
         self.require(isinstance(output, Rows) != declared.dense, "emits rows where dense was declared, or the reverse")
         rows = output.steps * declared.positions
         if not isinstance(output, Rows):
             self.require(output.data.shape == (rows, declared.channels), f"emits data of shape {output.data.shape}")
             self.require(output.data.dtype == np.float32, f"emits {output.data.dtype}; expected float32")
+            self.require(output.data.flags.c_contiguous, "emits data that is not contiguous")
             return
+        for name, dtype in (("indptr", np.int64), ("indices", np.int32), ("values", np.float32)):
+            array = getattr(output, name)
+            fits = isinstance(array, np.ndarray) and array.dtype == dtype
+            self.require(
+                fits or (name == "values" and array is None), f"emits {name} that is no {dtype.__name__} array"
+            )
         self.require(len(output.indptr) == rows + 1, f"emits {len(output.indptr) - 1} rows; expected {rows}")
+        listed = output.indices
+        inside = len(listed) == 0 or (listed.min() >= 0 and listed.max() < declared.channels)
+        self.require(bool(inside), f"emits channels outside of 0 to {declared.channels - 1}")
         self.require((output.values is None) == (declared.kind == "binary"), "values are for all kinds but binary")
         self.require(output.values is None or bool(output.values.all()), "emits a value of 0; rows list what is not 0")
         for start, stop in zip(output.indptr[:-1], output.indptr[1:], strict=True):
@@ -178,6 +196,20 @@ class _Contract:
         if declared.kind == "graded" and output.values is not None:
             whole = (output.values > 0) & (output.values == np.rint(output.values))
             self.require(bool(whole.all()), "emits graded values that are not positive integers")
+
+    def check_no_steps(self, sample: tuple[Signal, ...]) -> None:
+        """Give no time steps, as a mean over time emits before the last chunk: nothing to do, nothing to emit."""
+        if self.op().looks_ahead:
+            return
+        ledger = Ledger(["layer"], self.steps)
+        nothing = tuple(take_steps(signal, 0, 0) for signal in sample)
+        op = self.op()
+        try:
+            output = op.advance(nothing, Context(False, ledger.rows("layer", 0, 0)))
+        except Exception as error:
+            raise AssertionError(f"{self.name}: raises {error!r:.100} for no time steps; expected none out") from error
+        self.require(output.steps == 0, f"emits {output.steps} time steps for none")
+        self.require(not any(c.any() for c in ledger.columns("layer").values()), "counts something for no time steps")
 
     def check_chunks(self, samples: Sequence[tuple[Signal, ...]]) -> None:
         """Compare chunks of every size with all steps at once."""
@@ -191,7 +223,10 @@ class _Contract:
                 if not self.op().looks_ahead:
                     self.require(equal, f"chunks of {chunk} give other outputs or counts than all steps at once")
         if self.op().looks_ahead:
-            self.require(differs, "looks_ahead is declared, and in no sample does it matter; declare False")
+            self.require(
+                differs,
+                f"looks_ahead is declared, and in no sample does it matter; declare False, {OR_LONGER}",
+            )
 
     def check_reset(self, sample: tuple[Signal, ...], other: tuple[Signal, ...]) -> None:
         op = self.op()
@@ -210,7 +245,10 @@ class _Contract:
             after = None if before is None else self.attempt(lambda: self.run(op, sample, self.steps))  # noqa: B023
             matters |= after is None or not after.equals(self.alone(sample))
         if self.op().state_names:
-            self.require(matters, "state_names are declared, and in no sample do steps before matter; declare ()")
+            self.require(
+                matters,
+                f"state_names are declared, and in no sample do they matter; declare (), {OR_LONGER}",
+            )
         else:
             self.require(not matters, "steps before matter, and state_names are (); declare what is remembered")
 
@@ -237,7 +275,10 @@ class _Contract:
             if self.op().once_if_static:
                 self.require(same, "once_if_static is declared, and a repeated frame gives other outputs or counts")
         if not self.op().once_if_static:
-            self.require(differs, "once_if_static is declared False, and in no sample does it matter; declare True")
+            self.require(
+                differs,
+                f"once_if_static is declared False, and in no sample does it matter; declare True, {OR_LONGER}",
+            )
 
     def check_inputs_are_left_alone(self, sample: tuple[Signal, ...]) -> None:
         kept = copy.deepcopy(sample)

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from scipy.special import expit
 
 from eventsim.errors import InputError
-from eventsim.layers import PLIF, Layer, TableAttention, WindowedLinear
+from eventsim.layers import Layer, TableAttention, WindowedLinear
 from eventsim.layers.attention.table_attention import LARGEST_ENTRY
 from eventsim.network import Network
 from eventsim.signals import FloatArray, IntArray
@@ -66,7 +66,7 @@ class Options(spikformer.Options):
     """
 
     tasa_decay: Literal["geometric", "constant"] | None = None
-    tasa_form: Literal["accumulate_once", "reaccumulate"] = "accumulate_once"
+    tasa_form: Literal["accumulate_once", "reaccumulate"] | None = None
     threshold_inclusive: bool | None = None
 
 
@@ -101,7 +101,7 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
             f"{checkpoint.path}: no DS2TA found; expected block.0.attn.nsad or block.0.attn.tasa, and as in a "
             f"Spikformer {spikformer.TOLD_BY}"
         )
-    if options.attention_order != "scores_first":
+    if options.attention_order not in (None, "scores_first"):
         raise InputError(
             f"option attention_order={options.attention_order} found; expected scores_first, as the tables act on q k^T"
         )
@@ -115,7 +115,8 @@ class _Reader(spikformer.Reader):
         time_steps = 10 if variant is spikformer.DVS else variant.time_steps
         super().__init__(checkpoint, options, replace(variant, time_steps=time_steps))
         self.decay = cast(Literal["geometric", "constant"], self.choose("tasa_decay", "geometric"))
-        self.form = options.tasa_form
+        form = self.choose.way("tasa_form", "accumulate_once")
+        self.form = cast(Literal["accumulate_once", "reaccumulate"], form)
         self.threshold_inclusive = False
         if any(name.endswith(".nsad.u") for name in checkpoint.tensors):
             self.threshold_inclusive = self.choose("threshold_inclusive", False)
@@ -216,13 +217,6 @@ class _Reader(spikformer.Reader):
                 f"{self.checkpoint.path}: tensors {nsad}.* make entries beyond {LARGEST_ENTRY}; expected less"
             )
         return f
-
-    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        if f"{name}.w" not in self.checkpoint.tensors:
-            return super()._lif(name, source, threshold)
-        v_threshold = self.v_threshold if threshold is None else threshold
-        w = float(self.checkpoint.take(f"{name}.w"))
-        return self.build.add(name, PLIF(v_threshold=v_threshold, w=w), source)
 
     def _integer(self, name: str, least: int, most: int | None) -> int:
         """Take one whole number from `least` to `most`."""

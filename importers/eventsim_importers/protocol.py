@@ -9,10 +9,12 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.preparation import PREPARED
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import declared
 
 PARTS = ("description", "options", "signature", "read")
+RESERVED = ("path", "format", "weights", "ignore", "assume", *PREPARED)
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ def check_importer_parts(part: object) -> None:
     if not isinstance(options, type) or not dataclasses.is_dataclass(options):
         raise InputError(f"options {options!r} found; expected a dataclass")
     for field in dataclasses.fields(options):
+        if field.name in RESERVED:
+            raise InputError(
+                f"option {field.name} found; expected another name, that of an argument of import_checkpoint"
+            )
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InputError(f"option {field.name} without a default found; expected one for every option")
     declared(options)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isqrt
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -30,14 +30,17 @@ from eventsim.signals import FloatArray
 from eventsim.untrusted import MAXIMUM_BYTES
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.reader import BATCH_NORM, Reader
+from eventsim_importers.reading.neurons import Firing, FiringOptions, ResidualMode, ResidualOptions
+from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 NEURONS = {"plif": PLIF, "pliaf": PLIAF}
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the state dict of a Spikeformer cannot tell; None takes the default.
+class Options(FiringOptions, BatchNormOptions, ResidualOptions):
+    """What the state dict of a Spikeformer cannot tell; None takes what the metadata say, else the default.
+
+    Those of `FiringOptions`, `BatchNormOptions` and `ResidualOptions` (of the SEW blocks), and
 
     Attributes
     ----------
@@ -52,13 +55,10 @@ class Options:
         Event counts ("graded") for two input channels, else "real".
     neuron : {"plif", "pliaf"}, optional
         Spiking neurons for two input channels, else those with analog outputs, as for ImageNet.
-    stride : int
-        Stride of the SEW blocks whose shortcut is a convolution; the others have stride 1.
-    v_threshold : float
-    fold_bn : bool
-        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
-    bn_eps, ln_eps : float
-        Of batch and of layer normalisation.
+    stride : int, optional
+        Stride of the SEW blocks whose shortcut is a convolution; the others have stride 1. Default: 2.
+    ln_eps : float, optional
+        What layer normalisation adds to the variance. Default: 1e-6.
     """
 
     heads: int | None = None
@@ -67,11 +67,8 @@ class Options:
     width: int | None = None
     input_kind: Literal["binary", "graded", "real"] | None = None
     neuron: Literal["plif", "pliaf"] | None = None
-    stride: int = 2
-    v_threshold: float = 1.0
-    fold_bn: bool = True
-    bn_eps: float = 1e-5
-    ln_eps: float = 1e-6
+    stride: int | None = None
+    ln_eps: float | None = None
 
 
 def signature(checkpoint: Checkpoint) -> int:
@@ -125,12 +122,16 @@ class _Reader(Reader):
         if not self.positions.size or not self.times.size:
             raise InputError(f"{checkpoint.path}: empty pos_embed or time_embed found; expected (1, tokens, width)")
         self.in_channels = checkpoint.take(f"{self.convs[0]}.residual_function.0.0.0.weight", *[None] * 4).shape[1]
-        if options.stride < 1:
-            raise InputError(f"{checkpoint.path}: stride={options.stride} found; expected at least 1")
+        self.block_stride = self.choose("stride", 2)
+        if self.block_stride < 1:
+            raise InputError(f"{checkpoint.path}: stride={self.block_stride} found; expected at least 1")
+        self.firing = Firing(self.choose)
+        self.ln_eps = self.choose("ln_eps", 1e-6)
+        self.residual = cast(ResidualMode, self.choose("residual_op", "add"))
         choose = self.choose
         self.heads = choose.heads(max(self.dim // 64, 1), self.dim)
         self.time_steps = choose("time_steps", len(self.times))
-        self.stride = options.stride ** sum(map(self._has_shortcut, self.convs))
+        self.stride = self.block_stride ** sum(map(self._has_shortcut, self.convs))
         side = isqrt(len(self.positions)) * self.stride
         self.input = choose.input(self.in_channels, side, side)
         _, self.height, self.width = self.input.shape
@@ -173,7 +174,7 @@ class _Reader(Reader):
 
     def _sew_block(self, block: str, x: str, channels: int) -> tuple[str, int]:
         """Add a block; return its last layer and its channels."""
-        stride = self.options.stride if self._has_shortcut(block) else 1
+        stride = self.block_stride if self._has_shortcut(block) else 1
         branch = f"{block}.residual_function"
         first = self.checkpoint.take_kernel(f"{branch}.0.0.0.weight", None, channels)
         outputs, _, kernel, _ = first.shape
@@ -184,7 +185,7 @@ class _Reader(Reader):
             shortcut = self.checkpoint.take(f"{block}.shortcut.1.0.0.weight", outputs, channels, 1, 1)
             x = self.build.add(f"{block}.shortcut.0", AvgPool2d((stride, stride), (stride, stride)), x)
             x = self._conv_bn(f"{block}.shortcut.1", shortcut, x)
-        return self.build.add(block, Residual("add"), x, y), outputs
+        return self.build.add(block, Residual(self.residual), x, y), outputs
 
     def _conv_bn(self, name: str, weight: FloatArray, source: str, stride: int = 1) -> str:
         padding = weight.shape[2] // 2
@@ -193,7 +194,7 @@ class _Reader(Reader):
 
     def _act(self, name: str, source: str) -> str:
         w = float(self.checkpoint.take(f"{name}.w"))
-        return self.build.add(name, self.neuron(v_threshold=self.options.v_threshold, w=w), source)
+        return self.build.add(name, self.firing.plif(w, kind=self.neuron), source)
 
     def _block(self, block: str, x: str) -> str:
         y = self._attention(f"{block}.temporal_attn", self._norm(f"{block}.temporal_norm1", x), over_time=True)
@@ -217,7 +218,7 @@ class _Reader(Reader):
 
     def _norm(self, name: str, source: str) -> str:
         weight, bias = (self.checkpoint.take(f"{name}.{part}", self.dim) for part in ("weight", "bias"))
-        return self.build.add(name, LayerNorm(weight, bias, self.options.ln_eps), source)
+        return self.build.add(name, LayerNorm(weight, bias, self.ln_eps), source)
 
     def _position_encoding(self) -> FloatArray:
         """Return ``(1, D, N)`` for the tokens of this input size."""

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 from eventsim.errors import InputError
-from eventsim.layers import Layer, MaxPool2d, Residual
+from eventsim.layers import Layer, Residual
 from eventsim.network import Network
 from eventsim.signals import FloatArray
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.neurons import PoolOptions, Pools, ResidualMode, ResidualOptions
 from eventsim_importers.reading.reader import BATCH_NORM
-from eventsim_importers.reading.spiking_transformer import UNUSED_NORMS, TransformerReader, encoder_names
+from eventsim_importers.reading.spiking_transformer import (
+    UNUSED_NORMS,
+    TransformerOptions,
+    TransformerReader,
+    encoder_names,
+)
 from eventsim_importers.reading.synapses import linear
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the state dict of a Spikformer cannot tell; None takes the variant's default.
+class Options(TransformerOptions, ResidualOptions, PoolOptions):
+    """What the state dict of a Spikformer cannot tell; None takes what the metadata say, else the variant's default.
+
+    Those of `TransformerOptions`, `ResidualOptions` and `PoolOptions` (default of `pools`: "0011" for 32 x 32 pixels,
+    "1111" for DVS and ImageNet), and
 
     Attributes
     ----------
@@ -38,13 +47,6 @@ class Options:
         Input size: 128 for DVS, 224 for ImageNet, else 32.
     input_kind : {"binary", "graded", "real"}, optional
         Event counts ("graded") for two input channels, else "real".
-    tau, v_threshold, attn_threshold : float
-        Membrane time constant, threshold, and threshold of the neurons behind the attention.
-    attention_order : {"scores_first", "context_first"}
-        Order of the two products; the result is the same, the work is not.
-    fold_bn : bool
-        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
-    bn_eps : float
     """
 
     heads: int | None = None
@@ -53,12 +55,6 @@ class Options:
     height: int | None = None
     width: int | None = None
     input_kind: Literal["binary", "graded", "real"] | None = None
-    tau: float = 2.0
-    v_threshold: float = 1.0
-    attn_threshold: float = 0.5
-    attention_order: Literal["scores_first", "context_first"] = "scores_first"
-    fold_bn: bool = True
-    bn_eps: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,8 @@ class Variant:
     name: str
     stages: tuple[str, ...]
     lifs: tuple[str, ...]
-    pools: tuple[str | None, ...]
+    pool_names: tuple[str, ...]
+    pools: str
     layer: str
     qkv_axes: int
     fc_axes: int
@@ -99,15 +96,15 @@ class Variant:
 _STAGES = ("proj_conv", "proj_conv1", "proj_conv2", "proj_conv3")
 _LIFS = ("proj_lif", "proj_lif1", "proj_lif2", "proj_lif3")
 _POOLS = ("maxpool", "maxpool1", "maxpool2", "maxpool3")
-_TWO_POOLS = (None, None, "maxpool2", "maxpool3")
-CIFAR = Variant("cifar", _STAGES, _LIFS, _TWO_POOLS, "linear", 0, 0, True, 0.125, 4, 32)
-DVS = Variant("dvs", _STAGES, _LIFS, _POOLS, "conv", 1, 1, False, 0.25, 16, 128)
-IMAGENET = Variant("imagenet", _STAGES, _LIFS, _POOLS, "conv", 1, 2, False, 0.125, 4, 224)
+CIFAR = Variant("cifar", _STAGES, _LIFS, _POOLS, "0011", "linear", 0, 0, True, 0.125, 4, 32)
+DVS = Variant("dvs", _STAGES, _LIFS, _POOLS, "1111", "conv", 1, 1, False, 0.25, 16, 128)
+IMAGENET = Variant("imagenet", _STAGES, _LIFS, _POOLS, "1111", "conv", 1, 2, False, 0.125, 4, 224)
 FIRST_RELEASE = Variant(
     "first release",
     ("block1_conv", "block2_conv", "block3_conv", "block4_conv"),
     ("block1_lif", "block2_lif", "block3_lif", "block4_lif"),
-    (None, None, "block3_mp", "block4_mp"),
+    ("block1_mp", "block2_mp", "block3_mp", "block4_mp"),
+    "0011",
     "conv",
     1,
     2,
@@ -172,13 +169,12 @@ class Reader(TransformerReader):
     Systems that are built on Spikformer derive from it and override what they change.
     """
 
-    residual: Literal["add", "iand"] = "add"
     unused: ClassVar[tuple[str, ...]] = UNUSED
 
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: Variant) -> None:
         super().__init__(checkpoint, options)
         self.variant = variant
-        self.tau = options.tau
+        self.residual = cast(ResidualMode, self.choose("residual_op", "add"))
         self.in_channels, self.dim = self._widths()
         self.depth = checkpoint.count("block.{}.")
         self.heads = self._heads()
@@ -208,14 +204,14 @@ class Reader(TransformerReader):
         return first.shape[1], self.checkpoint.take("patch_embed.rpe_conv.weight", None, None, 3, 3).shape[0]
 
     def _patch_embed(self, x: str) -> str:
-        variant = self.variant
-        for stage, lif, pool in zip(variant.stages, variant.lifs, variant.pools, strict=True):
+        variant, pools = self.variant, Pools(self.choose, self.variant.pools)
+        names = zip(variant.stages, variant.lifs, variant.pool_names, strict=True)
+        for index, (stage, lif, pool) in enumerate(names):
             x = self._conv(f"patch_embed.{stage}", x, size=3)
-            x = self._lif(f"patch_embed.{lif}", x)
-            if pool is not None:
-                x = self.build.add(f"patch_embed.{pool}", MaxPool2d((3, 3), (2, 2), (1, 1)), x)
+            neurons = self._neurons(f"patch_embed.{lif}")
+            x = pools.add(self.build, index, f"patch_embed.{pool}", x, f"patch_embed.{lif}", neurons)
         rpe = self._lif("patch_embed.rpe_lif", self._conv("patch_embed.rpe_conv", x, size=3))
-        return self.build.add("patch_embed.rpe_add", Residual("add"), x, rpe)
+        return self.build.add("patch_embed.rpe_add", Residual(self.residual), x, rpe)
 
     def _block(self, block: str, x: str) -> str:
         attn, mlp, axes = f"{block}.attn", f"{block}.mlp", self.variant.fc_axes

@@ -16,7 +16,7 @@ Other names are recognised by the shapes of the stem, which no other system has,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar
 
 from eventsim.errors import InputError
 from eventsim.layers import Residual
@@ -24,8 +24,6 @@ from eventsim.network import Network
 from eventsim_importers import spikformer
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.container import Contents
-from eventsim_importers.reading.options import Chooser
 from eventsim_importers.reading.reader import BATCH_NORM
 
 STAGES = 4
@@ -36,12 +34,11 @@ STEM_RATIO = 4
 class Options(spikformer.Options):
     """What the state dict of a Spikformer V2 cannot tell; None takes the default.
 
-    All options of V1 (`eventsim_importers.spikformer.Options`), with its ImageNet defaults, and
+    All options of V1 (`eventsim_importers.spikformer.Options`), with its ImageNet defaults; `pools` and `pool_order`
+    fit no stem and are refused. And
 
     Attributes
     ----------
-    residual_op : {"add", "iand"}, optional
-        How residual connections join: sums (the default), or spikes where the branch is silent.
     scs_residual : bool, optional
         Whether the stages of the stem have a residual connection. Default: true; the paper says that they are like an
         MLP, which has one.
@@ -50,7 +47,6 @@ class Options(spikformer.Options):
         the last counts.
     """
 
-    residual_op: Literal["add", "iand"] | None = None
     scs_residual: bool | None = None
     rename: str | None = None
 
@@ -109,10 +105,7 @@ def _renamed(checkpoint: Checkpoint, rename: str) -> Checkpoint:
             raise InputError(
                 f"option rename={rename} found; expected names of their own, not {new} for {name} and another"
             )
-    tensors = {names[name]: tensor for name, tensor in checkpoint.tensors.items()}
-    return Checkpoint(
-        checkpoint.path, checkpoint.container, Contents(tensors, checkpoint.metadata, checkpoint.settings)
-    )
+    return checkpoint.renamed(names)
 
 
 class _Reader(spikformer.Reader):
@@ -121,10 +114,11 @@ class _Reader(spikformer.Reader):
     unused: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
-        choose = Chooser(checkpoint, options)
-        self.residual = cast(Literal["add", "iand"], choose("residual_op", "add"))
-        self.scs_residual = choose("scs_residual", True)
         super().__init__(checkpoint, options, spikformer.IMAGENET)
+        self.scs_residual = self.choose("scs_residual", True)
+        for name in ("pools", "pool_order"):
+            if getattr(options, name) is not None:
+                raise InputError(f"option {name} found; expected none, as the stem of a Spikformer V2 has no poolings")
 
     def _name(self) -> str:
         return f"Spikformer V2 {self.depth}-{self.dim} {self.residual}"

@@ -40,12 +40,14 @@ from eventsim.network import Network
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
-from eventsim_importers.reading.reader import BATCH_NORM, Reader
+from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the state dict of a STAA-SNN cannot tell, and what its paper leaves open; None takes the default.
+class Options(BatchNormOptions):
+    """What the state dict of a STAA-SNN cannot tell, and what its paper leaves open.
+
+    None takes what the metadata say, else the default. Those of `BatchNormOptions`, and
 
     Attributes
     ----------
@@ -67,11 +69,10 @@ class Options:
         What step attention pools: "terms" M H[t-1] and N X[t], the default, or "features" X[t-1] and X[t].
     sa_scale : float, optional
         Factor of the sigmoid of step attention. Default: 2.
-    v_threshold : float
-    fold_bn : bool
-        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
-    bn_eps, ln_eps : float
-        Of batch and of layer normalisation.
+    v_threshold : float, optional
+        Default: 1.
+    ln_eps : float, optional
+        What layer normalisation adds to the variance. Default: 1e-5.
     """
 
     time_steps: int | None = None
@@ -83,10 +84,8 @@ class Options:
     sa_mode: Literal["each", "sum"] | None = None
     sa_inputs: Literal["terms", "features"] | None = None
     sa_scale: float | None = None
-    v_threshold: float = 1.0
-    fold_bn: bool = True
-    bn_eps: float = 1e-5
-    ln_eps: float = 1e-5
+    v_threshold: float | None = None
+    ln_eps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -206,6 +205,8 @@ class _Reader(Reader):
         choose = self.choose
         self.time_steps = choose("time_steps", steps if steps > 1 else 16 if events else 4)
         self.input = choose.input(self.in_channels, height if height > 1 else size, width if width > 1 else size)
+        self.v_threshold = choose("v_threshold", 1.0)
+        self.ln_eps = choose("ln_eps", 1e-5) if self.has_norm else 1e-5
         if self.has_context:
             self.gc_norm = cast(Literal["softmax", "sigmoid"], choose("gc_norm", "softmax"))
             self.gc_combine = cast(Literal["additive", "gated"], choose("gc_combine", "additive"))
@@ -303,7 +304,7 @@ class _Reader(Reader):
             x = self.build.add(f"{name}.gc", self._context(f"{name}.gc", source.channels), x)
         retention, gain = (self._coefficients(f"{name}.{letter}", source) for letter in "MN")
         if not self.has_attention:
-            return self.build.add(name, AdaptiveLIF(retention, gain, v_threshold=self.options.v_threshold), x)
+            return self.build.add(name, AdaptiveLIF(retention, gain, v_threshold=self.v_threshold), x)
         reduce_weight, reduce_bias, expand_weight, expand_bias = self._attention(f"{name}.sa", source.channels)
         layer = AdaptiveLIF(
             retention,
@@ -312,7 +313,7 @@ class _Reader(Reader):
             reduce_bias,
             expand_weight,
             expand_bias,
-            v_threshold=self.options.v_threshold,
+            v_threshold=self.v_threshold,
             gate_scale=self.sa_scale,
             gate_inputs=self.sa_inputs,
         )
@@ -357,7 +358,7 @@ class _Reader(Reader):
             norm[1],
             normalisation=self.gc_norm,
             combination=self.gc_combine,
-            eps=self.options.ln_eps,
+            eps=self.ln_eps,
         )
 
     def _attention(self, name: str, channels: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:

@@ -19,14 +19,22 @@ from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.reader import BATCH_NORM
-from eventsim_importers.reading.spiking_transformer import UNUSED_NORMS, TransformerReader, encoder_names
+from eventsim_importers.reading.spiking_transformer import (
+    UNUSED_NORMS,
+    TransformerOptions,
+    TransformerReader,
+    encoder_names,
+)
 
 STAGES = ("proj", "proj1", "proj2", "proj3")
 
 
 @dataclass(frozen=True)
-class Options:
-    """What the state dict of an STFormer cannot tell; None takes the default and says so.
+class Options(TransformerOptions):
+    """What the state dict of an STFormer cannot tell; None takes what the metadata say, else the default.
+
+    Those of `TransformerOptions` (`tau`: the baseline's models for event cameras have 1.75; `decay_input`: equation 3
+    has no such factor, the baseline does), and the ones below.
 
     The state dict tells the number of convolutions over time, their kernel and groups, whether there is one temporal
     core or one per block, and the kernels of the spatial core.
@@ -47,10 +55,6 @@ class Options:
     pools : str, optional
         Which of the first four stages end in a max pooling, as ones and zeros. Default: "1111" for two input channels,
         else "0011", as in the baseline.
-    tau : float, optional
-        Membrane time constant. Default: 2; the baseline's models for event cameras have 1.75.
-    lif_input : {"decayed", "undecayed"}, optional
-        Whether the input is divided by tau too. Default: "decayed", as in the baseline; equation 3 has no such factor.
     temporal_padding : {"centred", "causal"}, optional
         Steps that a convolution over time sees: as many before as after, so that it looks ahead, or none after.
         Default: "centred".
@@ -70,13 +74,6 @@ class Options:
     later_blocks : {"sga", "ssa"}, optional
         Where there is one temporal core: later blocks make keys and values of its Y again, or of their own input.
         Default: "sga".
-    v_threshold, attn_threshold : float
-        Thresholds, of the neurons behind the attention and of all others.
-    attention_order : {"scores_first", "context_first"}
-        Order of the two products; the result is the same, the work is not.
-    fold_bn : bool
-        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison.
-    bn_eps : float
     """
 
     heads: int | None = None
@@ -86,8 +83,6 @@ class Options:
     width: int | None = None
     input_kind: Literal["binary", "graded", "real"] | None = None
     pools: str | None = None
-    tau: float | None = None
-    lif_input: Literal["decayed", "undecayed"] | None = None
     temporal_padding: Literal["centred", "causal"] | None = None
     time_split: Literal["full", "tiled"] | None = None
     query: Literal["x2", "x"] | None = None
@@ -95,11 +90,6 @@ class Options:
     mlp_residual: Literal["spikes", "membrane"] | None = None
     attn_residual: Literal["add", "none"] | None = None
     later_blocks: Literal["sga", "ssa"] | None = None
-    v_threshold: float = 1.0
-    attn_threshold: float = 0.5
-    attention_order: Literal["scores_first", "context_first"] = "scores_first"
-    fold_bn: bool = True
-    bn_eps: float = 1e-5
 
 
 def signature(checkpoint: Checkpoint) -> int:
@@ -165,8 +155,6 @@ class _Reader(TransformerReader):
         size = 128 if events else 32
         self.input = choose.input(self.in_channels, size, size)
         self.pools = choose("pools", "1111" if events else "0011")
-        self.tau = choose("tau", 2.0)
-        self.decay_input = choose("lif_input", "decayed") == "decayed"
         self.time_padding = cast(Literal["centred", "causal"], choose("temporal_padding", "centred"))
         self.tiled = choose("time_split", "full") == "tiled"
         self.query = choose("query", "x2")

@@ -56,6 +56,11 @@ class SparseLinear(Layer):
             bias,
         )
 
+    @property
+    def parameters(self) -> int:
+        """Number of weights and biases; where they are is no parameter."""
+        return self.weights.size + (0 if self.bias is None else self.bias.size)
+
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values at the same positions."""
         (source,) = inputs

@@ -55,5 +55,5 @@ class SliceOverTimeOp(Op):
         """Take a part of the one chunk."""
         signal = inputs[0]
         start = self.index * signal.steps // self.parts
-        stop = max(start + 1, (self.index + 1) * signal.steps // self.parts)
+        stop = min(max(start + 1, (self.index + 1) * signal.steps // self.parts), signal.steps)
         return take_steps(signal, start, stop)

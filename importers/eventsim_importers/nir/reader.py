@@ -11,6 +11,7 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.layers import DelayEach, Flatten, Input, Readout, Residual, Threshold
 from eventsim.network import Delayed, Network, NetworkBuilder, in_order
+from eventsim.preparation import PREPARED
 from eventsim.settings import Setting
 from eventsim.signals import Kind, SignalType
 from eventsim_importers.nir import maps
@@ -25,7 +26,7 @@ METADATA = r"node\.(?:.*\.)?metadata\..*"
 
 KNOWN = (
     "framework", "dt", "reset", "reset_delay", "strict", "start", "multiple_spikes", "v_min", "decay", "decay_input",
-    "cycle_delay", "input_kind", "readout", "time_steps", "plif_w",
+    "cycle_delay", "input_kind", "readout", "time_steps", "plif_w", *PREPARED,
 )  # fmt: skip
 """Names in the metadata that are read."""
 

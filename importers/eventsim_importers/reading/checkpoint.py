@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,9 +14,11 @@ from eventsim.errors import InputError
 from eventsim.settings import Plain, Setting
 from eventsim.signals import CountArray, FloatArray
 from eventsim_importers.reading import hdf5_file, npz_file, pytorch_file, safetensors_file
-from eventsim_importers.reading.container import Array, Contents
+from eventsim_importers.reading.container import Array, Container, Contents
+from eventsim_importers.reading.mistaken import what_it_is
+from eventsim_importers.reading.unused import is_buffer, unused_in
+from eventsim_importers.reading.wrappings import unwrap
 
-PREFIXES = ("module.", "model.", "_orig_mod.")
 LARGEST_INTEGER = 2**31 - 1
 
 
@@ -28,11 +31,15 @@ class Checkpoint:
     container : str
         ``"pytorch"``, ``"safetensors"``, ``"npz"`` or ``"hdf5"``.
     tensors : dict of str to array
-        Without the prefixes that wrappers such as ``DataParallel`` put before every name.
+        Without what wrappers such as ``DataParallel`` put before every name.
     metadata : dict of str to str
         Strings that the file carries beside the tensors.
     settings : list of Setting
         Values that the tensors do not tell, with their sources.
+    ignored : set of str
+        Tensors that were found to enter no forward pass.
+    folded : int
+        Parameters of batch normalisations that folding into the weights did away with.
     """
 
     def __init__(self, path: Path, container: str, contents: Contents) -> None:
@@ -43,20 +50,31 @@ class Checkpoint:
         self.settings = list(contents.settings)
         if not self.tensors:
             raise InputError(f"{path}: no tensors found; expected the weights of a network")
-        for prefix in PREFIXES:
-            if all(name.startswith(prefix) for name in self.tensors):
-                self.tensors = {name.removeprefix(prefix): value for name, value in self.tensors.items()}
-        self._left = set(self.tensors)
+        self.strays = dict(contents.strays)
+        self.ignored: set[str] = set()
+        self.folded = 0
+        self._left = {*self.tensors, *self.strays}
 
     @classmethod
-    def open(cls, path: str | Path, weights: str | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        weights: str | None = None,
+        ignore: Sequence[str] = (),
+        recognise: Callable[[Checkpoint], int] | None = None,
+    ) -> Self:
         """Read a checkpoint file; what it is is told by its contents.
 
         Parameters
         ----------
         path : str or Path
         weights : str, optional
-            Which entry of a PyTorch training checkpoint to take, such as ``state_dict_ema``.
+            Which entry of a training checkpoint to take, such as ``state_dict_ema``, and what stands before every name.
+        ignore : sequence of str
+            Shell-like patterns of tensors to leave out.
+        recognise : callable, optional
+            ``recognise(checkpoint)``: how many tensors a format can place. It tells the network's tensors from what
+            they are wrapped in.
 
         Raises
         ------
@@ -64,31 +82,28 @@ class Checkpoint:
             If the file cannot be read; names it, what was found and what was expected.
         """
         path = Path(path)
-        try:
-            if path.exists() and not path.is_file():  # a pipe would wait for ever
-                raise InputError(f"{path}: not a regular file; expected a checkpoint file")
-            with path.open("rb") as file:
-                head = file.read(16)
-        except OSError as error:
-            raise InputError(f"{path}: {error.strerror or error}; expected a checkpoint file") from None
-        if not head:
-            raise InputError(f"{path}: empty file found; expected a checkpoint")
-        if hdf5_file.holds(path, head):
-            container, contents = "hdf5", hdf5_file.read(path)
-        elif pytorch_file.holds(path, head):
-            container, contents = "pytorch", pytorch_file.read(path, weights)
-        elif npz_file.holds(path, head):
-            container, contents = "npz", npz_file.read(path)
-        elif safetensors_file.holds(path, head):
-            container, contents = "safetensors", safetensors_file.read(path)
-        else:
-            raise InputError(
-                f"{path}: not a checkpoint (begins with {head[:8]!r}); "
-                "expected .pth, .pt, .tar, .safetensors, .npz, .h5 or .nir"
-            )
-        if weights is not None and container != "pytorch":
-            raise InputError(f"{path}: weights={weights} asked for; only PyTorch training checkpoints have entries")
-        return cls(path, container, contents)
+        container = _container(path)
+
+        def count(tensors: Mapping[str, Array]) -> int:
+            if recognise is None or not tensors:
+                return 0
+            return recognise(cls(path, container.kind, Contents(tensors, container.metadata)))
+
+        return cls(path, container.kind, unwrap(path, container, count, weights, ignore))
+
+    def renamed(self, names: Mapping[str, str]) -> Checkpoint:
+        """Return the checkpoint with tensors of other names, of which none was taken."""
+        tensors = {names[name]: tensor for name, tensor in self.tensors.items()}
+        return type(self)(self.path, self.container, Contents(tensors, self.metadata, self.settings, self.strays))
+
+    @property
+    def parameters(self) -> int:
+        """What ``sum(p.numel() for p in model.parameters())`` gives, as far as names tell parameters from buffers."""
+        return sum(tensor.size for name, tensor in self.tensors.items() if self.is_parameter(name))
+
+    def is_parameter(self, name: str) -> bool:
+        """Tell whether a tensor is one that PyTorch calls a parameter, as far as its type and name tell."""
+        return self.tensors[name].dtype.kind in "fc" and not is_buffer(name)
 
     def take(self, name: str, *shape: int | None) -> FloatArray:
         """Use one tensor.
@@ -174,7 +189,9 @@ class Checkpoint:
 
     def ignore(self, *patterns: str) -> None:
         """Accept tensors that are known not to enter the forward pass; patterns are those of `matching`."""
-        self._left -= set(self.matching(*patterns))
+        found = self._left & set(self.matching(*patterns))
+        self.ignored |= found
+        self._left -= found
 
     def matching(self, *patterns: str) -> list[str]:
         """Return the names that one of some regular expressions matches as a whole."""
@@ -196,12 +213,19 @@ class Checkpoint:
         InputError
             Names the first of them.
         """
+        for kind, names in unused_in(sorted(self._left), {*self.tensors, *self.strays}).items():
+            count = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+            self.say(Setting("ignore", kind.pattern, "inferred", f"{count}: {kind.why}"))
+            self.ignored |= set(names)
+            self._left -= set(names)
         if self._left:
             first, *others = sorted(self._left)
             more = f" and {len(others)} more" if others else ""
+            shape = (self.tensors | self.strays)[first].shape
             raise InputError(
-                f"{self.path}: tensor {first} {describe(self.tensors[first].shape)}{more} left over; "
-                "expected every tensor to have its place in the network"
+                f"{self.path}: tensor {first} {describe(shape)}{more} left over; "
+                "expected every tensor to have its place in the network, or --ignore PATTERN for those that enter no "
+                "forward pass"
             )
 
 
@@ -221,3 +245,31 @@ class BatchNorm:
 def describe(shape: tuple[int | None, ...]) -> str:
     """Say a shape."""
     return f"({', '.join('any' if size is None else str(size) for size in shape)})"
+
+
+def _container(path: Path) -> Container:
+    """Read a file as what its first bytes say."""
+    try:
+        if path.exists() and not path.is_file():  # a pipe would wait for ever
+            raise InputError(f"{path}: not a regular file; expected a checkpoint file")
+        with path.open("rb") as file:
+            head = file.read(512)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}; expected a checkpoint file") from None
+    if not head:
+        raise InputError(f"{path}: empty file found; expected a checkpoint")
+    mistaken = what_it_is(path, head)
+    if mistaken is not None:
+        raise InputError(f"{path}: {mistaken}")
+    if hdf5_file.holds(path, head):
+        return hdf5_file.read(path)
+    if safetensors_file.holds(path, head):
+        return safetensors_file.read(path)
+    if pytorch_file.holds(path, head):
+        return pytorch_file.read(path)
+    if npz_file.holds(path, head):
+        return npz_file.read(path)
+    raise InputError(
+        f"{path}: not a checkpoint (begins with {head[:8]!r}); "
+        "expected .pth, .pt, .tar, .safetensors, .npz, .h5 or .nir"
+    )

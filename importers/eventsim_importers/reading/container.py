@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eventsim.settings import Setting
+from eventsim.untrusted import MAXIMUM_BYTES, printable
 
 Array = npt.NDArray[Any]
+
+LARGEST_RATIO = 200
+"""Trained weights hardly compress; a file that unpacks to more than this many times its size is refused."""
+SMALL = 1 << 26
+"""Unpacked bytes that are allowed in any file."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +32,51 @@ class Contents:
     metadata : mapping of str to str
     settings : sequence of Setting
         What was chosen while unwrapping the file.
+    strays : mapping of str to array
+        Tensors beside those of the network, by their whole names.
     """
 
     tensors: Mapping[str, Array]
     metadata: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[Setting] = ()
+    strays: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file before anything in it is chosen.
+
+    Attributes
+    ----------
+    kind : str
+        ``"pytorch"``, ``"safetensors"``, ``"npz"`` or ``"hdf5"``.
+    entries : mapping of str to mapping of str to array
+        Mappings of tensors by where they are, ``""`` for the file itself. The arrays may be outlines (`outline`).
+    load : callable
+        ``load(entry, names)``: some tensors of an entry, with their values.
+    metadata : mapping of str to str
+    """
+
+    kind: str
+    entries: Mapping[str, Mapping[str, Array]]
+    load: Callable[[str, Iterable[str]], Mapping[str, Array]]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def most_unpacked(path: Path) -> int:
+    """Return how many bytes the arrays of a file may take in memory."""
+    return min(MAXIMUM_BYTES, max(LARGEST_RATIO * path.stat().st_size, SMALL))
+
+
+def loaded(kind: str, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Container:
+    """Return the container whose tensors are all in memory."""
+    named = {printable(name): tensor for name, tensor in tensors.items()}
+    return Container(kind, {"": named}, lambda _, names: {name: named[name] for name in names}, metadata or {})
+
+
+def outline(shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
+    """Return an array of a shape and a type that needs no memory, in the place of values not read yet."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
 
 
 def as_float32(array: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, first_line
-from eventsim_importers.reading.container import Array, Contents, as_float32
+from eventsim_importers.reading.container import Array, Container, as_float32, loaded
 
 PROBE = """
 import sys, h5py
@@ -31,7 +31,7 @@ def holds(path: Path, head: bytes) -> bool:
     return head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> Container:
     """Read every dataset; text becomes metadata.
 
     Raises
@@ -63,7 +63,7 @@ def read(path: Path) -> Contents:
         raise
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: damaged or truncated HDF5 file ({first_line(error)})") from None
-    return Contents(tensors, metadata)
+    return loaded("hdf5", tensors, metadata)
 
 
 def _probe(path: Path) -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import MAXIMUM_BYTES, first_line
-from eventsim_importers.reading.container import Contents, as_float32
-
-LARGEST_RATIO = 200
-"""Trained weights hardly compress; an archive that unpacks to more than this many times its size is refused."""
+from eventsim.untrusted import first_line
+from eventsim_importers.reading.container import Container, as_float32, loaded, most_unpacked
 
 
 def holds(path: Path, head: bytes) -> bool:
@@ -20,7 +17,7 @@ def holds(path: Path, head: bytes) -> bool:
     return path.suffix == ".npz" or head.startswith(b"PK")
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> Container:
     """Read the arrays.
 
     Raises
@@ -31,7 +28,7 @@ def read(path: Path) -> Contents:
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        most = min(MAXIMUM_BYTES, max(LARGEST_RATIO * path.stat().st_size, 1 << 26))
+        most = most_unpacked(path)
         if size > most:
             raise InputError(f"{path}: {size} bytes unpacked found; expected at most {most} in a file of its size")
         with np.load(path, allow_pickle=False) as arrays:
@@ -39,9 +36,9 @@ def read(path: Path) -> Contents:
     except InputError:
         raise
     except Exception as error:  # NumPy evaluates headers as Python and allocates what they declare
-        reason = first_line(error)
+        reason = first_line(error)[:100]
         raise InputError(f"{path}: damaged .npz file, or one that holds Python objects ({reason})") from error
     for name, tensor in tensors.items():
         if not isinstance(tensor, np.ndarray):  # any other file in the archive
             raise InputError(f"{path}: entry {name} is no array; expected arrays alone")
-    return Contents({name: as_float32(tensor) for name, tensor in tensors.items()})
+    return loaded("npz", {name: as_float32(tensor) for name, tensor in tensors.items()})

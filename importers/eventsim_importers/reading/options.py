@@ -138,6 +138,11 @@ class Chooser:
             return default
         return cast(T, value)
 
+    def way(self, name: str, default: T) -> T:
+        """Return the value of an option that changes how the work is done and not what comes out: no assumption."""
+        value = self.stated(name)
+        return default if value is None else cast(T, value)
+
     def inferred(self, name: str, value: T, source: str) -> T:
         """Return the value of option `name` as stated, else what `source`, a part of the checkpoint, tells."""
         stated = self.stated(name)

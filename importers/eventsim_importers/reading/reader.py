@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
 
 from eventsim.layers import Linear, Readout
 from eventsim.network import Network, NetworkBuilder
@@ -14,18 +14,20 @@ BATCH_NORM = r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
 """What follows the name of a batch normalisation in the names of its tensors, as a regular expression."""
 
 
-class ReaderOptions(Protocol):
-    """Options of every reader."""
+@dataclass(frozen=True)
+class BatchNormOptions:
+    """How batch normalisation is read.
 
-    @property
-    def fold_bn(self) -> bool:
-        """Whether batch normalisation is folded into the weights."""
-        ...
+    Attributes
+    ----------
+    fold_bn : bool, optional
+        Fold it into the weights; otherwise it stays a layer, for bit-level comparison. Default: true.
+    bn_eps : float, optional
+        What it adds to the variance. Default: 1e-5, PyTorch's.
+    """
 
-    @property
-    def bn_eps(self) -> float:
-        """What batch normalisation adds to the variance."""
-        ...
+    fold_bn: bool | None = None
+    bn_eps: float | None = None
 
 
 class Reader:
@@ -34,16 +36,16 @@ class Reader:
     Parameters
     ----------
     checkpoint : Checkpoint
-    options : ReaderOptions
+    options : BatchNormOptions
     """
 
     build: NetworkBuilder
     synapses: SynapseBuilder
 
-    def __init__(self, checkpoint: Checkpoint, options: ReaderOptions) -> None:
+    def __init__(self, checkpoint: Checkpoint, options: BatchNormOptions) -> None:
         self.checkpoint = checkpoint
         self.choose = Chooser(checkpoint, options)
-        self._bn = (options.fold_bn, options.bn_eps)
+        self._bn = (self.choose.way("fold_bn", True), self.choose("bn_eps", 1e-5))
 
     def _begin(self, name: str) -> None:
         """Begin a network of this name."""

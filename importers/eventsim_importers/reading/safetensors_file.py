@@ -8,15 +8,15 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from eventsim.errors import InputError
-from eventsim_importers.reading.container import Contents, as_float32
+from eventsim_importers.reading.container import Container, as_float32, loaded
 
 
 def holds(path: Path, head: bytes) -> bool:
     """Tell whether a file is of this kind: a length, then a JSON header."""
-    return path.suffix == ".safetensors" or (len(head) > 8 and head[8:9] == b"{")
+    return path.suffix == ".safetensors" or (head[5:9] == b"\0\0\0{")
 
 
-def read(path: Path) -> Contents:
+def read(path: Path) -> Container:
     """Read the tensors and the metadata strings.
 
     Raises
@@ -27,6 +27,6 @@ def read(path: Path) -> Contents:
     try:
         with safe_open(path, framework="np") as file:
             tensors = {name: as_float32(np.asarray(file.get_tensor(name))) for name in file.keys()}  # noqa: SIM118
-            return Contents(tensors, dict(file.metadata() or {}))
+            return loaded("safetensors", tensors, dict(file.metadata() or {}))
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: damaged or truncated .safetensors file ({error})") from None

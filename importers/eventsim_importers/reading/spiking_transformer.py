@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal, Protocol
+from dataclasses import dataclass
+from typing import Literal, cast
 
-from eventsim.layers import LIF, Layer, MeanOverPositions, MeanOverTime, SpikingAttention
+from eventsim.layers import Layer, MeanOverPositions, MeanOverTime, SpikingAttention
 from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.reader import BATCH_NORM, Reader, ReaderOptions
+from eventsim_importers.reading.neurons import LIFOptions, Neurons
+from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 from eventsim_importers.reading.synapses import linear
 
 UNUSED_NORMS = r"block\.\d+\.norm[12]\..*"
@@ -39,23 +41,20 @@ def encoder_names(layer: str, mlp: str, qkv_bias: bool) -> tuple[str, ...]:
     )
 
 
-class TransformerOptions(ReaderOptions, Protocol):
-    """Options of every spiking transformer."""
+@dataclass(frozen=True)
+class TransformerOptions(LIFOptions, BatchNormOptions):
+    """Options of every spiking transformer: `LIFOptions`, `BatchNormOptions`, and below.
 
-    @property
-    def v_threshold(self) -> float:
-        """Threshold of the neurons."""
-        ...
+    Attributes
+    ----------
+    attn_threshold : float, optional
+        Threshold of the neurons behind the attention. Default: 0.5.
+    attention_order : {"scores_first", "context_first"}, optional
+        Order of the two products; the result is the same, the work is not. Default: "scores_first".
+    """
 
-    @property
-    def attn_threshold(self) -> float:
-        """Threshold of the neurons behind the attention."""
-        ...
-
-    @property
-    def attention_order(self) -> Literal["scores_first", "context_first"]:
-        """Order of the two products."""
-        ...
+    attn_threshold: float | None = None
+    attention_order: Literal["scores_first", "context_first"] | None = None
 
 
 class TransformerReader(Reader, ABC):
@@ -63,23 +62,20 @@ class TransformerReader(Reader, ABC):
 
     Attributes
     ----------
-    dim, heads, scale, tau
-        Width of a token, attention heads and scale, and time constant of the neurons: what derived readers set.
-    decay_input : bool
-        Whether the neurons divide their input by `tau` too.
+    dim, heads, scale
+        Width of a token, attention heads and scale: what derived readers set.
     """
 
     dim: int
     heads: int
     scale: float
-    tau: float
-    decay_input: bool = True
 
     def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
         super().__init__(checkpoint, options)
-        self.v_threshold = options.v_threshold
-        self.attn_threshold = options.attn_threshold
-        self.attention_order = options.attention_order
+        self.neurons = Neurons(self.choose)
+        self.attn_threshold = self.choose("attn_threshold", 0.5)
+        order = self.choose.way("attention_order", "scores_first")
+        self.attention_order = cast(Literal["scores_first", "context_first"], order)
 
     @abstractmethod
     def _project(self, attn: str, part: str, source: str) -> str:
@@ -95,7 +91,7 @@ class TransformerReader(Reader, ABC):
             self._lif(f"{attn}.{part}_lif", self._project(attn, part, source))
             for part, source in (("q", query), ("k", context), ("v", context))
         )
-        y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self.attn_threshold)
+        y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self.attn_threshold, "attn_threshold")
         return self._project(attn, "proj", y)
 
     def _head(self, x: str) -> str:
@@ -142,10 +138,15 @@ class TransformerReader(Reader, ABC):
         """Return the number of outputs of a layer that was added."""
         return len(self.checkpoint.tensors[f"{name}.weight"])
 
-    def _lif(self, name: str, source: str, threshold: float | None = None) -> str:
-        """Add neurons, with the threshold of all unless another is given."""
-        v_threshold = self.v_threshold if threshold is None else threshold
-        return self.build.add(name, LIF(v_threshold=v_threshold, tau=self.tau, decay_input=self.decay_input), source)
+    def _lif(self, name: str, source: str, threshold: float | None = None, option: str = "v_threshold") -> str:
+        """Add neurons, with the threshold of all unless another is given under the name of its option."""
+        return self.build.add(name, self._neurons(name, threshold, option), source)
+
+    def _neurons(self, name: str, threshold: float | None = None, option: str = "v_threshold") -> Layer:
+        """Return neurons; with a learned time constant where the checkpoint holds one."""
+        if f"{name}.w" in self.checkpoint.tensors:
+            return self.neurons.plif(float(self.checkpoint.take(f"{name}.w")), threshold, option)
+        return self.neurons.lif(threshold, option)
 
 
 def _norm(name: str) -> str:

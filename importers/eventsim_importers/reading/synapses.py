@@ -110,6 +110,7 @@ class SynapseBuilder:
     def _fold(
         self, norm: str, weight: FloatArray, bias: FloatArray | None, arrays: BatchNorm
     ) -> tuple[FloatArray, FloatArray]:
+        self.checkpoint.folded += (2 if bias is not None else 1) * len(weight)
         with np.errstate(over="ignore", invalid="ignore"):
             folded = fold(weight, bias, arrays, self.eps)
         if not all(np.isfinite(array).all() for array in folded):

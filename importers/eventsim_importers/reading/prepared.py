@@ -1,0 +1,55 @@
+"""How recordings and images become frames, as options of every import."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from eventsim.errors import InputError
+from eventsim.network import Network
+from eventsim.preparation import ORIENTATION, PREPARED, PreparationOptions, check_options
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import Chooser
+
+
+def keep_preparation(network: Network, checkpoint: Checkpoint, options: PreparationOptions) -> Network:
+    """Keep in the network how its recordings or images are prepared, as the user, the metadata or nobody says.
+
+    Raises
+    ------
+    InputError
+        If an option does not fit the network's input, or the metadata hold what cannot be read.
+    """
+    already = len(checkpoint.settings)
+    choose = Chooser(checkpoint, options)
+    shape, kind = network.input.shape, network.input.kind
+    if network.input.takes_recordings:
+        window = (
+            choose("window", "count") if options.bin_us is None else choose.inferred("window", "duration", "bin_us")
+        )
+        if window == "duration" and choose.stated("bin_us") is None:
+            raise InputError(f"{checkpoint.path}: window=duration without bin_us found; expected the length of a bin")
+        if kind == "binary":
+            choose.inferred("binary", True, "the input takes spikes")
+        else:
+            choose("binary", False)
+        for name in ORIENTATION:
+            choose(name, False)
+        choose("fit", "none")
+    elif network.input.takes_images:
+        choose("fit", "none")
+        for name, default in (("mean", "0"), ("std", "1")):
+            choose(name, ",".join([default] * shape[0]))
+    for name in ("sensor", "camera"):
+        choose.stated(name)
+    used = {setting.option for setting in checkpoint.settings[already:]}
+    for name in PREPARED:
+        if getattr(options, name) is not None and name not in used:
+            size = " x ".join(map(str, shape))
+            raise InputError(f"{checkpoint.path}: option {name} found; expected none for {kind} input of {size}")
+    chosen: dict[str, Any] = {setting.option: setting.value for setting in checkpoint.settings[already:]}
+    try:
+        check_options(dataclasses.replace(options, **chosen))
+    except InputError as error:
+        raise InputError(f"{checkpoint.path}: {str(error).removeprefix('option ')}") from None
+    return network.with_settings(*checkpoint.settings[already:])

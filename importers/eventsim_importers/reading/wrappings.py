@@ -1,0 +1,204 @@
+"""Takes the tensors of a network out of what they are wrapped in.
+
+A training checkpoint holds them in an entry, wrappers such as ``DataParallel`` and ``torch.compile`` put their own
+names before every name, and pruning keeps each weight as what it was and a mask. Entry and prefix are found by the
+names that they leave: those that some format recognises. Where several do, the user is asked.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eventsim.errors import InputError
+from eventsim.settings import Setting
+from eventsim_importers.reading.container import Array, Container, Contents
+
+Tensors = Mapping[str, Array]
+Recognise = Callable[[Tensors], int]
+
+DEEPEST = 16
+"""Dots in a prefix."""
+SMALLEST_SHARE = 16
+"""A prefix stands before at least one of this many tensors."""
+ORIGINAL, MASK = "_orig", "_mask"
+"""What `torch.nn.utils.prune` puts behind the name of a weight."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the tensors of a network are: an entry of the file, and what stands before every name."""
+
+    entry: str
+    prefix: str
+    placed: int = 0
+
+    @property
+    def name(self) -> str:
+        """What the option ``weights`` calls it."""
+        return ".".join(filter(None, (self.entry, self.prefix.removesuffix("."))))
+
+
+def unwrap(
+    path: Path, container: Container, recognise: Recognise, weights: str | None = None, patterns: Iterable[str] = ()
+) -> Contents:
+    """Find the tensors of a network.
+
+    Parameters
+    ----------
+    path : Path
+    container : Container
+    recognise : callable
+        ``recognise(tensors)``: how many of them a format can place, 0 if none knows them.
+    weights : str, optional
+        The entry to take, and the prefix behind it.
+    patterns : iterable of str
+        Shell-like patterns of tensors to leave out.
+
+    Raises
+    ------
+    InputError
+        If there are several, no such entry, or a pattern without a tensor.
+    """
+    asked = None if weights is None else _asked_for(path, container, weights)
+    place, settings = _choose(path, container, recognise, asked)
+    ignored = _ignored(path, container.entries[place.entry], place.prefix, patterns)
+    settings += [Setting("ignore", pattern, "option", _counted(names)) for pattern, names in ignored.items()]
+    out = set().union(*ignored.values())
+    within = asked.prefix if asked else ""  # what is asked for is all: the rest is something else
+    names = [name for name in container.entries[place.entry] if name.startswith(within) and name not in out]
+    values = container.load(place.entry, names)
+    inside = {name.removeprefix(place.prefix): value for name, value in values.items() if name.startswith(place.prefix)}
+    strays = {name: value for name, value in values.items() if not name.startswith(place.prefix)}
+    pairs = _pruned(inside)
+    for name in pairs:
+        inside[name] = _multiplied(path, name, inside.pop(name + ORIGINAL), inside.pop(name + MASK))
+    if pairs:
+        note = f"{pairs[0]} = {pairs[0]}{ORIGINAL} x {pairs[0]}{MASK}, and so on"
+        settings.append(Setting("pruned weights", len(pairs), "inferred", note))
+    return Contents(inside, container.metadata, settings, strays)
+
+
+# --- entries and prefixes
+
+
+def _choose(path: Path, container: Container, recognise: Recognise, asked: Place | None) -> tuple[Place, list[Setting]]:
+    """Find the one place that a format recognises, within what is asked for."""
+    entries = {asked.entry: container.entries[asked.entry]} if asked else container.entries
+    within = asked.prefix if asked else ""
+    found = [place for entry, held in entries.items() for place in _recognised(entry, held, within, recognise)]
+    if len(found) > 1:
+        names = [place.name or "the file itself" for place in found[:8]]
+        raise InputError(
+            f"{path}: {len(found)} sets of weights found ({', '.join(names)}); say which with --set weights=NAME"
+        )
+    if asked:
+        return found[0] if found else asked, [Setting("weights", asked.name, "option")]
+    if not found and len(entries) > 1:
+        names = [entry or "the file itself" for entry in entries][:8]
+        raise InputError(
+            f"{path}: tensors of no known format found in {', '.join(names)}; say which are the weights with "
+            "--set weights=NAME, and of which format they are with --format NAME"
+        )
+    place = found[0] if found else Place(next(iter(entries)), "")
+    note = "of all names those that a format knows" if found else "the only entry that holds tensors"
+    return place, [Setting("weights", place.name, "inferred", note)] if place.name else []
+
+
+def _asked_for(path: Path, container: Container, weights: str) -> Place:
+    """Return the place that the user names: an entry, or the beginning of names in one."""
+    if weights in container.entries:
+        return Place(weights, "")
+    for entry, tensors in container.entries.items():
+        prefix = weights.removeprefix(f"{entry}.") + "."
+        if (not entry or weights.startswith(f"{entry}.")) and any(name.startswith(prefix) for name in tensors):
+            return Place(entry, prefix)
+    if container.kind != "pytorch":
+        raise InputError(
+            f"{path}: weights={weights} asked for; only PyTorch training checkpoints have entries, and no name "
+            f"begins with {weights}."
+        )
+    held = [entry for entry in container.entries if entry][:8] or ["tensors alone"]
+    raise InputError(f"{path}: no entry {weights!r} found; it holds {', '.join(held)}")
+
+
+def _recognised(entry: str, tensors: Tensors, within: str, recognise: Recognise) -> list[Place]:
+    """Return the prefixes behind which a format knows the names; of those within each other, the one with most."""
+    places = []
+    for prefix in _prefixes([name for name in tensors if name.startswith(within)], within):
+        named = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+        for name in _pruned(named):
+            named[name] = named.pop(name + ORIGINAL)
+            del named[name + MASK]
+        places.append(Place(entry, prefix, recognise(named)))
+    return [
+        place
+        for place in places
+        if place.placed
+        and not any(
+            (other.placed, -len(other.prefix)) > (place.placed, -len(place.prefix))
+            for other in places
+            if other.prefix.startswith(place.prefix) or place.prefix.startswith(other.prefix)
+        )
+    ]
+
+
+def _prefixes(names: Sequence[str], within: str) -> list[str]:
+    """Return the beginnings up to a dot that many names have, the shortest first."""
+    begin = within.count(".")
+    counted: Counter[str] = Counter({within: len(names)})
+    for name in names:
+        parts = name.split(".", begin + DEEPEST)[:-1]
+        counted.update(".".join(parts[:end]) + "." for end in range(begin + 1, len(parts) + 1))
+    return sorted((prefix for prefix, count in counted.items() if count * SMALLEST_SHARE >= len(names)), key=len)
+
+
+# --- what is left out and what is multiplied
+
+
+def _ignored(path: Path, tensors: Tensors, prefix: str, patterns: Iterable[str]) -> dict[str, list[str]]:
+    """Return the tensors that each pattern matches, by their whole names or behind the prefix."""
+    ignored = {}
+    for pattern in patterns:
+        ignored[pattern] = [
+            name
+            for name in tensors
+            if fnmatch.fnmatchcase(name, pattern) or fnmatch.fnmatchcase(name.removeprefix(prefix), pattern)
+        ]
+        if not ignored[pattern]:
+            raise InputError(
+                f"{path}: ignore={pattern} matches no tensor; expected a pattern of names such as {next(iter(tensors))}"
+            )
+    return ignored
+
+
+def _counted(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{len(names)} tensors"
+
+
+def _pruned(tensors: Tensors) -> list[str]:
+    """Return the names of weights that are kept as what they were and a mask."""
+    names = (name.removesuffix(ORIGINAL) for name in tensors if name.endswith(ORIGINAL))
+    return [name for name in names if name + MASK in tensors and name not in tensors]
+
+
+def _multiplied(path: Path, name: str, original: Array, mask: Array) -> Array:
+    """Return a weight whose masked synapses are zero.
+
+    Raises
+    ------
+    InputError
+        If the mask is of another shape, or holds anything but 0 and 1.
+    """
+    if mask.shape != original.shape:
+        raise InputError(
+            f"{path}: tensor {name}{MASK} {mask.shape} found; expected {original.shape}, as {name}{ORIGINAL}"
+        )
+    if not np.isin(mask, (0, 1)).all():
+        raise InputError(f"{path}: tensor {name}{MASK} with other values than 0 and 1 found; expected a mask")
+    return np.where(mask != 0, original, np.zeros((), original.dtype))
