@@ -132,7 +132,8 @@ def expressible(draw: st.DrawFn) -> tuple[Network, np.ndarray]:
         source = build.types[str(x)]
         shape = source.shape
         choices = ["scale", "neuron", "neuron", "neuron behind", "delay", "sum", "linear", "loop"]
-        choices += ["conv", "pool", "rows", "shift", "lines"] if len(shape) == 3 else []
+        choices += ["conv", "rows", "shift", "lines"] if len(shape) == 3 else []
+        choices += ["pool"] if len(shape) == 3 and min(shape[1:]) > 1 else []
         choices += ["conv1d"] if len(shape) == 2 else []
         what = draw(st.sampled_from(choices))
         arrives = heard(x)
