@@ -80,6 +80,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
     if format is not None and format not in known:
         raise InputError(f"format {format!r} found; expected one of {', '.join(known)}")
     weights, ignore = options.pop("weights", None), options.pop("ignore", ())
+    if not isinstance(weights, (str, type(None))):
+        raise InputError(f"option weights={weights!r} found; expected the name of an entry")
     patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
     prepared = {name: options.pop(name) for name in PREPARED if name in options}
     preparation = parse_options("every import", PreparationOptions, prepared)

@@ -426,3 +426,21 @@ def test_attributes_of_an_hdf5_file_are_metadata_of_any_type(tmp_path: Path) -> 
     expected = {"reset": "subtract", "v_threshold": 0.75}
     for name, value in (attributes | expected).items():
         assert found[name] == (value, "metadata")
+
+
+def test_bfloat16_is_read(tmp_path: Path) -> None:
+    torch, torch_save = pytest.importorskip("torch"), pytest.importorskip("safetensors.torch").save_file
+    state = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in spikformer_state("dvs").items()}
+    short = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    sizes = {"height": "34", "width": "34", "time_steps": "2", "heads": "2"}
+    torch_save(short, tmp_path / "short.safetensors", sizes)
+    torch_save({name: each.float() for name, each in short.items()}, tmp_path / "long.safetensors", sizes)
+    frames = np.random.default_rng(0).poisson(0.5, (2, 2, 34, 34)).astype(np.float32)
+    results = [Simulator(import_checkpoint(tmp_path / f"{name}.safetensors")).run(frames) for name in ("short", "long")]
+    np.testing.assert_array_equal(results[0].logits, results[1].logits)
+
+
+def test_weights_are_named_by_a_text(tmp_path: Path) -> None:
+    save_file({"a": np.zeros(1, np.float32)}, tmp_path / "c.safetensors")
+    with pytest.raises(InputError, match="option weights=3 found; expected the name of an entry"):
+        import_checkpoint(tmp_path / "c.safetensors", weights=3)

@@ -448,7 +448,7 @@ def test_embeddings_are_interpolated_as_by_pytorch(tmp_path: Path, known: int, w
     positions, times = model.embeddings(torch.Size(grid), wanted)
     assert_array_equal(network.layers["pos_embed"].encoding[0].T, positions[0].detach().numpy())
     assert_array_equal(network.layers["time_embed"].encoding[:, :, 0], times[0].detach().numpy())
-    said = [assumption.split(":")[0] for assumption in of_the_network(network)]
+    said = [each.option for each in network.settings if each.option.endswith("_embed") and each.source == "inferred"]
     other_grid = known**2 != grid[0] * grid[1]
     assert said == ["pos_embed"] * other_grid + ["time_embed"] * (known != wanted)
 

@@ -388,3 +388,13 @@ def test_repackagings_of_one_checkpoint(tmp_path: Path, shared: Path) -> None:
         for image, each in zip(images, right, strict=True):
             found = simulator.run(np.repeat(image[None], network.time_steps or 1, 0)).logits
             np.testing.assert_allclose(found, each, atol=1e-6)
+
+
+def test_what_is_ignored_is_no_candidate(tmp_path: Path) -> None:
+    both = {f"{who}.{name}": value for who in ("student", "teacher") for name, value in STATE.items()}
+    path = write_state(tmp_path / "c.pth", both)
+    assert "2 sets of weights found" in refused(path)
+    network = import_checkpoint(path, ignore="teacher.*")
+    found = {setting.option: setting.value for setting in network.settings}
+    assert found["weights"] == "student"
+    assert found["ignore"] == "teacher.*"

@@ -26,6 +26,7 @@ from eventsim.layers import (
     SoftmaxAttention,
 )
 from eventsim.network import Network
+from eventsim.settings import Setting
 from eventsim.signals import FloatArray
 from eventsim.untrusted import MAXIMUM_BYTES
 from eventsim_importers.protocol import Importer
@@ -234,7 +235,7 @@ class _Reader(Reader):
             rows, columns = (_nearest(side, size) for size in grid)
             encoding = encoding.reshape(side, side, -1)[np.ix_(rows, columns)].reshape(-1, self.dim)
             note = f"{side}x{side} positions interpolated to {grid[0]}x{grid[1]}, to the nearest"
-            self.checkpoint.assume("pos_embed", None, note)
+            self.checkpoint.say(Setting("pos_embed", None, "inferred", note))
         return np.ascontiguousarray(encoding.T[None])
 
     def _time_encoding(self) -> FloatArray:
@@ -242,7 +243,7 @@ class _Reader(Reader):
         known = len(self.times)
         if known != self.time_steps:
             note = f"{known} steps interpolated to {self.time_steps}, to the nearest"
-            self.checkpoint.assume("time_embed", None, note)
+            self.checkpoint.say(Setting("time_embed", None, "inferred", note))
         return np.take(self.times, _nearest(known, self.time_steps), axis=0)[:, :, None]
 
 

@@ -66,7 +66,7 @@ def unwrap(
         If there are several, no such entry, or a pattern without a tensor.
     """
     asked = None if weights is None else _asked_for(path, container, weights)
-    place, settings = _choose(path, container, recognise, asked)
+    place, settings = _choose(path, _without(container.entries, patterns), recognise, asked)
     ignored = _ignored(path, container.entries[place.entry], place.prefix, patterns)
     settings += [Setting("ignore", pattern, "option", _counted(names)) for pattern, names in ignored.items()]
     out = set().union(*ignored.values())
@@ -87,9 +87,22 @@ def unwrap(
 # --- entries and prefixes
 
 
-def _choose(path: Path, container: Container, recognise: Recognise, asked: Place | None) -> tuple[Place, list[Setting]]:
+def _without(entries: Mapping[str, Tensors], patterns: Iterable[str]) -> Mapping[str, Tensors]:
+    """Leave out tensors whose whole names are to be ignored, and entries that hold nothing else."""
+    kept = {
+        entry: {
+            name: each for name, each in held.items() if not any(fnmatch.fnmatchcase(name, one) for one in patterns)
+        }
+        for entry, held in entries.items()
+    }
+    return {entry: held for entry, held in kept.items() if held} or entries
+
+
+def _choose(
+    path: Path, held_by: Mapping[str, Tensors], recognise: Recognise, asked: Place | None
+) -> tuple[Place, list[Setting]]:
     """Find the one place that a format recognises, within what is asked for."""
-    entries = {asked.entry: container.entries[asked.entry]} if asked else container.entries
+    entries = {asked.entry: held_by.get(asked.entry, {})} if asked else held_by
     within = asked.prefix if asked else ""
     found = [place for entry, held in entries.items() for place in _recognised(entry, held, within, recognise)]
     if len(found) > 1:
