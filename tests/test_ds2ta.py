@@ -115,6 +115,22 @@ def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, var
     assert of_the_network(networks[0]) == ()
 
 
+def test_an_input_that_does_not_decay_equals_spikingjelly(tmp_path: Path) -> None:
+    """With time constants that are learned, as with those that are not."""
+    model = dyadic({"learned_tau": True})
+    learning = [module for module in model.modules() if hasattr(module, "decay_input")]
+    assert all(isinstance(module, oracle.neuron.ParametricLIFNode) for module in learning)
+    for module in learning:
+        module.decay_input = False
+    frames = oracle.frames_for(model)
+    logits, seen = oracle.run(model, frames)
+    assert (logits != Simulator(imported(model, tmp_path, bn_eps=0.0)).run(frames).logits).any()
+    network = imported(model, tmp_path, bn_eps=0.0, decay_input=False)
+    result = Simulator(network, record=oracle.neurons_of(model)).run(frames)
+    oracle.check_equal(result, seen, model)
+    assert_array_equal(result.logits, logits)
+
+
 def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> None:
     profile = {layer.name: layer.counts for layer in result.profile}
     layer = model.variant.layer

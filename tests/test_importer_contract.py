@@ -92,7 +92,7 @@ def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
 
     alternatives = SPIKFORMER | {"tasa_decay": "constant", "tasa_form": "reaccumulate", "threshold_inclusive": True}
     told = {"heads", "attention_order"} | (set() if kept == "numbers" else {"threshold_inclusive"})
-    told |= {"tau", "decay_input"} if reading else set()
+    told |= {"tau"} if reading else set()
     optional = {
         "table": (),
         "numbers": ("*.nsad.c1", "*.nsad.k3"),
@@ -115,8 +115,8 @@ def spikeformer(folder: Path, **sizes: Any) -> Example:
     for embedding in (model.pos_embed, model.time_embed):
         oracle.torch.nn.init.normal_(embedding)
     neuron = "plif" if sizes else "pliaf"
-    other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "v_threshold": 0.75}
-    other |= {**FIRING, **SYNAPSES, "ln_eps": 1e-2}
+    other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "decay_input": False}
+    other |= {"v_threshold": 0.75, **FIRING, **SYNAPSES, "ln_eps": 1e-2}
     told = {"residual_op", *(["v_reset"] if sizes else [])}  # counts are no spikes, potentials are measured from 0
     return Example(
         put(folder, model, definition),
