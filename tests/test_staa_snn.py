@@ -479,6 +479,14 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no size": ({}, {"height": 0}, r"layer input: shape \(2, 0, 16\) found"),
     "steps": ({}, {"time_steps": 5}, "time_steps=5 found; expected at most 4, the number of tensor conv1.2.P"),
     "no steps": ({}, {"time_steps": 0}, "0 time steps found; expected a whole number"),
+    "eps": ({}, {"ln_eps": -1.0}, r"c.npz: ln_eps=-1 found; expected more than 0"),
+    "threshold": ({}, {"v_threshold": -1.0}, r"c.npz: v_threshold=-1 found; expected more than 0"),
+    "scale": ({}, {"sa_scale": 0.0}, r"c.npz: sa_scale=0 found; expected more than 0"),
+    "overflow": (
+        {},
+        {"sa_scale": 1e39},
+        r"option sa_scale=1e\+39 found; expected a finite number, at most 3.40282e\+38",
+    ),
     "mode": ({}, {"sa_mode": "sum"}, "sa_mode=sum with 8 outputs of conv1.2.sa.expand found; expected 4"),
 }
 
@@ -499,6 +507,9 @@ def test_bad_input_is_named_in_one_line(tmp_path: Path, name: str) -> None:
 
 def test_bad_metadata_is_named(tmp_path: Path) -> None:
     model = build("three")
+    save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), "ln_eps": "1e39"})
+    with pytest.raises(InputError, match=r"c.safetensors: metadata ln_eps='1e39' found; expected a finite number, at"):
+        import_checkpoint(tmp_path / "c.safetensors")
     save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), "sa_mode": "none"})
     with pytest.raises(InputError, match=r"metadata sa_mode='none' found; expected one of each, sum"):
         import_checkpoint(tmp_path / "c.safetensors")

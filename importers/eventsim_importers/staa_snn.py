@@ -205,15 +205,15 @@ class _Reader(Reader):
         choose = self.choose
         self.time_steps = choose("time_steps", steps if steps > 1 else 16 if events else 4)
         self.input = choose.input(self.in_channels, height if height > 1 else size, width if width > 1 else size)
-        self.v_threshold = choose("v_threshold", 1.0)
-        self.ln_eps = choose("ln_eps", 1e-5) if self.has_norm else 1e-5
+        self.v_threshold = choose.positive("v_threshold", 1.0)
+        self.ln_eps = choose.positive("ln_eps", 1e-5) if self.has_norm else 1e-5
         if self.has_context:
             self.gc_norm = cast(Literal["softmax", "sigmoid"], choose("gc_norm", "softmax"))
             self.gc_combine = cast(Literal["additive", "gated"], choose("gc_combine", "additive"))
         if self.has_attention:
             self.sa_mode = self._first_mode(len(first))
             self.sa_inputs = cast(Literal["terms", "features"], choose("sa_inputs", "terms"))
-            self.sa_scale = choose("sa_scale", 2.0)
+            self.sa_scale = choose.positive("sa_scale", 2.0)
             if 0 < self.sa_steps < self.time_steps:
                 raise InputError(
                     f"{checkpoint.path}: time_steps={self.time_steps} found; expected at most {self.sa_steps}, "
