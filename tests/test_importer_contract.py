@@ -175,11 +175,12 @@ def staa_snn(folder: Path, backbone: str, **reading: Any) -> Example:
     options["reading"] = definition.Reading(**{"sa_ratio": 2, "pe_axes": ("time", "channel"), **reading})
     model = definition.VGG(**options) if backbone == "vgg" else definition.ResNet(backbone, **options)
     alternatives = {**SIZES, "gc_norm": "sigmoid", "gc_combine": "gated", "sa_inputs": "features", "sa_scale": 1.0}
+    alternatives |= {"v_threshold": 0.75, "reset": "subtract", "strict": True, **SYNAPSES, "ln_eps": 1e-2}
     tells = ("P", "gc.key.weight", "gc.norm.weight", *([] if reading else ["sa.reduce.weight"]))
     return Example(
         put(folder, oracle.make_lively(model, 0), definition),
-        alternatives={**alternatives, "v_threshold": 0.75, **SYNAPSES, "ln_eps": 1e-2},
-        told={"sa_mode"},
+        alternatives=alternatives | ({"last_pool": False} if backbone == "vgg" else {}),
+        told={"sa_mode", "v_reset"} | (set() if backbone == "vgg" else {"last_pool"}),  # M multiplies the potential
         ways={"fold_bn"},
         optional=(*(f"{first}.{name}" for name in tells), *(["features.*.pool.weight"] if backbone == "vgg" else [])),
     )
