@@ -372,14 +372,16 @@ def _leaky(place: _Place) -> Fields:
 
 
 def _parametric(place: _Place) -> Fields:
-    share = place.spread(np.asarray(place.layer.constant))
+    share = place.spread(place.layer.share)
     if (share <= 0).any():
         raise _NoNodeError("w so low that nothing is taken in")
+    if not place.layer.decay_input and (share == 1).all():
+        raise _NoNodeError("decay_input=False with w so high that nothing is kept")
     metadata = {"decay": "euler", "plif_w": place.spread(place.layer.w)}
     return {
         "type": "LIF",
         "tau": place.graph.dt / share,
-        "r": place.spread(1.0),
+        "r": place.spread(1.0) if place.layer.decay_input else 1 / share,
         "v_leak": place.spread(0.0),
         **_firing(place, **metadata),
     }

@@ -238,6 +238,7 @@ def metadata(model: Spikeformer) -> dict[str, str]:
         "reset": "zero",
         "v_reset": 0.0,
         "strict": False,
+        "decay_input": True,
         "residual_op": "add",
         "stride": 2,
         "bn_eps": 1e-5,

@@ -424,6 +424,9 @@ def metadata(model: Backbone) -> dict[str, str]:
         "width": width,
         "input_kind": "graded" if model.in_channels == 2 else "real",
         "v_threshold": 1.0,
+        "reset": "zero",
+        "v_reset": 0.0,
+        "strict": False,
         "bn_eps": 1e-5,
         "ln_eps": 1e-5,
     }
@@ -431,4 +434,6 @@ def metadata(model: Backbone) -> dict[str, str]:
         values |= {"gc_norm": reading.gc_norm, "gc_combine": reading.gc_combine}
     if "sa" in reading.modules:
         values |= {"sa_mode": reading.sa_mode, "sa_inputs": reading.sa_inputs, "sa_scale": reading.sa_scale}
+    if isinstance(model, VGG):
+        values |= {"last_pool": True}
     return {name: str(value) for name, value in values.items()}

@@ -20,6 +20,7 @@ INPUTS = ("binary", "graded", "real", "sparse real")
 GRIDS = ((1, 1), (1, 2), (2, 2), (2, 4))
 inputs = pytest.mark.parametrize("kind", INPUTS)
 gate_inputs = pytest.mark.parametrize("gate_inputs", ["terms", "features"])
+resets = st.fixed_dictionaries({"reset": st.sampled_from(["zero", "subtract"]), "strict": st.booleans()})
 modes = pytest.mark.parametrize("mode", ["each", "sum"])
 
 
@@ -76,8 +77,9 @@ def test_without_attention(kind, data):
     m, n = (data.draw(coefficients(steps, channels, source.positions)) for _ in range(2))
     m, n = (a if len({1, len(m), len(n)}) < 3 else a[:1] for a in (m, n))  # both are for equally many steps
     threshold = data.draw(st.sampled_from([0.25, 1.0]))
-    spikes, _ = adaptive_lif(as_tokens(x), *(a[:steps].swapaxes(1, 2) for a in (m, n)), None, threshold)
-    layer = AdaptiveLIF(m, n, v_threshold=threshold)
+    dynamics = data.draw(resets)
+    spikes, _ = adaptive_lif(as_tokens(x), *(a[:steps].swapaxes(1, 2) for a in (m, n)), None, threshold, **dynamics)
+    layer = AdaptiveLIF(m, n, v_threshold=threshold, **dynamics)
     check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, None, "terms"))
     assert layer.neurons(source) == source.size
     assert layer.dense_macs(source) == 0
@@ -103,8 +105,10 @@ def test_exact_where_gates_saturate(kind, mode, gate_inputs, data):
         data.draw(quarters(own, outputs)) * F(2**12),
     )
     scale = data.draw(st.sampled_from([1.0, 2.0]))
-    spikes, _ = adaptive_lif(as_tokens(x), m.swapaxes(1, 2), n.swapaxes(1, 2), attention, 0.5, scale, gate_inputs)
-    layer = AdaptiveLIF(m, n, *attention, v_threshold=0.5, gate_scale=scale, gate_inputs=gate_inputs)
+    dynamics = data.draw(resets)
+    coefficients = m.swapaxes(1, 2), n.swapaxes(1, 2)
+    spikes, _ = adaptive_lif(as_tokens(x), *coefficients, attention, 0.5, scale, gate_inputs, **dynamics)
+    layer = AdaptiveLIF(m, n, *attention, v_threshold=0.5, gate_scale=scale, gate_inputs=gate_inputs, **dynamics)
     check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, attention, gate_inputs))
     assert layer.dense_macs(source) == hidden * (2 * channels + outputs)
 
@@ -195,6 +199,7 @@ def test_more_steps_than_the_coefficients_have_are_refused(chunk):
         ),
         ({"expand_bias": ones(1, 6)}, r"expand_bias of shape \(1, 6\) found; expected \(T or 1, 12\)"),
         ({"expand_bias": None}, "only some arrays of the step attention found; expected both weights and both biases"),
+        ({"reset": "none"}, r"reset 'none' found; expected one of \('zero', 'subtract'\)"),
         ({"gate_inputs": "all"}, r"gate_inputs 'all' found; expected one of \('terms', 'features'\)"),
     ],
 )

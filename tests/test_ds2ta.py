@@ -115,6 +115,22 @@ def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, var
     assert of_the_network(networks[0]) == ()
 
 
+def test_an_input_that_does_not_decay_equals_spikingjelly(tmp_path: Path) -> None:
+    """With time constants that are learned, as with those that are not."""
+    model = dyadic({"learned_tau": True})
+    learning = [module for module in model.modules() if hasattr(module, "decay_input")]
+    assert all(isinstance(module, oracle.neuron.ParametricLIFNode) for module in learning)
+    for module in learning:
+        module.decay_input = False
+    frames = oracle.frames_for(model)
+    logits, seen = oracle.run(model, frames)
+    assert (logits != Simulator(imported(model, tmp_path, bn_eps=0.0)).run(frames).logits).any()
+    network = imported(model, tmp_path, bn_eps=0.0, decay_input=False)
+    result = Simulator(network, record=oracle.neurons_of(model)).run(frames)
+    oracle.check_equal(result, seen, model)
+    assert_array_equal(result.logits, logits)
+
+
 def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> None:
     profile = {layer.name: layer.counts for layer in result.profile}
     layer = model.variant.layer
@@ -465,6 +481,36 @@ def test_bad_options_are_refused(tmp_path: Path) -> None:
     assert import_checkpoint(path, heads=2).layers["block.0.attn"].table.shape == (2, 9)
     with pytest.raises(InputError, match=r"^option attention_order=context_first found; expected scores_first"):
         import_checkpoint(path, attention_order="context_first")
+    path = changed(tmp_path, {"heads": "4"})
+    with pytest.raises(
+        InputError, match=rf"^{path}: metadata heads=4 found; expected 2, as block.0.attn.nsad.table has"
+    ):
+        import_checkpoint(path)
+    path = changed(tmp_path, {"attention_order": "context_first"})
+    with pytest.raises(
+        InputError, match=rf"^{path}: metadata attention_order=context_first found; expected scores_first"
+    ):
+        import_checkpoint(path)
+
+
+def said(network: Network, option: str) -> list[tuple[Any, str, str]]:
+    return [(each.value, each.source, each.note) for each in network.settings if each.option == option]
+
+
+def test_what_tensors_tell_is_listed(tmp_path: Path) -> None:
+    path = changed(tmp_path)
+    assert said(import_checkpoint(path), "heads") == [(2, "inferred", "block.0.attn.nsad.table")]
+    assert said(import_checkpoint(path, heads=2), "heads") == [(2, "option", "")]
+    assert said(import_checkpoint(changed(tmp_path, {"heads": "2"})), "heads") == [(2, "metadata", "")]
+    for option in ("c1", "k3", "tasa.proj"):
+        assert said(import_checkpoint(path), option) == []
+    left = {f"block.{i}.attn.nsad.{name}": None for i in range(2) for name in ("table", "c1")}
+    left |= {"block.1.attn.nsad.k3": None}
+    network = import_checkpoint(changed(tmp_path, model=build({"tasa_on_proj": False, "threshold": 1.0}), **left))
+    assert said(network, "c1") == [(0.0, "inferred", "block.0.attn.nsad.c1 and 1 more absent")]
+    assert said(network, "k3") == [(1.0, "inferred", "block.1.attn.nsad.k3 absent")]
+    words = "block.0.attn.tasa.proj and 1 more absent, a projection as in V1"
+    assert said(network, "tasa.proj") == [(None, "inferred", words)]
 
 
 # --- the trained model

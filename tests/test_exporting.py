@@ -110,7 +110,7 @@ def neurons(draw: st.DrawFn, shape: tuple[int, ...]) -> Layer:
     if kind == "LIF":
         return LIF(tau=drawn(1.3, 2.0, 3.0), decay_input=draw(st.booleans()), **fields)
     if kind == "PLIF":
-        return PLIF(w=drawn(0.0, 0.7, -1.3), **fields)
+        return PLIF(w=drawn(0.0, 0.7, -1.3), decay_input=draw(st.booleans()), **fields)
     return DecayLIF(decay=drawn(0.0, 0.1, 0.75, 0.9, 1.0), **fields)
 
 
@@ -216,6 +216,7 @@ def test_every_number_of_a_neuron_comes_back(data: st.DataObject) -> None:
         ("lif", LIF(tau=numbers(1, 50), **shared)),
         ("free", LIF(tau=numbers(1, 50), decay_input=False, **shared)),
         ("plif", PLIF(w=numbers(-3, 3), **shared)),
+        ("free plif", PLIF(w=numbers(-3, 3), decay_input=False, **shared)),
         ("decay.input", Affine(numbers(-2, 2))),
         ("decay.synapse", LeakyIntegrator(numbers(0, 1))),
         ("decay.current", Affine(numbers(-2, 2), numbers(-2, 2))),
@@ -256,6 +257,7 @@ def small(*stages: tuple[str, Layer], shape: tuple[int, ...] = (2, 4, 4)) -> Net
         (MaxPool2d((2, 2), (2, 2)), "MaxPool2d has no node in NIR"),
         (MeanOverTime(), "MeanOverTime has no node in NIR"),
         (PLIAF(), "PLIAF has no node in NIR"),
+        (PLIF(w=100.0, decay_input=False), "decay_input=False with w so high that nothing is kept"),
         (AvgPool2d((2, 2), (2, 2), (1, 1), count_include_pad=False), "an average over windows .* NIR cannot express"),
         (Reshape((4, 8)), r"shape \(2, 4, 4\) as \(4, 8\), which NIR cannot express"),
         (DecayLIF(decay=1.5), "decay outside 0 to 1, which NIR cannot express"),

@@ -95,7 +95,7 @@ def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
 
     alternatives = SPIKFORMER | {"tasa_decay": "constant", "tasa_form": "reaccumulate", "threshold_inclusive": True}
     told = {"heads", "attention_order"} | (set() if kept == "numbers" else {"threshold_inclusive"})
-    told |= {"tau", "decay_input"} if reading else set()
+    told |= {"tau"} if reading else set()
     optional = {
         "table": (),
         "numbers": ("*.nsad.c1", "*.nsad.k3"),
@@ -118,8 +118,8 @@ def spikeformer(folder: Path, **sizes: Any) -> Example:
     for embedding in (model.pos_embed, model.time_embed):
         oracle.torch.nn.init.normal_(embedding)
     neuron = "plif" if sizes else "pliaf"
-    other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "v_threshold": 0.75}
-    other |= {**FIRING, **SYNAPSES, "ln_eps": 1e-2}
+    other = {"heads": 4, **SIZES, "height": 16, "width": 16, "neuron": neuron, "stride": 1, "decay_input": False}
+    other |= {"v_threshold": 0.75, **FIRING, **SYNAPSES, "ln_eps": 1e-2}
     told = {"residual_op", *(["v_reset"] if sizes else [])}  # counts are no spikes, potentials are measured from 0
     return Example(
         put(folder, model, definition),
@@ -243,11 +243,12 @@ def staa_snn(folder: Path, backbone: str, **reading: Any) -> Example:
     options["reading"] = definition.Reading(**{"sa_ratio": 2, "pe_axes": ("time", "channel"), **reading})
     model = definition.VGG(**options) if backbone == "vgg" else definition.ResNet(backbone, **options)
     alternatives = {**SIZES, "gc_norm": "sigmoid", "gc_combine": "gated", "sa_inputs": "features", "sa_scale": 1.0}
+    alternatives |= {"v_threshold": 0.75, "reset": "subtract", "strict": True, **SYNAPSES, "ln_eps": 1e-2}
     tells = ("P", "gc.key.weight", "gc.norm.weight", *([] if reading else ["sa.reduce.weight"]))
     return Example(
         put(folder, oracle.make_lively(model, 0), definition),
-        alternatives={**alternatives, "v_threshold": 0.75, **SYNAPSES, "ln_eps": 1e-2},
-        told={"sa_mode"},
+        alternatives=alternatives | ({"last_pool": False} if backbone == "vgg" else {}),
+        told={"sa_mode", "v_reset"} | (set() if backbone == "vgg" else {"last_pool"}),  # M multiplies the potential
         ways={"fold_bn"},
         optional=(*(f"{first}.{name}" for name in tells), *(["features.*.pool.weight"] if backbone == "vgg" else [])),
     )

@@ -368,9 +368,11 @@ def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
     ("options", "words"),
     [
         ({"bn_eps": -1}, r"layer patch_embed\.proj_bn: variance plus bn_eps of -0\.\d+ found"),
-        ({"scale": 1e39}, r"layer block\.0\.attn: scale 1e\+39 found"),
+        ({"scale": 1e39}, r"option scale=1e\+39 found; expected a finite number, at most 3\.40282e\+38 \(float32\)"),
+        ({"tau": 1e39}, r"option tau=1e\+39 found; expected a finite number, at most"),
+        ({"bn_eps": "-1e39"}, r"option bn_eps=-1e39 found; expected a finite number, at most"),
         ({"scale": 0}, r"layer block\.0\.attn: scale 0\.0 found"),
-        ({"v_threshold": 1e39}, r"layer patch_embed\.proj_lif: v_threshold that is NaN or infinite"),
+        ({"v_threshold": 1e39}, r"option v_threshold=1e\+39 found; expected a finite number, at most"),
         ({"width": 10**21}, r"layer input: output graded 2x32x10+ found; expected 1 to 2147483647 values"),
         ({"time_steps": 2.5}, r"option time_steps=2\.5 found; expected int"),
         ({"time_steps": True}, r"option time_steps=True found; expected int"),

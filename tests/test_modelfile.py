@@ -19,7 +19,7 @@ from strategies import networks
 
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, load, plugins, save
-from eventsim.layers import Input, Readout
+from eventsim.layers import PLIF, Input, Readout
 from eventsim.modelfile import seal
 from eventsim.signals import SignalType
 from eventsim.testing import check_layer
@@ -181,6 +181,21 @@ def test_a_file_of_format_1_still_gives_the_same_result() -> None:
     assert (network.name, network.time_steps) == ("written by format 1", 4)
     assert network.assumptions == ("tau = 2.0: not in the checkpoint, the default",)
     assert all(edge.delay == 0 for edge in network.edges)
+
+
+def test_a_learned_time_constant_without_decay_input_is_one_that_decays(tmp_path: Path) -> None:
+    """Files written before neurons of learned time constants had the choice."""
+    build = NetworkBuilder("before")
+    build.add("readout", Readout(), build.add("plif", PLIF(w=0.5), build.add("input", Input((3,), "binary"))))
+    save(build.build(2), tmp_path / "m.h5")
+    with forged(tmp_path / "m.h5") as file:
+        group = file["layers/00001"]
+        plain = json.loads(group.attrs["layer"])
+        del plain["fields"]["decay_input"]
+        group.attrs["layer"] = json.dumps(plain)
+    layer = load(tmp_path / "m.h5").layers["plif"]
+    assert vars(layer) == vars(PLIF(w=0.5))
+    assert layer.decay_input
 
 
 # --- delays

@@ -41,13 +41,15 @@ def frames_of(data: st.DataObject, kind: str, shape: tuple[int, ...]) -> np.ndar
     return data.draw(activity(kind.removeprefix("sparse "), data.draw(st.integers(1, 6)), *shape))
 
 
-def charged(layer: type[Layer], constant: object) -> tuple[object, object]:
+def charged(layer: type[Layer], constant: object, decay_input: bool = True) -> tuple[object, object]:
     """What the layer is made with, and its charge by the book."""
     k = np.asarray(constant, F)
     if layer is IF:
         return {}, lambda v, x: v + x
     if layer is PLIF:
         sigma = (1 / (1 + np.exp(-np.asarray(constant, np.float64)))).astype(F)
+        if not decay_input:
+            return {"w": constant, "decay_input": False}, lambda v, x: v * (F(1) - sigma) + x
         return {"w": constant}, lambda v, x: v + (x - v) * sigma
     if layer is DecayLIF:
         return {"decay": constant}, lambda v, x: v * k + x
@@ -68,8 +70,9 @@ def test_neurons_follow_their_definition(layer, kind, data):
     multiple = data.draw(st.booleans())
     reset = data.draw(st.sampled_from(RESETS[:2] if multiple else RESETS))
     strict = not multiple and data.draw(st.booleans())
-    fields, _ = charged(layer, constant)
-    _, charge = charged(layer, expected_constant)
+    decay_input = data.draw(st.booleans())
+    fields, _ = charged(layer, constant, decay_input)
+    _, charge = charged(layer, expected_constant, decay_input)
     expected, _ = neuron(
         x, charge, expected_threshold, reset, strict, expected_start, expected_v_min, multiple_spikes=multiple
     )

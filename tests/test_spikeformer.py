@@ -233,6 +233,23 @@ def test_the_tokenizer_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, fol
     assert_array_equal(as_tokens(result.recorded["time_embed"]), tokens)
 
 
+@pytest.mark.parametrize("name", ["3x2x2", "analog images"])
+def test_an_input_that_does_not_decay_equals_spikingjelly(tmp_path: Path, name: str) -> None:
+    model = make_dyadic(build(**VARIANTS[name]), seed=1)
+    for module in model.modules():
+        if isinstance(module, definition.PLIF):
+            module.decay_input = False
+    frames = frames_for(model, steps=model.sizes.time_steps)
+    _, seen = torch_run(model, frames)
+    network = imported(model, tmp_path, bn_eps=0.0, decay_input=False)
+    neurons = [each for each in neurons_of(network) if each.startswith(TOKENIZER)]
+    result = Simulator(network, record=neurons).run(frames)
+    for each in neurons:
+        assert_array_equal(recorded(result, each), emitted(each, seen[each][1]), err_msg=each)
+    given = Simulator(imported(model, tmp_path, bn_eps=0.0), record=neurons).run(frames)
+    assert any((given.recorded[each] != result.recorded[each]).any() for each in neurons)
+
+
 # --- the whole network, within rounding
 
 
@@ -374,6 +391,7 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     said = {assumption.split(":")[0] for assumption in of_the_network(network)}
     expected = {"heads = 2", "time_steps = 4", "height = 16", "width = 16", "input_kind = graded", "neuron = plif"}
     expected |= {"v_threshold = 1.0", "reset = zero", "v_reset = 0.0", "strict = false", "residual_op = add"}
+    expected |= {"decay_input = true"}
     assert said == expected | {"stride = 2", "bn_eps = 1e-05", "ln_eps = 1e-06"}
     assert {assumption.split(" ")[0] for assumption in said} == set(definition.metadata(model))
     assert of_the_network(imported(model, tmp_path)) == ()

@@ -18,6 +18,7 @@ from state_dicts import spikformer_state
 from eventsim import InputError, Network, Simulator, import_checkpoint, load, save
 from eventsim.datasets import labelled_files
 from eventsim.layers import Affine
+from eventsim.settings import Setting
 from eventsim_importers import spikformer_v2 as importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
@@ -270,6 +271,21 @@ def test_other_names_are_recognised_by_shape_and_told_by_an_option(tmp_path: Pat
     ours = import_checkpoint(tmp_path / "checkpoint.safetensors", bn_eps=0.0)
     frames = np.ones((T, 2, 32, 32), np.float32)
     assert_array_equal(Simulator(network).run(frames).logits, Simulator(ours).run(frames).logits)
+    assert [each for each in network.settings if each.option == "rename"] == [Setting("rename", pairs, "option")]
+    save_file(load_file(path), path, {**definition.metadata(build()), "rename": pairs})
+    stored = import_checkpoint(path, "spikformer_v2", bn_eps=0.0)
+    assert_array_equal(Simulator(stored).run(frames).logits, Simulator(ours).run(frames).logits)
+    assert [each for each in stored.settings if each.option == "rename"] == [Setting("rename", pairs, "metadata")]
+
+
+@pytest.mark.parametrize(("name", "value"), [("pools", "0011"), ("pool_order", "before_fire")])
+def test_poolings_are_refused(tmp_path: Path, name: str, value: str) -> None:
+    path = changed(tmp_path)
+    with pytest.raises(InputError, match=rf"^option {name}={value} found; expected none, as the stem of"):
+        import_checkpoint(path, **{name: value})
+    path = changed(tmp_path, {name: value})
+    with pytest.raises(InputError, match=rf"^{path}: metadata {name}={value} found; expected none, as the stem of"):
+        import_checkpoint(path)
 
 
 @pytest.mark.parametrize(

@@ -266,6 +266,7 @@ def check_spikes(result: Result, seen: Seen) -> bool:
         ({}, {"v_threshold": 1.5}),
         ({}, {"bn_eps": 0.1}),
         ({}, {"ln_eps": 0.5}),
+        ({}, {"reset": "subtract"}),
     ],
 )
 def test_options_change_the_result_and_metadata_answers_first(tmp_path: Path, given: Any, other: Any) -> None:
@@ -423,6 +424,10 @@ def test_shapes_tell_sizes_and_the_rest_is_said(tmp_path: Path) -> None:
         assert words in said
     assert "sa_scale = 2.0" in said
     assert "sa_mode" not in said
+    for words in ("reset = zero", "v_reset = 0.0", "strict = false"):
+        assert words in said
+    settings = {setting.option: (setting.value, setting.source, setting.note) for setting in network.settings}
+    assert settings["sa_mode"] == ("sum", "inferred", "outputs of conv1.2.sa.expand")
     static = {name: value.numpy() for name, value in build("one", READINGS["P for pixels"]).state_dict().items()}
     np.savez(tmp_path / "p.npz", **static)
     sized = import_checkpoint(tmp_path / "p.npz", input_kind="graded")
@@ -479,6 +484,20 @@ BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "no size": ({}, {"height": 0}, r"layer input: shape \(2, 0, 16\) found"),
     "steps": ({}, {"time_steps": 5}, "time_steps=5 found; expected at most 4, the number of tensor conv1.2.P"),
     "no steps": ({}, {"time_steps": 0}, "0 time steps found; expected a whole number"),
+    "reset value": (
+        {},
+        {"v_reset": 0.3},
+        r"c.npz: v_reset=0.3 found; expected 0, as conv1.2.M multiplies the potential",
+    ),
+    "last pool": ({}, {"last_pool": True}, r"c.npz: last_pool=True for a modified ResNet found; expected it left out"),
+    "eps": ({}, {"ln_eps": -1.0}, r"c.npz: ln_eps=-1 found; expected more than 0"),
+    "threshold": ({}, {"v_threshold": -1.0}, r"c.npz: v_threshold=-1 found; expected more than v_reset=0"),
+    "scale": ({}, {"sa_scale": 0.0}, r"c.npz: sa_scale=0 found; expected more than 0"),
+    "overflow": (
+        {},
+        {"sa_scale": 1e39},
+        r"option sa_scale=1e\+39 found; expected a finite number, at most 3.40282e\+38",
+    ),
     "mode": ({}, {"sa_mode": "sum"}, "sa_mode=sum with 8 outputs of conv1.2.sa.expand found; expected 4"),
 }
 
@@ -499,9 +518,35 @@ def test_bad_input_is_named_in_one_line(tmp_path: Path, name: str) -> None:
 
 def test_bad_metadata_is_named(tmp_path: Path) -> None:
     model = build("three")
+    save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), "ln_eps": "1e39"})
+    with pytest.raises(InputError, match=r"c.safetensors: metadata ln_eps='1e39' found; expected a finite number, at"):
+        import_checkpoint(tmp_path / "c.safetensors")
     save_file(model.state_dict(), tmp_path / "c.safetensors", {**definition.metadata(model), "sa_mode": "none"})
     with pytest.raises(InputError, match=r"metadata sa_mode='none' found; expected one of each, sum"):
         import_checkpoint(tmp_path / "c.safetensors")
+
+
+@pytest.mark.parametrize("as_metadata", [False, True])
+def test_neurons_fire_and_reset_as_said(tmp_path: Path, as_metadata: bool) -> None:
+    model, path, said = build("three"), tmp_path / "c.safetensors", {"reset": "subtract", "strict": "true"}
+    save_file(model.state_dict(), path, definition.metadata(model) | (said if as_metadata else {}))
+    network = import_checkpoint(path, **({} if as_metadata else said))
+    layers = [layer for layer in network.layers.values() if isinstance(layer, AdaptiveLIF)]
+    assert layers
+    assert all((layer.reset, layer.strict) == ("subtract", True) for layer in layers)
+
+
+def test_the_last_pooling_of_a_vgg_is_said(tmp_path: Path) -> None:
+    """No tensor tells it; of a map of 3 x 3 it leaves out the last row and column."""
+    model = make_lively(build("vgg", size=24), seed=2)
+    state = {name: value.numpy() for name, value in model.state_dict().items()}
+    np.savez(tmp_path / "c.npz", **state)
+    options = {"height": 24, "width": 24}
+    network = import_checkpoint(tmp_path / "c.npz", **options)
+    assert "last_pool = true" in " ".join(network.assumptions)
+    without = import_checkpoint(tmp_path / "c.npz", **options, last_pool=False)
+    assert set(network.layers) - set(without.layers) == {"features.14"}
+    assert network.types["features.14"].grid == (3, 3)
 
 
 def test_attention_for_too_few_steps_is_refused(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from eventsim.errors import InputError
 from eventsim.layers import Layer, TableAttention, WindowedLinear
 from eventsim.layers.attention.table_attention import LARGEST_ENTRY
 from eventsim.network import Network
+from eventsim.settings import Setting
 from eventsim.signals import FloatArray, IntArray
 from eventsim_importers import spikformer
 from eventsim_importers.protocol import Importer
@@ -101,10 +102,6 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
             f"{checkpoint.path}: no DS2TA found; expected block.0.attn.nsad or block.0.attn.tasa, and as in a "
             f"Spikformer {spikformer.TOLD_BY}"
         )
-    if options.attention_order not in (None, "scores_first"):
-        raise InputError(
-            f"option attention_order={options.attention_order} found; expected scores_first, as the tables act on q k^T"
-        )
     return _Reader(checkpoint, options, variant).network()
 
 
@@ -113,7 +110,13 @@ class _Reader(spikformer.Reader):
 
     def __init__(self, checkpoint: Checkpoint, options: Options, variant: spikformer.Variant) -> None:
         time_steps = 10 if variant is spikformer.DVS else variant.time_steps
+        self.absent: dict[str, list[str]] = {}
         super().__init__(checkpoint, options, replace(variant, time_steps=time_steps))
+        if self.attention_order != "scores_first":
+            raise InputError(
+                f"{self._said('attention_order')}attention_order={self.attention_order} found; expected scores_first, "
+                "as the tables act on q k^T"
+            )
         self.decay = cast(Literal["geometric", "constant"], self.choose("tasa_decay", "geometric"))
         form = self.choose.way("tasa_form", "accumulate_once")
         self.form = cast(Literal["accumulate_once", "reaccumulate"], form)
@@ -136,10 +139,23 @@ class _Reader(spikformer.Reader):
                 f"{self.checkpoint.path}: tensor {name} {describe(tensors[name].shape)} found; "
                 f"expected a number of heads that divides the width {self.dim}"
             )
-        asked = self.choose.options.heads
-        if asked not in (None, heads):
-            raise InputError(f"option heads={asked} found; expected {heads}, as {name} has")
+        asked = self.choose.inferred("heads", heads, name)
+        if asked != heads:
+            raise InputError(f"{self._said('heads')}heads={asked} found; expected {heads}, as {name} has")
         return heads
+
+    def _said(self, option: str) -> str:
+        """Return how a message begins that names what was said of an option, and by whom."""
+        given = getattr(self.choose.options, option) is not None
+        return "option " if given else f"{self.checkpoint.path}: metadata "
+
+    def _finish(self, logits: str, time_steps: int) -> Network:
+        """List what was told by tensors that are absent."""
+        for name, absent in self.absent.items():
+            more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+            value, note = (DEFAULTS[name], "absent") if name in DEFAULTS else (None, "absent, a projection as in V1")
+            self.checkpoint.say(Setting(name, value, "inferred", f"{absent[0]}{more} {note}"))
+        return super()._finish(logits, time_steps)
 
     def _attend(self, attn: str, q: str, k: str, v: str) -> str:
         return self.build.add(attn, TableAttention(self._table(f"{attn}.nsad"), self.scale), q, k, v)
@@ -153,6 +169,8 @@ class _Reader(spikformer.Reader):
             window = self._integer(f"{tasa}.taw", 1, None)
             if window > 1:
                 make = partial(WindowedLinear, window=window, exponent=exponent, decay=self.decay, form=self.form)
+        else:
+            self.absent.setdefault("tasa.proj", []).append(tasa)
         return super()._project(attn, part, source, make)
 
     def _exponent(self, tasa: str) -> int:
@@ -208,6 +226,9 @@ class _Reader(spikformer.Reader):
             for name in PARAMETERS
             if f"{nsad}.{name}" in tensors or name not in DEFAULTS
         }
+        for name in DEFAULTS:
+            if f"{nsad}.{name}" not in tensors:
+                self.absent.setdefault(name, []).append(f"{nsad}.{name}")
         u, a1, c1, a2, b2, a3, k3, b3 = (p[name][:, None] for name in PARAMETERS)
         a = np.arange(self.dim // self.heads + 1, dtype=np.float64)
         g = a1 * a + c1 + a2 * (a - b2) ** 2 + a3 * expit(k3 * (a - b3))

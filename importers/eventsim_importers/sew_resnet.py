@@ -17,7 +17,7 @@ from eventsim.layers import Conv2d, Layer, MaxPool2d, MeanOverPositions, MeanOve
 from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
-from eventsim_importers.reading.neurons import Firing, LIFOptions, Neurons, ResidualMode, ResidualOptions
+from eventsim_importers.reading.neurons import Firing, Leaking, LIFOptions, Neurons, ResidualMode, ResidualOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 
@@ -168,7 +168,8 @@ class _Reader(Reader):
         self.block = self._block_kind()
         self.residual = self._residual()
         self.neuron = self._neuron_kind()
-        self.firing: Firing = Neurons(self.choose) if self.neuron == "lif" else Firing(self.choose)
+        kinds: dict[str, type[Firing]] = {"if": Firing, "lif": Neurons, "plif": Leaking}
+        self.firing = kinds[self.neuron](self.choose)
         self.stem = checkpoint.take("conv1.weight", None, None, 7, 7)
         self.time_steps = self.choose("time_steps", 4)
         self.input = self.choose.input(self.stem.shape[1], 224, 224)
@@ -204,8 +205,9 @@ class _Reader(Reader):
         else:
             kind = self.choose("neuron", "if")
         if kind != "lif":
-            for name in ("tau", "decay_input"):
-                self._refuse(name, f"neuron={kind}", "neuron=lif")
+            self._refuse("tau", f"neuron={kind}", "neuron=lif")
+        if kind == "if":
+            self._refuse("decay_input", "neuron=if", "neuron=lif")
         return kind
 
     def _refuse(self, option: str, because: str, expected: str) -> None:
@@ -270,9 +272,11 @@ class _Reader(Reader):
         return self.build.add(name, self._neurons(name), source)
 
     def _neurons(self, name: str) -> Layer:
-        if self.neuron == "plif":
+        if isinstance(self.firing, Neurons):
+            return self.firing.lif()
+        if isinstance(self.firing, Leaking):
             return self.firing.plif(float(self.checkpoint.take(f"{name}.w")))
-        return self.firing.lif() if isinstance(self.firing, Neurons) else self.firing.integrate()
+        return self.firing.integrate()
 
 
 IMPORTER = Importer("SEW-ResNet and spiking ResNet: names of the authors and of SpikingJelly", Options, signature, read)

@@ -15,7 +15,7 @@ from eventsim.layers import Flatten, MaxPool2d, MeanOverTime, Residual
 from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
-from eventsim_importers.reading.neurons import Firing, FiringOptions, ResidualMode, ResidualOptions
+from eventsim_importers.reading.neurons import Leaking, LeakOptions, ResidualMode, ResidualOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 TOLD_BY = ("conv.0.0.module.0.weight", "out.weight")
@@ -30,10 +30,10 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Options(FiringOptions, ResidualOptions, BatchNormOptions):
+class Options(LeakOptions, ResidualOptions, BatchNormOptions):
     """What the state dict cannot tell; None takes what the metadata say, else the default.
 
-    Those of `FiringOptions`, `ResidualOptions` (called ``connect_f`` by the authors; for ``block=sew`` only) and
+    Those of `LeakOptions`, `ResidualOptions` (called ``connect_f`` by the authors; for ``block=sew`` only) and
     `BatchNormOptions`, and below. The time constants of all neurons are learned, and in the checkpoint.
 
     Attributes
@@ -86,7 +86,7 @@ class _Reader(Reader):
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
         super().__init__(checkpoint, options)
-        self.firing = Firing(self.choose)
+        self.firing = Leaking(self.choose)
         self.numbers = sorted({int(name.split(".")[1]) for name in checkpoint.matching(r"conv\.\d+\..*")})
         self.pool = self.choose("pool", 2)
         if self.pool < 2:

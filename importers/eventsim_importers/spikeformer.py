@@ -31,17 +31,17 @@ from eventsim.signals import FloatArray
 from eventsim.untrusted import MAXIMUM_BYTES
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.neurons import Firing, FiringOptions, ResidualMode, ResidualOptions
+from eventsim_importers.reading.neurons import Leaking, LeakOptions, ResidualMode, ResidualOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 NEURONS = {"plif": PLIF, "pliaf": PLIAF}
 
 
 @dataclass(frozen=True)
-class Options(FiringOptions, BatchNormOptions, ResidualOptions):
+class Options(LeakOptions, BatchNormOptions, ResidualOptions):
     """What the state dict of a Spikeformer cannot tell; None takes what the metadata say, else the default.
 
-    Those of `FiringOptions`, `BatchNormOptions` and `ResidualOptions` (of the SEW blocks), and
+    Those of `LeakOptions`, `BatchNormOptions` and `ResidualOptions` (of the SEW blocks), and
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class _Reader(Reader):
         self.block_stride = self.choose("stride", 2)
         if self.block_stride < 1:
             raise InputError(f"{checkpoint.path}: stride={self.block_stride} found; expected at least 1")
-        self.firing = Firing(self.choose)
+        self.neurons = Leaking(self.choose)
         self.ln_eps = self.choose("ln_eps", 1e-6)
         self.residual = cast(ResidualMode, self.choose("residual_op", "add"))
         choose = self.choose
@@ -195,7 +195,7 @@ class _Reader(Reader):
 
     def _act(self, name: str, source: str) -> str:
         w = float(self.checkpoint.take(f"{name}.w"))
-        return self.build.add(name, self.firing.plif(w, kind=self.neuron), source)
+        return self.build.add(name, self.neurons.plif(w, kind=self.neuron), source)
 
     def _block(self, block: str, x: str) -> str:
         y = self._attention(f"{block}.temporal_attn", self._norm(f"{block}.temporal_norm1", x), over_time=True)

@@ -24,6 +24,7 @@ from eventsim.network import Network
 from eventsim_importers import spikformer
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import Chooser
 from eventsim_importers.reading.reader import BATCH_NORM
 
 STAGES = 4
@@ -78,8 +79,11 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     InputError
         If a tensor is missing, left over or of the wrong shape, or an option does not fit.
     """
-    if options.rename is not None:
-        checkpoint = _renamed(checkpoint, options.rename)
+    rename = Chooser(checkpoint, options).stated("rename")
+    if rename is not None:
+        checkpoint = _renamed(
+            checkpoint, rename, "option" if options.rename is not None else f"{checkpoint.path}: metadata"
+        )
     if "stem.0.down.weight" not in checkpoint.tensors:
         names = ", ".join(list(checkpoint.tensors)[:2])
         raise InputError(
@@ -89,21 +93,21 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     return _Reader(checkpoint, options).network()
 
 
-def _renamed(checkpoint: Checkpoint, rename: str) -> Checkpoint:
-    """Return the checkpoint with modules renamed as the option says."""
+def _renamed(checkpoint: Checkpoint, rename: str, said: str) -> Checkpoint:
+    """Return the checkpoint with modules renamed as `said`, an option or the metadata, has it."""
     names = {name: name for name in checkpoint.tensors}
     for pair in rename.split(","):
         theirs, _, ours = pair.partition(":")
         found = [name for name in names if f"{name}.".startswith(f"{theirs}.")]
         if not ours or not found:
             raise InputError(
-                f"option rename={pair} found; expected THEIRS:OURS with the name of a module of {checkpoint.path}"
+                f"{said} rename={pair} found; expected THEIRS:OURS with the name of a module of {checkpoint.path}"
             )
         names.update({name: ours + name.removeprefix(theirs) for name in found})
     for name, new in names.items():
         if list(names.values()).count(new) > 1:
             raise InputError(
-                f"option rename={rename} found; expected names of their own, not {new} for {name} and another"
+                f"{said} rename={rename} found; expected names of their own, not {new} for {name} and another"
             )
     return checkpoint.renamed(names)
 
@@ -117,8 +121,12 @@ class _Reader(spikformer.Reader):
         super().__init__(checkpoint, options, spikformer.IMAGENET)
         self.scs_residual = self.choose("scs_residual", True)
         for name in ("pools", "pool_order"):
-            if getattr(options, name) is not None:
-                raise InputError(f"option {name} found; expected none, as the stem of a Spikformer V2 has no poolings")
+            stated = self.choose.stated(name)
+            if stated is not None:
+                said = f"{checkpoint.path}: metadata" if getattr(options, name) is None else "option"
+                raise InputError(
+                    f"{said} {name}={stated} found; expected none, as the stem of a Spikformer V2 has no poolings"
+                )
 
     def _name(self) -> str:
         return f"Spikformer V2 {self.depth}-{self.dim} {self.residual}"

@@ -21,6 +21,7 @@ four. P, gc and sa may each be absent from all neurons.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, cast
 
 import numpy as np
@@ -40,14 +41,16 @@ from eventsim.network import Network
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
+from eventsim_importers.reading.neurons import Firing, FiringOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 
 @dataclass(frozen=True)
-class Options(BatchNormOptions):
+class Options(FiringOptions, BatchNormOptions):
     """What the state dict of a STAA-SNN cannot tell, and what its paper leaves open.
 
-    None takes what the metadata say, else the default. Those of `BatchNormOptions`, and
+    None takes what the metadata say, else the default. Those of `FiringOptions` (`v_reset` can only be 0, as M
+    multiplies the potential) and `BatchNormOptions`, and
 
     Attributes
     ----------
@@ -69,10 +72,10 @@ class Options(BatchNormOptions):
         What step attention pools: "terms" M H[t-1] and N X[t], the default, or "features" X[t-1] and X[t].
     sa_scale : float, optional
         Factor of the sigmoid of step attention. Default: 2.
-    v_threshold : float, optional
-        Default: 1.
     ln_eps : float, optional
         What layer normalisation adds to the variance. Default: 1e-5.
+    last_pool : bool, optional
+        Whether the last group of convolutions of a VGG ends in a pooling too. Default: true.
     """
 
     time_steps: int | None = None
@@ -84,8 +87,8 @@ class Options(BatchNormOptions):
     sa_mode: Literal["each", "sum"] | None = None
     sa_inputs: Literal["terms", "features"] | None = None
     sa_scale: float | None = None
-    v_threshold: float | None = None
     ln_eps: float | None = None
+    last_pool: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -164,8 +167,8 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
 
     Neuron: ``V[t] = SA(M * H[t-1], N * GC(I[t] + P[t]))``. Residual block: neuron(BN(conv(neuron(BN(conv x)))) +
     shortcut x). The first stage keeps the size, every further one halves it. Head: mean over positions, linear in each
-    time step, mean over time. In VGG every group of convolutions ends in an average pooling, the last one too. The
-    random dropout of time steps acts in training only.
+    time step, mean over time. In VGG every group of convolutions ends in an average pooling, the last one too if it is
+    not said otherwise. The random dropout of time steps acts in training only.
 
     Raises
     ------
@@ -205,15 +208,26 @@ class _Reader(Reader):
         choose = self.choose
         self.time_steps = choose("time_steps", steps if steps > 1 else 16 if events else 4)
         self.input = choose.input(self.in_channels, height if height > 1 else size, width if width > 1 else size)
-        self.v_threshold = choose("v_threshold", 1.0)
-        self.ln_eps = choose("ln_eps", 1e-5) if self.has_norm else 1e-5
+        self.firing = Firing(choose)
+        if self.firing.v_reset:
+            raise InputError(
+                f"{checkpoint.path}: v_reset={self.firing.v_reset:g} found; expected 0, as {neuron}.M multiplies the "
+                "potential"
+            )
+        self.v_threshold = self.firing.threshold(self.firing.v_threshold, "v_threshold")
+        self.ln_eps = choose.positive("ln_eps", 1e-5) if self.has_norm else 1e-5
         if self.has_context:
             self.gc_norm = cast(Literal["softmax", "sigmoid"], choose("gc_norm", "softmax"))
             self.gc_combine = cast(Literal["additive", "gated"], choose("gc_combine", "additive"))
+        if layout.name != "VGG" and choose.stated("last_pool") is not None:
+            raise InputError(
+                f"{checkpoint.path}: last_pool={choose.stated('last_pool')} for a {layout.name} found; expected it "
+                "left out, as only a VGG has it"
+            )
         if self.has_attention:
             self.sa_mode = self._first_mode(len(first))
             self.sa_inputs = cast(Literal["terms", "features"], choose("sa_inputs", "terms"))
-            self.sa_scale = choose("sa_scale", 2.0)
+            self.sa_scale = choose.positive("sa_scale", 2.0)
             if 0 < self.sa_steps < self.time_steps:
                 raise InputError(
                     f"{checkpoint.path}: time_steps={self.time_steps} found; expected at most {self.sa_steps}, "
@@ -252,7 +266,8 @@ class _Reader(Reader):
         """Read the convolutions of a VGG; where an index is left out between them there is a pooling."""
         names = [name.split(".") for name in self.checkpoint.tensors if name.startswith("features.")]
         convs = sorted(int(parts[1]) for parts in names if parts[2:] == ["pool", "weight"] and parts[1].isdecimal())
-        for conv, following in zip(convs, [*convs[1:], convs[-1] + 4], strict=True):
+        behind = convs[-1] + (4 if self.choose("last_pool", True) else 3)
+        for conv, following in zip(convs, [*convs[1:], behind], strict=True):
             if following - conv not in (3, 4):
                 raise InputError(
                     f"{self.checkpoint.path}: features.{conv} followed by features.{following} found; expected a "
@@ -302,18 +317,18 @@ class _Reader(Reader):
             x = self.build.add(f"{name}.P", PositionEncoding(self._coefficients(f"{name}.P", source)), x)
         if self.has_context:
             x = self.build.add(f"{name}.gc", self._context(f"{name}.gc", source.channels), x)
+        make = partial(AdaptiveLIF, v_threshold=self.v_threshold, reset=self.firing.reset, strict=self.firing.strict)
         retention, gain = (self._coefficients(f"{name}.{letter}", source) for letter in "MN")
         if not self.has_attention:
-            return self.build.add(name, AdaptiveLIF(retention, gain, v_threshold=self.v_threshold), x)
+            return self.build.add(name, make(retention, gain), x)
         reduce_weight, reduce_bias, expand_weight, expand_bias = self._attention(f"{name}.sa", source.channels)
-        layer = AdaptiveLIF(
+        layer = make(
             retention,
             gain,
             reduce_weight,
             reduce_bias,
             expand_weight,
             expand_bias,
-            v_threshold=self.v_threshold,
             gate_scale=self.sa_scale,
             gate_inputs=self.sa_inputs,
         )
@@ -393,7 +408,7 @@ class _Reader(Reader):
         prefix = f"{self.layout.neuron}.sa" + (".0" if self.sa_steps else "")
         expand = self.checkpoint.tensors.get(f"{prefix}.expand.weight")
         said = "sum" if expand is not None and len(expand) == channels else "each"
-        asked = self.choose.stated("sa_mode") or said
+        asked = self.choose.inferred("sa_mode", said, f"outputs of {prefix}.expand")
         if asked != said:
             gates = {"each": 2 * channels, "sum": channels}[asked]
             raise InputError(

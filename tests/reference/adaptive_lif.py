@@ -27,8 +27,13 @@ def adaptive_lif(
     v_threshold: float = 1.0,
     scale: float = 2.0,
     gate_inputs: str = "terms",
+    *,
+    reset: str = "zero",
+    strict: bool = False,
 ) -> tuple[Float32, Float32]:
     """Spikes and V for (T, N, C): V[t] = SA(m[t] * H[t-1], n[t] * x[t]), fires at V >= v_threshold, H = V (1 - S).
+
+    Strict neurons fire at V > v_threshold; with the reset "subtract" H = V - S v_threshold.
 
     m and n broadcast against (T, N, C). SA sums its two arguments, multiplied by gates if there is attention: gates =
     scale * sigmoid(E relu(R means + r) + e), where the means over positions of both arguments ("terms") or of x[t-1]
@@ -51,8 +56,9 @@ def adaptive_lif(
                 v = gates[:channels] * past + gates[channels:] * present
             else:
                 v = gates * (past + present)
-        spikes[t], potentials[t] = v >= np.float32(v_threshold), v
-        left, before = v * (1 - spikes[t]), now
+        threshold = np.float32(v_threshold)
+        spikes[t], potentials[t] = (v > threshold if strict else v >= threshold), v
+        left, before = v - spikes[t] * (v if reset == "zero" else threshold), now
     return spikes, potentials
 
 

@@ -9,21 +9,23 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.kernels.fire import INTEGRATE, ZERO, Dynamics
+from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 GATE_INPUTS = ("terms", "features")
+RESETS = {"zero": ZERO, "subtract": SUBTRACT}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AdaptiveLIF(Layer):
     r"""Leaky integrate-and-fire neuron ``V[t] = SA(M * H[t-1], N * X[t])``.
 
-    H is what the last step left behind, X the input. The neuron fires, ``S = 1``, where ``V >= v_threshold``, and
-    then ``H[t] = V[t] (1 - S[t])``; H starts every sample at 0. M and N are learned coefficients, element by element.
+    H is what the last step left behind, X the input. The neuron fires, ``S = 1``, where ``V >= v_threshold`` (``V >
+    v_threshold`` if strict), and then ``H[t] = V[t] (1 - S[t])`` for the reset ``"zero"``, ``H[t] = V[t] - S[t]
+    v_threshold`` for ``"subtract"``; H starts every sample at 0. M and N are learned coefficients, element by element.
 
     Without step attention SA is the sum of its terms :math:`a = M \odot H[t-1]` and :math:`b = N \odot X[t]`. With it
 
@@ -54,6 +56,9 @@ class AdaptiveLIF(Layer):
     v_threshold : float
     gate_scale : float
     gate_inputs : {"terms", "features"}
+    reset : {"zero", "subtract"}
+    strict : bool
+        Fire above the threshold only.
     """
 
     retention: FloatArray
@@ -65,6 +70,8 @@ class AdaptiveLIF(Layer):
     v_threshold: float = 1.0
     gate_scale: float = 2.0
     gate_inputs: Literal["terms", "features"] = "terms"
+    reset: Literal["zero", "subtract"] = "zero"
+    strict: bool = False
 
     @property
     def gates(self) -> StepAttention | None:
@@ -89,6 +96,8 @@ class AdaptiveLIF(Layer):
         (source,) = inputs
         if self.gate_inputs not in GATE_INPUTS:
             raise LayerError(f"gate_inputs {self.gate_inputs!r} found; expected one of {GATE_INPUTS}")
+        if self.reset not in RESETS:
+            raise LayerError(f"reset {self.reset!r} found; expected one of {tuple(RESETS)}")
         for name, array in (("retention", self.retention), ("gain", self.gain)):
             if (
                 array.ndim != 3
@@ -182,7 +191,7 @@ class AdaptiveLIFOp(Op):
         self.of_terms = layer.gate_inputs == "terms"
         self.time_steps = layer.time_steps
         ones = np.ones((1, output.channels), np.float32)
-        dynamics = Dynamics(INTEGRATE, ZERO, strict=False)
+        dynamics = Dynamics(INTEGRATE, RESETS[layer.reset], layer.strict)
         self.membrane = Membrane(output, ones, ones * np.float32(layer.v_threshold), dynamics)
         self.reset()
 

@@ -15,9 +15,9 @@ from eventsim.signals import Dense, Rows, SignalType
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PLIAF(PLIF):
-    r"""PLIF neuron with an analog output: the positive part of its potential, before the reset.
+    r"""PLIF neuron with an analog output: the positive part of its potential h, before the reset.
 
-    .. math:: h = v + (x - v)\, \sigma(w), \qquad y = \max(h, 0)
+    .. math:: y = \max(h, 0)
 
     A spike, where ``h >= v_threshold``, only resets the potential and goes nowhere: none is counted. The "leaky
     integrate and analog fire" neuron of Wu et al. (2022) with the learned time constant of `PLIF`.

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -161,22 +161,34 @@ class LIF(Neuron):
 class PLIF(Neuron):
     r"""LIF neuron with a learned time constant, as SpikingJelly's ``ParametricLIFNode`` defines it.
 
-    .. math:: h = v + (x - v)\, \sigma(w)
+    .. math::
+        h = v + (x - v)\, \sigma(w) \quad\text{(decay\_input)} \qquad\text{or}\qquad h = v\, (1 - \sigma(w)) + x
 
     Parameters
     ----------
     w : float or float32 array
         Learned; ``tau = 1 / sigmoid(w)``.
+    decay_input : bool
+        Whether the input is multiplied by sigmoid(w) too.
     """
 
     w: PerNeuron = 0.0
+    decay_input: bool = True
 
-    charge: ClassVar[int] = LEAK_MULTIPLY
+    @property
+    def share(self) -> FloatArray:
+        """The factor sigmoid(w), rounded once to float32."""
+        return np.asarray(1 / (1 + np.exp(-np.asarray(self.w, np.float64))), np.float32)
 
     @property
     def constant(self) -> PerNeuron:
-        """The factor sigmoid(w), rounded once to float32."""
-        return np.asarray(1 / (1 + np.exp(-np.asarray(self.w, np.float64))), np.float32)
+        """Sigmoid(w), or what it leaves of 1."""
+        return self.share if self.decay_input else np.asarray(np.float32(1) - self.share, np.float32)
+
+    @property
+    def op_charge(self) -> int:
+        """Leak and input together, or the leak alone."""
+        return LEAK_MULTIPLY if self.decay_input else DECAY
 
 
 def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:

@@ -106,10 +106,12 @@ class Neurons:
             free = not leak.shift.any() and np.allclose(leak.gain, 1, ROUNDING, 0)
             shift = leak.shift * leak.steps
             if stored is not None:
-                layer = PLIF(w=simplest(np.asarray(self.fields.per_neuron(node, "metadata.plif_w", arriving))), **fire)
+                w = simplest(np.asarray(self.fields.per_neuron(node, "metadata.plif_w", arriving)))
+                free = free and not np.allclose(leak.steps, 1, ROUNDING, 0)  # else both forms take all of the input
+                layer = PLIF(w=w, decay_input=not free, **fire)
             else:
                 layer = LIF(tau=simplest(leak.steps), decay_input=not free, **fire)
-            if free and stored is None:
+            if free:
                 gain = np.ones(1)
         else:
             gain, shift = leak.gain, leak.shift

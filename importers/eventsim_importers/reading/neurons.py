@@ -40,19 +40,29 @@ class FiringOptions:
 
 
 @dataclass(frozen=True)
-class LIFOptions(FiringOptions):
+class LeakOptions(FiringOptions):
     """How leaky neurons charge, fire and reset: `FiringOptions`, and below.
+
+    Attributes
+    ----------
+    decay_input : bool, optional
+        Whether the input is divided by the time constant too, given or learned. Default: true, as in SpikingJelly.
+    """
+
+    decay_input: bool | None = None
+
+
+@dataclass(frozen=True)
+class LIFOptions(LeakOptions):
+    """`LeakOptions`, and below.
 
     Attributes
     ----------
     tau : float, optional
         Membrane time constant in time steps. Default: 2.
-    decay_input : bool, optional
-        Whether the input is divided by `tau` too. Default: true, as in SpikingJelly.
     """
 
     tau: float | None = None
-    decay_input: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +139,20 @@ class Firing:
         """Return neurons without a leak."""
         return IF(self.threshold(self.v_threshold, "v_threshold"), self.reset, self.strict)
 
+
+class Leaking(Firing):
+    """`Firing`, and the form of the leak.
+
+    Parameters
+    ----------
+    choose : Chooser
+        Of options that derive from `LeakOptions`.
+    """
+
+    def __init__(self, choose: Chooser) -> None:
+        super().__init__(choose)
+        self.decay_input = choose("decay_input", True)
+
     def plif(
         self, w: float, threshold: float | None = None, option: str = "v_threshold", kind: type[PLIF] = PLIF
     ) -> PLIF:
@@ -142,11 +166,11 @@ class Firing:
         if kind is PLIAF and self.v_reset:
             raise InputError(f"{self._path}: v_reset={self.v_reset:g} with analog outputs found; expected 0")
         v_threshold = self.threshold(self.v_threshold if threshold is None else threshold, option)
-        return kind(v_threshold, self.reset, self.strict, w)
+        return kind(v_threshold, self.reset, self.strict, w, self.decay_input)
 
 
-class Neurons(Firing):
-    """`Firing`, and the time constant.
+class Neurons(Leaking):
+    """`Leaking`, and the time constant.
 
     Parameters
     ----------
@@ -157,7 +181,6 @@ class Neurons(Firing):
     def __init__(self, choose: Chooser, tau: float = 2.0) -> None:
         super().__init__(choose)
         self.tau = choose("tau", tau)
-        self.decay_input = choose("decay_input", True)
         if self.tau < 1:
             raise InputError(f"{self._path}: tau={self.tau:g} found; expected at least 1 time step")
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from eventsim.errors import InputError
 from eventsim.layers import Input
 from eventsim.settings import Setting
@@ -18,6 +20,8 @@ from eventsim_importers.reading.checkpoint import Checkpoint
 T = TypeVar("T", bool, int, float, str)
 
 PLAIN = (bool, int, float, str)
+LARGEST = float(np.finfo(np.float32).max)
+"""The layers compute in float32."""
 NOT_STATED = "not in the checkpoint, the default"
 
 
@@ -56,6 +60,8 @@ class Declared:
             raise ValueError(self.python_type.__name__) from None
         if self.python_type is float and not abs(converted) < float("inf"):
             raise ValueError("a finite number")
+        if self.python_type is float and abs(converted) > LARGEST:
+            raise ValueError(f"a finite number, at most {LARGEST:.6g} (float32)")
         return converted
 
 
@@ -166,6 +172,19 @@ class Chooser:
             return value
         except ValueError as error:
             raise InputError(f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {error}") from None
+
+    def positive(self, name: str, default: float) -> float:
+        """Return the value of an option that is above 0.
+
+        Raises
+        ------
+        InputError
+            If it is not.
+        """
+        value = self(name, default)
+        if value <= 0:
+            raise InputError(f"{self.checkpoint.path}: {name}={value:g} found; expected more than 0")
+        return value
 
     def heads(self, default: int, width: int) -> int:
         """Choose the number of attention heads, which divides the width.
