@@ -369,6 +369,7 @@ def test_quantised_tensors_are_refused(tmp_path: Path) -> None:
     [
         ({"bn_eps": -1}, r"layer patch_embed\.proj_bn: variance plus bn_eps of -0\.\d+ found"),
         ({"scale": 1e39}, r"option scale=1e\+39 found; expected a finite number, at most 3\.40282e\+38 \(float32\)"),
+        ({"v_threshold": 1e-50}, r"option v_threshold=1e-50 found; expected 0, or a number that is not 0 in float32"),
         ({"tau": 1e39}, r"option tau=1e\+39 found; expected a finite number, at most"),
         ({"bn_eps": "-1e39"}, r"option bn_eps=-1e39 found; expected a finite number, at most"),
         ({"scale": 0}, r"layer block\.0\.attn: scale 0\.0 found"),

@@ -380,7 +380,8 @@ def test_a_framework_that_contradicts_the_file_is_refused(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"v_min": "low"}, "option v_min=low found; expected a number or none"),
+        ({"v_min": "low"}, "option v_min=low found; expected a number, at most 3.40282e\\+38, or none"),
+        ({"v_min": "1e39"}, "option v_min=1e39 found; expected a number, at most 3.40282e\\+38, or none"),
         ({"framework": "snntorch", "reset": "subtract_once", "reset_delay": True}, "option reset_delay beside"),
         ({"multiple_spikes": True, "reset": "subtract_late"}, r"node neuron \(LIF\): several spikes in a step"),
         ({"multiple_spikes": True, "strict": True}, r"node neuron \(LIF\): several spikes in a step and strict"),

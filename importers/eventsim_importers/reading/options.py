@@ -62,6 +62,8 @@ class Declared:
             raise ValueError("a finite number")
         if self.python_type is float and abs(converted) > LARGEST:
             raise ValueError(f"a finite number, at most {LARGEST:.6g} (float32)")
+        if self.python_type is float and converted and not np.float32(converted):
+            raise ValueError("0, or a number that is not 0 in float32")
         return converted
 
 
