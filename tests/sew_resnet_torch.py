@@ -205,7 +205,9 @@ def metadata(model: Any) -> dict[str, str]:
     if reading.block == "sew":
         said["residual_op"] = reading.residual_op
     if reading.neuron == "lif":
-        said |= {"tau": reading.tau, "decay_input": True}
+        said["tau"] = reading.tau
+    if reading.neuron != "if":
+        said["decay_input"] = True
     if reading.v_reset is not None:
         said["v_reset"] = reading.v_reset
     return {name: str(value) for name, value in said.items()}
@@ -299,6 +301,7 @@ def event_metadata(model: EventNet) -> dict[str, str]:
     reading = model.reading
     said: dict[str, Any] = {
         "pool": reading.pool,
+        "decay_input": True,
         "v_threshold": reading.v_threshold,
         "time_steps": model.time_steps,
         "height": model.size[0],

@@ -203,10 +203,10 @@ def sew_resnet(folder: Path, source: str, **reading: Any) -> Example:
     if reading.get("neuron") == "lif":
         alternatives["neuron"] = "if"
         told.add("neuron")  # without a leak the time constant would be refused
+    elif reading.get("neuron") == "plif":
+        told |= {"neuron", "tau"}
     else:
         told |= {"tau", "decay_input"}
-    if reading.get("neuron") == "plif":
-        told.add("neuron")
     if reading.get("block") == "spiking_resnet":
         told.add("residual_op")
     return Example(
@@ -223,6 +223,7 @@ def sew_resnet_dvs(folder: Path, block: str) -> Example:
     model = definition.EventNet(**sizes, reading=definition.EventReading(block=block))
     path = oracle.export(oracle.make_lively(model, 0), folder, definition.event_metadata(model))
     alternatives = {"time_steps": 2, "input_kind": "binary", **FIRING, **SYNAPSES, "v_threshold": 0.75}
+    alternatives["decay_input"] = False
     alternatives |= {"residual_op": "and"} if block == "sew" else {}
     told = {"height", "width", "pool", "block", *({"residual_op"} - alternatives.keys())}  # the head fixes the size
     return Example(path, alternatives=alternatives, told=told, ways={"fold_bn"}, optional=())

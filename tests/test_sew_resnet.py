@@ -220,7 +220,7 @@ def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     assert said(network) == NEURONS | SIZES | {"residual_op", "neuron"}
     assert source_of(network, "block") == ("inferred", "sew")
     network = import_checkpoint(bare(build(reading={"block": "spiking_resnet", "neuron": "plif"}), tmp_path))
-    assert said(network) == NEURONS | SIZES
+    assert said(network) == NEURONS | SIZES | {"decay_input"}
     assert source_of(network, "block") == ("inferred", "spiking_resnet")
     assert source_of(network, "neuron") == ("inferred", "plif")
     assert network.name == "Spiking ResNet-10"
@@ -248,7 +248,7 @@ def test_names_that_resnets_without_spikes_share_tell_nothing(tmp_path: Path) ->
     ("reading", "options", "message"),
     [
         ({}, {"tau": 2.0}, "tau=2.0 with neuron=if found; expected neuron=lif, or tau left out"),
-        ({"neuron": "plif"}, {"decay_input": False}, "decay_input=False with neuron=plif found; expected neuron=lif"),
+        ({}, {"decay_input": False}, "decay_input=False with neuron=if found; expected neuron=lif"),
         (
             {"block": "spiking_resnet"},
             {"residual_op": "and"},

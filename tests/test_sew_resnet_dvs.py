@@ -134,7 +134,7 @@ def test_real_weights_differ_by_rounding_only(tmp_path: Path) -> None:
 
 def test_what_the_state_dict_cannot_tell_is_said(tmp_path: Path) -> None:
     shared = {"time_steps", "height", "width", "input_kind", "pool", "bn_eps"}
-    shared |= {"v_threshold", "reset", "v_reset", "strict"}
+    shared |= {"v_threshold", "reset", "v_reset", "strict", "decay_input"}
     for block, more in (("sew", {"block", "residual_op"}), ("spiking_resnet", set())):
         path = export(build({"block": block}, size=128), tmp_path)
         save_file(load_file(path), path)
