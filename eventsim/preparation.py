@@ -72,6 +72,8 @@ class PreparationOptions:
     std: str | None = None
 
 
+OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation")
+OF_IMAGES = ("mean", "std")
 WINDOWS = ("count", "time", "duration")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
 PREPARED = tuple(field.name for field in fields(PreparationOptions))
@@ -132,7 +134,7 @@ class Preparation:
         return replace(self, **{name: value for name, value in said.items() if value is not None})
 
     def overridden(self, network: Network) -> list[str]:
-        """Say each value of the network's settings that is not followed, one sentence each."""
+        """Say each value of the network's settings that is not followed, and what has no effect, one sentence each."""
         said, sources = _said(network), {setting.option: setting for setting in network.settings}
         told = []
         if self.time_steps is not None and network.time_steps not in (None, self.time_steps):
@@ -143,7 +145,10 @@ class Preparation:
                 names = ORIENTATION if name == "orientation" else ("sensor",) if name == "sensor_size" else (name,)
                 model = ", ".join(sources[each].sentence for each in names if each in sources)
                 told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
-        return told
+        idle = OF_RECORDINGS if network.input.takes_images else OF_IMAGES if network.input.takes_recordings else ()
+        taken = "images" if network.input.takes_images else "recordings"
+        given = (name.removesuffix("_size") for name in idle if getattr(self, name) is not None)
+        return told + [f"{name} has no effect, the model takes {taken}" for name in given]
 
     def noted(self, network: Network) -> Network:
         """Return the network with what this preparation says in the place of what the model said, for reports."""

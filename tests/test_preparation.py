@@ -335,3 +335,19 @@ def test_numbers_too_large_are_one_line(
     assert main(["run", str(tmp_path / "m.h5"), str(source), flag, "9" * 24]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "not as the model says" not in line]
     assert len(lines) == 1
+
+
+def test_a_flag_without_effect_is_said(tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(import_checkpoint(checkpoint(tmp_path), **SIZES, fit="crop"), tmp_path / "dvs.h5")
+    save(import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES), tmp_path / "rgb.h5")
+    Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    capsys.readouterr()
+    assert main(["run", str(tmp_path / "dvs.h5"), str(recording), "--mean", "0,0"]) == 0
+    assert capsys.readouterr().err == "eventsim: mean has no effect, the model takes recordings\n"
+    assert main(["run", str(tmp_path / "rgb.h5"), str(tmp_path / "i.png"), "--flip-x", "--binary"]) == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "eventsim: binary has no effect, the model takes images",
+        "eventsim: orientation has no effect, the model takes images",
+    ]
+    assert main(["run", str(tmp_path / "dvs.h5"), str(recording), "--bin-us", "9000", "--window", "time"]) == 2
+    assert "window=time with bin_us=9000 found" in capsys.readouterr().err
