@@ -246,7 +246,7 @@ class Preparation:
             raise InputError(f"{path}: an image found; network {network.name} takes {shape}")
         channels, height, width = shape
         try:
-            with Image.open(readable_file(path)) as image:
+            with Image.open(readable_file(path).path) as image:
                 if image.mode.startswith(("I", "F")):
                     raise InputError(f"{path}: pixels of mode {image.mode} found; expected 8 bits for each channel")
                 pixels = _resize(

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 import torch_oracle as oracle
 from torch import Tensor, nn
 
-neuron = oracle.neuron
+neuron, torch = oracle.neuron, oracle.torch
 
 NAMES = {
     "block": ("block0", "block1", "block2", "block3", "block4"),
