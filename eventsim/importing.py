@@ -141,7 +141,7 @@ class _Judge:
         if len(found) == 1:
             return found[0]
         if found:
-            raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format")
+            raise InputError(f"{checkpoint.path}: could be {' or '.join(found)}; say which with --format (format=)")
         names = ", ".join(list(checkpoint.tensors)[:3])
         expected = ", ".join(formats())
         unread = system_of(checkpoint.tensors)
@@ -190,7 +190,7 @@ def refuse_assumptions(path: str | Path, network: Network) -> None:
     first = next((f"{each.option}={each.shown}" for each in assumed if each.value is not None), "NAME=VALUE")
     raise InputError(
         f"{path}: assumed {said}; expected every value said by the checkpoint or by an option: give each, such as "
-        f"--set {first}"
+        f"--set {first}, in Python {first}"
     )
 
 

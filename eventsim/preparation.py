@@ -223,13 +223,14 @@ class Preparation:
             if self.time_steps is not None or self.bin_us is None:
                 raise InputError(
                     f"{recording.path}: bins of {self.bin_us} us and {self.time_steps} time steps asked for; expected "
-                    "--bin-us alone, the recording's length says how many bins there are"
+                    "--bin-us alone (bin_us), the recording's length says how many bins there are"
                 )
             return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=bool(self.binary))
         steps = self.time_steps or network.time_steps
         if steps is None or steps < 1:
             raise InputError(
-                f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or --bin-us"
+                f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or "
+                "--bin-us (time_steps, bin_us)"
             )
         cut = frames_by_time if self.window == "time" else frames_by_count
         return cut(recording, steps, fit=self._fit(network), binary=bool(self.binary))

@@ -224,8 +224,8 @@ class Checkpoint:
             shape = (self.tensors | self.strays)[first].shape
             raise InputError(
                 f"{self.path}: tensor {first} {describe(shape)}{more} left over; "
-                "expected every tensor to have its place in the network, or --ignore PATTERN for those that enter no "
-                "forward pass"
+                "expected every tensor to have its place in the network, or --ignore PATTERN (ignore=) for those that "
+                "enter no forward pass"
             )
 
 

@@ -108,7 +108,8 @@ def _choose(
     if len(found) > 1:
         names = [place.name or "the file itself" for place in found[:8]]
         raise InputError(
-            f"{path}: {len(found)} sets of weights found ({', '.join(names)}); say which with --set weights=NAME"
+            f"{path}: {len(found)} sets of weights found ({', '.join(names)}); say which with --set "
+            "weights=NAME, in Python weights="
         )
     if asked:
         return found[0] if found else asked, [Setting("weights", asked.name, "option")]
@@ -116,7 +117,7 @@ def _choose(
         names = [entry or "the file itself" for entry in entries][:8]
         raise InputError(
             f"{path}: tensors of no known format found in {', '.join(names)}; say which are the weights with "
-            "--set weights=NAME, and of which format they are with --format NAME"
+            "--set weights=NAME, and of which format they are with --format NAME (in Python weights=, format=)"
         )
     place = found[0] if found else Place(next(iter(entries)), "")
     note = "of all names those that a format knows" if found else "the only entry that holds tensors"
