@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,11 @@ from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.settings import Setting
+from eventsim.signals import FLOAT32_MAX
 from eventsim.untrusted import MAXIMUM_BYTES, first_line
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-FLOAT32_MAX = float(np.finfo(np.float32).max)
+WindowKind: TypeAlias = Literal["count", "time", "duration"]
 Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording
 
 
@@ -58,7 +59,7 @@ class PreparationOptions:
         Numbers for each channel, separated by commas: normalisation of images, after scaling to 0..1. Default: none.
     """
 
-    window: Literal["count", "time", "duration"] | None = None
+    window: WindowKind | None = None
     bin_us: int | None = None
     binary: bool | None = None
     transpose: bool | None = None
@@ -74,7 +75,6 @@ class PreparationOptions:
 
 OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation")
 OF_IMAGES = ("mean", "std")
-WINDOWS = ("count", "time", "duration")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
 PREPARED = tuple(field.name for field in fields(PreparationOptions))
 
@@ -105,7 +105,7 @@ class Preparation:
     """
 
     time_steps: int | None = None
-    window: Literal["count", "time", "duration"] | None = None
+    window: WindowKind | None = None
     bin_us: int | None = None
     binary: bool | None = None
     fit: Literal["none", "crop", "pad", "downscale"] | None = None
@@ -118,8 +118,8 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
-        if self.window not in (None, *WINDOWS):
-            raise InputError(f"window={self.window!r} found; expected one of {', '.join(WINDOWS)}")
+        if self.window not in (None, *get_args(WindowKind)):
+            raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
         if self.bin_us is not None and (self.window != "duration" or not 1 <= self.bin_us < TIME_LIMIT_US):
             raise InputError(
                 f"window={self.window} with bin_us={self.bin_us} found; expected bin_us with duration alone, "

@@ -21,6 +21,8 @@ IntArray: TypeAlias = npt.NDArray[np.int32]
 CountArray: TypeAlias = npt.NDArray[np.int64]
 
 NO_VALUES: FloatArray = np.empty(0, np.float32)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+"""The layers compute in float32."""
 
 
 @dataclass(frozen=True)

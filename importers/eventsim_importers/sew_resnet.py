@@ -18,11 +18,12 @@ from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
 from eventsim_importers.reading.neurons import Firing, Leaking, LIFOptions, Neurons, ResidualMode, ResidualOptions
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 
 @dataclass(frozen=True)
-class Options(LIFOptions, ResidualOptions, BatchNormOptions):
+class Options(LIFOptions, ResidualOptions, BatchNormOptions, InputOptions):
     """What the state dict of a SEW-ResNet cannot tell; None takes what the metadata say, else the default.
 
     Those of `LIFOptions` (`tau` and `decay_input` for ``neuron=lif`` only), `ResidualOptions` (called ``cnf`` or
@@ -46,10 +47,6 @@ class Options(LIFOptions, ResidualOptions, BatchNormOptions):
 
     block: Literal["sew", "spiking_resnet"] | None = None
     neuron: Literal["if", "lif", "plif"] | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
 from eventsim_importers.reading.neurons import Leaking, LeakOptions, ResidualMode, ResidualOptions
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 TOLD_BY = ("conv.0.0.module.0.weight", "out.weight")
@@ -30,7 +31,7 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Options(LeakOptions, ResidualOptions, BatchNormOptions):
+class Options(LeakOptions, ResidualOptions, BatchNormOptions, InputOptions):
     """What the state dict cannot tell; None takes what the metadata say, else the default.
 
     Those of `LeakOptions`, `ResidualOptions` (called ``connect_f`` by the authors; for ``block=sew`` only) and
@@ -53,10 +54,6 @@ class Options(LeakOptions, ResidualOptions, BatchNormOptions):
 
     block: Literal["sew", "plain"] | None = None
     pool: int | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
 
 
 def signature(checkpoint: Checkpoint) -> int:

@@ -32,13 +32,14 @@ from eventsim.untrusted import MAXIMUM_BYTES
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.neurons import Leaking, LeakOptions, ResidualMode, ResidualOptions
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 NEURONS = {"plif": PLIF, "pliaf": PLIAF}
 
 
 @dataclass(frozen=True)
-class Options(LeakOptions, BatchNormOptions, ResidualOptions):
+class Options(LeakOptions, BatchNormOptions, ResidualOptions, InputOptions):
     """What the state dict of a Spikeformer cannot tell; None takes what the metadata say, else the default.
 
     Those of `LeakOptions`, `BatchNormOptions` and `ResidualOptions` (of the SEW blocks), and
@@ -63,10 +64,6 @@ class Options(LeakOptions, BatchNormOptions, ResidualOptions):
     """
 
     heads: int | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
     neuron: Literal["plif", "pliaf"] | None = None
     stride: int | None = None
     ln_eps: float | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, cast
 
 from eventsim.errors import InputError
 from eventsim.layers import Layer, Residual
@@ -17,6 +17,7 @@ from eventsim.signals import FloatArray
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.neurons import PoolOptions, Pools, ResidualMode, ResidualOptions
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM
 from eventsim_importers.reading.spiking_transformer import (
     UNUSED_NORMS,
@@ -28,7 +29,7 @@ from eventsim_importers.reading.synapses import linear
 
 
 @dataclass(frozen=True)
-class Options(TransformerOptions, ResidualOptions, PoolOptions):
+class Options(TransformerOptions, ResidualOptions, PoolOptions, InputOptions):
     """What the state dict of a Spikformer cannot tell; None takes what the metadata say, else the variant's default.
 
     Those of `TransformerOptions`, `ResidualOptions` and `PoolOptions` (default of `pools`: "0011" for 32 x 32 pixels,
@@ -51,10 +52,6 @@ class Options(TransformerOptions, ResidualOptions, PoolOptions):
 
     heads: int | None = None
     scale: float | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ Neural Network Meets Transformer" (ICLR 2023).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from eventsim.errors import InputError
 from eventsim.layers import LIF, Layer, MaxPool2d, Residual
 from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM
 from eventsim_importers.reading.spiking_transformer import TransformerOptions, TransformerReader
 from eventsim_importers.reading.synapses import linear
@@ -33,7 +33,7 @@ NAMES = (
 
 
 @dataclass(frozen=True)
-class Options(TransformerOptions):
+class Options(TransformerOptions, InputOptions):
     """What the state dict cannot tell; None takes what the metadata say, else the default.
 
     Those of `TransformerOptions`, of which `tau` is for the neurons outside the attentions, and
@@ -58,10 +58,6 @@ class Options(TransformerOptions):
     attn_tau: float | None = None
     heads: int | None = None
     scale: float | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
 
 
 def signature(checkpoint: Checkpoint) -> int:

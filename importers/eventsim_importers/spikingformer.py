@@ -18,6 +18,7 @@ from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.neurons import Pools
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM
 from eventsim_importers.reading.spiking_transformer import (
     UNUSED_NORMS,
@@ -37,7 +38,7 @@ TOLD_BY = "block.0.mlp.mlp1_conv.weight with patch_embed.block4_conv.weight or p
 
 
 @dataclass(frozen=True)
-class Options(TransformerOptions):
+class Options(TransformerOptions, InputOptions):
     """What the state dict of a Spikingformer cannot tell; None takes what the metadata say, else the default.
 
     Those of `TransformerOptions` (default of `tau` for two input channels: 1.5, or 1.75 for CML; else 2), and the ones
@@ -69,10 +70,6 @@ class Options(TransformerOptions):
     pools: str | None = None
     heads: int | None = None
     scale: float | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
 
 
 @dataclass(frozen=True)

@@ -42,11 +42,12 @@ from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint, describe
 from eventsim_importers.reading.neurons import Firing, FiringOptions
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 
 
 @dataclass(frozen=True)
-class Options(FiringOptions, BatchNormOptions):
+class Options(FiringOptions, BatchNormOptions, InputOptions):
     """What the state dict of a STAA-SNN cannot tell, and what its paper leaves open.
 
     None takes what the metadata say, else the default. Those of `FiringOptions` (`v_reset` can only be 0, as M
@@ -78,10 +79,6 @@ class Options(FiringOptions, BatchNormOptions):
         Whether the last group of convolutions of a VGG ends in a pooling too. Default: true.
     """
 
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
     gc_norm: Literal["softmax", "sigmoid"] | None = None
     gc_combine: Literal["additive", "gated"] | None = None
     sa_mode: Literal["each", "sum"] | None = None

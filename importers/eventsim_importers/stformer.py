@@ -18,6 +18,7 @@ from eventsim.layers import Concat, Conv3d, MaxPool2d, Residual, SliceOverTime, 
 from eventsim.network import Network
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM
 from eventsim_importers.reading.spiking_transformer import (
     UNUSED_NORMS,
@@ -30,7 +31,7 @@ STAGES = ("proj", "proj1", "proj2", "proj3")
 
 
 @dataclass(frozen=True)
-class Options(TransformerOptions):
+class Options(TransformerOptions, InputOptions):
     """What the state dict of an STFormer cannot tell; None takes what the metadata say, else the default.
 
     Those of `TransformerOptions` (`tau`: the baseline's models for event cameras have 1.75; `decay_input`: equation 3
@@ -78,10 +79,6 @@ class Options(TransformerOptions):
 
     heads: int | None = None
     scale: float | None = None
-    time_steps: int | None = None
-    height: int | None = None
-    width: int | None = None
-    input_kind: Literal["binary", "graded", "real"] | None = None
     pools: str | None = None
     temporal_padding: Literal["centred", "causal"] | None = None
     time_split: Literal["full", "tiled"] | None = None

@@ -11,7 +11,7 @@ from eventsim.context import Context
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, Dense, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,7 +45,7 @@ class SpikingAttention(Layer):
             raise LayerError(f"order {self.order!r} found; expected 'scores_first' or 'context_first'")
         if not q.shape == k.shape == v.shape or {q.kind, k.kind, v.kind} != {"binary"}:
             raise LayerError(f"q {q}, k {k}, v {v} found; expected spikes of equal shape")
-        if not 0 < self.scale < float(np.finfo(np.float32).max):
+        if not 0 < self.scale < FLOAT32_MAX:
             raise LayerError(f"scale {self.scale} found; expected a positive float32")
         if self.heads < 1 or q.channels % self.heads:
             raise LayerError(f"{self.heads} heads found; expected a divisor of the {q.channels} channels")

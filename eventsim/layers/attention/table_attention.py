@@ -11,7 +11,7 @@ from eventsim.context import Context
 from eventsim.kernels.attention import attend_through_table
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.signals import Dense, IntArray, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, Dense, IntArray, Rows, SignalType
 
 LARGEST_ENTRY = 2**31 - 1
 
@@ -52,7 +52,7 @@ class TableAttention(Layer):
             raise LayerError(
                 f"table of {self.table.dtype} {self.table.shape} found; expected integers (heads, channels / heads + 1)"
             )
-        if not 0 < self.scale < float(np.finfo(np.float32).max):
+        if not 0 < self.scale < FLOAT32_MAX:
             raise LayerError(f"scale {self.scale} found; expected a positive float32")
         heads, entries = self.table.shape
         if heads < 1 or q.channels % heads:

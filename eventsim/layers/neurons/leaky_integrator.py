@@ -10,8 +10,8 @@ from eventsim.context import Context
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
-from eventsim.layers.neurons.spiking import PerNeuron, rows_of
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of
+from eventsim.signals import Dense, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -60,25 +60,10 @@ class LeakyIntegrator(Layer):
         return LeakyIntegratorOp(Membrane(self.output_type(source), decay, never, dynamics, start))
 
 
-class LeakyIntegratorOp(Op):
+class LeakyIntegratorOp(MembraneOp):
     """Passes on what a membrane was charged to that cannot fire."""
 
     kernel = "integrate"
-    state_names = ("potential",)
-    looks_ahead = False
-    once_if_static = False
-
-    def __init__(self, membrane: Membrane) -> None:
-        self.membrane = membrane
-        self.reset()
-
-    def own(self) -> None:
-        """Take buffers of its own."""
-        self.membrane = self.membrane.own()
-
-    def reset(self) -> None:
-        """Set every potential to its start."""
-        self.potential: FloatArray = self.membrane.at_rest()
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Leak and take in, in every step of one chunk."""

@@ -214,10 +214,9 @@ def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:
     )
 
 
-class NeuronOp(Op):
-    """Holds the membrane potential and advances it step by step."""
+class MembraneOp(Op):
+    """Holds the potential of a membrane from step to step."""
 
-    kernel = "fire"
     state_names = ("potential",)
     looks_ahead = False
     once_if_static = False
@@ -227,12 +226,18 @@ class NeuronOp(Op):
         self.reset()
 
     def own(self) -> None:
-        """Take buffers for spikes."""
+        """Take buffers of its own."""
         self.membrane = self.membrane.own()
 
     def reset(self) -> None:
-        """Set every membrane potential to its start."""
-        self.potential = self.membrane.at_rest()
+        """Set every potential to its start."""
+        self.potential: FloatArray = self.membrane.at_rest()
+
+
+class NeuronOp(MembraneOp):
+    """Charges the membrane and fires, step by step."""
+
+    kernel = "fire"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""

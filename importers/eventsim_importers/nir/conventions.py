@@ -28,9 +28,10 @@ import numpy as np
 
 from eventsim.errors import InputError
 from eventsim.settings import Plain, Setting
+from eventsim.signals import FLOAT32_MAX
 from eventsim_importers.nir.graph import Graph, Node
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import LARGEST, NOT_STATED, Chooser
+from eventsim_importers.reading.options import NOT_STATED, Chooser
 
 ROUNDING = 1e-6
 """Relative error by which a stored number may miss what it was computed as: all of them were rounded to float32."""
@@ -267,8 +268,9 @@ class Conventions:
             number = float(text)
         except (TypeError, ValueError):
             number = float("nan")
-        if not abs(number) <= LARGEST:
+        if not abs(number) <= FLOAT32_MAX:
             raise InputError(
-                f"{self.checkpoint.path}: option {name}={text} found; expected a number, at most {LARGEST:.6g}, or none"
+                f"{self.checkpoint.path}: option {name}={text} found; expected a number, at most {FLOAT32_MAX:.6g}, "
+                "or none"
             )
         return number

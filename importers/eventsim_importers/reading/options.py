@@ -14,14 +14,12 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.layers import Input
 from eventsim.settings import Setting
-from eventsim.signals import Kind
+from eventsim.signals import FLOAT32_MAX, Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 
 T = TypeVar("T", bool, int, float, str)
 
 PLAIN = (bool, int, float, str)
-LARGEST = float(np.finfo(np.float32).max)
-"""The layers compute in float32."""
 NOT_STATED = "not in the checkpoint, the default"
 
 
@@ -60,8 +58,8 @@ class Declared:
             raise ValueError(self.python_type.__name__) from None
         if self.python_type is float and not abs(converted) < float("inf"):
             raise ValueError("a finite number")
-        if self.python_type is float and abs(converted) > LARGEST:
-            raise ValueError(f"a finite number, at most {LARGEST:.6g} (float32)")
+        if self.python_type is float and abs(converted) > FLOAT32_MAX:
+            raise ValueError(f"a finite number, at most {FLOAT32_MAX:.6g} (float32)")
         if self.python_type is float and converted and not np.float32(converted):
             raise ValueError("0, or a number that is not 0 in float32")
         return converted
@@ -115,6 +113,25 @@ def parse_options(format_name: str, options_type: type, given: Mapping[str, Any]
         except ValueError as error:
             raise InputError(f"option {name}={value} found; expected {error}") from None
     return dataclasses.replace(options_type(), **values)
+
+
+@dataclass(frozen=True)
+class InputOptions:
+    """What arrives at a network; `Chooser.input` chooses the last three.
+
+    Attributes
+    ----------
+    time_steps : int, optional
+    height, width : int, optional
+        Input size.
+    input_kind : {"binary", "graded", "real"}, optional
+        Default: event counts ("graded") for two input channels, else "real".
+    """
+
+    time_steps: int | None = None
+    height: int | None = None
+    width: int | None = None
+    input_kind: Kind | None = None
 
 
 class Chooser:

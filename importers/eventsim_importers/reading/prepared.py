@@ -60,6 +60,6 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
         check_options(dataclasses.replace(options, **chosen))
         if network.input.takes_images:
             check_normalisation(numbers_of(chosen["mean"]), numbers_of(chosen["std"]), shape[0])
-    except (InputError, ValueError) as error:
+    except ValueError as error:
         raise InputError(f"{checkpoint.path}: {str(error).removeprefix('option ')}") from None
     return network.with_settings(*checkpoint.settings[already:])
