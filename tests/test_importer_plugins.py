@@ -34,6 +34,11 @@ TOY = Path(toy_format.__file__).read_text()
 """Source of a format that works."""
 
 
+@pytest.mark.parametrize("first", ["eventsim", "eventsim_importers", "eventsim_importers.protocol"])
+def test_either_package_may_be_imported_first(first: str) -> None:
+    subprocess.run([sys.executable, "-W", "error", "-c", f"import {first}"], check=True)
+
+
 def test_ours_are_the_modules_that_define_an_importer() -> None:
     assert list(formats()) == OURS
 

@@ -136,6 +136,48 @@ def test_several_are_asked_for(tmp_path: Path, expected: np.ndarray) -> None:
     assert main(["import", str(entries), "-o", str(model), "--set", "weights=state_dict_ema"]) == 0
 
 
+@pytest.mark.parametrize("inner", ["ema.", "ema.module.", "teacher.backbone."])
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_a_set_within_another_is_no_part_of_it(tmp_path: Path, expected: np.ndarray, outer: str, inner: str) -> None:
+    other = {name: value * 0.5 for name, value in STATE.items()}
+    state = behind(outer) | behind(outer + inner, other)
+    path = write_state(tmp_path / "c.pth", state)
+    entry = write_state(tmp_path / "d.pth", state, lambda tensors: {"state_dict": tensors})
+    first, second = outer[:-1] or ".", (outer + inner)[:-1]
+    assert f"2 sets of weights found ({first}, {second}); say which with --set weights=NAME" in refused(path)
+    first_in_entry = f"state_dict.{first}".removesuffix("..")
+    assert f"({first_in_entry}, state_dict.{second})" in refused(entry)
+    for file, asked in ((path, first), (entry, first_in_entry)):
+        network = import_checkpoint(file, weights=asked, **SMALL)
+        np.testing.assert_array_equal(logits(network), expected)
+        assert settings(network, "weights") == [(asked, "option")]
+    for file, asked in ((path, second), (entry, f"state_dict.{second}")):
+        assert not np.array_equal(logits(import_checkpoint(file, weights=asked, **SMALL)), expected)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "head"), [("backbone.", ""), ("model.backbone.", "model."), ("net.body.", "net.classifier.")]
+)
+def test_a_head_beside_a_backbone_belongs_to_it(
+    tmp_path: Path, expected: np.ndarray, backbone: str, head: str
+) -> None:
+    heads = {name for name in STATE if name.startswith("head.")}
+    state = {(head if name in heads else backbone) + name: value for name, value in STATE.items()}
+    network = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
+    np.testing.assert_array_equal(logits(network), expected)
+    assert settings(network, "joined weights") == [(f"{head}head.weight, {head}head.bias", "inferred")]
+    twice = state | {f"other.{name}": STATE[name] for name in heads}  # which head is it?
+    assert "tensor head.weight missing" in refused(write_state(tmp_path / "d.pth", twice))
+
+
+def test_a_network_among_many_other_tensors_is_found(tmp_path: Path, expected: np.ndarray) -> None:
+    crowd = {f"detector.layer{index}.weight": np.ones(2, np.float32) for index in range(20 * len(STATE))}
+    path = write_state(tmp_path / "c.pth", behind("spiking.") | crowd)
+    assert "tensor detector.layer0.weight (2) and " in refused(path)
+    assert "--set weights=spiking" in refused(path)
+    np.testing.assert_array_equal(logits(import_checkpoint(path, weights="spiking", **SMALL)), expected)
+
+
 def test_entries_that_no_format_knows_are_listed(tmp_path: Path) -> None:
     path = write_state(tmp_path / "c.pth", {"a": np.ones(2), "b": np.ones(2)}, lambda t: {"x": {"a": t["a"]}, "y": t})
     message = refused(path)

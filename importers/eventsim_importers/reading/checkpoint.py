@@ -51,6 +51,7 @@ class Checkpoint:
         if not self.tensors:
             raise InputError(f"{path}: no tensors found; expected the weights of a network")
         self.strays = dict(contents.strays)
+        self.place = contents.place
         self.ignored: set[str] = set()
         self.folded = 0
         self._left = {*self.tensors, *self.strays}
@@ -94,7 +95,8 @@ class Checkpoint:
     def renamed(self, names: Mapping[str, str]) -> Checkpoint:
         """Return the checkpoint with tensors of other names, of which none was taken."""
         tensors = {names[name]: tensor for name, tensor in self.tensors.items()}
-        return type(self)(self.path, self.container, Contents(tensors, self.metadata, self.settings, self.strays))
+        contents = Contents(tensors, self.metadata, self.settings, self.strays, self.place)
+        return type(self)(self.path, self.container, contents)
 
     @property
     def parameters(self) -> int:
@@ -222,10 +224,11 @@ class Checkpoint:
             first, *others = sorted(self._left)
             more = f" and {len(others)} more" if others else ""
             shape = (self.tensors | self.strays)[first].shape
+            alone = f", or --set weights={self.place} for those alone" if self._left <= set(self.strays) else ""
             raise InputError(
                 f"{self.path}: tensor {first} {describe(shape)}{more} left over; "
                 "expected every tensor to have its place in the network, or --ignore PATTERN (ignore=) for those that "
-                "enter no forward pass"
+                f"enter no forward pass{alone}"
             )
 
 

@@ -34,12 +34,15 @@ class Contents:
         What was chosen while unwrapping the file.
     strays : mapping of str to array
         Tensors beside those of the network, by their whole names.
+    place : str
+        What the option ``weights`` calls the place of the network's tensors.
     """
 
     tensors: Mapping[str, Array]
     metadata: Mapping[str, str] = field(default_factory=dict)
     settings: Sequence[Setting] = ()
     strays: Mapping[str, Array] = field(default_factory=dict)
+    place: str = "."
 
 
 @dataclass(frozen=True)

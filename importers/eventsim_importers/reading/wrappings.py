@@ -24,8 +24,10 @@ Recognise = Callable[[Tensors], int]
 
 DEEPEST = 16
 """Dots in a prefix."""
-SMALLEST_SHARE = 16
-"""A prefix stands before at least one of this many tensors."""
+FEWEST = 4
+"""Tensors behind a prefix."""
+MOST_STRAYS = 64
+"""Tensors beside those behind a prefix, for each of which a place in the network is looked for."""
 ORIGINAL, MASK = "_orig", "_mask"
 """What `torch.nn.utils.prune` puts behind the name of a weight."""
 
@@ -41,7 +43,7 @@ class Place:
     @property
     def name(self) -> str:
         """What the option ``weights`` calls it."""
-        return ".".join(filter(None, (self.entry, self.prefix.removesuffix("."))))
+        return ".".join(filter(None, (self.entry, self.prefix.removesuffix(".")))) or "."
 
 
 def unwrap(
@@ -66,22 +68,31 @@ def unwrap(
         If there are several, no such entry, or a pattern without a tensor.
     """
     asked = None if weights is None else _asked_for(path, container, weights)
-    place, settings = _choose(path, _without(container.entries, patterns), recognise, asked)
+    place, others, settings = _choose(path, _without(container.entries, patterns), recognise, asked)
     ignored = _ignored(path, container.entries[place.entry], place.prefix, patterns)
     settings += [Setting("ignore", pattern, "option", _counted(names)) for pattern, names in ignored.items()]
     out = set().union(*ignored.values())
     within = asked.prefix if asked else ""  # what is asked for is all: the rest is something else
-    names = [name for name in container.entries[place.entry] if name.startswith(within) and name not in out]
-    values = container.load(place.entry, names)
-    inside = {name.removeprefix(place.prefix): value for name, value in values.items() if name.startswith(place.prefix)}
-    strays = {name: value for name, value in values.items() if not name.startswith(place.prefix)}
+    held = {
+        name: tensor
+        for name, tensor in container.entries[place.entry].items()
+        if name.startswith(within) and name not in out and not name.startswith(others)
+    }
+    renamed = {name: name.removeprefix(place.prefix) for name in held if name.startswith(place.prefix)}
+    joined = _joined(held, renamed, recognise)
+    if joined:
+        settings.append(Setting("joined weights", ", ".join(joined), "inferred", f"those that {place.name} lacks"))
+    renamed |= joined
+    values = container.load(place.entry, held)
+    inside = {renamed[name]: value for name, value in values.items() if name in renamed}
+    strays = {name: value for name, value in values.items() if name not in renamed}
     pairs = _pruned(inside)
     for name in pairs:
         inside[name] = _multiplied(path, name, inside.pop(name + ORIGINAL), inside.pop(name + MASK))
     if pairs:
         note = f"{pairs[0]} = {pairs[0]}{ORIGINAL} x {pairs[0]}{MASK}, and so on"
         settings.append(Setting("pruned weights", len(pairs), "inferred", note))
-    return Contents(inside, container.metadata, settings, strays)
+    return Contents(inside, container.metadata, settings, strays, place.name)
 
 
 # --- entries and prefixes
@@ -100,19 +111,22 @@ def _without(entries: Mapping[str, Tensors], patterns: Iterable[str]) -> Mapping
 
 def _choose(
     path: Path, held_by: Mapping[str, Tensors], recognise: Recognise, asked: Place | None
-) -> tuple[Place, list[Setting]]:
-    """Find the one place that a format recognises, within what is asked for."""
+) -> tuple[Place, tuple[str, ...], list[Setting]]:
+    """Find the one place that a format recognises, within what is asked for; and the prefixes of other sets in it."""
     entries = {asked.entry: held_by.get(asked.entry, {})} if asked else held_by
     within = asked.prefix if asked else ""
     found = [place for entry, held in entries.items() for place in _recognised(entry, held, within, recognise)]
+    others = tuple(place.prefix for place in found if place.prefix != within) if asked else ()
+    if asked and len(found) > len(others):  # the very name of one of them
+        return asked, others, [Setting("weights", asked.name, "option")]
     if len(found) > 1:
-        names = [place.name or "the file itself" for place in found[:8]]
+        names = ", ".join(place.name for place in found[:8]) + (", ..." if len(found) > 8 else "")
         raise InputError(
-            f"{path}: {len(found)} sets of weights found ({', '.join(names)}); say which with --set "
-            "weights=NAME, in Python weights="
+            f"{path}: {len(found)} sets of weights found ({names}); say which with --set weights=NAME, in Python "
+            "weights=" + (" (. is what stands alone)" if any(place.name == "." for place in found[:8]) else "")
         )
     if asked:
-        return found[0] if found else asked, [Setting("weights", asked.name, "option")]
+        return found[0] if found else asked, (), [Setting("weights", asked.name, "option")]
     if not found and len(entries) > 1:
         names = [entry or "the file itself" for entry in entries][:8]
         raise InputError(
@@ -121,13 +135,13 @@ def _choose(
         )
     place = found[0] if found else Place(next(iter(entries)), "")
     note = "of all names those that a format knows" if found else "the only entry that holds tensors"
-    return place, [Setting("weights", place.name, "inferred", note)] if place.name else []
+    return place, (), [Setting("weights", place.name, "inferred", note)] if place.name != "." else []
 
 
 def _asked_for(path: Path, container: Container, weights: str) -> Place:
     """Return the place that the user names: an entry, or the beginning of names in one."""
-    if weights in container.entries:
-        return Place(weights, "")
+    if weights in container.entries or (weights == "." and "" in container.entries):
+        return Place(weights.removeprefix("."), "")
     for entry, tensors in container.entries.items():
         prefix = weights.removeprefix(f"{entry}.") + "."
         if (not entry or weights.startswith(f"{entry}.")) and any(name.startswith(prefix) for name in tensors):
@@ -142,34 +156,61 @@ def _asked_for(path: Path, container: Container, weights: str) -> Place:
 
 
 def _recognised(entry: str, tensors: Tensors, within: str, recognise: Recognise) -> list[Place]:
-    """Return the prefixes behind which a format knows the names; of those within each other, the one with most."""
-    places = []
-    for prefix in _prefixes([name for name in tensors if name.startswith(within)], within):
-        named = {name.removeprefix(prefix): each for name, each in tensors.items() if name.startswith(prefix)}
+    """Return the prefixes behind which a format knows the names; of those that share tensors, the one with most."""
+
+    def placed(prefix: str, without: str | None = None) -> int:
+        named = {
+            name.removeprefix(prefix): each
+            for name, each in tensors.items()
+            if name.startswith(prefix) and not (without and name.startswith(without))
+        }
         for name in _pruned(named):
             named[name] = named.pop(name + ORIGINAL)
             del named[name + MASK]
-        places.append(Place(entry, prefix, recognise(named)))
-    return [
-        place
-        for place in places
-        if place.placed
-        and not any(
-            (other.placed, -len(other.prefix)) > (place.placed, -len(place.prefix))
-            for other in places
-            if other.prefix.startswith(place.prefix) or place.prefix.startswith(other.prefix)
-        )
-    ]
+        return recognise(named)
+
+    def share(one: Place, other: Place) -> bool:
+        outer, inner = sorted((one, other), key=lambda place: len(place.prefix))
+        return inner.prefix.startswith(outer.prefix) and placed(outer.prefix, inner.prefix) < outer.placed
+
+    prefixes = _prefixes([name for name in tensors if name.startswith(within)], within)
+    places = [Place(entry, prefix, placed(prefix)) for prefix in prefixes]
+    kept: list[Place] = []
+    for place in sorted(places, key=lambda place: -place.placed):
+        if place.placed and not any(share(place, other) for other in kept):
+            kept.append(place)
+    return sorted(kept, key=lambda place: prefixes.index(place.prefix))
 
 
 def _prefixes(names: Sequence[str], within: str) -> list[str]:
-    """Return the beginnings up to a dot that many names have, the shortest first."""
+    """Return the beginnings up to a dot that some names have, the shortest first."""
     begin = within.count(".")
-    counted: Counter[str] = Counter({within: len(names)})
+    counted: Counter[str] = Counter({within: FEWEST})
     for name in names:
         parts = name.split(".", begin + DEEPEST)[:-1]
         counted.update(".".join(parts[:end]) + "." for end in range(begin + 1, len(parts) + 1))
-    return sorted((prefix for prefix, count in counted.items() if count * SMALLEST_SHARE >= len(names)), key=len)
+    return sorted((prefix for prefix, count in counted.items() if count >= FEWEST), key=len)
+
+
+def _joined(held: Tensors, renamed: Mapping[str, str], recognise: Recognise) -> dict[str, str]:
+    """Return tensors that stand beside a prefix and belong to the network behind it, with the names they have there.
+
+    A network that was made of a backbone and a head has a prefix on one of them only, or one on each.
+    """
+    strays = [name for name in held if name not in renamed]
+    if not renamed or not 0 < len(strays) <= MOST_STRAYS:
+        return {}
+    inside = {new: held[name] for name, new in renamed.items()}
+    base = recognise(inside)
+    found: dict[str, str] = {}
+    for name in strays:
+        parts = name.split(".")
+        tails = [".".join(parts[begin:]) for begin in range(len(parts))]
+        tails = [tail for tail in tails if tail not in inside and recognise(inside | {tail: held[name]}) > base > 0]
+        if tails:
+            found[name] = tails[0]
+    once = Counter(found.values())
+    return {name: tail for name, tail in found.items() if once[tail] == 1}
 
 
 # --- what is left out and what is multiplied
