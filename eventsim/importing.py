@@ -21,7 +21,7 @@ from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import parse_options
+from eventsim_importers.reading.options import declared, parse_options
 from eventsim_importers.reading.prepared import keep_preparation
 from eventsim_importers.reading.unread import system_of
 
@@ -109,6 +109,7 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
     network = keep_preparation(network, checkpoint, preparation)
+    network = network.with_settings(*_not_followed(checkpoint, network, format))
     if not assume:
         refuse_assumptions(path, network)
     if checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata:
@@ -191,6 +192,16 @@ def refuse_assumptions(path: str | Path, network: Network) -> None:
     raise InputError(
         f"{path}: assumed {said}; expected every value said by the checkpoint or by an option: give each, such as "
         f"--set {first}, in Python {first}"
+    )
+
+
+def _not_followed(checkpoint: Checkpoint, network: Network, format: str) -> list[Setting]:
+    """Say which metadata bear the name of an option and took no part, such as an option of another format."""
+    options = set(PREPARED).union(*(declared(importer.options) for importer in formats().values()))
+    used = {setting.option for setting in network.settings}
+    idle = [f"{name}={value}" for name, value in checkpoint.metadata.items() if name in options - used]
+    return (
+        [Setting("unused metadata", ", ".join(idle), "metadata", f"without effect in format {format}")] if idle else []
     )
 
 

@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from state_dicts import spikformer_state
-from torch_files import call, parts, write, write_state
+from torch_files import Raw, call, code, parts, write, write_state
+from torch_files import name as name_of
 
 from eventsim import InputError, Network, Simulator, import_checkpoint, load
 from eventsim.cli import main
@@ -158,9 +160,7 @@ def test_a_set_within_another_is_no_part_of_it(tmp_path: Path, expected: np.ndar
 @pytest.mark.parametrize(
     ("backbone", "head"), [("backbone.", ""), ("model.backbone.", "model."), ("net.body.", "net.classifier.")]
 )
-def test_a_head_beside_a_backbone_belongs_to_it(
-    tmp_path: Path, expected: np.ndarray, backbone: str, head: str
-) -> None:
+def test_a_head_beside_a_backbone_belongs_to_it(tmp_path: Path, expected: np.ndarray, backbone: str, head: str) -> None:
     heads = {name for name in STATE if name.startswith("head.")}
     state = {(head if name in heads else backbone) + name: value for name, value in STATE.items()}
     network = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
@@ -226,6 +226,64 @@ def test_what_is_renamed_keeps_what_lies_beside(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "c.pth", **example.options, rename="head:head")
 
 
+# --- values of options beside the weights
+
+
+def namespace(**values: Any) -> Raw:
+    return Raw(code(name_of("argparse.Namespace")) + b")\x81" + code(values) + b"b")
+
+
+@pytest.mark.parametrize(
+    ("place", "made"),
+    [
+        ("args.tau", lambda state: {"model": state, "args": namespace(tau=1.5, scale=[0.08, 1.0], reset=True)}),
+        ("hyper_parameters.tau", lambda state: {"state_dict": state, "hyper_parameters": {"tau": 1.5, "reset": 3}}),
+        ("tau", lambda state: {"net": state, "tau": 1.5, "scaler": {"scale": 65536.0}}),
+        ("tau", lambda state: state | {"tau": 1.5}),
+    ],
+)
+def test_what_a_training_script_stored_answers_the_options_of_its_name(
+    tmp_path: Path, expected: np.ndarray, place: str, made: Callable[[Any], Any]
+) -> None:
+    tensors, storages = parts(STATE)
+    path = write(tmp_path / "c.pth", made(tensors), storages)
+    network = import_checkpoint(path, **SMALL)
+    assert Setting("tau", 1.5, "metadata", f"{place} beside the weights") in network.settings
+    assert {layer.tau for layer in network.layers.values() if isinstance(layer, LIF)} == {1.5}
+    assert settings(network, "scale") == [(0.125, "assumed")]
+    (reset,) = (setting for setting in network.settings if setting.option == "reset")
+    assert (reset.value, reset.source) == ("zero", "assumed")
+    assert ("is no value of it" in reset.note) == ("." in place)
+    told = import_checkpoint(path, **SMALL, tau=2)
+    np.testing.assert_array_equal(logits(told), expected)
+    assert settings(told, "tau") == [(2.0, "option")]
+
+
+def test_scalars_among_arrays_answer_the_options_of_their_name(tmp_path: Path) -> None:
+    values = {"heads": np.asarray(4), "tau": np.asarray(1.5, np.float32), "reset": np.asarray("subtract")}
+    np.savez(tmp_path / "c.npz", **STATE, **values)
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        for name, value in (STATE | {name: values[name] for name in ("heads", "tau")}).items():
+            file[name.replace(".", "/")] = value
+        file["reset"] = "subtract"
+    sizes = {name: value for name, value in SMALL.items() if name != "heads"}
+    for path in (tmp_path / "c.npz", tmp_path / "c.h5"):
+        network = import_checkpoint(path, **sizes)
+        assert settings(network, "heads") == [(4, "metadata")]
+        assert {(layer.tau, layer.reset) for layer in network.layers.values() if isinstance(layer, LIF)} == {
+            (1.5, "subtract")
+        }
+
+
+def test_metadata_of_another_format_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    save_file(
+        {name: np.ascontiguousarray(value) for name, value in STATE.items()}, path, {"temporal_padding": "causal"}
+    )
+    (unused,) = (one for one in import_checkpoint(path, **SMALL).settings if one.option == "unused metadata")
+    assert unused.sentence == "unused metadata = temporal_padding=causal: without effect in format spikformer"
+
+
 # --- tensors that enter no forward pass
 
 UNUSED: dict[str, Callable[[], Mapping[str, np.ndarray]]] = {
@@ -256,6 +314,10 @@ def test_a_learned_time_constant_makes_a_plif(tmp_path: Path, expected: np.ndarr
     network = import_checkpoint(write_state(tmp_path / "c.pth", beside("w", np.float32(0))), **SMALL)
     np.testing.assert_array_equal(logits(network), expected)  # sigmoid(0) is 1 / 2, as tau = 2
     assert isinstance(network.layers[LIFS[0]], PLIF)
+    assert settings(network, "tau") == [(2.0, "assumed")]  # of the others
+    state = STATE | {f"{name}.w": np.asarray(0.5, np.float32) for name in network.layers if "_lif" in name}
+    learned = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
+    assert settings(learned, "tau") == []  # no neuron has that
     state = STATE | {f"{LIFS[0]}.w": np.asarray(1.5, np.float32)}
     one = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
     assert isinstance(one.layers[LIFS[1]], LIF)

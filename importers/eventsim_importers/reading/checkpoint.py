@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -51,7 +51,7 @@ class Checkpoint:
         if not self.tensors:
             raise InputError(f"{path}: no tensors found; expected the weights of a network")
         self.strays = dict(contents.strays)
-        self.place = contents.place
+        self._contents = contents
         self.ignored: set[str] = set()
         self.folded = 0
         self._left = {*self.tensors, *self.strays}
@@ -95,8 +95,7 @@ class Checkpoint:
     def renamed(self, names: Mapping[str, str]) -> Checkpoint:
         """Return the checkpoint with tensors of other names, of which none was taken."""
         tensors = {names[name]: tensor for name, tensor in self.tensors.items()}
-        contents = Contents(tensors, self.metadata, self.settings, self.strays, self.place)
-        return type(self)(self.path, self.container, contents)
+        return type(self)(self.path, self.container, replace(self._contents, tensors=tensors, settings=self.settings))
 
     @property
     def parameters(self) -> int:
@@ -147,6 +146,19 @@ class Checkpoint:
             (first,) = tensor[tensor != np.rint(tensor)].flat[:1]
             raise InputError(f"{self.path}: tensor {name} holds {first:g}; expected whole numbers")
         return tensor.astype(np.int64)
+
+    def beside(self, name: str) -> Iterator[tuple[str, object]]:
+        """Return plain values of this name that the file holds beside the weights, with where each is.
+
+        Those may be scalars among the tensors, or what a training script stored: ``args.NAME`` and others.
+        """
+        for scalars in (self.tensors, self.strays):
+            if name in scalars and scalars[name].shape == ():
+                self._left.discard(name)
+                yield name, scalars[name].item()
+        for place, value in self._contents.beside.items():
+            if place.rpartition(".")[2] == name:
+                yield place, value
 
     def assume(self, option: str, value: Plain | None, note: str) -> None:
         """Note what nothing says and was chosen; once, however often it is asked for."""
@@ -224,7 +236,9 @@ class Checkpoint:
             first, *others = sorted(self._left)
             more = f" and {len(others)} more" if others else ""
             shape = (self.tensors | self.strays)[first].shape
-            alone = f", or --set weights={self.place} for those alone" if self._left <= set(self.strays) else ""
+            alone = (
+                f", or --set weights={self._contents.place} for those alone" if self._left <= set(self.strays) else ""
+            )
             raise InputError(
                 f"{self.path}: tensor {first} {describe(shape)}{more} left over; "
                 "expected every tensor to have its place in the network, or --ignore PATTERN (ignore=) for those that "

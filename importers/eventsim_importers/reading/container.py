@@ -36,6 +36,8 @@ class Contents:
         Tensors beside those of the network, by their whole names.
     place : str
         What the option ``weights`` calls the place of the network's tensors.
+    beside : mapping of str to plain value
+        Plain values beside the tensors, such as the arguments of a training script, by the keys that lead to them.
     """
 
     tensors: Mapping[str, Array]
@@ -43,6 +45,7 @@ class Contents:
     settings: Sequence[Setting] = ()
     strays: Mapping[str, Array] = field(default_factory=dict)
     place: str = "."
+    beside: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,15 @@ class Container:
     load : callable
         ``load(entry, names)``: some tensors of an entry, with their values.
     metadata : mapping of str to str
+    beside : mapping of str to plain value
+        As of `Contents`.
     """
 
     kind: str
     entries: Mapping[str, Mapping[str, Array]]
     load: Callable[[str, Iterable[str]], Mapping[str, Array]]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    beside: Mapping[str, bool | int | float | str] = field(default_factory=dict)
 
 
 def most_unpacked(path: Path) -> int:

@@ -7,6 +7,7 @@ of its own: the metadata of the file answers, else the value is assumed and list
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, cast
 
 from eventsim.errors import InputError
@@ -180,9 +181,15 @@ class Neurons(Leaking):
 
     def __init__(self, choose: Chooser, tau: float = 2.0) -> None:
         super().__init__(choose)
-        self.tau = choose("tau", tau)
-        if self.tau < 1:
-            raise InputError(f"{self._path}: tau={self.tau:g} found; expected at least 1 time step")
+        self._choose, self._default = choose, tau
+
+    @cached_property
+    def tau(self) -> float:
+        """The time constant, chosen where some neurons have it: others may have learned one each."""
+        tau = self._choose("tau", self._default)
+        if tau < 1:
+            raise InputError(f"{self._path}: tau={tau:g} found; expected at least 1 time step")
+        return tau
 
     def lif(self, threshold: float | None = None, option: str = "v_threshold") -> LIF:
         """Return neurons, with the threshold of all unless another is given under the name of its option."""

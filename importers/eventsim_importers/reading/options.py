@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -159,7 +160,8 @@ class Chooser:
         """
         value = self.stated(name)
         if value is None:
-            self.checkpoint.assume(name, default, NOT_STATED)
+            unfit = [f"; {place} = {found!r:.40} is no value of it" for place, found in self.checkpoint.beside(name)]
+            self.checkpoint.assume(name, default, NOT_STATED + "".join(unfit[:1]))
             return default
         return cast(T, value)
 
@@ -177,20 +179,32 @@ class Chooser:
         return value
 
     def stated(self, name: str) -> Any:
-        """Return what the user or else the metadata say of option `name`, and note who; None if neither does."""
+        """Return what the user or else the file says of option `name`, and note who; None if neither does.
+
+        Metadata have to fit. What else lies beside the weights may bear the name for another reason, and is left where
+        it is no value of the option.
+        """
         given = getattr(self.options, name)
         stored = self.checkpoint.metadata.get(name)
         if given is not None:
             self.checkpoint.say(Setting(name, given, "option"))
             return given
         if stored is None:
-            return None
+            return self._beside(name)
         try:
             value = self.declared[name].convert(stored)
             self.checkpoint.say(Setting(name, value, "metadata"))
             return value
         except ValueError as error:
             raise InputError(f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {error}") from None
+
+    def _beside(self, name: str) -> Any:
+        for place, found in self.checkpoint.beside(name):
+            with suppress(ValueError):
+                value = self.declared[name].convert(found)
+                self.checkpoint.say(Setting(name, value, "metadata", f"{place} beside the weights"))
+                return value
+        return None
 
     def positive(self, name: str, default: float) -> float:
         """Return the value of an option that is above 0.

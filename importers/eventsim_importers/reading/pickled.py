@@ -89,6 +89,10 @@ class OddTensor:
     what: str
 
 
+class Attributes(dict[str, Any]):
+    """What a namespace holds, such as the arguments of a training script."""
+
+
 class _Mark:
     """The place on the stack where a group of arguments begins."""
 
@@ -347,11 +351,13 @@ class _Machine:
         self._call(made, arguments)
 
     def _build(self, _: Any) -> None:
-        """Drop the state of an object, but for what tells a module."""
+        """Drop the state of an object, but for a namespace's and for what tells a module."""
         state = self._one()
         if isinstance(state, tuple) and state:
             state = state[0]
         made = self.stack[-1]
+        if isinstance(made, Attributes) and isinstance(state, dict):
+            made.update(state)
         if isinstance(made, Unknown) and isinstance(state, dict) and {"_parameters", "_modules"} <= state.keys():
             made.is_module = True
 
@@ -457,6 +463,10 @@ def _of_type(function: Any, kind: Any, arguments: Any, *_: Any) -> Any:
     return rebuild(*arguments[:MOST_ARGUMENTS])
 
 
+def _namespace(*_: Any) -> Attributes:
+    return Attributes()
+
+
 def _size(values: Any = ()) -> Any:
     return values if isinstance(values, tuple) else ()
 
@@ -474,6 +484,8 @@ KNOWN: dict[str, Callable[..., Any]] = {
     "collections.defaultdict": _mapping,
     "builtins.dict": _mapping,
     "__builtin__.dict": _mapping,
+    "argparse.Namespace": _namespace,
+    "types.SimpleNamespace": _namespace,
     "torch.Size": _size,
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,

@@ -56,6 +56,8 @@ DTYPES = {
     "complex64": "c8",
     "complex128": "c16",
 }
+HYPERPARAMETERS = ("metadata", "args", "config", "cfg", "hparams", "hyper_parameters", "model_args", "opt")
+"""Entries of training checkpoints that hold the values a network was made with."""
 ITEM_BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()} | {"qint32": 4}
 
 
@@ -98,7 +100,7 @@ def read(path: Path) -> Container:
     def load(entry: str, names: Iterable[str]) -> Mapping[str, Array]:
         return _load(path, stored, {name: entries[entry][name] for name in names})
 
-    return Container("pytorch", outlines, load)
+    return Container("pytorch", outlines, load, beside=_beside(found))
 
 
 def _damaged(path: Path, error: BaseException) -> InputError:
@@ -252,6 +254,17 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
         held = ", ".join(list(found)[:8])
         raise InputError(f"{path}: no tensors found in {held or 'nothing'}; expected the weights of a network")
     return entries
+
+
+def _beside(found: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """Return the plain values at the top, and among what training scripts call their arguments."""
+    places = {"": found} | {key: found[key] for key in HYPERPARAMETERS if isinstance(found.get(key), dict)}
+    return {
+        f"{place}.{name}" if place else name: value
+        for place, values in places.items()
+        for name, value in values.items()
+        if isinstance(value, (bool, int, float, str))
+    }
 
 
 def _no_mapping(path: Path, place: str, found: Unknown) -> InputError:

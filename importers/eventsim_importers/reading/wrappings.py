@@ -92,7 +92,7 @@ def unwrap(
     if pairs:
         note = f"{pairs[0]} = {pairs[0]}{ORIGINAL} x {pairs[0]}{MASK}, and so on"
         settings.append(Setting("pruned weights", len(pairs), "inferred", note))
-    return Contents(inside, container.metadata, settings, strays, place.name)
+    return Contents(inside, container.metadata, settings, strays, place.name, container.beside)
 
 
 # --- entries and prefixes
@@ -120,9 +120,9 @@ def _choose(
     if asked and len(found) > len(others):  # the very name of one of them
         return asked, others, [Setting("weights", asked.name, "option")]
     if len(found) > 1:
-        names = ", ".join(place.name for place in found[:8]) + (", ..." if len(found) > 8 else "")
+        first = ", ".join(place.name for place in found[:8]) + (", ..." if len(found) > 8 else "")
         raise InputError(
-            f"{path}: {len(found)} sets of weights found ({names}); say which with --set weights=NAME, in Python "
+            f"{path}: {len(found)} sets of weights found ({first}); say which with --set weights=NAME, in Python "
             "weights=" + (" (. is what stands alone)" if any(place.name == "." for place in found[:8]) else "")
         )
     if asked:
@@ -205,10 +205,10 @@ def _joined(held: Tensors, renamed: Mapping[str, str], recognise: Recognise) -> 
     found: dict[str, str] = {}
     for name in strays:
         parts = name.split(".")
-        tails = [".".join(parts[begin:]) for begin in range(len(parts))]
-        tails = [tail for tail in tails if tail not in inside and recognise(inside | {tail: held[name]}) > base > 0]
-        if tails:
-            found[name] = tails[0]
+        for tail in (".".join(parts[begin:]) for begin in range(len(parts))):
+            if tail not in inside and recognise(inside | {tail: held[name]}) > base > 0:
+                found[name] = tail
+                break
     once = Counter(found.values())
     return {name: tail for name, tail in found.items() if once[tail] == 1}
 
