@@ -47,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.simplefilter("ignore")  # what is to be said is said in words of this door
         warnings.simplefilter("always", PluginWarning)
         return _run_command(args)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from numbers import Integral
 from pathlib import Path
@@ -82,7 +82,10 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
     weights, ignore = options.pop("weights", None), options.pop("ignore", ())
     if not isinstance(weights, (str, type(None))):
         raise InputError(f"option weights={weights!r} found; expected the name of an entry")
-    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
+    patterns = ignore.split(",") if isinstance(ignore, str) else ignore
+    if not isinstance(patterns, Iterable) or not all(isinstance(each, str) for each in patterns):
+        raise InputError(f"option ignore={ignore!r} found; expected patterns of names, in a sequence or with commas")
+    patterns = tuple(filter(None, patterns))
     prepared = {name: options.pop(name) for name in PREPARED if name in options}
     preparation = parse_options("every import", PreparationOptions, prepared)
     check_options(preparation)

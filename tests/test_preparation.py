@@ -288,7 +288,7 @@ def test_what_could_never_run_is_refused_by_the_import(
 ) -> None:
     given, stored = (values, {}) if door == "option" else ({}, values)
     with pytest.raises(InputError, match=message):
-        import_checkpoint(checkpoint(tmp_path, "cifar", SIZES | stored), **given)
+        import_checkpoint(checkpoint(tmp_path, "dvs" if "sensor" in values else "cifar", SIZES | stored), **given)
 
 
 def test_the_sensor_of_the_model_stands_in_where_the_file_does_not_tell(tmp_path: Path, recording: Path) -> None:

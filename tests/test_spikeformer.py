@@ -588,7 +588,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path: Path, change: str, words: s
         ({"width": 0}, "width=0 found; expected a multiple of 4"),
         ({"height": 4 * 10**6, "width": 4 * 10**6}, "an embedding of 64000000000000 bytes asked for by height=4000000"),
         ({"stride": 0}, "stride=0 found; expected at least 1"),
-        ({"ln_eps": -1.0}, "eps -1.0 found; expected at least 0"),
+        ({"ln_eps": 0.0}, "ln_eps=0 found; expected more than 0"),
     ],
     ids=str,
 )

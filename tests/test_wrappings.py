@@ -446,6 +446,9 @@ def test_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (tmp_path / "page.pth").write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>")
     (tmp_path / "denied.pth").write_text('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>')
+    (tmp_path / "s3.pth").write_text("<Error><Code>AccessDenied</Code></Error>")
+    (tmp_path / "comment.pth").write_text("<!-- served by a mirror -->\n<html></html>")
+    (tmp_path / "index.json").write_text('{"metadata": {"total_size": 3}, "weight_map": {}}')
     write(tmp_path / "script.pt", {}, {}, **{"constants.pkl": b"", "code/net.py": b""})
     write(tmp_path / "module.pth", {"model": call("net.Net")})
     for name, words in {
@@ -456,10 +459,38 @@ def test_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         "pointer.pth": "Git LFS pointer found",
         "page.pth": "web page found",
         "denied.pth": "web page found",
+        "s3.pth": "web page found",
+        "comment.pth": "web page found",
+        "index.json": "JSON text found",
         "script.pt": "TorchScript archive found",
         "module.pth": "no tensors found in model",
     }.items():
         assert words in refused(tmp_path / name), name
+
+
+def test_a_safetensors_header_of_any_length_is_no_text(tmp_path: Path, expected: np.ndarray) -> None:
+    for length in (0x613C, 0x1227B):  # as bytes they begin with <a and {"
+        path = tmp_path / f"{length}.safetensors"
+        save_file({name: np.ascontiguousarray(value) for name, value in STATE.items()}, path)
+        content = path.read_bytes()
+        end = 8 + int.from_bytes(content[:8], "little")
+        path.write_bytes(length.to_bytes(8, "little") + content[8:end].ljust(length) + content[end:])
+        np.testing.assert_array_equal(logits(import_checkpoint(path, **SMALL)), expected)
+
+
+def test_a_weight_of_a_class_that_is_not_known_is_named(tmp_path: Path) -> None:
+    tensors, storages = parts(STATE)
+    path = write(tmp_path / "c.pth", tensors | {"head.weight": call("torchao.Int8Tensor")}, storages)
+    assert "tensor head.weight of type torchao.Int8Tensor found; expected plain" in refused(path)
+
+
+def test_options_that_are_none_are_refused(tmp_path: Path) -> None:
+    path = write_state(tmp_path / "c.pth", STATE)
+    with pytest.raises(InputError, match="option ignore=3 found; expected patterns of names"):
+        import_checkpoint(path, ignore=3)
+    image = write_state(tmp_path / "i.pth", spikformer_state("cifar", channels=3))
+    for option in ({"sensor": "34x34"}, {"camera": "davis"}):
+        assert f"option {next(iter(option))} found; expected none for real input" in refused(image, **option)
 
 
 def test_names_with_line_breaks_stay_in_one_line(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class _Reader(Reader):
         if self.block_stride < 1:
             raise InputError(f"{checkpoint.path}: stride={self.block_stride} found; expected at least 1")
         self.neurons = Leaking(self.choose)
-        self.ln_eps = self.choose("ln_eps", 1e-6)
+        self.ln_eps = self.choose.positive("ln_eps", 1e-6)
         self.residual = cast(ResidualMode, self.choose("residual_op", "add"))
         choose = self.choose
         self.heads = choose.heads(max(self.dim // 64, 1), self.dim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -31,8 +32,13 @@ def what_it_is(path: Path, head: bytes) -> str | None:
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"version https://git-lfs"):
         return "Git LFS pointer found, in the place of the file itself; run git lfs pull, or download the file"
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+    if re.match(rb"<[!?a-z][\s -~]{6}", text):
         return "web page found, in the place of a checkpoint: the download failed; open its address in a browser"
+    if re.match(rb'\{\s*"[\s -~]{6}', text):
+        return (
+            "JSON text found, in the place of a checkpoint: the download failed, or it lists the parts of one; "
+            "expected the weights themselves"
+        )
     for magic, name in PACKED.items():
         if head.startswith(magic):
             return f"packed file ({name}) found; unpack it, and import the checkpoint that is inside"

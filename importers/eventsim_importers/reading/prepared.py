@@ -44,12 +44,12 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
         for name in ORIENTATION:
             choose(name, False)
         choose("fit", "none")
+        for name in ("sensor", "camera"):
+            choose.stated(name)
     elif network.input.takes_images:
         choose("fit", "none")
         for name, default in (("mean", "0"), ("std", "1")):
             choose(name, ",".join([default] * shape[0]))
-    for name in ("sensor", "camera"):
-        choose.stated(name)
     used = {setting.option for setting in checkpoint.settings[already:]}
     for name in PREPARED:
         if getattr(options, name) is not None and name not in used:

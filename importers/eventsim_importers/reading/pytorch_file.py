@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import struct
 import zipfile
 from collections import deque
@@ -39,6 +40,8 @@ MOST_ENTRIES = 10_000
 """Mappings that are looked at."""
 MOST_NAMES = 100
 """Further names of mappings that have one."""
+PARAMETER = re.compile(r"(.*\.)?(weight|bias|running_(mean|var)|w)")
+"""Names that only tensors have."""
 DTYPES = {
     "float32": "f4",
     "float64": "f8",
@@ -230,6 +233,12 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
     while waiting:
         place, mapping, depth = waiting.popleft()
         tensors = {name: value for name, value in mapping.items() if isinstance(value, (Tensor, OddTensor))}
+        if tensors:  # of a class that is not known, beside others: to be refused by name where it is taken
+            tensors |= {
+                name: OddTensor(f"type {value.name}")
+                for name, value in mapping.items()
+                if isinstance(value, Unknown) and PARAMETER.fullmatch(name)
+            }
         for name, value in mapping.items() if tensors else ():
             if "." in str(name) and _is_number(value):  # named as a value of the network, and not to be lost
                 raise InputError(
