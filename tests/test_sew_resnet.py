@@ -244,10 +244,19 @@ def test_names_that_resnets_without_spikes_share_tell_nothing(tmp_path: Path) ->
     assert import_checkpoint(path, block="spiking_resnet").name == "Spiking ResNet-12"
 
 
+def test_what_lies_beside_the_weights_and_has_no_effect_is_left(tmp_path: Path) -> None:
+    """A training script has a time constant among its arguments whether its neurons leak or not."""
+    model = build()
+    torch.save({"model": model.state_dict(), "args": {"tau": 2.0, "v_reset": 0.5}}, tmp_path / "c.pth")
+    network = import_checkpoint(tmp_path / "c.pth", reset="subtract")
+    assert not {"tau", "v_reset"} & {setting.option for setting in network.settings if setting.source == "option"}
+    assert "tau" not in said(network)
+
+
 @pytest.mark.parametrize(
     ("reading", "options", "message"),
     [
-        ({}, {"tau": 2.0}, "tau=2.0 with neuron=if found; expected neuron=lif, or tau left out"),
+        ({}, {"tau": 2.0}, "tau=2 with neuron=if found; expected neuron=lif, or tau left out"),
         ({}, {"decay_input": False}, "decay_input=False with neuron=if found; expected neuron=lif"),
         (
             {"block": "spiking_resnet"},

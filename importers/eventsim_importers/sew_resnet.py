@@ -193,7 +193,7 @@ class _Reader(Reader):
     def _residual(self) -> ResidualMode:
         if self.block == "sew":
             return cast(ResidualMode, self.choose("residual_op", "add"))
-        self._refuse("residual_op", "block=spiking_resnet", "block=sew")
+        self.choose.without_effect("residual_op", "block=spiking_resnet", "block=sew")
         return "add"
 
     def _neuron_kind(self) -> str:
@@ -202,19 +202,10 @@ class _Reader(Reader):
         else:
             kind = self.choose("neuron", "if")
         if kind != "lif":
-            self._refuse("tau", f"neuron={kind}", "neuron=lif")
+            self.choose.without_effect("tau", f"neuron={kind}", "neuron=lif")
         if kind == "if":
-            self._refuse("decay_input", "neuron=if", "neuron=lif")
+            self.choose.without_effect("decay_input", "neuron=if", "neuron=lif")
         return kind
-
-    def _refuse(self, option: str, because: str, expected: str) -> None:
-        """Refuse an option that would have no effect."""
-        value = self.choose.stated(option)
-        if value is not None:
-            raise InputError(
-                f"{self.checkpoint.path}: {option}={value} with {because} found; expected {expected}, or {option} left "
-                "out"
-            )
 
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""

@@ -102,12 +102,7 @@ class _Reader(Reader):
         if kind == "sew":
             return kind, cast(ResidualMode, self.choose("residual_op", "add"))
         for option in ("block", "residual_op") if kind == "spiking_resnet" else ("residual_op",):
-            value = self.choose.stated(option)
-            if value is not None:
-                raise InputError(
-                    f"{self.checkpoint.path}: {option}={value} with blocks of kind {kind} found; expected {option} "
-                    "left out"
-                )
+            self.choose.without_effect(option, f"blocks of kind {kind}")
         return kind, "add"
 
     def network(self) -> Network:

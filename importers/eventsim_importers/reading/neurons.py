@@ -118,11 +118,8 @@ class Firing:
         self.v_reset = 0.0
         if self.reset == "zero":
             self.v_reset = choose("v_reset", 0.0)
-        elif choose.stated("v_reset"):
-            raise InputError(
-                f"{self._path}: v_reset={choose.stated('v_reset'):g} with reset=subtract found; expected reset=zero, "
-                "or v_reset left out"
-            )
+        elif choose.stated("v_reset"):  # at 0 they are measured from there anyway
+            choose.without_effect("v_reset", "reset=subtract", "reset=zero")
 
     def threshold(self, value: float, option: str) -> float:
         """Return a threshold as measured from the reset potential.

@@ -184,19 +184,45 @@ class Chooser:
         Metadata have to fit. What else lies beside the weights may bear the name for another reason, and is left where
         it is no value of the option.
         """
+        value = self._said(name)
+        return self._beside(name) if value is None else value
+
+    def without_effect(self, name: str, because: str, expected: str = "") -> None:
+        """Refuse option `name`, of the user or the metadata, as one that would change nothing.
+
+        Parameters
+        ----------
+        name : str
+        because : str
+            With what it has no effect.
+        expected : str, optional
+            With what it would have one.
+
+        Raises
+        ------
+        InputError
+            If it is said.
+        """
+        value = self._said(name)
+        if value is not None:
+            found = f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+            instead = f"{expected}, or {name} left out" if expected else f"{name} left out"
+            raise InputError(f"{self.checkpoint.path}: {found} with {because} found; expected {instead}")
+
+    def _said(self, name: str) -> Any:
         given = getattr(self.options, name)
         stored = self.checkpoint.metadata.get(name)
         if given is not None:
             self.checkpoint.say(Setting(name, given, "option"))
             return given
         if stored is None:
-            return self._beside(name)
+            return None
         try:
             value = self.declared[name].convert(stored)
-            self.checkpoint.say(Setting(name, value, "metadata"))
-            return value
         except ValueError as error:
             raise InputError(f"{self.checkpoint.path}: metadata {name}={stored!r} found; expected {error}") from None
+        self.checkpoint.say(Setting(name, value, "metadata"))
+        return value
 
     def _beside(self, name: str) -> Any:
         for place, found in self.checkpoint.beside(name):
