@@ -1,0 +1,1 @@
+"""Networks from PyTorch modules: what a module does with one example, as a network."""
