@@ -124,9 +124,14 @@ def _formats(args: Arguments) -> int:
 
 def _import(args: Arguments) -> int:
     """Import a checkpoint into a model file."""
-    options = dict(_key_value(text) for text in args.set)
+    given = [_key_value(text) for text in args.set]
+    options = dict(given)
+    if len(options) < len(given):
+        twice = next(key for key, _ in given if sum(key == other for other, _ in given) > 1)
+        raise InputError(f"--set {twice} given more than once; expected one value")
     if args.ignore:
         options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
+    _check_output(args.output, args.checkpoint)
     network = import_checkpoint(args.checkpoint, args.format, assume=not args.strict, **options)
     save(network, args.output)
     description = document.network_document(args.output, network)
@@ -139,6 +144,12 @@ def _import(args: Arguments) -> int:
     tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
+
+
+def _check_output(output: str, source: str) -> None:
+    """Refuse to write over what is read."""
+    if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
+        raise InputError(f"{output}: -o names the file that is read; expected another name")
 
 
 def _key_value(text: str) -> tuple[str, str]:
@@ -162,6 +173,7 @@ def _info(args: Arguments) -> int:
 
 def _export(args: Arguments) -> int:
     """Write a model file as a NIR graph."""
+    _check_output(args.output, args.model)
     network = load(args.model)
     to_nir(network, args.output)
     if args.json:

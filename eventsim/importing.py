@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from numbers import Integral
 from pathlib import Path
@@ -21,7 +21,7 @@ from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.untrusted import first_line
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
-from eventsim_importers.reading.options import declared, parse_options
+from eventsim_importers.reading.options import BESIDE, declared, parse_options
 from eventsim_importers.reading.prepared import keep_preparation
 from eventsim_importers.reading.unread import system_of
 
@@ -102,6 +102,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
         network = known[format].read(checkpoint, chosen)
         if not isinstance(network, Network):
             raise TypeError(f"read returned {type(network).__name__}")
+    except InputError as error:
+        raise _with_sources(error, checkpoint) from None
     except EventsimError:
         raise
     except (Exception, SystemExit) as error:
@@ -112,7 +114,7 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
             f"{path}: format {format} of another package failed ({reason}); tell its authors"
         ) from error
     network = keep_preparation(network, checkpoint, preparation)
-    network = network.with_settings(*_not_followed(checkpoint, network, format))
+    network = network.with_settings(*_not_followed(checkpoint, network, options, format))
     if not assume:
         refuse_assumptions(path, network)
     if checkpoint.container == "hdf5" and "node.type" in checkpoint.metadata:
@@ -198,14 +200,24 @@ def refuse_assumptions(path: str | Path, network: Network) -> None:
     )
 
 
-def _not_followed(checkpoint: Checkpoint, network: Network, format: str) -> list[Setting]:
-    """Say which metadata bear the name of an option and took no part, such as an option of another format."""
+def _with_sources(error: InputError, checkpoint: Checkpoint) -> InputError:
+    """Say which values were found beside the weights: the user has not given them, and may not know of them."""
+    found = [f"{each.option}={each.shown}" for each in checkpoint.settings if each.note.endswith(BESIDE)]
+    if not found:
+        return error
+    return InputError(f"{error} (beside the weights {', '.join(found)} found; --set NAME=VALUE or NAME= say otherwise)")
+
+
+def _not_followed(checkpoint: Checkpoint, network: Network, given: Mapping[str, Any], format: str) -> Iterator[Setting]:
+    """Say which options, and which metadata of an option's name, took no part: some are of another format."""
     options = set(PREPARED).union(*(declared(importer.options) for importer in formats().values()))
     used = {setting.option for setting in network.settings}
+    idle = [f"{name}={value}" for name, value in given.items() if name not in used]
+    if idle:
+        yield Setting("unused options", ", ".join(idle), "option", "without effect on this checkpoint")
     idle = [f"{name}={value}" for name, value in checkpoint.metadata.items() if name in options - used]
-    return (
-        [Setting("unused metadata", ", ".join(idle), "metadata", f"without effect in format {format}")] if idle else []
-    )
+    if idle:
+        yield Setting("unused metadata", ", ".join(idle), "metadata", f"without effect in format {format}")
 
 
 def _parameters(checkpoint: Checkpoint, network: Network) -> Setting:

@@ -320,16 +320,21 @@ def test_values_of_a_framework_are_inferred_and_can_be_set_alone(tmp_path: Path)
 def test_metadata_tells_the_framework_and_more(tmp_path: Path) -> None:
     graph = chain({"fc": affine(NEURONS, INPUTS), "neuron": BETA}, INPUTS, out=(NEURONS,))
     graph.metadata = {"framework": "snntorch", "dt": 1e-4, "author": "somebody"}
-    graph.nodes["neuron"].metadata = {"reset": "zero"}
+    graph.nodes["neuron"].metadata = {"reset": "zero", "dt": 1e-3}
+    graph.nodes["fc"].metadata = {"strict": True}
     try:
         path = write(tmp_path, graph)
     finally:
         graph.nodes["neuron"].metadata = {}
+        graph.nodes["fc"].metadata = {}
     network = import_checkpoint(path)
     assert said(network)["framework"] == ("snntorch", "metadata")
     assert said(network)["dt"] == (1e-4, "metadata")
     assert said(network)["reset"] == ("zero", "metadata")
-    assert said(network)["metadata"] == (("metadata.author",), "metadata")
+    assert said(network)["metadata"] == (
+        ("metadata.author", "fc.metadata.strict", "neuron.metadata.dt"),
+        "metadata",
+    )
     assert network.layers["neuron"].reset == "zero"
     assert import_checkpoint(path, reset="subtract").layers["neuron"].reset == "subtract_late"
 

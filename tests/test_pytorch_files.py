@@ -331,9 +331,9 @@ def test_hostile_pickles_are_refused(tmp_path: Path, kind: str, new: bool) -> No
         (tmp_path / "c.pth").write_bytes(
             pickled(torch_files.MAGIC) + pickled(1001) + pickled({}) + content + pickled([])
         )
-    began = time.monotonic()
+    began = time.process_time()
     refused(tmp_path / "c.pth")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert not mark.exists()
 
 

@@ -297,7 +297,7 @@ def test_an_import_in_words(call, tmp_path):
     assert first == f"recognised Spikformer cifar 1-64: {words}"
     assert (steps, last) == ("time steps: 2", f"wrote {model}")
     assert {"option: heads = 4", "option: height = 32", "option: width = 32", "option: time_steps = 2"} <= set(said)
-    assert "assumed: v_threshold = 1.0: not in the checkpoint, the default" in said
+    assert "assumed: v_threshold = 1.0: not found in the checkpoint, the default" in said
 
 
 @pytest.mark.parametrize("heads", [0, -1, 3])

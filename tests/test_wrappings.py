@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -102,7 +103,9 @@ def test_prefixes_are_found_by_the_names_they_leave(
     }[container](path, state)
     network = import_checkpoint(path, **SMALL)
     np.testing.assert_array_equal(logits(network), expected)
-    assert settings(network, "weights") == [(prefix[:-1], "inferred")]
+    place = prefix[:-1].removesuffix("._orig_mod")
+    assert settings(network, "weights") == [(place, "inferred")]
+    assert settings(import_checkpoint(path, weights=prefix[:-1], **SMALL), "weights") == [(place, "option")]
 
 
 def test_entries_within_entries_have_dotted_names(tmp_path: Path, expected: np.ndarray) -> None:
@@ -166,8 +169,55 @@ def test_a_head_beside_a_backbone_belongs_to_it(tmp_path: Path, expected: np.nda
     network = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
     np.testing.assert_array_equal(logits(network), expected)
     assert settings(network, "joined weights") == [(f"{head}head.weight, {head}head.bias", "inferred")]
-    twice = state | {f"other.{name}": STATE[name] for name in heads}  # which head is it?
-    assert "tensor head.weight missing" in refused(write_state(tmp_path / "d.pth", twice))
+    twice = state | {f"other.{name}": STATE[name] + 1 for name in heads}  # the nearer head belongs to it
+    path = write_state(tmp_path / "d.pth", twice)
+    assert "tensor other.head.bias (10) and 1 more left over" in refused(path)
+    np.testing.assert_array_equal(logits(import_checkpoint(path, ignore="other.*", **SMALL)), expected)
+
+
+def test_a_head_of_the_same_name_outside_is_not_lost(tmp_path: Path, expected: np.ndarray) -> None:
+    """A network with its old head behind the prefix, and a new one beside it."""
+    state = behind("backbone.") | {name: STATE[name] * 3 for name in STATE if name.startswith("head.")}
+    path = write_state(tmp_path / "c.pth", state)
+    assert "tensor head.bias (10) and 1 more left over" in refused(path)
+    np.testing.assert_array_equal(logits(import_checkpoint(path, weights="backbone", **SMALL)), expected)
+
+
+def test_each_set_has_the_head_beside_it(tmp_path: Path, expected: np.ndarray) -> None:
+    state = {name if name.startswith("head.") else f"backbone.{name}": value for name, value in STATE.items()}
+    path = write_state(tmp_path / "c.pth", state | {f"ema.{name}": value * 2 for name, value in state.items()})
+    assert "2 sets of weights found (backbone, ema.backbone)" in refused(path)
+    network = import_checkpoint(path, weights="backbone", **SMALL)
+    np.testing.assert_array_equal(logits(network), expected)
+    averaged = import_checkpoint(path, weights="ema.backbone", **SMALL)
+    assert settings(averaged, "joined weights") == [("ema.head.weight, ema.head.bias", "inferred")]
+    np.testing.assert_array_equal(averaged.layers["head"].weight, STATE["head.weight"] * 2)
+
+
+def test_a_pruned_head_beside_a_backbone(tmp_path: Path) -> None:
+    state = {name: value for name, value in behind("backbone.").items() if ".head." not in name}
+    mask = np.arange(STATE["head.weight"].size).reshape(STATE["head.weight"].shape) % 2
+    head = {"head.weight_orig": STATE["head.weight"], "head.weight_mask": mask, "head.bias": STATE["head.bias"]}
+    network = import_checkpoint(write_state(tmp_path / "c.pth", state | head), **SMALL)
+    np.testing.assert_array_equal(network.layers["head"].weight, STATE["head.weight"] * mask)
+
+
+def test_wrappers_within_names(tmp_path: Path, expected: np.ndarray) -> None:
+    state = {re.sub(r"(block\.\d+\.(attn|mlp))", r"\1._orig_mod", name): value for name, value in STATE.items()}
+    np.testing.assert_array_equal(logits(import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)), expected)
+
+
+def test_names_of_entries_that_meet_are_told_apart(tmp_path: Path, expected: np.ndarray) -> None:
+    tensors, storages = parts(behind("x.") | behind("y.", {name: value * 2 for name, value in STATE.items()}))
+    first, second = (
+        {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+        for prefix in ("x.", "y.")
+    )
+    path = write(tmp_path / "c.pth", {"a.b": first, "a": {"b": second}}, storages)
+    assert "2 sets of weights found (a.b, a.b')" in refused(path)
+    np.testing.assert_array_equal(logits(import_checkpoint(path, weights="a.b", **SMALL)), expected)
+    dot = write(tmp_path / "d.pth", {".": first}, storages)
+    np.testing.assert_array_equal(logits(import_checkpoint(dot, weights=".", **SMALL)), expected)
 
 
 def test_a_network_among_many_other_tensors_is_found(tmp_path: Path, expected: np.ndarray) -> None:
@@ -257,6 +307,60 @@ def test_what_a_training_script_stored_answers_the_options_of_its_name(
     told = import_checkpoint(path, **SMALL, tau=2)
     np.testing.assert_array_equal(logits(told), expected)
     assert settings(told, "tau") == [(2.0, "option")]
+
+
+def test_what_is_found_beside_the_weights_is_named_where_it_does_not_fit(tmp_path: Path) -> None:
+    tensors, storages = parts(STATE)
+    path = write(tmp_path / "c.pth", {"model": tensors, "args": {"tau": 0.996}}, storages)
+    message = refused(path)
+    assert (
+        "tau=0.996 found; expected at least 1 time step (beside the weights tau=0.996 found; --set NAME=VALUE"
+        in message
+    )
+    both = write(tmp_path / "d.pth", {"model": tensors, "tau": 2.0, "args": {"tau": 1.5}}, storages)
+    assert "tau=2.0 and args.tau=1.5 found beside the weights; expected one value: give --set tau=VALUE" in refused(
+        both
+    )
+    assert settings(import_checkpoint(both, **SMALL, tau=3), "tau") == [(3.0, "option")]
+    strict = write(tmp_path / "e.pth", {"model": tensors, "args": {"strict": True, "tau": True}}, storages)
+    network = import_checkpoint(strict, **SMALL)
+    assert settings(network, "strict") == [(False, "assumed")]  # may be that of load_state_dict
+    assert settings(network, "tau") == [(2.0, "assumed")]
+    deep = write(tmp_path / "f.pth", {"m": {**tensors, "heads": 4}, "args": {"model": {"tau": 1.5}}}, storages)
+    network = import_checkpoint(deep, height=32, width=32, time_steps=2)
+    assert settings(network, "heads") == [(4, "metadata")]
+    assert settings(network, "tau") == [(1.5, "metadata")]
+    sets = write(tmp_path / "g.pth", {"m": tensors, "scheduler": {"tau": 1.5}}, storages)
+    assert settings(import_checkpoint(sets, **SMALL), "tau") == [(2.0, "assumed")]
+
+
+def test_attributes_of_a_group_answer_options(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        for name, value in STATE.items():
+            file["model/" + name.replace(".", "/")] = value
+        file["model"].attrs["tau"] = 1.5
+        file["nothing"] = h5py.Empty("f")
+    assert settings(import_checkpoint(tmp_path / "c.h5", **SMALL), "tau") == [(1.5, "metadata")]
+
+
+def test_an_option_without_effect_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [
+        name for name in import_checkpoint(write_state(tmp_path / "c.pth", STATE), **SMALL).layers if "_lif" in name
+    ]
+    path = write_state(tmp_path / "c.pth", STATE | {f"{name}.w": np.zeros(1, np.float32) for name in names})
+    assert settings(import_checkpoint(path, **SMALL, tau=1.5), "unused options") == [("tau=1.5", "option")]
+    assert main(["import", str(path), "-o", str(tmp_path / "m.h5"), "--set", "heads=4", "--set", "heads=8"]) == 2
+    assert "--set heads given more than once; expected one value" in capsys.readouterr().err
+
+
+def test_the_file_that_is_read_is_not_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_state(tmp_path / "c.pth", STATE)
+    (tmp_path / "link.h5").symlink_to(path)
+    before = path.read_bytes()
+    for output in (path, tmp_path / "link.h5", tmp_path / "." / "c.pth"):
+        assert main(["import", str(path), "-o", str(output), "--set", "heads=4"]) == 2
+        assert "-o names the file that is read; expected another name" in capsys.readouterr().err
+    assert path.read_bytes() == before
 
 
 def test_scalars_among_arrays_answer_the_options_of_their_name(tmp_path: Path) -> None:
@@ -446,6 +550,9 @@ def test_files_are_named_for_what_they_are(tmp_path: Path) -> None:
     (tmp_path / "pointer.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
     (tmp_path / "page.pth").write_text("\n<!DOCTYPE html>\n<html><body>Sign in</body></html>")
     (tmp_path / "denied.pth").write_text('<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>')
+    (tmp_path / "named.npz").write_bytes((tmp_path / "zipped.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "nested.zip", "w") as archive:
+        archive.writestr("inner.zip", b"PK")
     (tmp_path / "s3.pth").write_text("<Error><Code>AccessDenied</Code></Error>")
     (tmp_path / "comment.pth").write_text("<!-- served by a mirror -->\n<html></html>")
     (tmp_path / "index.json").write_text('{"metadata": {"total_size": 3}, "weight_map": {}}')
@@ -459,6 +566,8 @@ def test_files_are_named_for_what_they_are(tmp_path: Path) -> None:
         "pointer.pth": "Git LFS pointer found",
         "page.pth": "web page found",
         "denied.pth": "web page found",
+        "nested.zip": "ZIP archive of inner.zip found; unpack it",
+        "named.npz": "ZIP archive of run/model.pth found; unpack it",
         "s3.pth": "web page found",
         "comment.pth": "web page found",
         "index.json": "JSON text found",

@@ -263,7 +263,7 @@ class _Reader(Reader):
         if isinstance(self.firing, Neurons):
             return self.firing.lif()
         if isinstance(self.firing, Leaking):
-            return self.firing.plif(float(self.checkpoint.take(f"{name}.w")))
+            return self.firing.plif(self.checkpoint.take_number(f"{name}.w"))
         return self.firing.integrate()
 
 

@@ -146,7 +146,7 @@ class _Reader(Reader):
         return self.synapses.conv2d(f"{module}.module.0", weight, source, norm=f"{module}.module.1", padding=padding)
 
     def _fire(self, name: str, source: str) -> str:
-        return self.build.add(name, self.firing.plif(float(self.checkpoint.take(f"{name}.w"))), source)
+        return self.build.add(name, self.firing.plif(self.checkpoint.take_number(f"{name}.w")), source)
 
     def _pool(self, name: str, source: str) -> str:
         return self.build.add(name, MaxPool2d((self.pool, self.pool), (self.pool, self.pool)), source)

@@ -191,7 +191,7 @@ class _Reader(Reader):
         return self._act(f"{name}.1", x)
 
     def _act(self, name: str, source: str) -> str:
-        w = float(self.checkpoint.take(f"{name}.w"))
+        w = self.checkpoint.take_number(f"{name}.w")
         return self.build.add(name, self.neurons.plif(w, kind=self.neuron), source)
 
     def _block(self, block: str, x: str) -> str:

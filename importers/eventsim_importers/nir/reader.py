@@ -30,6 +30,9 @@ KNOWN = (
 )  # fmt: skip
 """Names in the metadata that are read."""
 
+KNOWN_OF_NEURONS = ("reset", "reset_delay", "strict", "start", "multiple_spikes", "v_min", "decay", "plif_w")
+"""Those that a neuron's own node may hold."""
+
 VERSIONS = re.compile(r"(0\.\d|1\.0)(\..*)?")
 
 WHOLE = 1e-3
@@ -96,9 +99,17 @@ class Reader:
         """Say which metadata nobody reads."""
         found = {*self.checkpoint.matching(METADATA), *filter(re.compile(METADATA).fullmatch, self.checkpoint.metadata)}
         names = [name.removeprefix("node.").replace("nodes.", "") for name in sorted(found)]
-        unread = tuple(name for name in names if name.rpartition("metadata.")[2] not in KNOWN)
+        unread = tuple(name for name in names if not self._reads(name))
         if unread:
             self.checkpoint.say(Setting("metadata", unread, "metadata", "not used"))
+
+    def _reads(self, name: str) -> bool:
+        """Tell whether metadata are read: the file's, of the root node, or a neuron's own."""
+        node, _, last = name.rpartition("metadata.")
+        if not node:
+            return last in KNOWN
+        type_name = self.checkpoint.metadata.get(f"node.nodes.{node[:-1].replace('.', '.nodes.')}.type", "")
+        return type_name in NEURONS and last in KNOWN_OF_NEURONS
 
     def _nodes(self) -> dict[str, Node]:
         """Return the nodes that lead to the one output."""

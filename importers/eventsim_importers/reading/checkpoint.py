@@ -54,7 +54,8 @@ class Checkpoint:
         self._contents = contents
         self.ignored: set[str] = set()
         self.folded = 0
-        self._left = {*self.tensors, *self.strays}
+        self._left = set(self.tensors)
+        self._strays_left = set(self.strays)
 
     @classmethod
     def open(
@@ -127,6 +128,11 @@ class Checkpoint:
             raise InputError(f"{self.path}: tensor {name} holds NaN or infinite values; expected finite weights")
         return tensor
 
+    def take_number(self, name: str) -> float:
+        """Use a tensor that holds one number, with an axis of size 1 or none."""
+        axes = (1,) if name in self.tensors and self.tensors[name].ndim else ()
+        return float(self.take(name, *axes).item())
+
     def take_integers(self, name: str, *shape: int | None) -> CountArray:
         """Use one tensor of whole numbers, stored as integers or as floats.
 
@@ -152,11 +158,12 @@ class Checkpoint:
 
         Those may be scalars among the tensors, or what a training script stored: ``args.NAME`` and others.
         """
-        for scalars in (self.tensors, self.strays):
-            if name in scalars and scalars[name].shape == ():
-                self._left.discard(name)
+        for scalars, left in ((self.tensors, self._left), (self.strays, self._strays_left)):
+            if name in scalars and scalars[name].size == 1:
+                left.discard(name)
                 yield name, scalars[name].item()
-        for place, value in self._contents.beside.items():
+        texts = {place: text for place, text in self.metadata.items() if "." in place and not place.startswith("node.")}
+        for place, value in (texts | dict(self._contents.beside)).items():
             if place.rpartition(".")[2] == name:
                 yield place, value
 
@@ -227,18 +234,19 @@ class Checkpoint:
         InputError
             Names the first of them.
         """
-        for kind, names in unused_in(sorted(self._left), {*self.tensors, *self.strays}).items():
+        left = sorted(self._left | self._strays_left)
+        for kind, names in unused_in(left, {*self.tensors, *self.strays}).items():
             count = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
             self.say(Setting("ignore", kind.pattern, "inferred", f"{count}: {kind.why}"))
             self.ignored |= set(names)
             self._left -= set(names)
-        if self._left:
-            first, *others = sorted(self._left)
+            self._strays_left -= set(names)
+        left = sorted(self._left | self._strays_left)
+        if left:
+            first, *others = left
             more = f" and {len(others)} more" if others else ""
-            shape = (self.tensors | self.strays)[first].shape
-            alone = (
-                f", or --set weights={self._contents.place} for those alone" if self._left <= set(self.strays) else ""
-            )
+            shape = (self.tensors if first in self._left else self.strays)[first].shape
+            alone = "" if self._left else f", or --set weights={self._contents.place} for those alone"
             raise InputError(
                 f"{self.path}: tensor {first} {describe(shape)}{more} left over; "
                 "expected every tensor to have its place in the network, or --ignore PATTERN (ignore=) for those that "

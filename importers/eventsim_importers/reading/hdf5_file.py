@@ -43,9 +43,11 @@ def read(path: Path) -> Container:
     metadata: dict[str, str] = {}
 
     def visit(name: str, item: Any) -> None:
-        if not isinstance(item, h5py.Dataset):
-            return
         key = name.replace("/", ".")
+        texts = {f"{key}.{attribute}": _text(value) for attribute, value in item.attrs.items()}
+        metadata.update({place: text for place, text in texts.items() if text is not None})
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            return
         if item.dtype.kind in "OSU":
             if item.shape == ():
                 value = item[()]

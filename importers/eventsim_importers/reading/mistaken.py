@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 CHECKPOINTS = (".pth", ".pt", ".tar", ".ckpt", ".bin", ".safetensors", ".npz", ".h5", ".hdf5", ".nir")
+ARCHIVES = (".zip", ".tgz", ".gz", ".7z", ".rar", ".xz")
 PACKED = {
     b"\x1f\x8b": "gzip",
     b"\xfd7zXZ\x00": "xz",
@@ -44,7 +45,7 @@ def what_it_is(path: Path, head: bytes) -> str | None:
             return f"packed file ({name}) found; unpack it, and import the checkpoint that is inside"
     if head[257:262] == b"ustar":
         return _tar(path)
-    if head.startswith(b"PK") and path.suffix != ".npz":
+    if head.startswith(b"PK"):
         return _zip(path)
     return None
 
@@ -78,14 +79,16 @@ def _zip(path: Path) -> str | None:
             "program of torch.export found; expected a state dict: in PyTorch, "
             f"torch.save(torch.export.load({path.name!r}).state_dict, 'weights.pth')"
         )
-    if any(name.endswith(".npy") for name in last) or not any(name.lower().endswith(CHECKPOINTS) for name in last):
+    if any(name.endswith(".npy") for name in last) or not any(
+        name.lower().endswith(CHECKPOINTS + ARCHIVES) for name in last
+    ):
         return None
     return _archive("ZIP", names)
 
 
 def _archive(kind: str, names: list[str]) -> str:
     """Say that a file is an archive, and which checkpoints are in it."""
-    inside = [name for name in names if name.lower().endswith(CHECKPOINTS)]
+    inside = [name for name in names if name.lower().endswith(CHECKPOINTS + ARCHIVES)]
     shown = ", ".join(repr(name)[1:-1] for name in (inside or names)[:3]) or "nothing"
     more = f" and {len(inside) - 3} more" if len(inside) > 3 else ""
     return f"{kind} archive of {shown}{more} found; unpack it, and import the checkpoint that is inside"

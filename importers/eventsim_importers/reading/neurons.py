@@ -118,8 +118,8 @@ class Firing:
         self.v_reset = 0.0
         if self.reset == "zero":
             self.v_reset = choose("v_reset", 0.0)
-        elif choose.stated("v_reset"):  # at 0 they are measured from there anyway
-            choose.without_effect("v_reset", "reset=subtract", "reset=zero")
+        else:
+            choose.without_effect("v_reset", "reset=subtract", "reset=zero", harmless=0.0)
 
     def threshold(self, value: float, option: str) -> float:
         """Return a threshold as measured from the reset potential.

@@ -14,14 +14,17 @@ import numpy as np
 
 from eventsim.errors import InputError
 from eventsim.layers import Input
-from eventsim.settings import Setting
+from eventsim.settings import Plain, Setting
 from eventsim.signals import FLOAT32_MAX, Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 
 T = TypeVar("T", bool, int, float, str)
 
 PLAIN = (bool, int, float, str)
-NOT_STATED = "not in the checkpoint, the default"
+NOT_STATED = "not found in the checkpoint, the default"
+BESIDE = "beside the weights"
+OTHER_MEANINGS = ("strict", "scale", "fit", "window", "mean", "std", "binary", "stride", "rename")
+"""Options whose names mean something else among the arguments of a training script."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Declared:
             return word == "true"
         if self.python_type is int and isinstance(value, (bool, float)):
             raise ValueError("int")
+        if self.python_type is float and isinstance(value, bool):
+            raise ValueError("float")
         try:
             converted = self.python_type(value)
         except (TypeError, ValueError):
@@ -187,7 +192,7 @@ class Chooser:
         value = self._said(name)
         return self._beside(name) if value is None else value
 
-    def without_effect(self, name: str, because: str, expected: str = "") -> None:
+    def without_effect(self, name: str, because: str, expected: str = "", harmless: Plain | None = None) -> None:
         """Refuse option `name`, of the user or the metadata, as one that would change nothing.
 
         Parameters
@@ -197,6 +202,8 @@ class Chooser:
             With what it has no effect.
         expected : str, optional
             With what it would have one.
+        harmless : plain value, optional
+            One that says what is so anyway.
 
         Raises
         ------
@@ -204,7 +211,7 @@ class Chooser:
             If it is said.
         """
         value = self._said(name)
-        if value is not None:
+        if value not in (None, harmless):
             found = f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
             instead = f"{expected}, or {name} left out" if expected else f"{name} left out"
             raise InputError(f"{self.checkpoint.path}: {found} with {because} found; expected {instead}")
@@ -225,11 +232,20 @@ class Chooser:
         return value
 
     def _beside(self, name: str) -> Any:
+        fitting = {}
         for place, found in self.checkpoint.beside(name):
-            with suppress(ValueError):
-                value = self.declared[name].convert(found)
-                self.checkpoint.say(Setting(name, value, "metadata", f"{place} beside the weights"))
-                return value
+            if "." not in place or name not in OTHER_MEANINGS:
+                with suppress(ValueError):
+                    fitting[place] = self.declared[name].convert(found)
+        if len(set(fitting.values())) > 1:
+            said = " and ".join(f"{place}={value}" for place, value in fitting.items())
+            raise InputError(
+                f"{self.checkpoint.path}: {said} found beside the weights; expected one value: give --set {name}=VALUE "
+                f"({name}=)"
+            )
+        for place, value in fitting.items():
+            self.checkpoint.say(Setting(name, value, "metadata", f"{place} {BESIDE}"))
+            return value
         return None
 
     def positive(self, name: str, default: float) -> float:

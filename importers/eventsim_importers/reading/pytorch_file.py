@@ -59,8 +59,10 @@ DTYPES = {
     "complex64": "c8",
     "complex128": "c16",
 }
-HYPERPARAMETERS = ("metadata", "args", "config", "cfg", "hparams", "hyper_parameters", "model_args", "opt")
-"""Entries of training checkpoints that hold the values a network was made with."""
+HYPERPARAMETERS = re.compile(
+    r"metadata|args|opt|config|cfg|hparams|hyper_?parameters|(model|net|init)_?(args|config|kwargs)"
+)
+"""Entries of training checkpoints that hold the values a network was made with, at any depth."""
 ITEM_BYTES = {kind: np.dtype(dtype).itemsize for kind, dtype in DTYPES.items()} | {"qint32": 4}
 
 
@@ -224,7 +226,10 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
     if isinstance(found, Unknown):
         raise _no_mapping(path, "", found)
     if not isinstance(found, dict):
-        raise InputError(f"{path}: {type(found).__name__} found; expected a state dict of named tensors")
+        raise InputError(
+            f"{path}: {type(found).__name__} found; expected a state dict of named tensors, such as "
+            "torch.save(model.state_dict(), 'weights.pth') writes"
+        )
     entries: dict[str, dict[str, Tensor | OddTensor]] = {}
     seen: dict[int, str] = {id(found): ""}
     others: dict[str, str] = {}  # further names of the same
@@ -248,6 +253,8 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
             entries[place] = tensors
         for key, value in mapping.items():
             inner = f"{place}.{key}" if place else key
+            while isinstance(value, dict) and inner in seen.values():  # a key with a dot may lead to the same name
+                inner += "'"
             if isinstance(value, Unknown) and value.is_module:
                 unknown.append((inner, value))
             if isinstance(value, dict) and depth < DEEPEST and len(seen) < MOST_ENTRIES:
@@ -261,19 +268,29 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
         if unknown:
             raise _no_mapping(path, *unknown[0])
         held = ", ".join(list(found)[:8])
-        raise InputError(f"{path}: no tensors found in {held or 'nothing'}; expected the weights of a network")
+        raise InputError(
+            f"{path}: no tensors found in {held or 'nothing'}; expected the weights of a network, such as "
+            "torch.save(model.state_dict(), 'weights.pth') writes"
+        )
     return entries
 
 
 def _beside(found: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
-    """Return the plain values at the top, and among what training scripts call their arguments."""
-    places = {"": found} | {key: found[key] for key in HYPERPARAMETERS if isinstance(found.get(key), dict)}
-    return {
-        f"{place}.{name}" if place else name: value
-        for place, values in places.items()
-        for name, value in values.items()
-        if isinstance(value, (bool, int, float, str))
-    }
+    """Return the plain values at the top, beside weights, and among what training scripts call their arguments."""
+    values: dict[str, bool | int | float | str] = {}
+    waiting, seen = deque([("", found, True)]), {id(found)}
+    while waiting:
+        place, mapping, named = waiting.popleft()
+        weights = any(isinstance(value, Tensor) for value in mapping.values())
+        for key, value in mapping.items():
+            inner = f"{place}.{key}" if place else key
+            if isinstance(value, (bool, int, float, str)) and (named or weights):
+                values.setdefault(inner, value)
+            elif isinstance(value, dict) and id(value) not in seen and len(seen) < MOST_ENTRIES:
+                seen.add(id(value))
+                inside = bool(HYPERPARAMETERS.fullmatch(key.lower())) or (named and bool(place))
+                waiting.append((inner, value, inside))
+    return values
 
 
 def _no_mapping(path: Path, place: str, found: Unknown) -> InputError:

@@ -149,7 +149,7 @@ class TransformerReader(Reader, ABC):
     def _neurons(self, name: str, threshold: float | None = None, option: str = "v_threshold") -> Layer:
         """Return neurons; with a learned time constant where the checkpoint holds one."""
         if f"{name}.w" in self.checkpoint.tensors:
-            return self.neurons.plif(float(self.checkpoint.take(f"{name}.w")), threshold, option)
+            return self.neurons.plif(self.checkpoint.take_number(f"{name}.w"), threshold, option)
         return self.neurons.lif(threshold, option)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import fnmatch
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,8 @@ FEWEST = 4
 """Tensors behind a prefix."""
 MOST_STRAYS = 64
 """Tensors beside those behind a prefix, for each of which a place in the network is looked for."""
+WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
+"""What ``torch.compile``, activation checkpointing and FSDP put into names, wherever a module is wrapped."""
 ORIGINAL, MASK = "_orig", "_mask"
 """What `torch.nn.utils.prune` puts behind the name of a weight."""
 
@@ -67,19 +70,21 @@ def unwrap(
     InputError
         If there are several, no such entry, or a pattern without a tensor.
     """
+    container = _unwrapped_names(container)
     asked = None if weights is None else _asked_for(path, container, weights)
     place, others, settings = _choose(path, _without(container.entries, patterns), recognise, asked)
     ignored = _ignored(path, container.entries[place.entry], place.prefix, patterns)
     settings += [Setting("ignore", pattern, "option", _counted(names)) for pattern, names in ignored.items()]
     out = set().union(*ignored.values())
-    within = asked.prefix if asked else ""  # what is asked for is all: the rest is something else
     held = {
         name: tensor
         for name, tensor in container.entries[place.entry].items()
-        if name.startswith(within) and name not in out and not name.startswith(others)
+        if name not in out and not name.startswith(others)
     }
     renamed = {name: name.removeprefix(place.prefix) for name in held if name.startswith(place.prefix)}
-    joined = _joined(held, renamed, recognise)
+    joined = _joined(place.prefix, held, renamed, recognise)
+    if asked:  # and that is all: the rest is something else
+        held = {name: each for name, each in held.items() if name.startswith(asked.prefix) or name in joined}
     if joined:
         settings.append(Setting("joined weights", ", ".join(joined), "inferred", f"those that {place.name} lacks"))
     renamed |= joined
@@ -96,6 +101,26 @@ def unwrap(
 
 
 # --- entries and prefixes
+
+
+def _without_wrappers(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _unwrapped_names(container: Container) -> Container:
+    """Take what wrappers put within names out of them, where that leaves different names."""
+    entries: dict[str, Tensors] = {}
+    stored: dict[str, dict[str, str]] = {}
+    for entry, held in container.entries.items():
+        names = {_without_wrappers(name): name for name in held}
+        stored[entry] = names if len(names) == len(held) else {name: name for name in held}
+        entries[entry] = {name: held[old] for name, old in stored[entry].items()}
+
+    def load(entry: str, names: Iterable[str]) -> Tensors:
+        olds = {stored[entry][name]: name for name in names}
+        return {olds[old]: value for old, value in container.load(entry, olds).items()}
+
+    return replace(container, entries=entries, load=load)
 
 
 def _without(entries: Mapping[str, Tensors], patterns: Iterable[str]) -> Mapping[str, Tensors]:
@@ -116,8 +141,9 @@ def _choose(
     entries = {asked.entry: held_by.get(asked.entry, {})} if asked else held_by
     within = asked.prefix if asked else ""
     found = [place for entry, held in entries.items() for place in _recognised(entry, held, within, recognise)]
-    others = tuple(place.prefix for place in found if place.prefix != within) if asked else ()
-    if asked and len(found) > len(others):  # the very name of one of them
+    every = _recognised(asked.entry, entries[asked.entry], "", recognise) if asked else []
+    others = tuple(place.prefix for place in [*every, *found] if asked and not asked.prefix.startswith(place.prefix))
+    if asked and any(place.prefix == within for place in found):  # the very name of one of them
         return asked, others, [Setting("weights", asked.name, "option")]
     if len(found) > 1:
         first = ", ".join(place.name for place in found[:8]) + (", ..." if len(found) > 8 else "")
@@ -140,8 +166,11 @@ def _choose(
 
 def _asked_for(path: Path, container: Container, weights: str) -> Place:
     """Return the place that the user names: an entry, or the beginning of names in one."""
-    if weights in container.entries or (weights == "." and "" in container.entries):
-        return Place(weights.removeprefix("."), "")
+    if weights in container.entries:
+        return Place(weights, "")
+    if weights == "." and "" in container.entries:
+        return Place("", "")
+    weights = _without_wrappers(weights)
     for entry, tensors in container.entries.items():
         prefix = weights.removeprefix(f"{entry}.") + "."
         if (not entry or weights.startswith(f"{entry}.")) and any(name.startswith(prefix) for name in tensors):
@@ -192,25 +221,38 @@ def _prefixes(names: Sequence[str], within: str) -> list[str]:
     return sorted((prefix for prefix, count in counted.items() if count >= FEWEST), key=len)
 
 
-def _joined(held: Tensors, renamed: Mapping[str, str], recognise: Recognise) -> dict[str, str]:
+def _joined(prefix: str, held: Tensors, renamed: Mapping[str, str], recognise: Recognise) -> dict[str, str]:
     """Return tensors that stand beside a prefix and belong to the network behind it, with the names they have there.
 
-    A network that was made of a backbone and a head has a prefix on one of them only, or one on each.
+    A network that was made of a backbone and a head has a prefix on one of them only, or one on each. Of several that
+    would have one name, the one whose own prefix is most like that of the others belongs to it.
     """
-    strays = [name for name in held if name not in renamed]
+    strays = [name for name in held if name not in renamed and not name.endswith(MASK)]
     if not renamed or not 0 < len(strays) <= MOST_STRAYS:
         return {}
     inside = {new: held[name] for name, new in renamed.items()}
     base = recognise(inside)
-    found: dict[str, str] = {}
+    found: dict[str, list[tuple[int, int, str]]] = {}
     for name in strays:
-        parts = name.split(".")
-        for tail in (".".join(parts[begin:]) for begin in range(len(parts))):
+        masked = name.endswith(ORIGINAL) and name.removesuffix(ORIGINAL) + MASK in held
+        parts = name.removesuffix(ORIGINAL if masked else "").split(".")
+        for begin in range(len(parts)):
+            tail = ".".join(parts[begin:])
             if tail not in inside and recognise(inside | {tail: held[name]}) > base > 0:
-                found[name] = tail
+                alike = takewhile(lambda pair: pair[0] == pair[1], zip(parts[:begin], prefix.split("."), strict=False))
+                shared = len(list(alike))
+                found.setdefault(tail, []).append((-shared, begin - shared, name))
                 break
-    once = Counter(found.values())
-    return {name: tail for name, tail in found.items() if once[tail] == 1}
+    joined = {}
+    for tail, names in found.items():
+        nearest, *others = sorted(names)
+        if any(other[:2] == nearest[:2] for other in others):
+            continue
+        name = nearest[2]
+        joined[name] = tail + ORIGINAL if name.endswith(ORIGINAL) else tail
+        if name.endswith(ORIGINAL):
+            joined[name.removesuffix(ORIGINAL) + MASK] = tail + MASK
+    return joined
 
 
 # --- what is left out and what is multiplied
