@@ -303,7 +303,9 @@ class _Reader(Reader):
         choose, tensors, neuron = self.choose, self.checkpoint.tensors, self.layout.neuron
         self.pe_fixed, self.pe_at = "none", "current"
         if self.has_position:
-            self._agree("pe_fixed", choose.inferred("pe_fixed", "none", f"tensor {neuron}.P"), "none", f"{neuron}.P")
+            self._agree(
+                "pe_fixed", choose.inferred("pe_fixed", "none", f"tensor {neuron}.P"), "none", f"tensor {neuron}.P"
+            )
         elif self.plain:
             self._refuse("for plain neurons", "pe_fixed")
         else:
