@@ -714,6 +714,36 @@ def test_shapes_tell_sizes_and_the_rest_is_said(tmp_path: Path) -> None:
     assert sized.time_steps == 16
 
 
+def test_what_a_checkpoint_without_metadata_leaves_open(tmp_path: Path) -> None:
+    plain, enhanced = build("three", {"neurons": "plain", "modules": ()}), build("three", {"gc_at": "input"})
+    networks = []
+    for model in (plain, enhanced):
+        np.savez(tmp_path / "c.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
+        networks.append(import_checkpoint(tmp_path / "c.npz", height=16, width=16))
+    assert {"tau = 2.0", "decay_input = false"} < {said.partition(":")[0] for said in networks[0].assumptions}
+    settings = {setting.option: (setting.value, setting.source) for setting in networks[1].settings}
+    assert settings["gc_at"] == ("input", "inferred")
+    assert settings["pe_at"] == ("input", "assumed")  # right before the context
+    assert settings["pe_fixed"] == ("none", "inferred")
+
+
+@pytest.mark.parametrize("gc_at", ["current", "input"])
+def test_where_a_context_acts_is_said_where_channels_do_not_tell(tmp_path: Path, gc_at: str) -> None:
+    """The first layer makes two channels of two."""
+    model = build("one", {"gc_at": gc_at, "gc_layer_norm": False}, widths=(2, 4), blocks=(1, 1))
+    frames = frames_for(model)
+    seen = awake(make_dyadic, model, frames, seed=1)
+    network = imported(model, tmp_path, bn_eps=0.0)
+    assert_array_equal(Simulator(network).run(frames).logits, seen.logits)
+    assert ("relu.gc", "conv1") in [edge[:2] for edge in network.edges] or gc_at == "current"
+    np.savez(tmp_path / "c.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
+    if gc_at == "current":
+        assert "gc_at = current" in " ".join(import_checkpoint(tmp_path / "c.npz").assumptions)
+    else:
+        with pytest.raises(InputError, match=r"layer2.0.relu1.(P|gc.*) \("):  # the first layer of other sizes
+            import_checkpoint(tmp_path / "c.npz")
+
+
 @pytest.mark.parametrize("prefix", ["model.", "module.model.", ""])
 def test_prefixes_of_wrappers(tmp_path: Path, prefix: str) -> None:
     state = {f"{prefix}{name}": value for name, value in build("one").state_dict().items()}
