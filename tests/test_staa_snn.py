@@ -842,6 +842,7 @@ PLAIN_BAD: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "normalised potentials": ({"layer1.0.relu1.bn.weight": Z(4)}, {}, r"ResNet with normalised .* which is not read"),
     "some have coefficients": ({"layer1.0.relu1.M": Z(())}, {"format": "staa_snn"}, "no STAA-SNN found; .* conv1.2.M"),
     "context": ({}, {"gc_norm": "softmax"}, "gc_norm=softmax without tensor conv1.2.gc.key.weight found; expected it"),
+    "normalisation": ({}, {"ln_eps": 0.5}, "ln_eps=0.5 without tensor conv1.2.gc.norm.weight found; expected it left"),
     "head": ({"fc.conv.weight": None}, {"format": "staa_snn"}, r"no STAA-SNN found; .* with fc.conv.weight or"),
 }
 

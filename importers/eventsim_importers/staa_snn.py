@@ -285,6 +285,8 @@ class _Reader(Reader):
     def _choose_context(self, channels: int) -> None:
         choose, key = self.choose, f"{self.layout.neuron}.gc.key.weight"
         self.ln_eps = choose.positive("ln_eps", 1e-5) if self.has_norm else 1e-5
+        if not self.has_norm and self.options.ln_eps is not None:  # metadata name it with and without one
+            self._refuse(f"without tensor {self.layout.neuron}.gc.norm.weight", "ln_eps")
         self.gc_at = "current"
         if not self.has_context:
             self._refuse(f"without tensor {key}", "gc_at", "gc_norm", "gc_combine")
