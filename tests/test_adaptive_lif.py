@@ -22,6 +22,7 @@ inputs = pytest.mark.parametrize("kind", INPUTS)
 gate_inputs = pytest.mark.parametrize("gate_inputs", ["terms", "features"])
 resets = st.fixed_dictionaries({"reset": st.sampled_from(["zero", "subtract"]), "strict": st.booleans()})
 modes = pytest.mark.parametrize("mode", ["each", "sum"])
+scalars = pytest.mark.parametrize("scalar", [False, True])
 
 
 def as_tokens(frames: np.ndarray) -> np.ndarray:
@@ -40,20 +41,40 @@ def quarters(draw, *shape: int) -> np.ndarray:
 
 
 @st.composite
+def encodings(draw, steps: int, channels: int, positions: int) -> dict[str, np.ndarray]:
+    """Some of the two encodings, with any axes repeated, as the layer takes them."""
+    names = draw(st.sets(st.sampled_from(["past_encoding", "potential_encoding"])))
+    sizes = ((1, steps), (1, channels), (1, positions))
+    return {name: draw(quarters(*(draw(st.sampled_from(choices)) for choices in sizes))) for name in sorted(names)}
+
+
+def as_rows(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The same, as the reference takes them."""
+    return {name: array.swapaxes(1, 2) for name, array in arrays.items()}
+
+
+@st.composite
 def coefficients(draw, steps: int, channels: int, positions: int) -> np.ndarray:
     """M or N with any axes repeated."""
     sizes = ((1, steps, steps + 2), (1, channels), (1, positions))
     return draw(quarters(*(draw(st.sampled_from(choices)) for choices in sizes)))
 
 
-def counted(x: np.ndarray, spikes: np.ndarray, attention: StepAttention | None, gate_inputs: str) -> dict[str, int]:
-    """M * H and N * X; both linear maps, and a product by the gates for each term or for their sum."""
-    macs, additions = 2 * x.size, 0
+def counted(
+    x: np.ndarray,
+    spikes: np.ndarray,
+    attention: StepAttention | None,
+    gate_inputs: str,
+    gates: int = 0,
+    encodings: int = 0,
+) -> dict[str, int]:
+    """M * H and N * X; both linear maps, and a product by the gates for each term or for their sum; encodings."""
+    macs, additions = 2 * x.size, encodings * x.size
     if attention is not None:
-        terms = 2 if attention.expand_weight.shape[1] == 2 * x.shape[1] else 1
+        terms = len(attention.expand_bias[0]) // gates
         maps = attention.reduce_weight[0].size + attention.expand_weight[0].size
         macs += len(x) * maps + terms * x.size
-        additions = x.size * (2 if gate_inputs == "terms" else 1)
+        additions += x.size * (2 if gate_inputs == "terms" else 1)
     return {
         "inputs": x.size,
         "nonzero_inputs": int(np.count_nonzero(x)),
@@ -78,26 +99,31 @@ def test_without_attention(kind, data):
     m, n = (a if len({1, len(m), len(n)}) < 3 else a[:1] for a in (m, n))  # both are for equally many steps
     threshold = data.draw(st.sampled_from([0.25, 1.0]))
     dynamics = data.draw(resets)
-    spikes, _ = adaptive_lif(as_tokens(x), *(a[:steps].swapaxes(1, 2) for a in (m, n)), None, threshold, **dynamics)
-    layer = AdaptiveLIF(m, n, v_threshold=threshold, **dynamics)
-    check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, None, "terms"))
+    encoded = data.draw(encodings(steps if steps + 2 not in (len(m), len(n)) else 1, channels, source.positions))
+    given_rows = (a[:steps].swapaxes(1, 2) for a in (m, n))
+    spikes, _ = adaptive_lif(as_tokens(x), *given_rows, None, threshold, **dynamics, **as_rows(encoded))
+    layer = AdaptiveLIF(m, n, v_threshold=threshold, **dynamics, **encoded)
+    expected = counted(x, spikes, None, "terms", encodings=len(encoded))
+    check(layer, [(source, x)], as_maps(spikes, x.shape), **expected)
     assert layer.neurons(source) == source.size
     assert layer.dense_macs(source) == 0
-    assert layer.parameters == m.size + n.size
+    assert layer.parameters == m.size + n.size + sum(array.size for array in encoded.values())
 
 
 @gate_inputs
 @modes
+@scalars
 @inputs
 @given(data=st.data())
-def test_exact_where_gates_saturate(kind, mode, gate_inputs, data):
+def test_exact_where_gates_saturate(kind, scalar, mode, gate_inputs, data):
     """Gates are scale * sigmoid of 0, or of numbers so large that the sigmoid is 0 or 1; they depend on the means."""
     steps, channels, hidden = (data.draw(st.integers(1, most)) for most in (4, 6, 3))
     x = data.draw(activity(kind.removeprefix("sparse "), steps, channels, *data.draw(st.sampled_from(GRIDS))))
     source = signal_type(kind, x.shape[1:])
     m, n = data.draw(quarters(1, channels, 1)), data.draw(quarters(1, channels, source.positions))
     own = data.draw(st.sampled_from([1, steps]))  # weights for all steps, or for each
-    outputs = 2 * channels if mode == "each" else channels
+    per_term = 1 if scalar else channels
+    outputs = 2 * per_term if mode == "each" else per_term
     attention = StepAttention(
         data.draw(quarters(own, hidden, 2 * channels)),
         data.draw(quarters(own, hidden)),
@@ -107,9 +133,14 @@ def test_exact_where_gates_saturate(kind, mode, gate_inputs, data):
     scale = data.draw(st.sampled_from([1.0, 2.0]))
     dynamics = data.draw(resets)
     coefficients = m.swapaxes(1, 2), n.swapaxes(1, 2)
-    spikes, _ = adaptive_lif(as_tokens(x), *coefficients, attention, 0.5, scale, gate_inputs, **dynamics)
-    layer = AdaptiveLIF(m, n, *attention, v_threshold=0.5, gate_scale=scale, gate_inputs=gate_inputs, **dynamics)
-    check(layer, [(source, x)], as_maps(spikes, x.shape), **counted(x, spikes, attention, gate_inputs))
+    encoded = data.draw(encodings(steps, channels, source.positions))
+    settings = {"gate_inputs": gate_inputs, **dynamics}
+    spikes, _ = adaptive_lif(
+        as_tokens(x), *coefficients, attention, 0.5, scale, **settings, scalar=scalar, **as_rows(encoded)
+    )
+    layer = AdaptiveLIF(m, n, *attention, v_threshold=0.5, gate_scale=scale, **settings, scalar_gates=scalar, **encoded)
+    expected = counted(x, spikes, attention, gate_inputs, per_term, len(encoded))
+    check(layer, [(source, x)], as_maps(spikes, x.shape), **expected)
     assert layer.dense_macs(source) == hidden * (2 * channels + outputs)
 
 
@@ -129,7 +160,7 @@ def test_real_weights_agree_away_from_the_threshold_and_exactly_for_every_chunk(
     )
     assume(np.abs(potentials - 1).min() > 1e-4)
     layer = AdaptiveLIF(m, n, *attention, gate_inputs=gate_inputs)
-    expected = counted(x, spikes, attention, gate_inputs)
+    expected = counted(x, spikes, attention, gate_inputs, channels)
     for chunk in chunks(steps):
         done = execute(layer, [(signal_type("real", x.shape[1:]), x)], chunk)
         assert_array_equal(done.frames, as_maps(spikes, x.shape))
@@ -184,6 +215,12 @@ def test_more_steps_than_the_coefficients_have_are_refused(chunk):
             r"retention of shape \(1, 5, 1\) found; expected .*6 channels or 1, 4 positions",
         ),
         ({"gain": ones(1, 6, 3)}, r"gain of shape \(1, 6, 3\) found"),
+        ({"past_encoding": ones(1, 5, 1)}, r"past_encoding of shape \(1, 5, 1\) found; expected .*6 channels or 1"),
+        ({"potential_encoding": ones(1, 6)}, r"potential_encoding of shape \(1, 6\) found"),
+        (
+            {"scalar_gates": True},
+            r"expand_weight of shape \(1, 12, 2\) found; expected \(T or 1, 2 or 1, 2\)",
+        ),
         ({"gain": ones(6)}, r"gain of shape \(6,\) found"),
         ({"gain": ones(0, 1, 1)}, "an array for 0 time steps found; expected at least 1"),
         ({"gain": ones(3, 1, 1), "retention": ones(2, 1, 1)}, r"arrays for \[2, 3\] time steps found; expected equal"),

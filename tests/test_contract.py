@@ -44,6 +44,12 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.AdaptiveLIF(random(1, 6, 1), random(1, 6, 1), v_threshold=0.25), CURRENTS),
     (layers.AdaptiveLIF(random(STEPS, 6, 1), random(1, 6, 16), *gates(STEPS), v_threshold=0.125), CURRENTS),
     (layers.AdaptiveLIF(random(1, 6, 1), random(1, 6, 1), *gates(1), 0.25, gate_inputs="features"), CURRENTS),
+    (
+        layers.AdaptiveLIF(
+            random(1, 6, 1), random(1, 6, 1), past_encoding=random(STEPS, 6, 16), potential_encoding=random(1, 6, 1)
+        ),
+        CURRENTS,
+    ),
     (layers.Affine(random(6), random(6)), MAP),
     (layers.Affine(np.array([0, 1, 0, -2, 1, 0.5], F)), COUNTS),
     (layers.AttentionPool(random(6)), CURRENTS),

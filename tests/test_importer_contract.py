@@ -243,16 +243,33 @@ def staa_snn(folder: Path, backbone: str, **reading: Any) -> Example:
     options = {"classes": 5, "in_channels": 2, "time_steps": T, **sizes}
     options["reading"] = definition.Reading(**{"sa_ratio": 2, "pe_axes": ("time", "channel"), **reading})
     model = definition.VGG(**options) if backbone == "vgg" else definition.ResNet(backbone, **options)
-    alternatives = {**SIZES, "gc_norm": "sigmoid", "gc_combine": "gated", "sa_inputs": "features", "sa_scale": 1.0}
-    alternatives |= {"v_threshold": 0.75, "reset": "subtract", "strict": True, **SYNAPSES, "ln_eps": 1e-2}
-    tells = ("P", "gc.key.weight", "gc.norm.weight", *([] if reading else ["sa.reduce.weight"]))
     return Example(
         put(folder, oracle.make_lively(model, 0), definition),
-        alternatives=alternatives | ({"last_pool": False} if backbone == "vgg" else {}),
-        told={"sa_mode", "v_reset"} | (set() if backbone == "vgg" else {"last_pool"}),  # M multiplies the potential
+        alternatives=staa_snn_alternatives(options["reading"]) | ({"last_pool": False} if backbone == "vgg" else {}),
+        told=staa_snn_told(options["reading"]) | (set() if backbone == "vgg" else {"last_pool"}),
         ways={"fold_bn"},
-        optional=(*(f"{first}.{name}" for name in tells), *(["features.*.pool.weight"] if backbone == "vgg" else [])),
+        optional=(
+            *([f"{first}.gc.norm.weight"] if "gc" in options["reading"].modules else []),
+            *(["features.*.pool.weight"] if backbone == "vgg" else []),
+        ),
     )
+
+
+def staa_snn_alternatives(reading: Any) -> dict[str, Any]:
+    """Of what the network has; the reset value only where no M multiplies the potential."""
+    values = {**SIZES, "v_threshold": 0.75, "reset": "subtract", "strict": True, **SYNAPSES}
+    if reading.neurons == "plain":
+        return values | {"tau": 4.0, "decay_input": True, "v_reset": 0.125}
+    values |= {} if "pe" in reading.modules else {"pe_fixed": "time"}
+    values |= {"pe_at": "potential"} if "pe" in reading.modules and reading.pe_at != "both" else {}
+    values |= {"gc_norm": "sigmoid", "gc_combine": "gated", "ln_eps": 1e-2} if "gc" in reading.modules else {}
+    return values | ({"sa_inputs": "features", "sa_scale": 1.0} if "sa" in reading.modules else {})
+
+
+def staa_snn_told(reading: Any) -> set[str]:
+    """What tensors say, and what has no meaning in this network."""
+    named = {"tau", "decay_input", "v_reset", "gc_at", "pe_at", "pe_fixed", "gc_norm", "gc_combine", "ln_eps"}
+    return (named | {"sa_mode", "sa_gates", "sa_inputs", "sa_scale"}) - staa_snn_alternatives(reading).keys()
 
 
 def nir_graph(folder: Path) -> Example:
@@ -322,6 +339,13 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
     "staa_snn": {
         **{backbone: lambda folder, backbone=backbone: staa_snn(folder, backbone) for backbone in STAA_SNN},
         "gates of each step": lambda folder: staa_snn(folder, "three", sa_per_step=True),
+        "scalar gates, encodings at both ports": lambda folder: staa_snn(
+            folder, "one", sa_gates="scalar", modules=("pe", "sa"), pe_at="both"
+        ),
+        "context on the input": lambda folder: staa_snn(folder, "three", gc_at="input", pe_axes=("time",)),
+        "context alone": lambda folder: staa_snn(folder, "one", modules=("gc",)),
+        "plain": lambda folder: staa_snn(folder, "three", neurons="plain", modules=()),
+        "plain VGG": lambda folder: staa_snn(folder, "vgg", neurons="plain", modules=()),
     },
     "stformer": {
         "core once": stformer,

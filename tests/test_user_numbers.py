@@ -324,9 +324,10 @@ DENSE_MACS = [
         "real",
         2 * 6 * 4 + 2 * 4 * 2,
     ),
-    # 3 x 8 and 8 x 3, or 3 x 8 and 4 x 3
+    # 3 x 8 and 8 x 3, or 3 x 8 and 4 x 3; 3 x 8 and 2 x 3
     (AdaptiveLIF(*gates(8)), (6, 4), "real", 48),
     (AdaptiveLIF(*gates(4)), (6, 4), "real", 36),
+    (AdaptiveLIF(*gates(2), scalar_gates=True), (6, 4), "real", 30),
     (AdaptiveLIF(*gates(4)[:2]), (6, 4), "real", 0),
 ]
 

@@ -34,14 +34,18 @@ class AdaptiveLIF(Layer):
         V[t] = g_a \odot a + g_b \odot b \quad\text{or}\quad V[t] = g \odot (a + b)
 
     where the bar is the mean over positions and g has one gate per channel and term (its first half for a), or one per
-    channel: what E has room for. R, E and their biases are the same in all time steps, or each step has its own.
+    channel: what E has room for. Scalar gates are one number per term, or one: a gate for a whole map. R, E and their
+    biases are the same in all time steps, or each step has its own.
+
+    Encodings P are learned or given arrays: :math:`a = M \odot (H[t-1] + P^H[t])`, and :math:`P^V[t]` is added to V.
 
     Zhang et al., "STAA-SNN: Spatial-Temporal Attention Aggregator for Spiking Neural Networks" (CVPR 2025), eqs. 6
     and 12-14. The paper calls the arguments of the mean the aggregated features at t-1 and t: by eq. 13 these are
     the two terms (`gate_inputs` "terms"); "features" takes the means of X[t-1] and X[t], with X[-1] = 0.
 
-    Every step is dense: element-wise products and both matrix products are counted as multiply-accumulates; the dense
-    multiply-accumulates, those of networks as papers count them, are the matrix products alone.
+    Every step is dense: element-wise products and both matrix products are counted as multiply-accumulates, means and
+    encodings as additions; the dense multiply-accumulates, those of networks as papers count them, are the matrix
+    products alone.
 
     Parameters
     ----------
@@ -50,15 +54,18 @@ class AdaptiveLIF(Layer):
     reduce_weight : float32 array (T or 1, hidden, 2 * channels), optional
         R; without it there is no step attention.
     reduce_bias : float32 array (T or 1, hidden), optional
-    expand_weight : float32 array (T or 1, 2 * channels or channels, hidden), optional
-        E.
-    expand_bias : float32 array (T or 1, 2 * channels or channels), optional
+    expand_weight : float32 array (T or 1, gates, hidden), optional
+        E; gates are 2 * channels or channels, and 2 or 1 if they are scalar.
+    expand_bias : float32 array (T or 1, gates), optional
     v_threshold : float
     gate_scale : float
     gate_inputs : {"terms", "features"}
     reset : {"zero", "subtract"}
     strict : bool
         Fire above the threshold only.
+    scalar_gates : bool
+    past_encoding, potential_encoding : float32 array (T or 1, channels or 1, positions or 1), optional
+        The encodings of H and of V.
     """
 
     retention: FloatArray
@@ -72,6 +79,9 @@ class AdaptiveLIF(Layer):
     gate_inputs: Literal["terms", "features"] = "terms"
     reset: Literal["zero", "subtract"] = "zero"
     strict: bool = False
+    scalar_gates: bool = False
+    past_encoding: FloatArray | None = None
+    potential_encoding: FloatArray | None = None
 
     @property
     def gates(self) -> StepAttention | None:
@@ -81,7 +91,8 @@ class AdaptiveLIF(Layer):
             return None
         if reduce[0] is None or reduce[1] is None or expand[0] is None or expand[1] is None:
             raise LayerError("only some arrays of the step attention found; expected both weights and both biases")
-        return StepAttention(reduce[0], reduce[1], expand[0], expand[1], np.float32(self.gate_scale))
+        scale = np.float32(self.gate_scale)
+        return StepAttention(reduce[0], reduce[1], expand[0], expand[1], scale, self.scalar_gates)
 
     @property
     def time_steps(self) -> int | None:
@@ -98,8 +109,9 @@ class AdaptiveLIF(Layer):
             raise LayerError(f"gate_inputs {self.gate_inputs!r} found; expected one of {GATE_INPUTS}")
         if self.reset not in RESETS:
             raise LayerError(f"reset {self.reset!r} found; expected one of {tuple(RESETS)}")
-        for name, array in (("retention", self.retention), ("gain", self.gain)):
-            if (
+        for name in ("retention", "gain", "past_encoding", "potential_encoding"):
+            array = getattr(self, name)
+            if array is not None and (
                 array.ndim != 3
                 or array.shape[1] not in (1, source.channels)
                 or array.shape[2] not in (1, source.positions)
@@ -137,23 +149,29 @@ class StepAttention:
     expand_weight: FloatArray
     expand_bias: FloatArray
     scale: np.float32
+    scalar: bool = False
 
     def check(self, channels: int) -> None:
         """Refuse arrays that do not fit `channels`."""
         hidden = self.reduce_weight.shape[1] if self.reduce_weight.ndim == 3 else -1
         gates = self.expand_weight.shape[1] if self.expand_weight.ndim == 3 else -1
+        per_term = self.per_term(channels)
         if hidden < 1 or self.reduce_weight.shape[2] != 2 * channels:
             raise LayerError(
                 f"reduce_weight of shape {self.reduce_weight.shape} found; expected (T or 1, hidden, {2 * channels})"
             )
-        if gates not in (channels, 2 * channels) or self.expand_weight.shape[2] != hidden:
+        if gates not in (per_term, 2 * per_term) or self.expand_weight.shape[2] != hidden:
             raise LayerError(
                 f"expand_weight of shape {self.expand_weight.shape} found; "
-                f"expected (T or 1, {2 * channels} or {channels}, {hidden})"
+                f"expected (T or 1, {2 * per_term} or {per_term}, {hidden})"
             )
         for name, array, size in (("reduce", self.reduce_bias, hidden), ("expand", self.expand_bias, gates)):
             if array.ndim != 2 or array.shape[1] != size:
                 raise LayerError(f"{name}_bias of shape {array.shape} found; expected (T or 1, {size})")
+
+    def per_term(self, channels: int) -> int:
+        """Return the gates of one term."""
+        return 1 if self.scalar else channels
 
     @property
     def macs(self) -> int:
@@ -174,6 +192,11 @@ def _at(array: FloatArray, step: int) -> FloatArray:
     return entry
 
 
+def _like_rows(array: FloatArray) -> FloatArray:
+    """Order the axes of an array as those of rows: time, positions, channels."""
+    return np.ascontiguousarray(array.swapaxes(1, 2))
+
+
 class AdaptiveLIFOp(Op):
     """Holds the membrane potential, the index of the next time step, and the mean of the last input."""
 
@@ -184,10 +207,12 @@ class AdaptiveLIFOp(Op):
 
     def __init__(self, layer: AdaptiveLIF, output: SignalType) -> None:
         self.output = output
-        # like the rows: time, positions, channels
-        self.retention = np.ascontiguousarray(layer.retention.swapaxes(1, 2))
-        self.gain = np.ascontiguousarray(layer.gain.swapaxes(1, 2))
+        self.retention, self.gain = _like_rows(layer.retention), _like_rows(layer.gain)
+        self.past_encoding, self.potential_encoding = (
+            None if array is None else _like_rows(array) for array in (layer.past_encoding, layer.potential_encoding)
+        )
         self.gates = layer.gates
+        self.per_term = self.gates.per_term(output.channels) if self.gates else 0
         self.of_terms = layer.gate_inputs == "terms"
         self.time_steps = layer.time_steps
         ones = np.ones((1, output.channels), np.float32)
@@ -227,29 +252,42 @@ class AdaptiveLIFOp(Op):
 
     def _charge(self, x: FloatArray) -> FloatArray:
         """Leave one part of V in the potential and return the other; the membrane adds them, fires and resets."""
+        if self.past_encoding is not None:
+            np.add(self.potential, _at(self.past_encoding, self.step), out=self.potential)
         np.multiply(self.potential, _at(self.retention, self.step), out=self.potential)
         current: FloatArray = x * _at(self.gain, self.step)
-        if self.gates is None:
-            return current
+        if self.gates is not None:
+            current = self._gated(self.gates, x, current)
+        if self.potential_encoding is not None:
+            current = self._joined(current) + _at(self.potential_encoding, self.step)
+        return current
+
+    def _gated(self, attend: StepAttention, x: FloatArray, current: FloatArray) -> FloatArray:
+        """Gate both parts of V, or their sum, which is the second part then."""
         if self.of_terms:
             past, present = self.potential.mean(axis=0), current.mean(axis=0)
         else:
             past, present = self.past, x.mean(axis=0)
             self.past = present
-        gates = self.gates(self.step, past, present)
-        channels = self.output.channels
-        if len(gates) == channels:
-            current = (self.potential + current) * gates
-            self.potential[:] = 0
-        else:
-            np.multiply(self.potential, gates[:channels], out=self.potential)
-            np.multiply(current, gates[channels:], out=current)
+        gates = attend(self.step, past, present)
+        if len(gates) == self.per_term:
+            summed: FloatArray = self._joined(current) * gates
+            return summed
+        np.multiply(self.potential, gates[: self.per_term], out=self.potential)
+        np.multiply(current, gates[self.per_term :], out=current)
         return current
+
+    def _joined(self, current: FloatArray) -> FloatArray:
+        """Return the sum of both parts, and leave nothing in the potential."""
+        summed: FloatArray = self.potential + current
+        self.potential[:] = 0
+        return summed
 
     def _work(self) -> tuple[int, int]:
         """Return the multiply-accumulates and the additions of one time step."""
         size = self.output.size
+        encodings = size * sum(array is not None for array in (self.past_encoding, self.potential_encoding))
         if self.gates is None:
-            return 2 * size, 0
-        gated = size if self.gates.expand_weight.shape[1] == self.output.channels else 2 * size
-        return 2 * size + self.gates.macs + gated, 2 * size if self.of_terms else size
+            return 2 * size, encodings
+        gated = size if self.gates.expand_weight.shape[1] == self.per_term else 2 * size
+        return 2 * size + self.gates.macs + gated, encodings + (2 * size if self.of_terms else size)
