@@ -138,6 +138,8 @@ class _Judge:
         placed = self._placed(checkpoint)
         most = max(placed.values())
         found = [name for name, count in placed.items() if count == most > 0]
+        if checkpoint.metadata.get("format") in found:
+            return checkpoint.metadata["format"]
         if len(found) == 1:
             return found[0]
         if found:

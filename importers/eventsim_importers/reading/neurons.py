@@ -12,7 +12,7 @@ from typing import Literal, cast
 from eventsim.errors import InputError
 from eventsim.layers import IF, LIF, PLIAF, PLIF, Layer, MaxPool2d
 from eventsim.network import NetworkBuilder
-from eventsim_importers.reading.options import Chooser
+from eventsim_importers.reading.options import NOT_STATED, Chooser
 
 ResidualMode = Literal["add", "iand", "and"]
 
@@ -178,9 +178,9 @@ class Neurons(Leaking):
         Of options that derive from `LIFOptions`.
     """
 
-    def __init__(self, choose: Chooser, tau: float = 2.0) -> None:
+    def __init__(self, choose: Chooser, tau: float = 2.0, tau_note: str = NOT_STATED) -> None:
         super().__init__(choose)
-        self.tau = choose("tau", tau)
+        self.tau = choose("tau", tau, tau_note)
         if self.tau < 1:
             raise InputError(f"{self._path}: tau={self.tau:g} found; expected at least 1 time step")
 

@@ -149,8 +149,8 @@ class Chooser:
         self.options = options
         self.declared = declared(type(options))
 
-    def __call__(self, name: str, default: T) -> T:
-        """Return the value of option `name`, and note where it comes from.
+    def __call__(self, name: str, default: T, note: str = NOT_STATED) -> T:
+        """Return the value of option `name`, and note where it comes from; of the default `note` says that.
 
         Raises
         ------
@@ -159,7 +159,7 @@ class Chooser:
         """
         value = self.stated(name)
         if value is None:
-            self.checkpoint.assume(name, default, NOT_STATED)
+            self.checkpoint.assume(name, default, note)
             return default
         return cast(T, value)
 
