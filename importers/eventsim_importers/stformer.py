@@ -126,7 +126,8 @@ class Options(TransformerOptions, InputOptions):
 def signature(checkpoint: Checkpoint) -> int:
     """Count the tensors of an STFormer, which `_is_stformer` tells next to the names of its baseline."""
     core = _cores(checkpoint)
-    if not _is_stformer(checkpoint, "rpe_residual" in checkpoint.metadata):
+    told_by = {"patch_embed.proj4_conv.weight", *(() if core else ("block.0.mlp.mlp1_conv.weight",))}
+    if not told_by <= checkpoint.tensors.keys() or not _is_stformer(checkpoint, _is_said(checkpoint)):
         return 0
     cores = {"once": r"temporal_core", "per_block": r"block\.\d+\.temporal_core", None: "no core"}[core]
     return len(
@@ -148,14 +149,16 @@ def _cores(checkpoint: Checkpoint) -> Literal["once", "per_block"] | None:
     return "per_block" if "block.0.temporal_core.conv.0.weight" in checkpoint.tensors else None
 
 
+def _is_said(checkpoint: Checkpoint) -> bool:
+    """Whether the metadata have an option that the baseline has not."""
+    return "rpe_residual" in checkpoint.metadata
+
+
 def _is_stformer(checkpoint: Checkpoint, is_said: bool) -> bool:
     """Tell an STFormer from its baseline, by a temporal core, by large kernels, or by what is said of it."""
-    tensors = checkpoint.tensors
-    if not {"patch_embed.proj1_conv.weight", "patch_embed.proj4_conv.weight", "block.0.mlp.mlp1_conv.weight"} <= (
-        tensors.keys()
-    ):
-        return False
-    return bool(_cores(checkpoint)) or is_said or tensors["patch_embed.proj1_conv.weight"].shape[3:] > (BASELINE_KERNEL,)
+    kernel = checkpoint.tensors.get("patch_embed.proj1_conv.weight")
+    is_large = kernel is not None and kernel.shape[3:] > (BASELINE_KERNEL,)
+    return is_said or is_large or _cores(checkpoint) is not None
 
 
 def read(checkpoint: Checkpoint, options: Options) -> Network:
@@ -171,7 +174,7 @@ def read(checkpoint: Checkpoint, options: Options) -> Network:
     InputError
         If a tensor is missing, left over or of the wrong shape, or an option does not fit.
     """
-    if not _is_stformer(checkpoint, "rpe_residual" in checkpoint.metadata or options.rpe_residual is not None):
+    if not _is_stformer(checkpoint, _is_said(checkpoint) or options.rpe_residual is not None):
         raise InputError(
             f"{checkpoint.path}: no STFormer found; expected temporal_core.conv or block.0.temporal_core.conv, or "
             "spatial kernels above 3 x 3, or rpe_residual said where neither is there"
@@ -224,11 +227,11 @@ class _Reader(TransformerReader):
         choose = self.choose
         self.time_padding = cast(Literal["centred", "causal"], choose("temporal_padding", "centred"))
         self.attention, self.split = self._arrangement()
+        self.convs = self._count(0)
         self.parts = ("x1", "y") if self.attention == "sga" else ("x1",)
         self.made = len(self.parts) * self.dim
-        convs = self.checkpoint.count(self._core_of(0) + ".conv.{}.")
-        if self.split == "concatenated" and self.time_steps < convs:
-            self._refuse(f"time_steps={self.time_steps} and {convs} parts of them", "a time step for every part")
+        if self.split == "concatenated" and self.time_steps < self.convs:
+            self._refuse(f"time_steps={self.time_steps} and {self.convs} parts of them", "a time step for every part")
         self.rpe = choose("rpe", "before")
         if self.core == "per_block":
             if self.options.later_blocks is not None:
@@ -253,8 +256,7 @@ class _Reader(TransformerReader):
 
     def _arrangement(self) -> tuple[str, str]:
         """Return attention and split of time: those of which the convolutions tell that they fit, else the stated."""
-        core = self._core_of(0)
-        convs = self.checkpoint.count(core + ".conv.{}.")
+        core, convs = self._core_of(0), self._count(0)
         weight = self.checkpoint.tensors[f"{core}.conv.0.weight"]
         outputs = len(weight) if weight.ndim else 0
         made = {"sga": 2 * self.dim, "ssa": self.dim}
@@ -270,9 +272,9 @@ class _Reader(TransformerReader):
         if not fits:
             said = "".join(f", {name}={value}" for name, value in stated.items() if value is not None)
             self._refuse(
-                f"{convs} convolutions {core}.conv, {core}.conv.0.weight of {outputs} outputs{said}",
-                f"an even number of {made['sga']} outputs together, any number of {made['ssa']} together "
-                f"(attention=ssa), or as many outputs each (time_split=concatenated)",
+                f"{convs} convolutions {core}.conv with {outputs} outputs in {core}.conv.0.weight{said}",
+                f"an even number with {made['sga']} outputs together, or {made['ssa']} together with attention=ssa, or "
+                "as many each with time_split=concatenated",
             )
         attention = self._told("attention", "sga", [attention for attention, _ in fits], f"{core}.conv.0.weight")
         splits = [split for each, split in fits if each == attention]
@@ -305,6 +307,10 @@ class _Reader(TransformerReader):
     def _core_of(self, index: int) -> str:
         return "temporal_core" if self.core == "once" else f"block.{index}.temporal_core"
 
+    def _count(self, index: int) -> int:
+        """Count the convolutions over time of a core."""
+        return self.checkpoint.count(self._core_of(index) + ".conv.{}.")
+
     def network(self) -> Network:
         """Read everything, and refuse what is left over."""
         x = self._spatial_core(self.build.add("input", self.input))
@@ -312,6 +318,9 @@ class _Reader(TransformerReader):
         for index in range(self.depth):
             x2 = None
             if self.core == "per_block" or (self.core == "once" and index == 0):
+                if self._count(index) != self.convs:
+                    found = f"{self._count(index)} convolutions {self._core_of(index)}.conv"
+                    self._refuse(found, f"{self.convs}, as in the first block")
                 x2, x, y = self._temporal_core(self._core_of(index), x)
             elif self.later_blocks == "ssa":
                 y = None
@@ -346,11 +355,11 @@ class _Reader(TransformerReader):
     def _temporal_core(self, core: str, source: str) -> tuple[str, str, str | None]:
         """Add a temporal core; return X2, X, and Y where there is one."""
         x2 = self._lif(f"{core}.lif", source)
-        seen = [x2] * self.checkpoint.count(core + ".conv.{}.")
+        seen = [x2] * self.convs
         if self.split != "full":
             seen = [
-                self.build.add(f"{core}.conv.{index}_part", SliceOverTime(index, len(seen)), x2)
-                for index in range(len(seen))
+                self.build.add(f"{core}.conv.{index}_part", SliceOverTime(index, self.convs), x2)
+                for index in range(self.convs)
             ]
         made = self._one_after_another(core, seen, x2) if self.split == "concatenated" else self._beside(core, seen, x2)
         x1, *y = (self._lif(f"{core}.{part}_lif", currents) for part, currents in zip(self.parts, made, strict=True))
@@ -361,7 +370,7 @@ class _Reader(TransformerReader):
         """Add what convolutions make of what they see, side by side: for X1 and, with SGA, half of it for Y."""
         features = []
         for index, source in enumerate(seen):
-            x = self._convolution(core, index, self.made // len(seen), source)
+            x = self._convolution(core, index, self.made // self.convs, source)
             features.append(self.build.add(f"{core}.conv.{index}_tile", TileOverTime(), x, x2) if source != x2 else x)
         size = len(features) // len(self.parts)
         made = []
