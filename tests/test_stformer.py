@@ -759,6 +759,15 @@ def test_the_baseline_is_that_of_another_definition() -> None:
     assert said.items() <= definition.metadata(model).items()
 
 
+@pytest.mark.parametrize("tau", [1.75, 2.0])
+def test_neurons_of_x_fire_where_x1_and_x2_both_do(tau: float) -> None:
+    model = make_dyadic(build({"pools": "0110", "tau": tau}), seed=3)
+    _, seen = torch_run(model, frames_for(model, steps=12))
+    x1, x2, x = (seen[name][1] for name in ("temporal_core.x1_lif", "temporal_core.lif", "block.0.attn.proj_lif"))
+    assert_array_equal(x, x1 * x2)
+    assert x.any()
+
+
 @pytest.mark.parametrize("steps", [1, 3])
 def test_parts_of_time_need_a_step_each(tmp_path: Path, steps: int) -> None:
     model = make_dyadic(build({"pools": "0110", "time_split": "concatenated", "convs": 4}), seed=6)
