@@ -364,7 +364,20 @@ def test_parts_of_time_for_any_number_of_steps(tmp_path: Path, steps: int) -> No
 
 
 @pytest.mark.parametrize("tau", [2.0, 1.75])
-@pytest.mark.parametrize("name", ["proposed", "causal", "position after, queries of X", "input not decayed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "proposed",
+        "causal",
+        "position after, queries of X",
+        "input not decayed",
+        "keys of Y",
+        "parts in time",
+        "neurons before the head",
+        "without_sga",
+        "spatial_core",
+    ],
+)
 def test_real_weights_differ_by_rounding_only(tmp_path: Path, name: str, tau: float) -> None:
     reading = {"pools": "1111", "tau": tau, **READINGS[name]}
     model = make_lively(build(reading, width=64, heads=4, size=34), seed=1)

@@ -426,5 +426,8 @@ class _Reader(TransformerReader):
 
 
 IMPORTER = Importer(
-    "STFormer, as in examples/stformer.py: convolutions over time, spiking guided attention", Options, signature, read
+    "STFormer, as in examples/stformer.py, and its ablations: convolutions over time, spiking guided attention",
+    Options,
+    signature,
+    read,
 )
