@@ -215,7 +215,7 @@ class _Reader(TransformerReader):
         self.attn_residual = choose("attn_residual", "add")
         self.head_lif = self._chosen_later("head_lif", False, False)
         if self.attention == "sga" and self.attn_residual == "none" and "x" not in self.sources:
-            self._refuse(f"attn_residual=none with {self._said(*OF_SGA[:3])}", "one of them x, or nothing reads X1")
+            self._refuse(f"attn_residual=none with {self._said()}", "one of them x, or nothing reads X1")
         without = {"sga": "", "ssa": " without SGA", None: " without temporal core"}[self.attention]
         self._begin(f"STFormer {self.depth}-{self.dim}{without}")
 
@@ -250,7 +250,7 @@ class _Reader(TransformerReader):
             self._chosen_later("value", "y", "y"),
         )
         if "y" not in self.sources:
-            self._refuse(self._said(*OF_SGA[:3]), "one of them y, or nothing reads Y")
+            self._refuse(self._said(), "one of them y, or nothing reads Y")
         if self.core == "once":
             self.later_blocks = choose("later_blocks", "sga")
 
@@ -291,8 +291,8 @@ class _Reader(TransformerReader):
             return self.choose.inferred(name, before, "metadata of before it was an option")
         return self.choose(name, default)
 
-    def _said(self, *names: str) -> str:
-        return ", ".join(f"{name}={value}" for name, value in zip(names, self.sources, strict=True))
+    def _said(self) -> str:
+        return "query={}, key={}, value={}".format(*self.sources)
 
     def _expect_unsaid(self, names: tuple[str, ...], found: str) -> None:
         """Refuse options of a part that is not there."""
