@@ -54,7 +54,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
         ``.pth``, ``.pt``, ``.tar`` or ``.ckpt`` of PyTorch (which is not needed to read them), ``.safetensors``,
         ``.npz``, ``.h5`` or ``.nir``.
     format : str, optional
-        Name of a format (`formats`); by default it is recognised by the names of the tensors.
+        Name of a format (`formats`); by default it is recognised by the names of the tensors, and, where these fit
+        several formats alike, by ``format`` in the metadata of the file.
     assume : bool
         Whether values that nobody says may be assumed; else such a network is refused (`refuse_assumptions`).
     **options
@@ -144,6 +145,8 @@ class _Judge:
         placed = self._placed(checkpoint)
         most = max(placed.values())
         found = [name for name, count in placed.items() if count == most > 0]
+        if checkpoint.metadata.get("format") in found:
+            return checkpoint.metadata["format"]
         if len(found) == 1:
             return found[0]
         if found:

@@ -3,64 +3,94 @@
 "STFormer: Spatial Temporal Spiking Transformer" (submitted to ICLR 2024, OpenReview wPK65O4pqS). Its code was never
 published. Its baselines are those of Spikingformer-CML (github.com/zhouchenlin2096/Spikingformer-CML), so whatever it
 does not describe is taken from there, and so are the names of the modules. Three kernels of 5 x 5 make the spatial
-core, convolutions over time the temporal core, and in the attention the temporal core gives keys and values.
+core, convolutions over time the temporal core, and the attention (SGA) joins what the two have made.
 
-The paper leaves open: the shape of the convolutions over time, whether they see later steps, how many there are, and
-whether each sees T steps or T / n (equations 7 and 8 differ); how often the temporal core occurs; what the queries are
-made of, X2 (section 3.4) or X = X1 + X2; whether the position embedding stands before the temporal core (equation 6)
-or after it (section 3.2); whether neurons divide their input by tau (equation 3 does not); whether the MLP's shortcut
-carries spikes (equation 11) or membrane potentials (the baseline), and the attention has one (equation 9 has none, the
-baseline does); what the later blocks attend to. Each is a field of `Reading`.
+What the paper leaves open, or says twice and differently, is a field of `Reading`; docs/papers/stformer.md goes through
+the paper equation by equation. The networks of its tables of ablations are `ABLATIONS`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
+OF_THE_CORE = (
+    "temporal_kernel",
+    "groups",
+    "temporal_padding",
+    "time_split",
+    "core",
+    "attention",
+    "query",
+    "key",
+    "value",
+    "rpe",
+    "later_blocks",
+)
+"""Fields that say nothing where there is no temporal core."""
+OF_SGA = ("query", "key", "value", "later_blocks")
+"""Fields that say nothing with plain attention."""
+
 
 @dataclass(frozen=True)
 class Reading:
-    """What the paper leaves open; the defaults are the proposed reading.
+    """What the paper leaves open; the defaults are what most of it supports.
 
     Attributes
     ----------
     kernel_size : int
-        Of the three spatial blocks; 3 is the baseline's.
+        Of the three spatial blocks. The best is 5 (section 4.3; Table 7 has 3, the baseline's, 5, 7, 11 and 31).
     pools : str
         Which of the first four stages end in a max pooling; the baseline's models for event cameras have "1111".
     convs : int
-        Convolutions over time side by side, an even number n. Each makes 2 D / n channels; the first half of them makes
-        X1, the second half Y. With 0 there is no temporal core: a `kernel_size` of 3 and the MLP's shortcut on the
-        membrane then leave Spikingformer-CML, but for the shortcut around the position embedding.
+        Convolutions over time side by side, n (Fig. 3); it is not printed. With 0 there is no temporal core, and SGA
+        has nothing to guide by: queries, keys and values are all of X2, the spikes of what enters the block.
     temporal_kernel : (int, int, int)
-        Their kernel: time, height, width.
+        Their kernel: time, height, width. Not printed.
     groups : int
         Of these convolutions; the width makes them depthwise.
     temporal_padding : {"centred", "causal"}
         As many steps before as after, or the present and earlier steps only.
-    time_split : {"full", "tiled"}
-        Every convolution sees all T steps; or the i-th one sees the i-th part of T / n steps, repeated afterwards.
+    time_split : {"full", "tiled", "concatenated"}
+        Every convolution sees all T steps, and makes 1 / n of the channels of X1 and Y: T steps in equation 8. Or the
+        i-th one sees the i-th part of T / n steps (equation 7) and makes as many channels; its steps are repeated up to
+        T, or it makes all channels and the parts are concatenated in time (Fig. 3 concatenates them, along an axis that
+        it does not name). Then X1 is the first half of the channels that each group makes, Y the second.
     core : {"once", "per_block"}
-        One temporal core before the first block, or one at the beginning of each.
-    query : {"x2", "x"}
-        Queries are made of X2, the spikes before the temporal core, or of X = X1 + X2, through neurons.
+        One temporal core before the first block (section 3.2), or one at the beginning of each.
+    attention : {"sga", "ssa"}
+        Spiking guided attention, or without SGA (Table 5): the baseline's attention on X. Nothing reads Y then, so it
+        is not made: all convolutions make X1.
+    query : {"x2", "x", "y"}
+        What queries are made of: X2, the spikes before the temporal core (section 3.4); or X = X1 + X2, through
+        neurons; or Y. Later blocks have no X2 of their own: X takes its place.
+    key : {"x", "y"}
+        What keys are made of. X and Y are the inputs of SGA (Fig. 3): with queries of X2 and values of Y, only keys of
+        X make them so.
+    value : {"y", "x"}
+        What values are made of.
     rpe : {"before", "after"}
-        Position embedding before the temporal core, as in equation 6; or after it, made of X1 and added to X.
+        Position embedding before the temporal core, made of S (equation 6); or after it, made of X1 (section 3.2).
+    rpe_residual : {"add", "none"}
+        Whether it is added to what it is made of (equation 6, "residual concatenation" in section 3.2), or takes its
+        place (the baseline).
     lif_input : {"decayed", "undecayed"}
-        Neurons charge by v + (x - v) / tau, or by v - v / tau + x.
-    tau : float
-        2; the baseline's models for event cameras have 1.75.
+        Neurons charge by v + (x - v) / tau (the baseline), or by v - v / tau + x (equation 3 has no such factor).
+    tau : float, optional
+        Default: that of the baseline's models, 1.75 for two input channels (event cameras), else 2.
     mlp_residual : {"spikes", "membrane"}
-        The shortcut of the MLP starts behind its first neurons, or before them.
+        The shortcut of the MLP starts behind its first neurons (equation 11), or before them (the baseline).
     attn_residual : {"add", "none"}
-        Whether the attention has a shortcut; without one X1 must reach the queries.
+        Whether the attention has a shortcut: the baseline's has, equation 9 shows none.
     later_blocks : {"sga", "ssa"}
-        With one temporal core, later blocks make keys and values of Y again, or of their own input like the queries.
+        With one temporal core, Y is that of the first block in later ones too; or their own input is in its place.
+    head_lif : bool
+        Whether neurons stand between the last MLP and the pooling before the head (section 3.2), or none (equation 12
+        and the baseline).
     """
 
     kernel_size: int = 5
@@ -69,26 +99,51 @@ class Reading:
     temporal_kernel: tuple[int, int, int] = (3, 1, 1)
     groups: int = 1
     temporal_padding: Literal["centred", "causal"] = "centred"
-    time_split: Literal["full", "tiled"] = "full"
+    time_split: Literal["full", "tiled", "concatenated"] = "full"
     core: Literal["once", "per_block"] = "once"
-    query: Literal["x2", "x"] = "x2"
+    attention: Literal["sga", "ssa"] = "sga"
+    query: Literal["x2", "x", "y"] = "x2"
+    key: Literal["x", "y"] = "x"
+    value: Literal["y", "x"] = "y"
     rpe: Literal["before", "after"] = "before"
+    rpe_residual: Literal["add", "none"] = "add"
     lif_input: Literal["decayed", "undecayed"] = "decayed"
-    tau: float = 2.0
+    tau: float | None = None
     mlp_residual: Literal["spikes", "membrane"] = "spikes"
     attn_residual: Literal["add", "none"] = "add"
     later_blocks: Literal["sga", "ssa"] = "sga"
+    head_lif: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself."""
-        if self.convs % 2:
+        if self.convs == 0:
+            self._refuse(OF_THE_CORE, "convs above 0")
+        elif self.attention == "ssa":
+            self._refuse(OF_SGA, "attention='sga'")
+        else:
+            self._check_sources()
+        if self.attention == "sga" and self.time_split != "concatenated" and self.convs % 2:
             raise ValueError(f"convs={self.convs}: an even number is needed, X1 and Y take half of them each")
-        if self.attn_residual == "none" and self.query == "x2":
-            raise ValueError("attn_residual='none' needs query='x': else nothing would read X1")
         if self.core == "per_block" and (self.rpe == "after" or self.later_blocks == "ssa"):
             raise ValueError("core='per_block' needs rpe='before' and later_blocks='sga'")
-        if self.convs == 0 and self.rpe == "after":
-            raise ValueError("rpe='after' needs a temporal core")
+
+    def _refuse(self, names: tuple[str, ...], needed: str) -> None:
+        for name in names:
+            if getattr(self, name) != getattr(Reading, name):
+                raise ValueError(f"{name}={getattr(self, name)!r} needs {needed}")
+
+    def _check_sources(self) -> None:
+        sources = (self.query, self.key, self.value)
+        if "y" not in sources:
+            raise ValueError("query, key or value must be 'y': else nothing would read Y")
+        if self.attn_residual == "none" and "x" not in sources:
+            raise ValueError("attn_residual='none' needs query, key or value 'x': else nothing would read X1")
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether this is Spikingformer-CML."""
+        fields = {**ABLATIONS["baseline"], "attn_residual": "add", "head_lif": False}
+        return all(getattr(self, name) == value for name, value in fields.items())
 
     def lif(self, v_threshold: float = 1.0) -> neuron.LIFNode:
         """Return leaky integrate-and-fire neurons for ``[time, batch, ...]``."""
@@ -100,6 +155,23 @@ class Reading:
             surrogate_function=surrogate.ATan(),
             step_mode="m",
         )
+
+
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "without_sga": {"attention": "ssa"},
+    "without_temporal_core": {"convs": 0},
+    "without_st_core": {"convs": 0, "kernel_size": 3},
+    "spatial_core": {"convs": 0, "rpe_residual": "none", "mlp_residual": "membrane"},
+    "temporal_core": {"attention": "ssa", "kernel_size": 3, "mlp_residual": "membrane"},
+    "baseline": {"convs": 0, "kernel_size": 3, "rpe_residual": "none", "mlp_residual": "membrane"},
+}
+"""Fields of `Reading` that make the networks of Tables 3 to 5.
+
+Rows "w/o" take a part away from STFormer, rows "+" add one to the baseline, Spikingformer-CML: 3 x 3 kernels, no
+shortcut around the position embedding, shortcuts of potentials. "none" is STFormer itself. "without_st_core" is "w/o
+ST-Core", "spatial_core" is "+ Spatial Core". No row takes the temporal core alone away.
+"""
 
 
 def conv2d(inputs: int, outputs: int, kernel_size: int) -> nn.Conv2d:
@@ -158,15 +230,17 @@ class SpatialCore(nn.Module):
 
 
 class TemporalCore(nn.Module):
-    """Currents ``[T, B, width, H', W']`` to spikes of that shape: X2, X1 and Y."""
+    """Currents ``[T, B, width, H', W']`` to spikes of that shape: X2, X1, and Y or None where nothing reads it."""
 
     def __init__(self, width: int, reading: Reading) -> None:
         super().__init__()
-        outputs = 2 * width // reading.convs
+        self.groups = reading.groups
+        self.has_y = reading.attention == "sga"
+        self.split = reading.time_split
+        made = 2 * width if self.has_y else width
+        outputs = made if self.split == "concatenated" else made // reading.convs
         time, height, side = reading.temporal_kernel
-        self.causal = reading.temporal_padding == "causal"
-        self.tiled = reading.time_split == "tiled"
-        self.before = time - 1 if self.causal else time // 2
+        self.before = time - 1 if reading.temporal_padding == "causal" else time // 2
         self.after = time - 1 - self.before
         self.lif = reading.lif()
         self.conv = nn.ModuleList(
@@ -182,27 +256,32 @@ class TemporalCore(nn.Module):
         )
         self.bn = nn.ModuleList(nn.BatchNorm3d(outputs) for _ in range(reading.convs))
         self.x1_lif = reading.lif()
-        self.y_lif = reading.lif()
+        if self.has_y:
+            self.y_lif = reading.lif()
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         x2 = self.lif(x)
         z = [self.features(index, x2) for index in range(len(self.conv))]
-        half = len(z) // 2
-        return x2, self.x1_lif(torch.cat(z[:half], 2)), self.y_lif(torch.cat(z[half:], 2))
+        if self.split == "concatenated":
+            z = torch.cat(z)
+            halves = [half.flatten(2, 3) for half in z.unflatten(2, (self.groups, -1)).chunk(1 + self.has_y, 3)]
+        else:
+            halves = torch.cat(z, 2).chunk(1 + self.has_y, 2)
+        return x2, self.x1_lif(halves[0]), self.y_lif(halves[1]) if self.has_y else None
 
     def features(self, index: int, x2: Tensor) -> Tensor:
-        """Return what one of the convolutions makes, over all T steps."""
+        """Return what one of the convolutions makes: over its part of the steps if they are concatenated, else all."""
         steps = len(x2)
-        if self.tiled:
+        if self.split != "full":
             start = index * steps // len(self.conv)
             x2 = x2[start : max(start + 1, (index + 1) * steps // len(self.conv))]
         volume = nn.functional.pad(x2.permute(1, 2, 0, 3, 4), (0, 0, 0, 0, self.before, self.after))
         z = self.bn[index](self.conv[index](volume)).permute(2, 0, 1, 3, 4)
-        return z.repeat(-(-steps // len(z)), 1, 1, 1, 1)[:steps]
+        return z if self.split == "concatenated" else z.repeat(-(-steps // len(z)), 1, 1, 1, 1)[:steps]
 
 
 class SGA(nn.Module):
-    """Spiking guided attention: ``0.125 (q k^T) v`` with q made of one signal, k and v of another."""
+    """Spiking guided attention: ``0.125 (q k^T) v`` with q, k and v made of a signal each; plain if that is one."""
 
     def __init__(self, width: int, heads: int, reading: Reading) -> None:
         super().__init__()
@@ -221,13 +300,12 @@ class SGA(nn.Module):
         self.proj_conv = nn.Conv1d(width, width, kernel_size=1)
         self.proj_bn = nn.BatchNorm1d(width)
 
-    def forward(self, guide: Tensor, context: Tensor) -> Tensor:
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Return currents made of spikes, all ``[T, B, width, H', W']``."""
-        size = guide.shape[3:]
-        guide, context = guide.flatten(3), context.flatten(3)
-        q = self.split(self.q_lif(each_step(guide, self.q_conv, self.q_bn)))
-        k = self.split(self.k_lif(each_step(context, self.k_conv, self.k_bn)))
-        v = self.split(self.v_lif(each_step(context, self.v_conv, self.v_bn)))
+        size = query.shape[3:]
+        q = self.split(self.q_lif(each_step(query.flatten(3), self.q_conv, self.q_bn)))
+        k = self.split(self.k_lif(each_step(key.flatten(3), self.k_conv, self.k_bn)))
+        v = self.split(self.v_lif(each_step(value.flatten(3), self.v_conv, self.v_bn)))
         y = (q @ k.transpose(3, 4)) @ v * 0.125
         y = self.attn_lif(y.transpose(3, 4).flatten(2, 3))
         return each_step(y, self.proj_conv, self.proj_bn).unflatten(3, size)
@@ -266,15 +344,21 @@ class Block(nn.Module):
             self.temporal_core = TemporalCore(width, reading)
         self.attn = SGA(width, heads, reading)
         self.mlp = MLP(width, 4 * width, reading)
-        self.attn_residual = reading.attn_residual == "add"
+        self.reading = reading
 
-    def forward(self, x: Tensor, guide: Tensor, context: Tensor) -> Tensor:
-        y = self.attn(guide, context)
-        return self.mlp(x + y if self.attn_residual else y)
+    def forward(self, x: Tensor, x2: Tensor | None, y: Tensor | None) -> Tensor:
+        """Return currents; X takes the place of X2 and Y where they are None."""
+        reading = self.reading
+        sources = [{"x2": x2, "x": None, "y": y}[word] for word in (reading.query, reading.key, reading.value)]
+        if any(source is None for source in sources):
+            spikes = self.attn.proj_lif(x)
+            sources = [spikes if source is None else source for source in sources]
+        out = self.attn(*sources)
+        return self.mlp(x + out if reading.attn_residual == "add" else out)
 
 
 class STFormer(nn.Module):
-    """STFormer.
+    """STFormer, or one of its ablations.
 
     Parameters
     ----------
@@ -305,11 +389,16 @@ class STFormer(nn.Module):
         self.in_channels = in_channels
         self.size = (size, size) if isinstance(size, int) else size
         self.time_steps = time_steps
-        self.reading = Reading() if reading is None else reading
-        self.patch_embed = SpatialCore(in_channels, width, self.reading)
-        if self.reading.convs and self.reading.core == "once":
-            self.temporal_core = TemporalCore(width, self.reading)
-        self.block = nn.ModuleList(Block(width, heads, self.reading) for _ in range(depth))
+        reading = Reading() if reading is None else reading
+        if reading.tau is None:
+            reading = replace(reading, tau=1.75 if in_channels == 2 else 2.0)
+        self.reading = reading
+        self.patch_embed = SpatialCore(in_channels, width, reading)
+        if reading.convs and reading.core == "once":
+            self.temporal_core = TemporalCore(width, reading)
+        self.block = nn.ModuleList(Block(width, heads, reading) for _ in range(depth))
+        if reading.head_lif:
+            self.head_lif = reading.lif()
         self.head = nn.Linear(width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -318,18 +407,24 @@ class STFormer(nn.Module):
         if x.ndim == 4:
             x = x.expand(self.time_steps, *x.shape)
         reading, embed = self.reading, self.patch_embed
+        if reading.time_split == "concatenated" and len(x) < reading.convs:
+            raise ValueError(f"{len(x)} time steps found; expected one for each of {reading.convs} parts")
         x = embed(x)
         if reading.rpe == "before":
-            x = embed.position(embed.proj4_lif(x)) + x
+            position = embed.position(embed.proj4_lif(x))
+            x = position + x if reading.rpe_residual == "add" else position
         y = None
         for index, block in enumerate(self.block):
             core = self.core_of(index)
             if core is not None:
                 x2, x1, y = core(x)
-                x = x1 + x2 if reading.rpe == "before" else x1 + x2 + embed.position(x1)
-            guide = x2 if core is not None and reading.query == "x2" else block.attn.proj_lif(x)
-            own = core is None and (y is None or reading.later_blocks == "ssa")
-            x = block(x, guide, guide if own else y)
+                x = x2 if reading.rpe == "after" and reading.rpe_residual == "none" else x1 + x2
+                x = x + embed.position(x1) if reading.rpe == "after" else x
+            elif reading.later_blocks == "ssa":
+                y = None
+            x = block(x, x2 if core is not None and reading.attention == "sga" else None, y)
+        if reading.head_lif:
+            x = self.head_lif(x)
         return self.head(x.flatten(3).mean(3).mean(0))
 
     def core_of(self, index: int) -> TemporalCore | None:
@@ -341,14 +436,26 @@ class STFormer(nn.Module):
         return self.temporal_core if index == 0 else None
 
 
-def nmnist_model() -> STFormer:
-    """Return the small model that is trained on N-MNIST: 34 x 34 pixels, 9 tokens, 2 blocks."""
-    reading = Reading(pools="1111")
-    return STFormer(width=48, depth=2, heads=4, classes=10, in_channels=2, size=34, time_steps=4, reading=reading)
+def nmnist_model(ablation: str = "none", **reading: Any) -> STFormer:
+    """Return the small model that is trained on N-MNIST: 34 x 34 pixels, 9 tokens, 2 blocks.
+
+    Parameters
+    ----------
+    ablation : str
+        A name in `ABLATIONS`. "none" is what the exported weights are of: keys of Y, and tau 2.
+    **reading
+        Further fields of `Reading`.
+    """
+    fields = {"pools": "1111", "tau": 2.0, **({"key": "y"} if ablation == "none" else ABLATIONS[ablation])}
+    sizes = {"width": 48, "depth": 2, "heads": 4, "classes": 10, "in_channels": 2, "size": 34, "time_steps": 4}
+    return STFormer(**sizes, reading=Reading(**fields | reading))
 
 
 def metadata(model: STFormer) -> dict[str, str]:
-    """Return what the state dict cannot tell, under the names of the importer's options."""
+    """Return what the state dict cannot tell, under the names of the importer's options.
+
+    The baseline's are those of Spikingformer's importer, which reads it.
+    """
     height, width = model.size
     reading = model.reading
     values = {
@@ -367,12 +474,17 @@ def metadata(model: STFormer) -> dict[str, str]:
         "reset": "zero",
         "v_reset": 0.0,
         "strict": False,
-        "temporal_padding": reading.temporal_padding,
-        "time_split": reading.time_split,
-        "query": reading.query,
-        "rpe": reading.rpe,
-        "mlp_residual": reading.mlp_residual,
-        "attn_residual": reading.attn_residual,
-        "later_blocks": reading.later_blocks,
     }
+    if reading.is_baseline:
+        names: tuple[str, ...] = ()
+        values |= {"variant": "cml"}
+    else:
+        names = ("rpe_residual", "mlp_residual", "attn_residual", "head_lif")
+        values["format"] = "stformer"
+        if reading.convs:
+            names += ("attention", "temporal_padding", "time_split", "rpe")
+            if reading.attention == "sga":
+                names += ("query", "key", "value")
+                names += ("later_blocks",) if reading.core == "once" else ()
+    values |= {name: getattr(reading, name) for name in names}
     return {name: str(value) for name, value in values.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -132,33 +133,42 @@ def spikeformer(folder: Path, **sizes: Any) -> Example:
 
 
 def stformer(folder: Path, **reading: Any) -> Example:
+    """Queries are of Y, so that keys and values can be of X or Y."""
     definition = oracle.example("stformer")
-    given = definition.Reading(**{"pools": "0110", "query": "x", **reading})
+    given = definition.Reading(**{"pools": "0110", **reading})
+    has_sga = given.convs > 0 and given.attention == "sga"
+    if has_sga:
+        given = replace(given, query="y")
     model = definition.STFormer(
         width=16, depth=2, heads=2, classes=5, in_channels=2, size=8, time_steps=T, reading=given
     )
-    words = {
-        "temporal_padding": "causal",
-        "time_split": "tiled",
-        "query": "x",
-        "rpe": "after",
-    }
+    words = {"temporal_padding": "causal", "time_split": "tiled", "rpe": "after", "rpe_residual": "none"}
+    words |= {"query": "x", "key": "y", "value": "x", "head_lif": True}
     words |= {"mlp_residual": "membrane", "attn_residual": "none", "later_blocks": "ssa"}
     path = put(folder, oracle.make_lively(model, 0), definition)
     norms = {f"block.{i}.norm{j}.{part}": np.ones(16, F) for i in (0, 1) for j in (1, 2) for part in ("weight", "bias")}
-    save_file(load_file(path) | norms, path, definition.metadata(model))  # the baseline has them and never uses them
-    told = {"later_blocks", "rpe"} if given.core == "per_block" else set()
+    # the metadata that name the query alone are older ones
+    stated = {name: value for name, value in definition.metadata(model).items() if name != "query"}
+    save_file(load_file(path) | norms, path, stated)  # the baseline has norms and never uses them
+    told = {"attention"}
+    told |= {"later_blocks", "rpe"} if given.core == "per_block" else set()
+    told |= {"time_split"} if given.time_split == "concatenated" else set()
+    told |= set() if has_sga else {"query", "key", "value", "later_blocks"}
+    told |= set() if given.convs else {"temporal_padding", "time_split", "rpe"}
     alternatives = SPIKFORMER | words | {"pools": "0011"}
     del (
         alternatives["residual_op"],
         alternatives["pool_order"],
     )  # shortcuts of potentials
+    if given.time_split == "concatenated":
+        alternatives["time_steps"] = 3
     return Example(
         path,
+        options={"query": "y"} if has_sga else {},
         alternatives={name: value for name, value in alternatives.items() if name not in told},
         told=told,
         ways=WAYS,
-        optional=("*temporal_core.conv.*.weight",),
+        optional=("*temporal_core.conv.*.weight",) if given.convs else (),
         unused=(BN, "block.*.norm1.*", "block.*.norm2.*"),
     )
 
@@ -351,6 +361,9 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         "core once": stformer,
         "core per block": lambda folder: stformer(folder, core="per_block"),
         "four convolutions": lambda folder: stformer(folder, convs=4),
+        "parts in time": lambda folder: stformer(folder, time_split="concatenated"),
+        "without SGA": lambda folder: stformer(folder, attention="ssa", convs=4),
+        "without temporal core": lambda folder: stformer(folder, convs=0),
     },
 }
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference.over_time import conv3d, conv3d_pairs, slice_over_time, tile_over_time
+from reference.over_time import conv3d, conv3d_pairs, join_over_time, slice_over_time, tile_over_time
 from strategies import KINDS, activity, weights
 
 from eventsim import InputError, Network, NetworkBuilder, Result, Simulator, load, save
@@ -19,6 +19,7 @@ from eventsim.layers import (
     Conv3d,
     Flatten,
     Input,
+    JoinOverTime,
     Layer,
     Readout,
     Residual,
@@ -204,6 +205,41 @@ def test_parts_of_time_and_their_repetition(data: st.DataObject, kind: str, step
         assert_array_equal(np.concatenate(covered), frames)
 
 
+def joined(kind: str, parts: int, order: list[int]) -> Network:
+    """Parts of the sample, in any order, one after the other; each has gone through a layer."""
+    build = NetworkBuilder("joined")
+    sample, x = build.add("input", Input((3, 2, 2), kind)), ""
+    for count, index in enumerate(order):
+        part = build.add(f"part{count}", SliceOverTime(index, parts), sample)
+        part = build.add(f"twice{count}", Residual("add"), part, part)
+        x = build.add(f"join{count}", JoinOverTime(), x, part, sample) if count else part
+    build.add("readout", Readout("sum"), build.add("flat", Flatten(), x))
+    return build.build(time_steps=2)
+
+
+@given(st.data(), st.sampled_from(KINDS), st.integers(1, 7), st.integers(2, 4))
+def test_parts_of_time_one_after_the_other(data: st.DataObject, kind: str, steps: int, parts: int) -> None:
+    frames = data.draw(activity(kind, steps, 3, 2, 2))
+    order = data.draw(st.permutations(range(parts)))
+    network, last = joined(kind, parts, order), f"join{parts - 1}"
+    if steps < parts:
+        with pytest.raises(
+            InputError, match=rf"layer join\d: parts of \d and 1 time steps of a sample of {steps} found"
+        ):
+            run(network, frames, record=last)
+        return
+    expected = slice_over_time(frames, order[0], parts)
+    for index in order[1:]:
+        expected = join_over_time(expected, slice_over_time(frames, index, parts))
+    result = run(network, frames, record=last)
+    assert_array_equal(result.recorded[last], 2 * expected)
+    counts = [each.counts for each in result.profile if each.name.startswith(("join", "part"))]
+    assert not any(any(count.values()) for count in counts)  # nothing is computed
+    for chunk in range(1, steps):
+        with pytest.raises(InputError, match="looks ahead"):
+            run(network, frames, chunk, record=last)
+
+
 @given(st.data(), st.sampled_from(KINDS), st.sampled_from(KINDS))
 def test_channels_side_by_side(data: st.DataObject, first: str, second: str) -> None:
     frames = data.draw(activity(first, 3, 2, 2, 3))
@@ -227,6 +263,15 @@ def test_channels_side_by_side(data: st.DataObject, first: str, second: str) -> 
         assert_array_equal(recorded["concat"], np.concatenate([recorded["input"], recorded[b]], axis=1))
 
 
+def test_parts_of_different_types_are_refused() -> None:
+    build = NetworkBuilder("join")
+    a = build.add("input", Input((2, 4, 4)))
+    with pytest.raises(
+        InputError, match=r"layer join: inputs graded 2x4x4 and graded 4x4x4 found; expected two of one"
+    ):
+        build.add("join", JoinOverTime(), a, build.add("wider", Concat(), a, a), a)
+
+
 def test_channels_of_different_positions_are_refused() -> None:
     build = NetworkBuilder("concat")
     a = build.add("input", Input((2, 4, 4)))
@@ -239,10 +284,12 @@ def test_model_files_hold_these_layers(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     conv = Conv3d(rng.normal(size=(4, 1, 3, 3, 3)).astype(F), np.ones(4, F), (2, 1), (1, 1), 2)
     frames = rng.integers(0, 3, (5, 2, 6, 6))
-    for chain in ([conv, SliceOverTime(1, 2), TileOverTime()], [Concat()]):
-        network = network_of(Input((2, 6, 6)), *chain)
+    chains = ([conv, SliceOverTime(1, 2), TileOverTime()], [Concat()])
+    for network in (*(network_of(Input((2, 6, 6)), *chain) for chain in chains), joined("graded", 2, [1, 0])):
+        record = "layer" if "layer" in network.layers else "join1"
+        frames = frames if record == "layer" else frames[:, :1, :2, :2].repeat(3, axis=1)
         save(network, tmp_path / "m.h5")
-        found = Simulator(load(tmp_path / "m.h5"), record=["layer"]).run(frames, len(frames))
-        expected = run(network, frames)
-        assert_array_equal(found.recorded["layer"], expected.recorded["layer"])
+        found = Simulator(load(tmp_path / "m.h5"), record=[record]).run(frames, len(frames))
+        expected = run(network, frames, record=record)
+        assert_array_equal(found.recorded[record], expected.recorded[record])
         assert_array_equal(found.logits, expected.logits)

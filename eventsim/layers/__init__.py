@@ -36,6 +36,7 @@ from eventsim.layers.synapses.linear import Linear
 from eventsim.layers.synapses.sparse_linear import SparseLinear
 from eventsim.layers.synapses.windowed_linear import WindowedLinear
 from eventsim.layers.time.delay_each import DelayEach
+from eventsim.layers.time.join_over_time import JoinOverTime
 from eventsim.layers.time.mean_over_time import MeanOverTime
 from eventsim.layers.time.slice_over_time import SliceOverTime
 from eventsim.layers.time.tile_over_time import TileOverTime
@@ -57,6 +58,7 @@ __all__ = [
     "Flatten",
     "GlobalContext",
     "Input",
+    "JoinOverTime",
     "Layer",
     "LayerError",
     "LayerNorm",

@@ -36,8 +36,9 @@ class Importer:
     signature : callable
         ``signature(checkpoint) -> int``: how many tensors of the checkpoint have a place in this format; 0 if the
         checkpoint is not of it. Of all formats the one that places most reads the file, so that a format which is built
-        on another needs no mention there: it places the same tensors and its own. It looks at names, shapes and
-        metadata, takes nothing, and never raises.
+        on another needs no mention there: it places the same tensors and its own. Of those that place as many it is the
+        one that the metadata name as ``format``. It looks at names, shapes and metadata, takes nothing, and never
+        raises.
     read : callable
         ``read(checkpoint, options) -> Network``. Every tensor is taken or ignored by name and the rest refused
         (`Checkpoint.finish`); layers are named by the modules of the checkpoint; ``Network.assumptions`` holds one

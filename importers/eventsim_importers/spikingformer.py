@@ -32,6 +32,8 @@ STAGES = (
     ("proj", "proj1", "proj2", "proj3", "proj4"),
 )
 """What the convolutions of the tokenizer are called: in Spikingformer for CIFAR, and in all others."""
+KERNEL = 3
+"""Height and width of these convolutions."""
 LARGEST_SMALL_DATA_SET = 100
 """Classes up to which images are taken to be CIFAR's."""
 TOLD_BY = "block.0.mlp.mlp1_conv.weight with patch_embed.block4_conv.weight or patch_embed.proj4_conv.weight"
@@ -93,9 +95,15 @@ IMAGENET = Published("imagenet", "1111", None, 4, 224)
 
 
 def signature(checkpoint: Checkpoint) -> int:
-    """Count the tensors of a Spikingformer, which the last convolution of its tokenizer and its MLP tell."""
+    """Count the tensors of a Spikingformer, which the last convolution of its tokenizer and its MLP tell.
+
+    Larger kernels in the tokenizer are those of another system.
+    """
     stages = _stages(checkpoint)
     if stages is None:
+        return 0
+    second = checkpoint.tensors.get(f"patch_embed.{stages[1]}_conv.weight")
+    if second is not None and second.shape[3:] > (KERNEL,):
         return 0
     names = "|".join(stages)
     return len(
@@ -138,8 +146,8 @@ class _Reader(TransformerReader):
 
     def __init__(self, checkpoint: Checkpoint, options: Options, stages: tuple[str, ...]) -> None:
         self.stages = stages
-        self.in_channels = checkpoint.take(f"patch_embed.{stages[0]}_conv.weight", None, None, 3, 3).shape[1]
-        self.dim = checkpoint.take(f"patch_embed.{stages[-1]}_conv.weight", None, None, 3, 3).shape[0]
+        self.in_channels = checkpoint.take(f"patch_embed.{stages[0]}_conv.weight", None, None, KERNEL, KERNEL).shape[1]
+        self.dim = checkpoint.take(f"patch_embed.{stages[-1]}_conv.weight", None, None, KERNEL, KERNEL).shape[0]
         self.published = self._published(len(checkpoint.take("head.weight", None, self.dim)))
         super().__init__(checkpoint, options)
         choose, published = self.choose, self.published
@@ -184,11 +192,11 @@ class _Reader(TransformerReader):
 
     def _tokenizer(self, x: str) -> str:
         first, *later = (f"patch_embed.{stage}" for stage in self.stages)
-        x, before = self._conv(f"{first}_conv", x, size=3), f"{first}_conv"
+        x, before = self._conv(f"{first}_conv", x, size=KERNEL), f"{first}_conv"
         for index, stage in enumerate(later):
             neurons = self._neurons(f"{stage}_lif")
             x = self.pools.add(self.build, index, self._pool(index), x, f"{stage}_lif", neurons)
-            x, before = self._conv(f"{stage}_conv", x, None, self._outputs(before), 3), f"{stage}_conv"
+            x, before = self._conv(f"{stage}_conv", x, None, self._outputs(before), KERNEL), f"{stage}_conv"
         return x
 
     def _pool(self, index: int) -> str:

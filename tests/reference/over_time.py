@@ -80,6 +80,11 @@ def tile_over_time(x: Float32, steps: int) -> Float32:
     return x[np.arange(steps) % len(x)]
 
 
+def join_over_time(first: Float32, second: Float32) -> Float32:
+    """The steps of the first, then those of the second."""
+    return np.array([*first, *second], np.float32).reshape(-1, *first.shape[1:])
+
+
 def delay_each(x: Float32, steps: NDArray[np.int64]) -> Float32:
     """Every value of a step as many steps later as `steps`, of the same shape, says; zeros come first."""
     y = np.zeros_like(x)

@@ -13,7 +13,7 @@ from typing import Literal, cast
 from eventsim.errors import InputError
 from eventsim.layers import IF, LIF, PLIAF, PLIF, Layer, MaxPool2d
 from eventsim.network import NetworkBuilder
-from eventsim_importers.reading.options import Chooser
+from eventsim_importers.reading.options import NOT_STATED, Chooser
 
 ResidualMode = Literal["add", "iand", "and"]
 
@@ -176,14 +176,14 @@ class Neurons(Leaking):
         Of options that derive from `LIFOptions`.
     """
 
-    def __init__(self, choose: Chooser, tau: float = 2.0) -> None:
+    def __init__(self, choose: Chooser, tau: float = 2.0, tau_note: str = NOT_STATED) -> None:
         super().__init__(choose)
-        self._choose, self._default = choose, tau
+        self._choose, self._default, self._note = choose, tau, tau_note
 
     @cached_property
     def tau(self) -> float:
         """The time constant, chosen where some neurons have it: others may have learned one each."""
-        tau = self._choose("tau", self._default)
+        tau = self._choose("tau", self._default, self._note)
         if tau < 1:
             raise InputError(f"{self._path}: tau={tau:g} found; expected at least 1 time step")
         return tau

@@ -155,8 +155,8 @@ class Chooser:
         self.options = options
         self.declared = declared(type(options))
 
-    def __call__(self, name: str, default: T) -> T:
-        """Return the value of option `name`, and note where it comes from.
+    def __call__(self, name: str, default: T, note: str = NOT_STATED) -> T:
+        """Return the value of option `name`, and note where it comes from; of the default `note` says that.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Chooser:
         value = self.stated(name)
         if value is None:
             unfit = [f"; {place} = {found!r:.40} is no value of it" for place, found in self.checkpoint.beside(name)]
-            self.checkpoint.assume(name, default, NOT_STATED + "".join(unfit[:1]))
+            self.checkpoint.assume(name, default, note + "".join(unfit[:1]))
             return default
         return cast(T, value)
 

@@ -12,6 +12,7 @@ from eventsim.layers import Layer, MeanOverPositions, MeanOverTime, SpikingAtten
 from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.neurons import LIFOptions, Neurons
+from eventsim_importers.reading.options import NOT_STATED
 from eventsim_importers.reading.reader import BATCH_NORM, BatchNormOptions, Reader
 from eventsim_importers.reading.synapses import linear
 
@@ -64,7 +65,11 @@ class TransformerReader(Reader, ABC):
     ----------
     dim, heads, scale
         Width of a token, attention heads and scale: what derived readers set.
+    tau_note
+        Where the time constant of `_default_tau` comes from.
     """
+
+    tau_note = NOT_STATED
 
     dim: int
     heads: int
@@ -72,7 +77,7 @@ class TransformerReader(Reader, ABC):
 
     def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
         super().__init__(checkpoint, options)
-        self.neurons = Neurons(self.choose, self._default_tau())
+        self.neurons = Neurons(self.choose, self._default_tau(), self.tau_note)
         self.attn_threshold = self.choose("attn_threshold", 0.5)
         order = self.choose.way("attention_order", "scores_first")
         self.attention_order = cast(Literal["scores_first", "context_first"], order)
@@ -91,9 +96,13 @@ class TransformerReader(Reader, ABC):
 
     def _attention(self, attn: str, query: str, context: str) -> str:
         """Add an attention up to the projection of its output; return that, which no neuron has seen yet."""
+        return self._attention_of(attn, query, context, context)
+
+    def _attention_of(self, attn: str, query: str, key: str, value: str) -> str:
+        """Add the same with keys and values of different sources."""
         q, k, v = (
             self._lif(f"{attn}.{part}_lif", self._project(attn, part, source))
-            for part, source in (("q", query), ("k", context), ("v", context))
+            for part, source in (("q", query), ("k", key), ("v", value))
         )
         y = self._lif(f"{attn}.attn_lif", self._attend(attn, q, k, v), self.attn_threshold, "attn_threshold")
         return self._project(attn, "proj", y)
