@@ -7,7 +7,8 @@ Float32 = NDArray[np.float32]
 
 
 def gate(g: Float32, x: Float32) -> Float32:
-    """y[t, n, c] = g[t, n or 0, c // (C / G)] * x[t, n, c] for tokens x (T, N, C) and gates (T, N or 1, G)."""
+    """y[t, n, c] = g[t, n or 0, c // (C / G)] * x[t, n, c] for tokens x (T, N, C), gates (T, N or 1, G) or (T, G)."""
+    g = g[:, None] if g.ndim == 2 else g
     steps, tokens, channels = x.shape
     y = np.zeros_like(x)
     for t in range(steps):
@@ -24,6 +25,7 @@ def gate_counts(g: Float32, x: Float32, kinds: tuple[str, str], dense: tuple[boo
     A spike that meets a value is a comparison. Two integers that meet are one graded_mac, and as many graded_acs as
     pairs of their units; any others one mac.
     """
+    g = g[:, None] if g.ndim == 2 else g
     meetings, units = 0, 0
     for t, n, c in np.ndindex(*x.shape):
         own = g[t, 0 if g.shape[1] == 1 else n]
