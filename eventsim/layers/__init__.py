@@ -1,8 +1,8 @@
 """The primitives that networks are composed of, one file each, in rooms by what they do.
 
 ``synapses`` multiply by weights, ``neurons`` fire, ``attention`` lets positions attend to each other, ``pooling``
-brings several positions down to one, ``joins`` have two inputs, ``scaling`` acts element by element, ``shapes`` only
-rearranges, ``time`` mixes time steps. `Input` and `Readout` are the two ends of every network.
+brings several positions or channels down to one, ``joins`` have two inputs, ``scaling`` acts element by element,
+``shapes`` only rearranges, ``time`` mixes time steps. `Input` and `Readout` are the two ends of every network.
 """
 
 from eventsim.layers.attention.global_context import GlobalContext
@@ -31,6 +31,7 @@ from eventsim.layers.pooling.sum_over_channels import SumOverChannels
 from eventsim.layers.pooling.sum_over_positions import SumOverPositions
 from eventsim.layers.pooling.sum_pool2d import SumPool2d
 from eventsim.layers.readout import Readout
+from eventsim.layers.scaling.activation import Activation
 from eventsim.layers.scaling.affine import Affine
 from eventsim.layers.scaling.layer_norm import LayerNorm
 from eventsim.layers.scaling.position_encoding import PositionEncoding
@@ -52,6 +53,7 @@ __all__ = [
     "LIF",
     "PLIAF",
     "PLIF",
+    "Activation",
     "AdaptiveAvgPool2d",
     "AdaptiveLIF",
     "AdaptiveMaxPool2d",
