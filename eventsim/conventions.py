@@ -104,9 +104,12 @@ def _attention(network: Network, profiles: Mapping[str, LayerProfile], profile: 
     """Return the facts of a spiking attention between neurons; the tool knows no other."""
     layer = network.layers[profile.name]
     sources = [profiles[source] for source in network.sources[profile.name]]
+    types = network.input_types(profile.name)
     if not isinstance(layer, SpikingAttention) or not all(source.neurons for source in sources):
         return None
-    type_of_q = network.input_types(profile.name)[0]
+    type_of_q = types[0]
+    if any(source.kind != "binary" or source.shape != type_of_q.shape for source in types):
+        return None
     q_rate, k_rate, v_rate = (source.firing_rate for source in sources)
     return AttentionFacts(profile.steps, layer.heads, type_of_q.positions, type_of_q.channels, q_rate, k_rate, v_rate)
 

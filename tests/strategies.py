@@ -21,11 +21,14 @@ from eventsim.layers import (
     IF,
     LIF,
     PLIF,
+    AdaptiveMaxPool2d,
     Affine,
     AvgPool2d,
     Conv2d,
     Flatten,
+    Gate,
     Input,
+    IntegerActivation,
     Layer,
     Linear,
     MaxPool2d,
@@ -33,8 +36,11 @@ from eventsim.layers import (
     MeanOverTime,
     Readout,
     Residual,
+    SelectChannels,
     SparseLinear,
     SpikingAttention,
+    SumOverChannels,
+    SumOverPositions,
     SumPool2d,
 )
 from eventsim.settings import Setting
@@ -316,9 +322,12 @@ def _map_stage(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str) -> str:
     if draw(st.booleans()):  # real values in sparse rows, some of them negative, some products zero
         scale, expected = draw(constants(st.sampled_from([-0.5, 0.0, 0.25, 1.0]), twin.types[x].shape))
         x = twin.add(Affine(np.asarray(scale, F)), "affine", {"scale": expected}, x)
-    pool = draw(st.sampled_from(["none", "maxpool2d", "sumpool2d", "avgpool2d"]))
+    pool = draw(st.sampled_from(["none", "maxpool2d", "sumpool2d", "avgpool2d", "adaptive_max_pool2d"]))
     if pool == "none":
         return x
+    if pool == "adaptive_max_pool2d":
+        shape = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
+        return twin.add(AdaptiveMaxPool2d(shape), pool, {"size": shape}, x)
     window = draw(slidings(window.size, largest=2))
     layer = {"maxpool2d": MaxPool2d, "sumpool2d": SumPool2d, "avgpool2d": AvgPool2d}[pool]
     return twin.add(layer(window.kernel, window.stride, window.padding), pool, window.parameters, x)
@@ -343,24 +352,60 @@ def _residual(draw: st.DrawFn, twin: Twin, x: str) -> str:
 
 
 def _attention(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, tokens: str) -> str:
-    """Three projections of one signal, and attention; a map is read as tokens, under that name in the reference."""
+    """Queries, keys and values, and what makes something of them; maps are tokens in the reference."""
     heads = draw(st.integers(1, 3))
-    dim = heads * draw(st.integers(1, 6))
-    channels = twin.types[x].channels
+    size, width = draw(st.integers(1, 6)), draw(st.integers(1, 6))
+    mechanism = draw(st.sampled_from(["attention", "attention", "gated channels", "gated heads"]))
+    sizes = [heads * size, heads * size, heads * (width if mechanism == "attention" and draw(st.booleans()) else size)]
+    parts = draw(st.sampled_from([_projections, _one_projection]))(draw, twin, wanted, x, tokens, sizes)
+    if mechanism == "attention":
+        scale = draw(st.sampled_from([0.125, 0.25, 1.0]))
+        layer = SpikingAttention(heads, scale, draw(st.sampled_from(["scores_first", "context_first"])))
+        y = twin.add(layer, "spiking_attention", {"heads": heads, "scale": scale}, *parts)
+        y = twin.add(*draw(neurons(twin.types[y].shape, "as_tokens" in twin.layers)), y)
+        return _residual(draw, twin, y)
+    q, k, v = parts
     on_map = "as_tokens" in twin.layers
-    parts = []
-    for _ in range(3):
-        weight, bias = draw(weights(dim, channels)), draw(wanted.bias(dim))
-        name = f"n{len(twin.build.layers)}_linear"
-        layer = SparseLinear.from_matrix(weight, bias) if draw(st.booleans()) else Linear(weight, bias)
-        twin.build.add(name, layer, x)
-        twin.describe(name, "linear", {"weight": weight, "bias": bias}, tokens)
-        parts.append(twin.add(*draw(neurons(twin.types[name].shape, on_map)), name))
-    scale = draw(st.sampled_from([0.125, 0.25, 1.0]))
-    order = draw(st.sampled_from(["scores_first", "context_first"]))
-    y = twin.add(SpikingAttention(heads, scale, order), "spiking_attention", {"heads": heads, "scale": scale}, *parts)
+    if mechanism == "gated channels":
+        y = twin.add(SumOverPositions(), "sum_over_positions", {}, twin.add(Gate(), "gate", {}, k, v))
+        on_map = False  # a vector
+    else:
+        q = twin.add(Gate(), "gate", {}, v, q)
+        y = twin.add(SumOverChannels(heads), "sum_over_channels", {"groups": heads}, k)
     y = twin.add(*draw(neurons(twin.types[y].shape, on_map)), y)
-    return _residual(draw, twin, y)
+    return _residual(draw, twin, twin.add(Gate(), "gate", {}, y, q))
+
+
+def _projection(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, tokens: str, size: int, activation: str) -> str:
+    """Synapses, and spikes or integers."""
+    weight, bias = draw(weights(size, twin.types[x].channels)), draw(wanted.bias(size))
+    name = f"n{len(twin.build.layers)}_linear"
+    layer = SparseLinear.from_matrix(weight, bias) if draw(st.booleans()) else Linear(weight, bias)
+    twin.build.add(name, layer, x)
+    twin.describe(name, "linear", {"weight": weight, "bias": bias}, tokens)
+    if activation == "integers":
+        options = {"maximum": draw(st.integers(1, 4)), "ties": draw(st.sampled_from(["even", "up"]))}
+        return twin.add(IntegerActivation(**options), "integer_activation", options, name)
+    return twin.add(*draw(neurons(twin.types[name].shape, "as_tokens" in twin.layers)), name)
+
+
+def _projections(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, tokens: str, sizes: list[int]) -> list[str]:
+    """One for each, of spikes or of integers."""
+    activations = draw(st.sampled_from([["spikes"] * 3, ["integers"] * 3, ["integers", "spikes", "integers"]]))
+    return [
+        _projection(draw, twin, wanted, x, tokens, size, activation)
+        for size, activation in zip(sizes, activations, strict=True)
+    ]
+
+
+def _one_projection(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, tokens: str, sizes: list[int]) -> list[str]:
+    """One for all, of which each takes channels of its own, in any order."""
+    y = _projection(draw, twin, wanted, x, tokens, sum(sizes), draw(st.sampled_from(["spikes", "integers"])))
+    order = np.arange(sum(sizes), dtype=np.int32)
+    if draw(st.booleans()):
+        order = draw(randoms()).permutation(order)
+    chosen = np.split(order, np.cumsum(sizes)[:-1])
+    return [twin.add(SelectChannels(indices), "select_channels", {"indices": indices}, y) for indices in chosen]
 
 
 def _head(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str, steps: int) -> str:

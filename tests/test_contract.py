@@ -50,6 +50,14 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
         ),
         CURRENTS,
     ),
+    (layers.Activation("relu"), SPARSE),
+    (layers.Activation("relu"), CURRENTS),
+    (layers.Activation("sigmoid"), MAP),
+    (layers.Activation("softmax"), CURRENTS),
+    (layers.AdaptiveAvgPool2d((3, 5)), MAP),
+    (layers.AdaptiveAvgPool2d((2, 3)), CURRENTS),
+    (layers.AdaptiveMaxPool2d((3, 2)), COUNTS),
+    (layers.AdaptiveMaxPool2d((5, 1)), CURRENTS),
     (layers.Affine(random(6), random(6)), MAP),
     (layers.Affine(np.array([0, 1, 0, -2, 1, 0.5], F)), COUNTS),
     (layers.AttentionPool(random(6)), CURRENTS),
@@ -74,9 +82,15 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.DelayEach(np.arange(96).reshape(6, 4, 4) % 3), CURRENTS),
     (layers.Flatten(), MAP),
     (layers.Flatten(), TOKENS),
+    (layers.Gate(), MAP),
+    (layers.Gate(), COUNTS),
+    (layers.Gate(), SPARSE),
+    (layers.Gate(), CURRENTS),
     (layers.GlobalContext(random(6), random(1), random(2, 6), random(2), random(6, 2), random(6)), CURRENTS),
     (layers.IF(v_threshold=1.5), CURRENTS),
     (layers.IF(v_threshold=0.25, reset="subtract", multiple_spikes=True, v_min=-0.25, start=0.5), CURRENTS),
+    (layers.IntegerActivation(), CURRENTS),
+    (layers.IntegerActivation(2, "up"), SPARSE),
     (layers.LIF(reset="subtract", v_threshold=2.0), COUNTS),
     (layers.LayerNorm(random(6)), CURRENTS),
     (layers.LeakyIntegrator(0.75, start=random(6)), MAP),
@@ -85,6 +99,7 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Linear(random(33, 6), random(33)), CURRENTS),
     (layers.MaxPool2d((2, 2), (2, 2)), MAP),
     (layers.MaxPool2d((3, 3), (2, 2), (1, 1)), CURRENTS),
+    (layers.MaxPool2d((2, 2), (1, 2), (1, 0), (2, 1), ceil_mode=True), COUNTS),
     (layers.MeanOverPositions(), MAP),
     (layers.MeanOverPositions(), CURRENTS),
     (layers.MeanOverTime(), MAP),
@@ -102,6 +117,8 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Residual("add"), MAP),
     (layers.Residual("iand"), MAP),
     (layers.Residual("add"), CURRENTS),
+    (layers.SelectChannels(np.array([4, 0, 3], np.int32)), MAP),
+    (layers.SelectChannels(np.array([1, 1, 5, 0, 2, 3, 4])), CURRENTS),
     (layers.SliceOverTime(0, 1), MAP),
     (layers.SliceOverTime(1, 2), MAP),
     (layers.SoftmaxAttention(2), CURRENTS),
@@ -109,6 +126,12 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.SparseLinear.from_matrix(np.where(np.eye(5, 6) == 1, F(0), random(5, 6))), MAP),
     (layers.SpikingAttention(2), MAP),
     (layers.SpikingAttention(3, order="context_first"), TOKENS),
+    (layers.SpikingAttention(2, 0.1), COUNTS),
+    (layers.SpikingAttention(2, order="context_first"), COUNTS),
+    (layers.SumOverChannels(3), MAP),
+    (layers.SumOverChannels(2), CURRENTS),
+    (layers.SumOverPositions(), COUNTS),
+    (layers.SumOverPositions(), CURRENTS),
     (layers.SumPool2d((2, 2), (2, 2)), COUNTS),
     (layers.TableAttention(np.array([[0, 1, 2, 3], [0, -1, 0, 7]], np.int32)), MAP),
     (layers.Threshold(), MAP),
@@ -122,6 +145,22 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
 @pytest.mark.parametrize(("layer", "source"), EXAMPLES, ids=[type(layer).__name__ for layer, _ in EXAMPLES])
 def test_a_layer_keeps_its_promises(layer: Layer, source: SignalType) -> None:
     check_layer(layer, *[source] * layer.arguments, steps=STEPS)
+
+
+INPUTS_THAT_DIFFER: list[tuple[Layer, tuple[SignalType, ...]]] = [
+    (layers.Gate(), (SignalType("binary", 3, (4, 4)), MAP)),
+    (layers.Gate(), (VECTOR, COUNTS)),
+    (layers.Gate(), (SignalType("binary", 1, (4, 4)), CURRENTS)),
+    (layers.SpikingAttention(3), (TOKENS, TOKENS, SignalType("graded", 12, (5,)))),
+    (layers.SpikingAttention(2, order="context_first"), (SignalType("graded", 6, (3,)), TOKENS, TOKENS)),
+]
+
+
+@pytest.mark.parametrize(
+    ("layer", "sources"), INPUTS_THAT_DIFFER, ids=[type(layer).__name__ for layer, _ in INPUTS_THAT_DIFFER]
+)
+def test_a_layer_of_inputs_that_differ_keeps_its_promises(layer: Layer, sources: tuple[SignalType, ...]) -> None:
+    check_layer(layer, *sources, steps=STEPS)
 
 
 def test_every_exported_layer_is_listed() -> None:

@@ -37,7 +37,7 @@ from eventsim.kernels.rows import (
     sum_rows,
     total_rows,
 )
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Spans, Window
 
 pytestmark = pytest.mark.kernels
 
@@ -58,6 +58,15 @@ def maps(rows: np.ndarray, steps: int, size: tuple[int, int]) -> np.ndarray:
 
 def window_of(size: tuple[int, int], sliding: Sliding) -> Window:
     return Window(*size, *sliding.size, *sliding.kernel, *sliding.stride, *sliding.padding)
+
+
+def spans_of(size: tuple[int, int], sliding: Sliding) -> Spans:
+    """The pixels of the map in each window, row by row and column by column."""
+    firsts, lasts = [], []
+    for n, count, k, s, p in zip(size, sliding.size, sliding.kernel, sliding.stride, sliding.padding, strict=True):
+        firsts.append(np.array([max(i * s - p, 0) for i in range(count)]))
+        lasts.append(np.array([min(i * s - p + k, n) for i in range(count)]))
+    return Spans(*size, firsts[0], lasts[0], firsts[1], lasts[1])
 
 
 def by_tap(weight: np.ndarray, groups: int = 1) -> np.ndarray:
@@ -276,7 +285,7 @@ def test_a_silent_input_costs_nothing(outputs):
     for maximum in (True, False):
         pooled = (np.full(25, -7), np.empty(2, np.int32), np.empty(2, F))
         touched = np.full(2, -7)
-        pool_rows(silent, 2, window, maximum, pooled, touched)
+        pool_rows(silent, 2, spans_of((4, 3), Sliding((3, 3), (1, 1), (1, 1), (4, 3))), maximum, pooled, touched)
         assert not pooled[0].any()
         assert not touched.any()
 
@@ -451,11 +460,11 @@ def test_pool_small(kind):
 
 def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
     steps, channels, *size = frames.shape
-    window = window_of(tuple(size), sliding)
+    spans = spans_of(tuple(size), sliding)
     for maximum in (True, False):
         expected = (maxpool2d if maximum else sumpool2d)(frames, **sliding.parameters)
-        stale = np.full((steps * window.out_height * window.out_width, channels), np.nan, F)
-        touched = pool_dense(last(frames), steps, window, stale, maximum)
+        stale = np.full((steps * sliding.size[0] * sliding.size[1], channels), np.nan, F)
+        touched = pool_dense(last(frames), steps, spans, stale, maximum)
         assert_array_equal(maps(stale, steps, sliding.size), expected)
         assert touched == counts.pooled_values(frames, **sliding.parameters, windows=sliding.size, dense=True)
         if maximum and kind == "real":
@@ -465,7 +474,7 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         indptr, indices, values = np.empty(len(listed[0]), np.int64), np.empty(room, np.int32), np.empty(room, F)
         touched = np.full(steps, -7)
         rows = csr(last(frames), kind == "binary")
-        pool_rows(rows, channels, window, maximum, (indptr, indices, values), touched)
+        pool_rows(rows, channels, spans, maximum, (indptr, indices, values), touched)
         assert_array_equal(indptr, listed[0])
         assert_array_equal(indices[: indptr[-1]], listed[1])
         assert_array_equal(values[: indptr[-1]], listed[2])

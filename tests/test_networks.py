@@ -13,6 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import counts, network
+from reference.gating import gate_counts
 from strategies import KINDS, OUTPUTS, Drawn, activity, networks, slidings, weights
 
 from eventsim import InputError, Network, NetworkBuilder, Result, Simulator, load, save
@@ -117,7 +118,13 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
         },
         "spiking_attention": lambda: {
             **offered,
-            **counts.attention_counts(*inputs, parameters["heads"], ORDERS[layer.order]),
+            **counts.graded_attention_counts(*inputs, parameters["heads"], ORDERS[layer.order]),
+        },
+        "gate": lambda: gate_counts(*inputs, tuple(t.kind for t in types), tuple(t.dense for t in types)),
+        "integer_activation": lambda: {"comparisons": x.size if dense else nonzero},
+        "select_channels": dict,
+        "adaptive_max_pool2d": lambda: {
+            "comparisons": counts.adaptively_pooled_values(x, parameters["size"], types[0].kind == "real")
         },
         "maxpool2d": lambda: {
             "comparisons": counts.pooled_values(
@@ -142,7 +149,11 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
         "spikes": np.count_nonzero(outputs[name]),
         "neuron_updates": counts.neuron_updates(x),
     }
-    return Counts(**table[kind]())
+    table["sum_over_channels"] = table["sum_over_positions"] = table["mean_over_positions"]
+    given = table[kind]()
+    if kind == "spiking_attention" and all(t.kind == "binary" for t in types):
+        given |= {"acs": given["graded_macs"], "graded_macs": 0, "graded_acs": 0}
+    return Counts(**given)
 
 
 @given(drawn=networks())

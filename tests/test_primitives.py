@@ -12,7 +12,7 @@ from reference import counts, dense_macs
 from reference.attention import spiking_attention
 from reference.neurons import if_neuron, lif, plif
 from reference.normalization import affine
-from reference.pooling import avgpool2d, maxpool2d, sumpool2d
+from reference.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avgpool2d, maxpool2d, sumpool2d
 from reference.reshaping import flatten, mean_over_positions, mean_over_time
 from reference.residual import residual
 from reference.synapses import conv2d, linear
@@ -24,19 +24,27 @@ from eventsim.layers import (
     IF,
     LIF,
     PLIF,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     Affine,
     AvgPool2d,
     Conv2d,
     Flatten,
+    Gate,
     Input,
+    IntegerActivation,
+    LayerError,
     Linear,
     MaxPool2d,
     MeanOverPositions,
     MeanOverTime,
     Readout,
     Residual,
+    SelectChannels,
     SparseLinear,
     SpikingAttention,
+    SumOverChannels,
+    SumOverPositions,
     SumPool2d,
 )
 from eventsim.layers.input import Frames
@@ -242,12 +250,30 @@ def test_neuron_may_fire_without_input(threshold):
 def test_max_pool2d(kind, data):
     source, x = data.draw(frames_of(kind, data.draw(maps())))
     window = data.draw(slidings(source.grid))
-    check(
-        MaxPool2d(window.kernel, window.stride, window.padding),
-        [(source, x)],
-        maxpool2d(x, **window.parameters),
-        comparisons=counts.pooled_values(x, **window.parameters, windows=window.size, dense=source.kind == "real"),
-    )
+    options = {"dilation": data.draw(st.tuples(st.integers(1, 3), st.integers(1, 3))), "ceil_mode": False}
+    if any(d * (k - 1) >= n for d, k, n in zip(options["dilation"], window.kernel, source.grid, strict=True)):
+        options["dilation"] = (1, 1)
+    options["ceil_mode"] = data.draw(st.booleans())
+    expected = maxpool2d(x, **window.parameters, **options)
+    layer = MaxPool2d(window.kernel, window.stride, window.padding, **options)
+    if np.isneginf(expected).any():  # every so many-th pixel, and none of them in the map
+        with pytest.raises(LayerError, match="a window is padding alone"):
+            layer.output_type(source)
+        return
+    shared = {"windows": expected.shape[2:], "dense": source.kind == "real", "dilation": options["dilation"]}
+    comparisons = counts.pooled_values(x, **window.parameters, **shared)
+    check(layer, [(source, x)], expected, comparisons=comparisons)
+
+
+@inputs
+@given(data=st.data())
+def test_adaptive_pooling(kind, data):
+    source, x = data.draw(frames_of(kind, data.draw(maps())))
+    size = data.draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))
+    added = counts.adaptively_pooled_values(x, size, source.dense)
+    check(AdaptiveAvgPool2d(size), [(source, x)], adaptive_avg_pool2d(x, size), additions=added)
+    compared = counts.adaptively_pooled_values(x, size, source.kind == "real")
+    check(AdaptiveMaxPool2d(size), [(source, x)], adaptive_max_pool2d(x, size), comparisons=compared)
 
 
 @inputs
@@ -424,6 +450,8 @@ LAYERS = [
     Affine(np.full(2, 0.5, F)),
     Affine(np.full(2, 0.5, F), np.ones(2, F)),
     *(Flatten(), MeanOverPositions(), MeanOverTime(), Residual("add")),
+    *(AdaptiveAvgPool2d((3, 1)), AdaptiveMaxPool2d((3, 5)), MaxPool2d((2, 2), (1, 1), dilation=(2, 1))),
+    *(Gate(), IntegerActivation(), SelectChannels(np.array([1, 0, 1])), SumOverChannels(2), SumOverPositions()),
 ]
 each_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
 
@@ -516,6 +544,19 @@ def test_the_fan_out_lists_that_are_spoilt_below_are_good():
         (MaxPool2d((2, 2), (2, 2)), TOKENS, "input binary 6x4 found; expected a map"),
         (MaxPool2d((2, 3), (1, 1), (1, 2)), MAP, r"padding \(1, 2\) found; expected at most half the kernel"),
         (MaxPool2d((2, 2), (0, 2)), MAP, "expected positive"),
+        (MaxPool2d((2, 2), (2, 2), dilation=(0, 1)), MAP, r"dilation \(0, 1\) found; expected two numbers, 1 or more"),
+        (MaxPool2d((3, 2), (2, 2), dilation=(3, 1)), MAP, r"kernel \(7, 2\) .*does not fit into a 6x6 map"),
+        (AdaptiveAvgPool2d((2, 2)), TOKENS, "input binary 6x4 found; expected a map"),
+        (AdaptiveAvgPool2d((2, 0)), MAP, r"output_size \(2, 0\) found; expected two numbers"),
+        (AdaptiveMaxPool2d((2,)), MAP, r"output_size \(2,\) found; expected two numbers"),
+        (SelectChannels(np.array([0, 4])), TOKENS, "indices from 0 to 4 found; expected 0 to 3"),
+        (SelectChannels(np.array([-1, 2])), TOKENS, "indices from -1 to 2 found; expected 0 to 3"),
+        (SelectChannels(ones(2)), TOKENS, r"indices float32 of shape \(2,\) found; expected one list of integers"),
+        (SelectChannels(np.zeros(0, np.int32)), TOKENS, r"shape \(0,\) found; expected one list"),
+        (SumOverChannels(3), TOKENS, "3 groups found; expected a divisor of the 4 channels"),
+        (SumOverChannels(0), MAP, "0 groups found"),
+        (IntegerActivation(0), MAP, "maximum 0 found; expected 1 to 16777216"),
+        (IntegerActivation(4, "odd"), MAP, "ties 'odd' found; expected 'even' or 'up'"),
         (SumPool2d((2, 2), (2, 2)), VECTOR, "input binary 4 found; expected a map"),
         (SumPool2d((7, 2), (2, 2)), MAP, "does not fit into a 6x6 map"),
         (AvgPool2d((2, 2), (2, 2)), TOKENS, "input binary 6x4 found; expected a map"),
@@ -524,7 +565,7 @@ def test_the_fan_out_lists_that_are_spoilt_below_are_good():
         (Residual("iand"), Input((4,), "graded"), "expects spikes on both sides"),
         (Residual("and"), Input((4,), "real"), "expects spikes on both sides"),
         (SpikingAttention(2, order="any"), TOKENS, "order 'any' found; expected 'scores_first'"),
-        (SpikingAttention(2), Input((6, 4), "graded"), "expected spikes of equal shape"),
+        (SpikingAttention(2), Input((6, 4), "real"), "expected spikes or graded values"),
         (SpikingAttention(3), TOKENS, "3 heads found; expected a divisor of the 4 channels"),
         (SpikingAttention(0), TOKENS, "0 heads found"),
         (Affine(ones(6)), TOKENS, r"scale of shape \(6,\) found"),
@@ -565,7 +606,7 @@ def test_an_input_that_makes_no_sense_is_refused_by_name(shape, kind, message):
     ("layer", "message"),
     [
         (Residual("add"), "inputs binary 4x6x6 and binary 4x3x3 found; expected equal shapes"),
-        (SpikingAttention(2), "q binary 4x6x6, k binary 4x3x3, v binary 4x3x3 found; expected spikes of equal shape"),
+        (Gate(), "gate binary 4x6x6 for binary 4x3x3 found; expected one position, or the same ones"),
     ],
 )
 def test_inputs_of_different_shapes_are_refused_by_name(layer, message):
@@ -574,6 +615,19 @@ def test_inputs_of_different_shapes_are_refused_by_name(layer, message):
     network = Network("odd", layers, (("input", "pool"), *joined, ("join", "head")))
     with pytest.raises(InputError, match=f"^layer join: {message}"):
         network.validate()
+
+
+@pytest.mark.parametrize(
+    ("q", "k", "v", "message"),
+    [
+        ((6, 4), (6, 2), (6, 4), "expected channels of q as of k, positions of k as of v"),
+        ((6, 4), (5, 4), (6, 4), "expected channels of q as of k, positions of k as of v"),
+        ((6, 4), (6, 4), (6, 3), "2 heads found; expected a divisor of the 3 channels"),
+    ],
+)
+def test_attention_of_signals_that_do_not_meet_is_refused(q, k, v, message):
+    with pytest.raises(LayerError, match=message):
+        SpikingAttention(2).output_type(*(signal_type("graded", shape) for shape in (q, k, v)))
 
 
 def test_a_layer_with_an_input_too_few_is_refused_by_name():

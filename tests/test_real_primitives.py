@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from plain_rows import check, chunks, execute, signal_type
+from reference.activation import activation
 from reference.layer_norm import layer_norm
 from reference.neurons import pliaf
 from reference.softmax_attention import attention_pool, softmax_attention
@@ -18,6 +19,7 @@ from strategies import activity, constants, randoms, thresholds, weights
 from eventsim import InputError, NetworkBuilder, Simulator
 from eventsim.layers import (
     PLIAF,
+    Activation,
     AttentionPool,
     Flatten,
     Input,
@@ -80,6 +82,34 @@ def check_close(
     for other in done:
         assert_array_equal(other.frames, done[0].frames)
         assert other.counts == Counts(**counts)
+
+
+# --- activation functions
+
+
+@inputs
+@given(data=st.data())
+def test_relu(kind, data):
+    source, x = data.draw(frames_of(kind, data.draw(shapes())))
+    comparisons = x.size if source.dense else np.count_nonzero(x)
+    check(Activation("relu"), [(source, x)], activation(x, "relu"), comparisons=comparisons)
+    assert Activation("relu").output_type(source) == source
+
+
+@pytest.mark.parametrize("function", ["sigmoid", "softmax"])
+@inputs
+@given(data=st.data())
+def test_sigmoid_and_softmax(kind, function, data):
+    source, x = data.draw(frames_of(kind, data.draw(shapes())))
+    if kind == "real":
+        x = x * data.draw(st.sampled_from([F(1), F(100)])) + data.draw(reals(*x.shape))
+    expected = as_frames(activation(as_tokens(x), function), source)
+    check_close(Activation(function), [(source, x)], expected)
+
+
+def test_an_activation_function_that_is_none_is_refused():
+    with pytest.raises(LayerError, match=r"^function 'gelu' found; expected one of \('relu', 'sigmoid', 'softmax'\)$"):
+        Activation("gelu").output_type(signal_type("real", (3,)))
 
 
 # --- position encoding

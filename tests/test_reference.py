@@ -12,7 +12,7 @@ from reference import counts, dense_macs, network
 from reference.attention import spiking_attention
 from reference.neurons import if_neuron, lif, plif, plif_factor
 from reference.normalization import affine, batch_norm
-from reference.pooling import avgpool2d, maxpool2d, sumpool2d
+from reference.pooling import adaptive_avg_pool2d, adaptive_max_pool2d, avgpool2d, maxpool2d, sumpool2d
 from reference.reshaping import (
     channels_from_tokens,
     flatten,
@@ -112,6 +112,19 @@ def test_pooling_is_that_of_torch(kernel, stride, padding):
         y = avgpool2d(x, kernel, stride, padding, include, ceil)
         assert y.dtype == F
         assert_allclose(y, expected, rtol=1e-6)
+    for dilation, ceil in itertools.product(((1, 1), (2, 1), (1, 2), (3, 2)), (True, False)):
+        if all(d * (k - 1) + 1 <= n + 2 * p for d, k, n, p in zip(dilation, kernel, (7, 8), padding, strict=True)):
+            expected = functional.max_pool2d(dense, kernel, stride, padding, dilation, ceil)
+            assert_array_equal(maxpool2d(x, kernel, stride, padding, dilation, ceil), expected)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 8), (2, 11), (10, 4), (14, 16)])
+def test_adaptive_pooling_is_that_of_torch(size):
+    torch = pytest.importorskip("torch")
+    x = dyadic(0, 2, 3, 7, 8)
+    dense = torch.tensor(x)
+    assert_allclose(adaptive_avg_pool2d(x, size), torch.nn.functional.adaptive_avg_pool2d(dense, size), rtol=1e-6)
+    assert_array_equal(adaptive_max_pool2d(x, size), torch.nn.functional.adaptive_max_pool2d(dense, size))
 
 
 @pytest.mark.parametrize(("shape", "axis"), [((2, 5, 3, 4), None), ((6, 5), None), ((2, 6, 5), None), ((2, 5, 6), 1)])

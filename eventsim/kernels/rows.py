@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Spans
 
 
 @kernel
@@ -62,7 +62,7 @@ def list_frames(
 def pool_rows(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     channels: int,
-    window: Window,
+    spans: Spans,
     maximum: bool,
     pooled: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     touched: npt.NDArray[np.int64],
@@ -74,7 +74,7 @@ def pool_rows(
     rows : tuple (indptr, indices, values)
         CSR rows, ``steps * height * width`` of them; values are empty where all are 1.
     channels : int
-    window : Window
+    spans : Spans
     maximum : bool
     pooled : tuple (indptr, indices, values)
         Written: sorted rows of what is not 0, ``steps * out_height * out_width`` of them. Indices and values have room
@@ -84,21 +84,22 @@ def pool_rows(
     """
     indptr, indices, values = rows
     out_indptr, out_indices, out_values = pooled
-    w = window
+    s = spans
+    out_height = len(s.tops)
+    out_width = len(s.lefts)
     binary = len(values) == 0
     target = np.zeros(channels, np.float32)
     touched[:] = 0
     n = 0
     out_indptr[0] = 0
-    for row in range(len(touched) * w.out_height):
-        step = row // w.out_height
-        top = row % w.out_height * w.stride_height - w.pad_height
-        for out_x in range(w.out_width):
-            left = out_x * w.stride_width - w.pad_width
+    for row in range(len(touched) * out_height):
+        step = row // out_height
+        out_y = row % out_height
+        for out_x in range(out_width):
             looked = 0
-            for y in range(max(top, 0), min(top + w.kernel_height, w.height)):
-                for x in range(max(left, 0), min(left + w.kernel_width, w.width)):
-                    source = (step * w.height + y) * w.width + x
+            for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
+                for x in range(s.lefts[out_x], s.rights[out_x], s.column_step):
+                    source = (step * s.height + y) * s.width + x
                     for e in range(indptr[source], indptr[source + 1]):
                         value = np.float32(1) if binary else values[e]
                         c = indices[e]
@@ -111,14 +112,14 @@ def pool_rows(
                     n += target[c] != 0
                     target[c] = 0
                 touched[step] += looked
-            out_indptr[row * w.out_width + out_x + 1] = n
+            out_indptr[row * out_width + out_x + 1] = n
 
 
 @kernel
 def pool_dense(
     data: npt.NDArray[np.float32],
     steps: int,
-    window: Window,
+    spans: Spans,
     pooled: npt.NDArray[np.float32],
     maximum: bool,
 ) -> int:
@@ -127,19 +128,20 @@ def pool_dense(
     `data` is ``(steps * height * width, channels)``; `pooled` is written, ``(steps * out_height * out_width,
     channels)``. Returns the values looked at, equally many in each step.
     """
-    w = window
+    s = spans
     channels = data.shape[1]
+    out_height = len(s.tops)
+    out_width = len(s.lefts)
     touched = 0
-    for row in range(steps * w.out_height):
-        step = row // w.out_height
-        top = row % w.out_height * w.stride_height - w.pad_height
-        for out_x in range(w.out_width):
-            left = out_x * w.stride_width - w.pad_width
-            target = pooled[row * w.out_width + out_x]
+    for row in range(steps * out_height):
+        step = row // out_height
+        out_y = row % out_height
+        for out_x in range(out_width):
+            target = pooled[row * out_width + out_x]
             target[:] = -np.inf if maximum else 0
-            for y in range(max(top, 0), min(top + w.kernel_height, w.height)):
-                for x in range(max(left, 0), min(left + w.kernel_width, w.width)):
-                    source = data[(step * w.height + y) * w.width + x]
+            for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
+                for x in range(s.lefts[out_x], s.rights[out_x], s.column_step):
+                    source = data[(step * s.height + y) * s.width + x]
                     for c in range(channels):
                         target[c] = max(target[c], source[c]) if maximum else target[c] + source[c]
                     touched += channels
@@ -203,6 +205,57 @@ def join_rows(
 
 
 @kernel
+def gate_rows(
+    gate: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    shared: int,
+    size: int,
+    gated: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    meetings: npt.NDArray[np.int64],
+) -> None:
+    """Multiply rows by gates: channel c of row r by channel ``c // size`` of row ``r // shared`` of the gates.
+
+    Parameters
+    ----------
+    gate, rows : tuples (indptr, indices, values)
+        Sorted CSR rows; values are empty where all are 1.
+    shared : int
+        Rows that one row of gates is for.
+    size : int
+        Channels that one gate is for.
+    gated : tuple (indptr, indices, values)
+        Written: sorted rows of what is not 0, with room for the non-zeros of `rows`.
+    meetings : int64 array (steps,)
+        Written: non-zero values that met a gate that is not 0, in each step.
+    """
+    g_indptr, g_indices, g_values = gate
+    indptr, indices, values = rows
+    out_indptr, out_indices, out_values = gated
+    g_binary = len(g_values) == 0
+    binary = len(values) == 0
+    meetings[:] = 0
+    positions = max((len(indptr) - 1) // max(len(meetings), 1), 1)
+    n = 0
+    out_indptr[0] = 0
+    for row in range(len(indptr) - 1):
+        g = g_indptr[row // shared]
+        g_stop = g_indptr[row // shared + 1]
+        met = 0
+        for e in range(indptr[row], indptr[row + 1]):
+            group = indices[e] // size
+            while g < g_stop and g_indices[g] < group:
+                g += 1
+            if g < g_stop and g_indices[g] == group:
+                value = np.float32(1) if binary else values[e]
+                out_indices[n] = indices[e]
+                out_values[n] = value if g_binary else value * g_values[g]
+                n += out_values[n] != 0  # a product of small values may be 0
+                met += 1
+        out_indptr[row + 1] = n
+        meetings[row // positions] += met
+
+
+@kernel
 def flatten_rows(
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
@@ -250,6 +303,24 @@ def sum_rows(
         step = row // positions
         for e in range(indptr[row], indptr[row + 1]):
             out[step, indices[e]] += np.float32(1) if binary else values[e]
+
+
+@kernel
+def sum_groups(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    size: int,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add up every `size` neighbouring channels of each row into `out` (rows, groups), zero on entry.
+
+    `values` is empty where all are 1.
+    """
+    binary = len(values) == 0
+    for row in range(len(indptr) - 1):
+        for e in range(indptr[row], indptr[row + 1]):
+            out[row, indices[e] // size] += np.float32(1) if binary else values[e]
 
 
 @kernel

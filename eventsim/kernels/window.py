@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 
 class Window(NamedTuple):
     """Input and output pixels, kernel, stride, padding, and pixels from one tap to the next."""
@@ -20,3 +23,19 @@ class Window(NamedTuple):
     pad_width: int
     dilation_height: int = 1
     dilation_width: int = 1
+
+
+class Spans(NamedTuple):
+    """Input pixels, and those that each output pixel takes in: from a row or column on, up to another one.
+
+    Every `row_step`-th row counts and every `column_step`-th column; none lies outside of the map.
+    """
+
+    height: int
+    width: int
+    tops: npt.NDArray[np.int64]
+    bottoms: npt.NDArray[np.int64]
+    lefts: npt.NDArray[np.int64]
+    rights: npt.NDArray[np.int64]
+    row_step: int = 1
+    column_step: int = 1

@@ -1,8 +1,8 @@
 """The primitives that networks are composed of, one file each, in rooms by what they do.
 
 ``synapses`` multiply by weights, ``neurons`` fire, ``attention`` lets positions attend to each other, ``pooling``
-brings several positions down to one, ``joins`` have two inputs, ``scaling`` acts element by element, ``shapes`` only
-rearranges, ``time`` mixes time steps. `Input` and `Readout` are the two ends of every network.
+brings several positions or channels down to one, ``joins`` have two inputs, ``scaling`` acts element by element,
+``shapes`` only rearranges, ``time`` mixes time steps. `Input` and `Readout` are the two ends of every network.
 """
 
 from eventsim.layers.attention.global_context import GlobalContext
@@ -11,25 +11,33 @@ from eventsim.layers.attention.spiking_attention import SpikingAttention
 from eventsim.layers.attention.table_attention import TableAttention
 from eventsim.layers.input import Input
 from eventsim.layers.joins.concat import Concat
+from eventsim.layers.joins.gate import Gate
 from eventsim.layers.joins.residual import Residual
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.decay_lif import DecayLIF
+from eventsim.layers.neurons.integer_activation import IntegerActivation
 from eventsim.layers.neurons.leaky_integrator import LeakyIntegrator
 from eventsim.layers.neurons.pliaf import PLIAF
 from eventsim.layers.neurons.spiking import IF, LIF, PLIF
 from eventsim.layers.neurons.threshold import Threshold
+from eventsim.layers.pooling.adaptive_avg_pool2d import AdaptiveAvgPool2d
+from eventsim.layers.pooling.adaptive_max_pool2d import AdaptiveMaxPool2d
 from eventsim.layers.pooling.attention_pool import AttentionPool
 from eventsim.layers.pooling.avg_pool2d import AvgPool2d
 from eventsim.layers.pooling.max_pool2d import MaxPool2d
 from eventsim.layers.pooling.mean_over_positions import MeanOverPositions
+from eventsim.layers.pooling.sum_over_channels import SumOverChannels
+from eventsim.layers.pooling.sum_over_positions import SumOverPositions
 from eventsim.layers.pooling.sum_pool2d import SumPool2d
 from eventsim.layers.readout import Readout
+from eventsim.layers.scaling.activation import Activation
 from eventsim.layers.scaling.affine import Affine
 from eventsim.layers.scaling.layer_norm import LayerNorm
 from eventsim.layers.scaling.position_encoding import PositionEncoding
 from eventsim.layers.shapes.flatten import Flatten
 from eventsim.layers.shapes.reshape import Reshape
+from eventsim.layers.shapes.select_channels import SelectChannels
 from eventsim.layers.synapses.conv2d import Conv2d
 from eventsim.layers.synapses.conv3d import Conv3d
 from eventsim.layers.synapses.linear import Linear
@@ -46,7 +54,10 @@ __all__ = [
     "LIF",
     "PLIAF",
     "PLIF",
+    "Activation",
+    "AdaptiveAvgPool2d",
     "AdaptiveLIF",
+    "AdaptiveMaxPool2d",
     "Affine",
     "AttentionPool",
     "AvgPool2d",
@@ -56,8 +67,10 @@ __all__ = [
     "DecayLIF",
     "DelayEach",
     "Flatten",
+    "Gate",
     "GlobalContext",
     "Input",
+    "IntegerActivation",
     "JoinOverTime",
     "Layer",
     "LayerError",
@@ -72,10 +85,13 @@ __all__ = [
     "Readout",
     "Reshape",
     "Residual",
+    "SelectChannels",
     "SliceOverTime",
     "SoftmaxAttention",
     "SparseLinear",
     "SpikingAttention",
+    "SumOverChannels",
+    "SumOverPositions",
     "SumPool2d",
     "TableAttention",
     "Threshold",

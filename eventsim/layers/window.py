@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from eventsim.kernels.window import Window
+import numpy as np
+
+from eventsim.kernels.window import Spans, Window
 from eventsim.layers.layer import LayerError
-from eventsim.signals import SignalType
+from eventsim.signals import CountArray, SignalType
 
 Pair = tuple[int, int]
 
@@ -42,3 +44,48 @@ def slide(
     height, width = source.grid
     out_height, out_width = output.grid
     return Window(height, width, out_height, out_width, *kernel, *stride, *padding, *dilation)
+
+
+def sliding_spans(
+    grid: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
+) -> Spans:
+    """Return the pixels of a grid that each of the windows sliding over it holds, padding left out."""
+    axes = []
+    for size, count, k, s, p, d in zip(grid, windows, kernel, stride, padding, dilation, strict=True):
+        start = np.arange(count) * s - p
+        axes.append((np.where(start < 0, start % d, start), np.minimum(start + d * (k - 1) + 1, size)))
+    return _spans(grid, axes, dilation)
+
+
+def adaptive_grid(source: SignalType, size: Pair) -> Pair:
+    """Return the size asked for.
+
+    Raises
+    ------
+    LayerError
+        If the input is no map, or the size makes no sense.
+    """
+    if len(source.grid) != 2:
+        raise LayerError(f"input {source} found; expected a map C x H x W")
+    if len(size) != 2 or min(size) < 1:
+        raise LayerError(f"output_size {size} found; expected two numbers, 1 or more")
+    return size
+
+
+def adaptive_spans(grid: tuple[int, ...], windows: Pair) -> Spans:
+    """Return the pixels of each of so many windows that cover a grid, as PyTorch's adaptive pooling lays them.
+
+    Window i of n is ``floor(i * size / n)`` up to ``ceil((i + 1) * size / n)``: neighbours overlap, or repeat pixels,
+    where n does not divide the size.
+    """
+    axes = []
+    for size, count in zip(grid, windows, strict=True):
+        i = np.arange(count)
+        axes.append((i * size // count, -(-(i + 1) * size // count)))
+    return _spans(grid, axes, (1, 1))
+
+
+def _spans(grid: tuple[int, ...], axes: list[tuple[CountArray, CountArray]], dilation: Pair) -> Spans:
+    height, width = grid
+    rows, columns = ((first.astype(np.int64), stop.astype(np.int64)) for first, stop in axes)
+    return Spans(height, width, *rows, *columns, *dilation)

@@ -10,6 +10,7 @@ Needs hypothesis: ``pip install 'eventsim[testing]'``.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +20,16 @@ from eventsim.layers import (
     IF,
     LIF,
     PLIF,
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
     Affine,
     AvgPool2d,
     Concat,
     Conv2d,
     Flatten,
+    Gate,
     Input,
+    IntegerActivation,
     Layer,
     LayerNorm,
     Linear,
@@ -33,8 +38,11 @@ from eventsim.layers import (
     MeanOverTime,
     Readout,
     Residual,
+    SelectChannels,
     SparseLinear,
     SpikingAttention,
+    SumOverChannels,
+    SumOverPositions,
     SumPool2d,
     Threshold,
 )
@@ -43,6 +51,7 @@ from eventsim.signals import FloatArray, Kind, Signal, SignalType
 from eventsim.testing.samples import random_rows, random_signal
 
 KINDS: tuple[Kind, ...] = ("binary", "graded", "real")
+LAYERS = ("linear", "sparse", "conv", "neuron", "pool", "attention", "join", "gate", "select", "scaling", "mean", "sum")
 CHANNELS = (1, 2, 5, 15, 16, 17, 33)
 """Around the width of a vector register."""
 
@@ -109,7 +118,7 @@ def neurons(draw: st.DrawFn) -> Layer:
 @st.composite
 def layers(draw: st.DrawFn) -> tuple[Layer, tuple[SignalType, ...]]:
     """Layers with signals that they fit: the layer, and the type of each of its inputs."""
-    name = draw(st.sampled_from(["linear", "sparse", "conv", "neuron", "pool", "attention", "join", "scaling", "mean"]))
+    name = draw(st.sampled_from(LAYERS))
     source = draw(signal_types(axes=(2,) if name in ("conv", "pool") else (0, 1, 2)))
     c = source.channels
     if name == "linear":
@@ -123,17 +132,35 @@ def layers(draw: st.DrawFn) -> tuple[Layer, tuple[SignalType, ...]]:
     if name == "neuron":
         return draw(neurons()), (source,)
     if name == "pool":
+        adaptive = draw(st.sampled_from([None, None, AdaptiveAvgPool2d, AdaptiveMaxPool2d]))
+        if adaptive is not None:
+            return adaptive(draw(st.tuples(st.integers(1, 7), st.integers(1, 7)))), (source,)
         pool = draw(st.sampled_from([MaxPool2d, SumPool2d, AvgPool2d]))
         return pool((2, 2), (draw(st.integers(1, 2)),) * 2), (source,)
     if name == "attention":
         heads = draw(st.sampled_from([n for n in (1, 2, 3) if c % n == 0]))
         order: Literal["scores_first", "context_first"] = draw(st.sampled_from(["scores_first", "context_first"]))
-        return SpikingAttention(heads, order=order), (SignalType("binary", c, source.grid),) * 3
+        kind = draw(st.sampled_from(KINDS[:2]))
+        return SpikingAttention(heads, order=order), (SignalType(kind, c, source.grid),) * 3
     if name == "join":
         return draw(st.sampled_from([Residual("add"), Concat()])), (source, source)
+    if name == "gate":
+        gates = draw(st.sampled_from([n for n in (1, 3, c) if c % n == 0]))
+        gate = replace(draw(signal_types(axes=(0,))), channels=gates, grid=draw(st.sampled_from([(), source.grid])))
+        return Gate(), (gate, source)
+    if name == "select":
+        return SelectChannels(draw(generators()).integers(0, c, draw(st.integers(1, 20)))), (source,)
+    if name == "sum":
+        groups = draw(st.sampled_from([n for n in (1, 3, c) if c % n == 0]))
+        return draw(st.sampled_from([SumOverChannels(groups), SumOverPositions()])), (source,)
     if name == "scaling":
-        scaled: Layer = draw(st.sampled_from([Affine(draw(weights(c))), Threshold(0.5), LayerNorm(draw(weights(c)))]))
-        return scaled, (source,)
+        scaled: list[Layer] = [
+            Affine(draw(weights(c))),
+            Threshold(0.5),
+            LayerNorm(draw(weights(c))),
+            IntegerActivation(),
+        ]
+        return draw(st.sampled_from(scaled)), (source,)
     return draw(st.sampled_from([MeanOverTime(), MeanOverPositions(), Flatten()])), (source,)
 
 

@@ -99,12 +99,56 @@ def attention_counts(q: Float32, k: Float32, v: Float32, heads: int, order: str)
     return {"acs": acs, "graded_macs": 0, "graded_acs": 0, "macs": 0}
 
 
+def graded_attention_counts(q: Float32, k: Float32, v: Float32, heads: int, order: str) -> Counts:
+    """Products of attention on integers, q (T, N, D), k (T, M, D) and v (T, M, E), token by token and value by value.
+
+    graded_macs are the additions of `attention_counts`, with non-zero values in place of spikes. graded_acs weigh
+    each: values of q and k (k and v) that meet by their product, a score (an entry of M) that is added by the value of
+    v (of q) that asks for it.
+    """
+    counts = {"acs": 0, "graded_macs": 0, "graded_acs": 0, "macs": 0}
+
+    def meet(units: float) -> None:
+        counts["graded_macs"] += units != 0
+        counts["graded_acs"] += int(units)
+
+    size, width = q.shape[2] // heads, v.shape[2] // heads
+    for t, head in np.ndindex(len(q), heads):
+        a, b = (x[t, :, head * size : (head + 1) * size] for x in (q, k))
+        c = v[t, :, head * width : (head + 1) * width]
+        if order == "qk_v":
+            for i, j in np.ndindex(len(a), len(b)):
+                for d in range(size):
+                    meet(a[i, d] * b[j, d])
+                if any(a[i, d] * b[j, d] for d in range(size)):
+                    for e in range(width):
+                        meet(c[j, e])
+        elif order == "kv_q":
+            for d, e in np.ndindex(size, width):
+                for j in range(len(b)):
+                    meet(b[j, d] * c[j, e])
+                if any(b[j, d] * c[j, e] for j in range(len(b))):
+                    for i in range(len(a)):
+                        meet(a[i, d])
+        else:
+            raise ValueError(f"order {order!r}; one of qk_v, kv_q")
+    return counts
+
+
 def neuron_updates(x: Float32) -> int:
     """Steps times neurons: every neuron is updated at every step."""
     return int(np.prod(x.shape, dtype=np.int64))
 
 
-def pooled_values(x: Float32, kernel: Pair, stride: Pair, padding: Pair, windows: Pair, dense: bool = False) -> int:
+def pooled_values(
+    x: Float32,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    windows: Pair,
+    dense: bool = False,
+    dilation: Pair = (1, 1),
+) -> int:
     """Number of (non-zero input, window that holds it) pairs, or with dense=True the pairs of every input."""
     height, width = x.shape[2:]
     pairs = 0
@@ -112,10 +156,24 @@ def pooled_values(x: Float32, kernel: Pair, stride: Pair, padding: Pair, windows
         for j in range(windows[1]):
             for a in range(kernel[0]):
                 for b in range(kernel[1]):
-                    row, column = i * stride[0] + a - padding[0], j * stride[1] + b - padding[1]
+                    row = i * stride[0] + a * dilation[0] - padding[0]
+                    column = j * stride[1] + b * dilation[1] - padding[1]
                     if 0 <= row < height and 0 <= column < width:
                         values = x[:, :, row, column]
                         pairs += values.size if dense else int(np.count_nonzero(values))
+    return pairs
+
+
+def adaptively_pooled_values(x: Float32, size: Pair, dense: bool = False) -> int:
+    """Number of (non-zero input, window that holds it) pairs of adaptive pooling, or those of every input."""
+    pairs = 0
+    for i, j in np.ndindex(*size):
+        (top, bottom), (left, right) = (
+            (n * length // many, ((n + 1) * length + many - 1) // many)
+            for n, length, many in zip((i, j), x.shape[2:], size, strict=True)
+        )
+        values = x[:, :, top:bottom, left:right]
+        pairs += values.size if dense else int(np.count_nonzero(values))
     return pairs
 
 

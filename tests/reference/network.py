@@ -7,14 +7,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .attention import spiking_attention
-from .neurons import if_neuron, lif, plif
+from .gating import gate
+from .neurons import if_neuron, integer_activation, lif, plif
 from .normalization import affine, batch_norm
-from .pooling import avgpool2d, maxpool2d, sumpool2d
+from .pooling import adaptive_max_pool2d, avgpool2d, maxpool2d, sumpool2d
 from .reshaping import (
     channels_from_tokens,
     flatten,
     mean_over_positions,
     mean_over_time,
+    select_channels,
+    sum_over_channels,
     sum_over_positions,
     sum_over_time,
     tokens_from_map,
@@ -39,7 +42,12 @@ KINDS: dict[str, Callable[..., Float32]] = {
     "maxpool2d": maxpool2d,
     "avgpool2d": avgpool2d,
     "sumpool2d": sumpool2d,
+    "adaptive_max_pool2d": adaptive_max_pool2d,
     "residual": residual,
+    "gate": gate,
+    "integer_activation": integer_activation,
+    "select_channels": select_channels,
+    "sum_over_channels": sum_over_channels,
     "spiking_attention": spiking_attention,
     "batch_norm": batch_norm,
     "affine": affine,

@@ -135,3 +135,12 @@ def _over_time(
         v = np.where(fired, np.float32(0) if reset == "zero" else h - threshold, h)
         spikes[t], potentials[t] = fired, h
     return spikes, potentials
+
+
+def integer_activation(x: NDArray[np.float32], maximum: int, ties: str = "even") -> NDArray[np.float32]:
+    """Values between 0 and a maximum, rounded; halves to the even integer, or up. No memory."""
+    y = np.zeros_like(x)
+    for place, value in np.ndenumerate(x):
+        clamped = min(max(float(value), 0.0), float(maximum))
+        y[place] = round(clamped) if ties == "even" else int(np.floor(clamped + 0.5))
+    return y

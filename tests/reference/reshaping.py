@@ -30,6 +30,28 @@ def channels_from_tokens(x: Float32) -> Float32:
     return channels
 
 
+def select_channels(x: Float32, indices: NDArray[np.integer]) -> Float32:
+    """Output channel c is input channel indices[c]; channels are the axis after time of maps, else the last."""
+    axis = 1 if x.ndim == 4 else x.ndim - 1
+    shape = list(x.shape)
+    shape[axis] = len(indices)
+    y = np.zeros(shape, np.float32)
+    for place, index in enumerate(indices):
+        if x.ndim == 4:
+            y[:, place] = x[:, index]
+        else:
+            y[..., place] = x[..., index]
+    return y
+
+
+def sum_over_channels(x: Float32, groups: int) -> Float32:
+    """Output channel g is the sum of the g-th of so many equal parts of the channels."""
+    last = np.moveaxis(x, 1, -1) if x.ndim == 4 else x
+    parts = np.split(last.astype(np.float64), groups, axis=-1)
+    y = np.stack([part.sum(axis=-1) for part in parts], axis=1 if x.ndim == 4 else -1)
+    return y.astype(np.float32)
+
+
 def sum_over_positions(x: Float32) -> Float32:
     """(T, C, H, W) -> (T, C), (T, N, D) -> (T, D)."""
     axes = {3: (1,), 4: (2, 3)}[x.ndim]

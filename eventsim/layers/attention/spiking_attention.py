@@ -1,11 +1,12 @@
-"""Spiking self-attention."""
+"""Spiking self-attention, on integers too."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
@@ -13,15 +14,22 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import FLOAT32_MAX, Dense, Rows, SignalType
 
+Matrices: TypeAlias = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpikingAttention(Layer):
-    r"""Softmax-free self-attention on spikes (Spikformer), inputs q, k, v in this order.
+    r"""Softmax-free self-attention on spikes or small integers (Spikformer), inputs q, k, v in this order.
 
     .. math:: y = scale \cdot (q k^\top)\, v = scale \cdot q\, (k^\top v)
 
-    per head and time step; channel c belongs to head ``c // d`` with ``d = channels / heads``. Both orders are exact
-    integer arithmetic and give the same result; they differ in the operations executed.
+    per head and time step. q and k have equal channels, k and v equal positions; channel c of C belongs to head
+    ``c // d`` with ``d = C / heads``, for v as for q and k. Both orders are exact integer arithmetic and give the same
+    result; they differ in the operations executed.
+
+    For spikes these are accumulates. With graded values in q, k or v, each pair of values that meet is one
+    multiply-accumulate (``graded_macs``); in unary additions (``graded_acs``) integers that meet cost as much as their
+    units would one by one, and a score, or an entry of the context, is added once for each unit that asks for it.
 
     Parameters
     ----------
@@ -39,29 +47,35 @@ class SpikingAttention(Layer):
     arguments: ClassVar[int] = 3
 
     def output_type(self, *inputs: SignalType) -> SignalType:
-        """Return real values: integers times the scale."""
+        """Return real values, integers times the scale, at the positions of q with the channels of v."""
         q, k, v = inputs
         if self.order not in ("scores_first", "context_first"):
             raise LayerError(f"order {self.order!r} found; expected 'scores_first' or 'context_first'")
-        if not q.shape == k.shape == v.shape or {q.kind, k.kind, v.kind} != {"binary"}:
-            raise LayerError(f"q {q}, k {k}, v {v} found; expected spikes of equal shape")
+        if "real" in (q.kind, k.kind, v.kind):
+            raise LayerError(f"q {q}, k {k}, v {v} found; expected spikes or graded values")
+        if q.channels != k.channels or k.grid != v.grid:
+            raise LayerError(f"q {q}, k {k}, v {v} found; expected channels of q as of k, positions of k as of v")
         if not 0 < self.scale < FLOAT32_MAX:
             raise LayerError(f"scale {self.scale} found; expected a positive float32")
-        if self.heads < 1 or q.channels % self.heads:
-            raise LayerError(f"{self.heads} heads found; expected a divisor of the {q.channels} channels")
-        return replace(q, kind="real", dense=True)
+        for source in (q, v):
+            if self.heads < 1 or source.channels % self.heads:
+                raise LayerError(f"{self.heads} heads found; expected a divisor of the {source.channels} channels")
+        return replace(q, kind="real", channels=v.channels, dense=True)
 
     def dense_macs(self, *inputs: SignalType) -> int:
-        """Return 2 N^2 D: both products over all tokens."""
-        return 2 * inputs[0].positions ** 2 * inputs[0].channels
+        """Return both products over all pairs of tokens: 2 N^2 D for equal shapes."""
+        q, k, v = inputs
+        return q.positions * k.positions * (q.channels + v.channels)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
-        return SpikingAttentionOp(self, self.output_type(*inputs))
+        output = self.output_type(*inputs)
+        spikes_alone = all(source.kind == "binary" and source.shape == inputs[0].shape for source in inputs)
+        return SpikingAttentionOp(self, output) if spikes_alone else GradedAttentionOp(self, inputs, output)
 
 
 class SpikingAttentionOp(Op):
-    """Multiplies spikes with spikes."""
+    """Multiplies spikes with spikes of equal shape."""
 
     state_names = ()
     looks_ahead = False
@@ -85,3 +99,62 @@ class SpikingAttentionOp(Op):
             report_inputs(part, context.rows)
         context.rows.add("acs", additions)
         return Dense(self.output, q.steps, out)
+
+
+class GradedAttentionOp(Op):
+    """Multiplies integers by matrix products, exact in float64, and counts the values that meet."""
+
+    kernel = "attend_matmul"
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, layer: SpikingAttention, inputs: tuple[SignalType, ...], output: SignalType) -> None:
+        self.output = output
+        self.heads = layer.heads
+        self.scale = np.float32(layer.scale)
+        self.multiply = _scores_first if layer.order == "scores_first" else _context_first
+        self.graded = any(source.kind == "graded" for source in inputs)
+
+    def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
+        """Attend within each step of one chunk."""
+        steps = inputs[0].steps
+        out = np.empty((steps, self.output.positions, self.output.channels), np.float32)
+        products, units = np.empty(steps, np.int64), np.empty(steps, np.int64)
+        parts = [self._by_head(signal) for signal in inputs]
+        for step in range(steps):
+            q, k, v = (part[step] for part in parts)
+            attended, products[step], units[step] = self.multiply(q, k, v)
+            out[step] = attended.swapaxes(0, 1).reshape(out[step].shape)
+        for signal in inputs:
+            report_inputs(signal, context.rows)
+        context.rows.add("graded_macs" if self.graded else "acs", products)
+        context.rows.add("graded_acs", units if self.graded else 0)
+        return Dense(self.output, steps, out.reshape(-1, self.output.channels) * self.scale)
+
+    def _by_head(self, signal: Rows) -> Matrices:
+        """Return every value ``(steps, heads, tokens, d)``."""
+        kind = signal.type
+        rows = signal.to_array().astype(np.float64)
+        return rows.reshape(signal.steps, kind.positions, self.heads, kind.channels // self.heads).swapaxes(1, 2)
+
+
+def _scores_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, int, int]:
+    """Return (q k^T) v, how many values met, and the same in unary additions; all are ``(heads, tokens, d)``."""
+    scores = q @ k.swapaxes(1, 2)
+    asked = np.count_nonzero(scores, axis=1)  # by head and token of v: the scores that it is added for
+    products = _met(q, k) + np.sum(asked * np.count_nonzero(v, axis=2))
+    return scores @ v, int(products), int(scores.sum() + np.sum(asked * v.sum(axis=2)))
+
+
+def _context_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, int, int]:
+    """Return q (k^T v) and counts as `_scores_first` does."""
+    entries = k.swapaxes(1, 2) @ v
+    filled = np.count_nonzero(entries, axis=2)  # by head and channel of q
+    products = _met(k.swapaxes(1, 2), v.swapaxes(1, 2)) + np.sum(filled * np.count_nonzero(q, axis=1))
+    return q @ entries, int(products), int(entries.sum() + np.sum(filled * q.sum(axis=1)))
+
+
+def _met(a: Matrices, b: Matrices) -> int:
+    """Return how many pairs of non-zero values meet along the last axis in ``a b^T``, head by head."""
+    return int(np.sum(np.count_nonzero(a, axis=1) * np.count_nonzero(b, axis=1)))

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError
 from eventsim.layers.pooling.sum_pool2d import SumPool2d
 from eventsim.layers.window import output_grid
@@ -40,11 +39,10 @@ class AvgPool2d(SumPool2d):
         """Return how many windows there are, those that hang over included if asked for."""
         return output_grid(source.grid, self.kernel_size, self.stride, self.padding, self.ceil_mode)
 
-    def divisors(self, window: Window) -> FloatArray:
+    def divisors(self, source: SignalType) -> FloatArray:
         """Return the number of values averaged at each output pixel ``(positions, 1)``."""
-        height = self._values_averaged(0, window.out_height, window.height)
-        width = self._values_averaged(1, window.out_width, window.width)
-        return np.outer(height, width).astype(np.float32).reshape(-1, 1)
+        each = (self._values_averaged(*axis) for axis in zip((0, 1), self.windows(source), source.grid, strict=True))
+        return np.outer(*each).astype(np.float32).reshape(-1, 1)
 
     def _values_averaged(self, axis: int, windows: int, size: int) -> CountArray:
         """Return how many values each window averages along one axis; those over the far border never count."""

@@ -8,10 +8,10 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.rows import pool_dense
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.pooling.pooled_rows import pooled_rows
-from eventsim.layers.window import output_grid, slide
+from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
+from eventsim.layers.window import output_grid, sliding_spans
 from eventsim.signals import Dense, Rows, SignalType
 
 
@@ -23,13 +23,17 @@ class MaxPool2d(Layer):
 
     Parameters
     ----------
-    kernel_size, stride, padding : (int, int)
+    kernel_size, stride, padding, dilation : (int, int)
         Vertical and horizontal.
+    ceil_mode : bool
+        Whether a last window that hangs over the far border counts too, as in PyTorch.
     """
 
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    ceil_mode: bool = False
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the same kind on the output grid."""
@@ -38,15 +42,24 @@ class MaxPool2d(Layer):
             raise LayerError(f"input {source} found; expected a map C x H x W")
         if any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
             raise LayerError(f"padding {self.padding} found; expected at most half the kernel {self.kernel_size}")
-        grid = output_grid(source.grid, self.kernel_size, self.stride, self.padding)
-        return replace(source, grid=grid, dense=source.kind == "real")
+        spans = self._spans(source)
+        if (spans.tops >= spans.bottoms).any() or (spans.lefts >= spans.rights).any():
+            raise LayerError(
+                f"kernel {self.kernel_size} with dilation {self.dilation} found; a window is padding alone"
+            )
+        return replace(source, grid=(len(spans.tops), len(spans.lefts)), dense=source.kind == "real")
+
+    def _spans(self, source: SignalType) -> Spans:
+        if len(self.dilation) != 2 or min(self.dilation) < 1:
+            raise LayerError(f"dilation {self.dilation} found; expected two numbers, 1 or more")
+        high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        windows = output_grid(source.grid, (high, wide), self.stride, self.padding, self.ceil_mode)
+        return sliding_spans(source.grid, windows, self.kernel_size, self.stride, self.padding, self.dilation)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        output = self.output_type(source)
-        window = slide(source, output, self.kernel_size, self.stride, self.padding)
-        return MaxPool2dOp(output, window)
+        return MaxPool2dOp(self.output_type(source), self._spans(source))
 
 
 class MaxPool2dOp(Op):
@@ -56,19 +69,20 @@ class MaxPool2dOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, output: SignalType, window: Window) -> None:
+    def __init__(self, output: SignalType, spans: Spans) -> None:
         self.output = output
-        self.window = window
+        self.spans = spans
+        self.overlap = overlap_of(spans)
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Pool one chunk."""
         signal = inputs[0]
         if isinstance(signal, Rows) and not self.output.dense:
-            rows, compared = pooled_rows(signal, self.output, self.window, maximum=True)
+            rows, compared = pooled_rows(signal, self.output, self.spans, self.overlap, maximum=True)
             context.rows.add("comparisons", compared)
             return rows
         pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
-        touched = pool_dense(signal.to_array(), signal.steps, self.window, pooled, True)
+        touched = pool_dense(signal.to_array(), signal.steps, self.spans, pooled, True)
         context.rows.add("comparisons", np.full(signal.steps, touched // max(signal.steps, 1)))
         return Dense(self.output, signal.steps, pooled)

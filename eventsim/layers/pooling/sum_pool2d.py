@@ -8,11 +8,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.rows import pool_dense
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
-from eventsim.layers.pooling.pooled_rows import pooled_rows
-from eventsim.layers.window import output_grid, slide
+from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
+from eventsim.layers.window import output_grid, sliding_spans
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -41,7 +41,7 @@ class SumPool2d(Layer):
         """Return how many windows there are, vertically and horizontally."""
         return output_grid(source.grid, self.kernel_size, self.stride, self.padding)
 
-    def divisors(self, window: Window) -> FloatArray | None:
+    def divisors(self, source: SignalType) -> FloatArray | None:
         """Return nothing: sums are not divided."""
         return None
 
@@ -49,8 +49,8 @@ class SumPool2d(Layer):
         """Return the op."""
         (source,) = inputs
         output = self.output_type(source)
-        window = slide(source, output, self.kernel_size, self.stride, self.padding)
-        return SumPool2dOp(output, window, self.divisors(window))
+        spans = sliding_spans(source.grid, self.windows(source), self.kernel_size, self.stride, self.padding)
+        return SumPool2dOp(output, spans, self.divisors(source))
 
 
 class SumPool2dOp(Op):
@@ -60,9 +60,10 @@ class SumPool2dOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, output: SignalType, window: Window, divisors: FloatArray | None) -> None:
+    def __init__(self, output: SignalType, spans: Spans, divisors: FloatArray | None) -> None:
         self.output = output
-        self.window = window
+        self.spans = spans
+        self.overlap = overlap_of(spans)
         self.divisors = divisors
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
@@ -70,11 +71,11 @@ class SumPool2dOp(Op):
         """Pool one chunk."""
         signal = inputs[0]
         if isinstance(signal, Rows):
-            rows, added = pooled_rows(signal, self.output, self.window, maximum=False)
+            rows, added = pooled_rows(signal, self.output, self.spans, self.overlap, maximum=False)
             context.rows.add("additions", added)
             return rows if self.divisors is None else self._averaged(rows, self.divisors)
         pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
-        touched = pool_dense(signal.data, signal.steps, self.window, pooled, False)
+        touched = pool_dense(signal.data, signal.steps, self.spans, pooled, False)
         context.rows.add("additions", np.full(signal.steps, touched // max(signal.steps, 1)))
         if self.divisors is not None:
             pooled /= np.tile(self.divisors, (signal.steps, 1))

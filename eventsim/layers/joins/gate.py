@@ -1,0 +1,114 @@
+"""Values that pass where a gate lets them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.rows import gate_rows
+from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import rows_from_dense, without_zeros
+from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.ledger import LedgerRows
+from eventsim.signals import CountArray, Dense, Kind, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Gate(Layer):
+    r"""Element-wise product of a gate ``g`` (first input) and ``x`` (second input), the gate repeated where smaller.
+
+    .. math:: y_{p,\, hD + d} = g_{p,h}\, x_{p,\, hD + d}, \qquad D = channels(x) / channels(g)
+
+    With one position, g is for all positions of x. So a gate is for one value (equal shapes), for the channels of a
+    head, for a whole token (one channel), for a channel of all tokens (a vector), or for everything. The result is
+    binary for two inputs of spikes, real where an input is, else graded; it is sparse where an input is. A spike lets
+    the value that it meets pass, which is a comparison as in an AND join; other values that meet are multiplied.
+    """
+
+    arguments: ClassVar[int] = 2
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the type of the product, in the shape of the second input."""
+        g, x = inputs
+        if g.positions != 1 and g.grid != x.grid:
+            raise LayerError(f"gate {g} for {x} found; expected one position, or the same ones")
+        if x.channels % g.channels:
+            raise LayerError(f"gate {g} for {x} found; expected a divisor of the {x.channels} channels")
+        kinds = {g.kind, x.kind}
+        kind: Kind = "real" if "real" in kinds else "graded" if "graded" in kinds else "binary"
+        return replace(x, kind=kind, dense=g.dense and x.dense)
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        g, x = inputs
+        return GateOp(g, x, self.output_type(g, x))
+
+
+class GateOp(Op):
+    """Looks up the gate of every value that is not zero, or multiplies dense rows."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, gate: SignalType, source: SignalType, output: SignalType) -> None:
+        self.output = output
+        self.passing = "binary" in (gate.kind, source.kind)
+        self.shared = source.positions // gate.positions
+        self.size = source.channels // gate.channels
+        self.kernel = "gate_dense" if source.dense or gate.dense else "gate_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense, Rows | Dense], context: Context) -> Rows | Dense:
+        """Gate one chunk."""
+        g, x = inputs
+        if isinstance(x, Dense):
+            gated, meetings = self._dense(g, x)
+        elif isinstance(g, Dense):
+            row = np.repeat(np.arange(len(x.indptr) - 1), np.diff(x.indptr))
+            factors = g.data[row // self.shared, x.indices // self.size]
+            values = factors if x.values is None else x.values * factors
+            gated = without_zeros(Rows(self.output, x.steps, x.indptr, x.indices, values))
+            meetings = x.nonzeros_by_step
+        else:
+            gated, meetings = self._rows(g, x)
+        self._report(inputs, gated, meetings, context.rows)
+        return gated
+
+    def _dense(self, g: Rows | Dense, x: Dense) -> tuple[Rows | Dense, CountArray]:
+        """Multiply every value; a gate in rows says how many meet one."""
+        rows = len(x.data) // self.shared
+        gates = g.type.channels
+        factors = g.to_array().reshape(rows, 1, gates, 1)
+        data = (x.data.reshape(rows, self.shared, gates, self.size) * factors).reshape(x.data.shape)
+        if isinstance(g, Dense):
+            return Dense(self.output, x.steps, data), np.full(x.steps, self.output.size, np.int64)
+        return rows_from_dense(self.output, x.steps, data), g.nonzeros_by_step * (self.shared * self.size)
+
+    def _rows(self, g: Rows, x: Rows) -> tuple[Rows, CountArray]:
+        indptr = np.empty(len(x.indptr), np.int64)
+        indices, values = np.empty(x.nonzeros, np.int32), np.empty(x.nonzeros, np.float32)
+        meetings = np.empty(x.steps, np.int64)
+        gate_rows(g.triple, x.triple, self.shared, self.size, (indptr, indices, values), meetings)
+        n = indptr[-1]
+        kept = None if self.output.kind == "binary" else values[:n]
+        return Rows(self.output, x.steps, indptr, indices[:n], kept), meetings
+
+    def _report(
+        self, inputs: tuple[Rows | Dense, ...], gated: Rows | Dense, meetings: CountArray, rows: LedgerRows
+    ) -> None:
+        if self.passing:
+            rows.add("comparisons", meetings)
+            return
+        for signal in inputs:
+            report_inputs(signal, rows)
+        if self.output.kind == "real":
+            rows.add("macs", meetings)
+            return
+        assert isinstance(gated, Rows)
+        assert gated.values is not None
+        units = np.concatenate([np.zeros(1, np.int64), np.cumsum(gated.values.astype(np.int64))])
+        rows.add("graded_macs", meetings)
+        rows.add("graded_acs", np.diff(units[gated.indptr[:: self.output.positions]]))

@@ -1,0 +1,33 @@
+"""Maximum pooling to a given size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
+from eventsim.layers.window import adaptive_grid, adaptive_spans
+from eventsim.signals import SignalType
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AdaptiveMaxPool2d(Layer):
+    """Maximum over windows that cover the map, those of `AdaptiveAvgPool2d`: OR on spikes.
+
+    Parameters
+    ----------
+    output_size : (int, int)
+        Vertical and horizontal.
+    """
+
+    output_size: tuple[int, int]
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return the same kind on the output grid."""
+        (source,) = inputs
+        return replace(source, grid=adaptive_grid(source, self.output_size), dense=source.kind == "real")
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        return MaxPool2dOp(self.output_type(source), adaptive_spans(source.grid, self.output_size))

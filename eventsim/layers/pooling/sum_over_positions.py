@@ -1,0 +1,62 @@
+"""Sum over the positions of a time step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from eventsim.context import Context
+from eventsim.kernels.rows import sum_rows
+from eventsim.layers.layer import Layer, Op
+from eventsim.layers.listing import rows_from_dense
+from eventsim.signals import Dense, Rows, SignalType
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SumOverPositions(Layer):
+    r"""Sum over the pixels or tokens of each time step: :math:`y_c = \sum_p x_{p,c}`."""
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        """Return one vector: graded for spikes and graded values, real and dense for real ones."""
+        (source,) = inputs
+        real = source.kind == "real"
+        return SignalType("real" if real else "graded", source.channels, (), dense=real)
+
+    def divisor(self, source: SignalType) -> int:
+        """Return what the sums are divided by."""
+        return 1
+
+    def op(self, *inputs: SignalType) -> Op:
+        """Return the op."""
+        (source,) = inputs
+        return SumOverPositionsOp(source, self.output_type(source), self.divisor(source))
+
+
+class SumOverPositionsOp(Op):
+    """Adds up rows, and divides where a mean is asked for."""
+
+    state_names = ()
+    looks_ahead = False
+    once_if_static = True
+
+    def __init__(self, source: SignalType, output: SignalType, divisor: int) -> None:
+        self.positions = source.positions
+        self.output = output
+        self.divisor = np.float32(divisor)
+        self.kernel = "dense_sum" if source.dense else "sum_rows"
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
+        """Add up each step of one chunk."""
+        signal = inputs[0]
+        sums = np.zeros((signal.steps, self.output.channels), np.float32)
+        if isinstance(signal, Dense):
+            for step, rows in enumerate(signal.data.reshape(signal.steps, self.positions, self.output.channels)):
+                sums[step] = rows.sum(axis=0)
+            context.rows.add("additions", signal.type.size)
+        else:
+            sum_rows(*signal.triple, self.positions, sums)
+            context.rows.add("additions", signal.nonzeros_by_step)
+        if self.output.kind == "graded":
+            return rows_from_dense(self.output, signal.steps, sums)
+        return Dense(self.output, signal.steps, sums / self.divisor)

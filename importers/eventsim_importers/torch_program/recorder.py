@@ -1,0 +1,264 @@
+"""What a module does with one example: every operation on tensors that depend on it, in order.
+
+A ``TorchFunctionMode`` sees the operations of PyTorch before they are decomposed, on real tensors, so that control flow,
+shape arithmetic and operations on parameters have happened already. Neurons are opaque: their calls are operations.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from eventsim.errors import InputError
+from eventsim_importers.torch_program.neurons.protocol import Neuron
+
+NEURON = "neuron"
+SAME_VALUE = ("detach", "contiguous", "clone", "requires_grad_", "alias", "positive", "to", "float", "type_as", "cpu")
+"""Operations that leave values and axes as they are; a change of their type is looked for."""
+CONSTANT = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")
+"""Operations that read of a tensor its shape only."""
+BRANCHES = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero", "equal")
+"""Operations whose result leaves the tensors."""
+QUESTIONS = ("size", "dim", "stride", "numel", "is_floating_point", "is_complex", "data_ptr", "is_contiguous", "__len__",
+             "ndimension", "get_device", "storage_offset", "__hash__", "__repr__", "__format__", "_is_view", "nelement",
+             "is_same_size", "untyped_storage", "element_size")  # fmt: skip
+PROPERTIES_OF_VALUE = ("data", "T", "mT", "H", "mH", "real")
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A tensor that depends on the example: which of the results of which operation."""
+
+    node: int
+    result: int = 0
+
+
+@dataclass
+class Node:
+    """One operation.
+
+    Attributes
+    ----------
+    number : int
+    operation : str
+        As PyTorch names the function or the method, ``"neuron"``, or ``"example"``.
+    arguments : tuple
+        Positional; `Ref` in the place of what depends on the example, other tensors and plain values as they are.
+    keywords : dict
+    shapes : list of tuple of int
+        Of the results.
+    path : str
+        Of the module that did it.
+    call : int
+        How often that module had been called before.
+    neuron : Neuron, optional
+    """
+
+    number: int
+    operation: str
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    shapes: list[tuple[int, ...]]
+    path: str
+    call: int
+    neuron: Neuron | None = None
+
+    @property
+    def refs(self) -> list[Ref]:
+        """The tensors it reads that depend on the example, in order."""
+        return [each for each in leaves((self.arguments, self.keywords)) if isinstance(each, Ref)]
+
+
+@dataclass
+class Program:
+    """What was recorded.
+
+    Attributes
+    ----------
+    nodes : list of Node
+        The first is the example.
+    output : object
+        What the module returned, with `Ref` in the place of tensors.
+    results : object
+        The same with the tensors.
+    names : dict of int to str
+        Names of parameters and buffers, by the identity of the tensor.
+    """
+
+    nodes: list[Node]
+    output: Any
+    results: Any
+    names: dict[int, str]
+
+
+def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Module], Neuron | None]) -> Program:
+    """Run a module on an example, and return what it did.
+
+    Parameters
+    ----------
+    module : Module
+        In evaluation mode.
+    example : tensor
+    neuron_of : callable
+        What each module is, if it is a neuron.
+
+    Raises
+    ------
+    InputError
+        If values that depend on the example decide what is done.
+    """
+    paths = {each: path for path, each in module.named_modules()}
+    recorder = _Recorder()
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for each, path in paths.items():
+            neuron = neuron_of(each)
+            for handle in recorder.watch(each, path, neuron):
+                hooks.callback(handle.remove)
+        recorder.known[example] = recorder.add("example", (), {}, [example])[0]
+        with recorder:
+            results = module(example)
+    output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
+    names = {id(tensor): name for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
+    return Program(recorder.nodes, output, results, names)
+
+
+class _Recorder(TorchFunctionMode):
+    """Notes every operation on tensors that depend on the example."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nodes: list[Node] = []
+        self.known: Any = WeakTensorKeyDictionary()
+        self.stack: list[tuple[str, int]] = [("", 0)]
+        self.calls: dict[str, int] = {}
+        self.opaque = 0
+
+    def watch(self, module: nn.Module, path: str, neuron: Neuron | None) -> Iterator[Any]:
+        """Follow the calls of a module."""
+
+        def enter(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+            self.stack.append((path, self.calls.get(path, 0)))
+            self.calls[path] = self.calls.get(path, 0) + 1
+            if neuron is not None:
+                self.opaque += 1
+
+        def leave(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+            if neuron is not None:
+                self.opaque -= 1
+                if not self.opaque:
+                    self.fired(neuron, arguments, keywords, output)
+            self.stack.pop()
+
+        yield module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
+        yield module.register_forward_hook(leave, with_kwargs=True, prepend=False)
+
+    def fired(self, neuron: Neuron, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        """Note a call of a neuron."""
+        given = mapped(arguments, self.reference)
+        tensors = [neuron.emitted(output), *(each for each in neuron.state(output) if isinstance(each, torch.Tensor))]
+        refs = self.add(NEURON, given, mapped(keywords, self.reference), tensors, neuron)
+        for tensor, ref in zip(tensors, refs, strict=True):
+            self.known[tensor] = ref
+
+    def reference(self, value: Any) -> Any:
+        """Return the `Ref` of a tensor that depends on the example, anything else as it is."""
+        return self.known.get(value, value) if isinstance(value, torch.Tensor) else value
+
+    def add(
+        self,
+        operation: str,
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+        results: Sequence[torch.Tensor],
+        neuron: Neuron | None = None,
+    ) -> list[Ref]:
+        """Note an operation."""
+        path, call = self.stack[-1]
+        number = len(self.nodes)
+        shapes = [tuple(result.shape) for result in results]
+        self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron))
+        return [Ref(number, index) for index in range(len(results))]
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Do an operation, and note it if it depends on the example."""
+        keywords = kwargs or {}
+        if self.opaque:
+            return func(*args, **keywords)
+        name = _name(func)
+        given, named = mapped(args, self.reference), mapped(keywords, self.reference)
+        if not any(isinstance(each, Ref) for each in leaves((given, named))):
+            return func(*args, **keywords)
+        if name in QUESTIONS or name.startswith("is_"):
+            return func(*args, **keywords)
+        if name in BRANCHES:
+            raise InputError(
+                f"{self.where()}: {name}() of a tensor that depends on the example found; expected the same work for "
+                "every input"
+            )
+        result = func(*args, **keywords)
+        self.note(name, given, named, args, result)
+        return result
+
+    def note(self, name: str, given: Any, named: Any, args: tuple[Any, ...], result: Any) -> None:
+        """Note what an operation made."""
+        if name in CONSTANT:
+            return
+        if name == "__setitem__":
+            self.known[args[0]] = self.add(name, given, named, [args[0]])[0]
+            return
+        made = [each for each in leaves(result) if isinstance(each, torch.Tensor)]
+        if not made:
+            return
+        if name in SAME_VALUE and isinstance(given[0], Ref):
+            self.known[made[0]] = given[0]
+            return
+        if isinstance(result, torch.return_types.max | torch.return_types.min if hasattr(torch, "return_types") else ()):
+            made = made[:1]
+        for tensor, ref in zip(made, self.add(name, given, named, made), strict=True):
+            self.known[tensor] = ref
+
+    def where(self) -> str:
+        """Name the module that is at work."""
+        return f"module {self.stack[-1][0] or 'itself'}"
+
+
+def _name(func: Any) -> str:
+    name = getattr(func, "__name__", type(func).__name__)
+    if name == "__get__":  # a property
+        described = getattr(func, "__self__", None)
+        name = getattr(described, "__name__", name)
+        return name if name in PROPERTIES_OF_VALUE else "is_property"
+    return {"_scaled_dot_product_attention": "scaled_dot_product_attention"}.get(name, name)
+
+
+def mapped(value: Any, tensor: Callable[[torch.Tensor], Any], ref: Callable[[Ref], Any] = lambda ref: ref) -> Any:
+    """Return nested tuples, lists and dictionaries with every tensor and every `Ref` changed."""
+    if isinstance(value, torch.Tensor):
+        return tensor(value)
+    if isinstance(value, Ref):
+        return ref(value)
+    if isinstance(value, (tuple, list)):
+        return tuple(mapped(each, tensor, ref) for each in value)
+    if isinstance(value, dict):
+        return {key: mapped(each, tensor, ref) for key, each in value.items()}
+    return value
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for each in value:
+            yield from leaves(each)
+    elif isinstance(value, dict):
+        for each in value.values():
+            yield from leaves(each)
+    else:
+        yield value

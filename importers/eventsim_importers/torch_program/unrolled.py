@@ -1,0 +1,302 @@
+"""A loop over time that a module ran, folded back into one time step.
+
+A module of single-step neurons is called once for each time step, by a loop of its own or of its user. What one step
+does is found among the operations of all: those with the same operation in the same module, the same time after time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+
+from eventsim.errors import InputError
+from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, mapped
+
+STACK, SUM, LAST = "stack over time", "sum over time", "last step"
+"""Operations behind a loop: all its steps along a new axis; their sum; the last of them."""
+PICKS = ("__getitem__", "select")
+ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
+
+
+@dataclass(frozen=True)
+class Earlier(Ref):
+    """A result of one or more time steps before; zeros before the first."""
+
+    steps: int = 1
+
+
+@dataclass
+class _Group:
+    """The same operation in every step."""
+
+    key: tuple[Any, ...]
+    by_step: dict[int, Node] = field(default_factory=dict)
+
+    @property
+    def what(self) -> str:
+        path, operation, *_ = self.key
+        return f"module {path or 'itself'}: {operation}"
+
+
+def folded(program: Program) -> tuple[Program, int | None]:
+    """Return the program of one time step, and how many steps the loop had; as it is, and None, if there was none.
+
+    Raises
+    ------
+    InputError
+        If steps differ; names the module.
+    """
+    steps = _loop_length(program)
+    if steps is None:
+        return program, None
+    return _Folding(program, steps).folded(), steps
+
+
+def _loop_length(program: Program) -> int | None:
+    """Return how often the neurons of single steps were called."""
+    calls: dict[str, int] = defaultdict(int)
+    for node in program.nodes:
+        if node.operation == NEURON and node.neuron is not None and node.neuron.time_axis is None:
+            calls[node.path] += 1
+    if not calls or max(calls.values()) == 1:
+        return None
+    longest = max(calls.values())
+    for path, count in calls.items():
+        if count != longest:
+            most = next(path for path, count in calls.items() if count == longest)
+            raise InputError(
+                f"module {path}: neurons called {count} times found, those of {most} {longest} times; expected one call "
+                "in each time step"
+            )
+    return longest
+
+
+class _Folding:
+    def __init__(self, program: Program, steps: int) -> None:
+        self.program, self.steps = program, steps
+        self.step_of: dict[Ref, int | None] = {}
+        self.group_of: dict[int, _Group] = {}
+        self.groups: list[_Group] = []
+        self.outside: list[Node] = []
+        self._lasts: list[tuple[int, Node]] = []
+        self._sort()
+
+    def _sort(self) -> None:
+        """Tell which operations belong to which step."""
+        groups: dict[tuple[Any, ...], _Group] = {}
+        seen: dict[tuple[Any, ...], int] = defaultdict(int)
+        for node in self.program.nodes:
+            step = self._step(node)
+            for index in range(len(node.shapes)):
+                one = index if node.operation == "unbind" and self._takes_steps(node) else step
+                self.step_of[Ref(node.number, index)] = one
+            if step is None:
+                self.outside.append(node)
+                continue
+            occurrence = seen[node.path, node.operation, step]
+            seen[node.path, node.operation, step] += 1
+            key = (node.path, node.operation, occurrence)
+            group = groups.setdefault(key, _Group(key))
+            group.by_step[step] = node
+            self.group_of[node.number] = group
+        self.groups = list(groups.values())
+
+    def _step(self, node: Node) -> int | None:
+        if node.operation == NEURON and node.neuron is not None and node.neuron.time_axis is None:
+            return node.call
+        if node.operation in PICKS and self._picked(node) is not None and self.step_of[node.refs[0]] is None:
+            return self._picked(node)
+        steps = [step for ref in node.refs if (step := self.step_of[ref]) is not None]
+        if node.operation in ("stack", "cat") and sorted(set(steps)) == list(range(self.steps)) == steps:
+            return None
+        if node.operation == "unbind" and self._takes_steps(node):
+            return None
+        return max(steps, default=None)
+
+    def _takes_steps(self, node: Node) -> bool:
+        return len(node.shapes) == self.steps and self.step_of[node.refs[0]] is None
+
+    def _picked(self, node: Node) -> int | None:
+        """Return the one step that an index takes."""
+        if node.operation == "select":
+            index = node.arguments[2] if len(node.arguments) > 2 else node.keywords.get("index")
+        else:
+            index = node.arguments[1]
+        whole = [each for each in (index if isinstance(index, tuple) else (index,)) if isinstance(each, int)]
+        if len(whole) != 1 or isinstance(whole[0], bool):
+            return None
+        return whole[0] % self.steps if -self.steps <= whole[0] < self.steps else None
+
+    def folded(self) -> Program:
+        """Return the program of one step."""
+        last = self.steps - 1
+        whole, final = [], []
+        for group in self.groups:
+            found = set(group.by_step)
+            if found >= set(range(1, self.steps)) or found == set(range(self.steps - 1)):
+                whole.append(group)
+            elif found == {last}:
+                final.append(group)
+            else:
+                missing = next(step for step in range(self.steps) if step not in found)
+                raise InputError(
+                    f"{group.what} found in time step {min(found)} and not in step {missing}; expected the same in every "
+                    "step"
+                )
+        self.sums: dict[int, _Group] = {}
+        made: list[tuple[int, Node]] = [(node.number, self._outside(node)) for node in self.outside]
+        sums = [group for group in whole if self._is_sum(group)]
+        for group in whole:
+            if group in sums:
+                continue
+            made.append(self._one_step(group))
+        for group in sums:
+            made.append(self._sum(group))
+        for group in final:
+            node = group.by_step[last]
+            made.append((node.number, self._outside(node)))
+        made.extend(self._lasts)
+        nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
+        output = self._renamed(self.program.output, after=True)
+        return Program(_in_order(nodes), output, self.program.results, self.program.names)
+
+    # --- one group
+
+    def _template(self, group: _Group) -> Node:
+        return group.by_step[max(group.by_step)]
+
+    def _is_sum(self, group: _Group) -> bool:
+        """Tell whether an addition adds to its own result of the step before, which nothing else in the loop reads."""
+        node = group.by_step.get(self.steps - 1)
+        if node is None or node.operation not in ADDS or self.steps < 2:
+            return False
+        refs = node.refs
+        before = group.by_step.get(self.steps - 2)
+        own = [ref for ref in refs if before is not None and ref == Ref(before.number)]
+        if self.steps == 2 and not own:  # the first step's is no addition yet
+            groups = [self.group_of.get(ref.node) for ref in refs]
+            return len(refs) == 2 and groups[0] is groups[1] and refs[0] != refs[1] and 0 not in group.by_step
+        return len(refs) == 2 and len(own) == 1
+
+    def _sum(self, group: _Group) -> tuple[int, Node]:
+        node = group.by_step[self.steps - 1]
+        before = group.by_step.get(self.steps - 2)
+        (added,) = [ref for ref in node.refs if (before is None or ref.node != before.number) and self._at(ref) == self.steps - 1]
+        source = self._template(self.group_of[added.node])
+        return node.number, replace(node, operation=SUM, arguments=(Ref(source.number, added.result),), keywords={})
+
+    def _at(self, ref: Ref) -> int | None:
+        return self.step_of[ref]
+
+    def _one_step(self, group: _Group) -> tuple[int, Node]:
+        """Return what the operation does in a step, after comparing every step with the last."""
+        template = self._template(group)
+        at = max(group.by_step)
+        expected = self._relative(template, at)
+        for step, node in group.by_step.items():
+            found = self._relative(node, step)
+            if not _alike(found, expected, first=step == 0):
+                raise InputError(
+                    f"{group.what} of time step {step} found that differs from that of step {at}; expected the same in "
+                    "every step"
+                )
+        arguments, keywords = expected
+        return template.number, replace(template, arguments=arguments, keywords=keywords)
+
+    def _relative(self, node: Node, step: int) -> tuple[Any, Any]:
+        """Return the arguments of a node in terms of the operations of one step."""
+
+        def relative(ref: Ref) -> Ref:
+            found = self.step_of[ref]
+            group = self.group_of.get(ref.node)
+            if found is None:
+                return ref
+            if group is None:  # one result of an unbinding
+                return Ref(ref.node, 0)
+            number = self._template(group).number
+            return Ref(number, ref.result) if found == step else Earlier(number, ref.result, step - found)
+
+        if node.operation in PICKS and self.step_of[node.refs[0]] is None:
+            return (node.refs[0],), {}
+        return mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
+
+    # --- what lies around the loop
+
+    def _outside(self, node: Node) -> Node:
+        if node.operation in ("stack", "cat") and any(self.step_of[ref] is not None for ref in node.refs):
+            first = node.refs[-1]
+            source = self._template(self.group_of[first.node])
+            if {self.group_of[ref.node].key for ref in node.refs} != {self.group_of[first.node].key}:
+                raise InputError(
+                    f"module {node.path or 'itself'}: {node.operation} of different results in different time steps "
+                    "found; expected the same of every step"
+                )
+            dim = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("dim", 0)
+            return replace(node, operation=STACK, arguments=(Ref(source.number, first.result), node.operation, dim), keywords={})
+        return replace(
+            node,
+            arguments=self._renamed(node.arguments, after=True),
+            keywords=self._renamed(node.keywords, after=True),
+        )
+
+    def _renamed(self, value: Any, after: bool) -> Any:
+        """Refer to the operations of one step; behind the loop, to the last step's results or to sums."""
+
+        def renamed(ref: Ref) -> Ref:
+            group = self.group_of.get(ref.node)
+            if group is None or self.step_of[ref] is None or len(group.by_step) == 1:
+                return ref
+            if self._is_sum(group):
+                return Ref(group.by_step[self.steps - 1].number)
+            return self._last(group, ref)
+
+        return mapped(value, lambda tensor: tensor, renamed)
+
+    def _last(self, group: _Group, ref: Ref) -> Ref:
+        """Return the result of the last step."""
+        if self.step_of[ref] != self.steps - 1:
+            raise InputError(
+                f"{group.what}: the result of time step {self.step_of[ref]} alone is used behind the loop; expected that "
+                "of the last step, or of all"
+            )
+        number = -1 - len(self._lasts)
+        source = self._template(group)
+        node = replace(source, number=number, operation=LAST, arguments=(Ref(source.number, ref.result),), keywords={},
+                       shapes=[source.shapes[ref.result]], neuron=None)  # fmt: skip
+        self._lasts.append((source.number, node))
+        return Ref(number)
+
+
+def _alike(found: Any, expected: Any, first: bool) -> bool:
+    """Compare arguments; in the first step zeros stand for what no step before has made."""
+    if isinstance(expected, Earlier) and first:
+        return not isinstance(found, Ref)
+    if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
+        same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
+        return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
+    if isinstance(expected, (tuple, list)) and isinstance(found, (tuple, list)):
+        return len(found) == len(expected) and all(map(_alike, found, expected, [first] * len(found)))
+    if isinstance(expected, dict) and isinstance(found, dict):
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key], first) for key in expected)
+    return bool(found == expected)
+
+
+def _in_order(nodes: list[Node]) -> list[Node]:
+    """Return nodes such that each reads, but for earlier steps, only what stands before it."""
+    left, done, ordered = {node.number: node for node in nodes}, set(), []
+    while left:
+        ready = [
+            node
+            for node in left.values()
+            if all(isinstance(ref, Earlier) or ref.node in done or ref.node not in left for ref in node.refs)
+        ]
+        if not ready:
+            node = next(iter(left.values()))
+            raise InputError(f"module {node.path or 'itself'}: {node.operation} found that reads its own result")
+        for node in ready:
+            ordered.append(left.pop(node.number))
+            done.add(node.number)
+    return ordered

@@ -1,0 +1,54 @@
+"""What a tensor of the module stands for in the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from eventsim_importers.torch_program.axes import Dims
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a layer emits, with what the axes of the tensor are there.
+
+    Attributes
+    ----------
+    layer : str
+    dims : tuple
+    delay : int
+        How many time steps before.
+    complement : bool
+        Whether the tensor is 1 less that.
+    """
+
+    layer: str
+    dims: Dims
+    delay: int = 0
+    complement: bool = False
+
+    def along(self, dims: Dims) -> Value:
+        """Return the same with other axes."""
+        return replace(self, dims=dims)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The product of queries and keys, before the values; axes end in queries, keys."""
+
+    q: Value
+    k: Value
+    dims: Dims
+    heads: int
+    scale: float = 1.0
+    softmax: bool = False
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """The product of keys and values, before the queries."""
+
+    k: Value
+    v: Value
+    dims: Dims
+    heads: int
+    scale: float = 1.0
