@@ -85,4 +85,4 @@ def _keeps_a_share(module: Any) -> bool:
         return False
     if hasattr(module, "jit_eval_single_step_forward_soft_reset_no_decay_input"):  # 0.0.0.0.14
         return module.v_reset is None
-    return not module.v_reset
+    return module.v_reset is None or not np.any(number(module.v_reset))
