@@ -24,6 +24,13 @@ PEERS = {
     "1.0.4": ("nirtorch==1.0", "sinabs==3.1.3", "norse==1.1.0"),
     "1.0.8": ("nirtorch==2.6", "sinabs==3.1.3", "norse==1.1.0", "snntorch==1.0.0"),
 }
+# Whose neurons are read from their modules; the newest SpikingJelly that the models of papers use is in `tests`.
+PROGRAMS = {
+    "spikingjelly-0.0.0.0.12": ("spikingjelly==0.0.0.0.12",),
+    "spikingjelly-2.0.0": ("spikingjelly==2.0.0", "loguru"),
+    "snntorch-0.9.4": ("snntorch==0.9.4",),
+    "others": PEERS["1.0.8"],
+}
 
 
 def floors() -> list[str]:
@@ -75,6 +82,15 @@ def peers(session: nox.Session, nir: str) -> None:
     session.install(TORCH, ".[test]", "matplotlib", "pbr")
     session.install("--no-deps", f"nir=={nir}", *PEERS[nir])
     run_pytest(session, "tests/test_nir_peers.py")
+
+
+@nox.session
+@nox.parametrize("frameworks", list(PROGRAMS))
+def programs(session: nox.Session, frameworks: str) -> None:
+    """Compare neurons read from modules with the frameworks' own, release by release."""
+    session.install(TORCH, ".[test]", "matplotlib", "pbr")
+    session.install("--no-deps", *PROGRAMS[frameworks])
+    run_pytest(session, "tests/test_torch_neurons.py")
 
 
 @nox.session

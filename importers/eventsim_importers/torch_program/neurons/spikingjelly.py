@@ -1,0 +1,88 @@
+r"""SpikingJelly: ``IFNode``, ``LIFNode``, ``ParametricLIFNode``, one step or several, of all releases.
+
+.. math:: h = v + x \qquad h = v + (x - (v - v_{reset})) / \tau \qquad h = v - (v - v_{reset}) / \tau + x
+
+A neuron fires where ``h >= v_threshold``; then ``v = v_reset``, or ``h - v_threshold`` for ``v_reset=None``. Potentials
+are measured from v_reset here. The forms of a leak that is not the input's differ in their rounding alone, and are
+those of evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+import numpy as np
+
+from eventsim.layers import IF, LIF, PLIF, DecayLIF, Layer
+from eventsim.layers.neurons.spiking import PerNeuron
+from eventsim_importers.torch_program.neurons.classes import Classes, refusal
+from eventsim_importers.torch_program.neurons.parameters import logit, number, plain
+from eventsim_importers.torch_program.neurons.protocol import Neuron
+
+SINGLE = ("IFNode", "LIFNode", "ParametricLIFNode")
+CLASSES = Classes(
+    "spikingjelly",
+    modules=("spikingjelly.activation_based.neuron", "spikingjelly.clock_driven.neuron"),
+    known=(*SINGLE, *(f"MultiStep{name}" for name in SINGLE)),
+    stateful=("MemoryModule",),
+    dynamics=("neuronal_charge", "neuronal_fire", "neuronal_reset"),
+)
+
+
+class Fire(TypedDict):
+    """What every neuron has."""
+
+    v_threshold: PerNeuron
+    reset: Literal["zero", "subtract"]
+    start: PerNeuron
+
+
+def read(module: Any) -> Neuron | None:
+    """Return what a module of SpikingJelly is, None if it is no neuron.
+
+    Raises
+    ------
+    InputError
+        If it is a neuron that is not known, or set to do what no layer does.
+    """
+    kind = CLASSES.kind(module)
+    if kind is None:
+        return None
+    if getattr(module, "backend", "torch") == "lava":
+        raise refusal(module, "backend 'lava', which rounds to integers,", "'torch' or 'cupy'")
+    if getattr(module, "_neuron_precision", None) is not None:
+        raise refusal(module, f"a neuron precision of {module._neuron_precision}", "none: float32 throughout")
+    if not getattr(module.surrogate_function, "spiking", True):
+        raise refusal(module, "surrogate_function with spiking=False, which is no spike,", "spiking=True")
+    layer = _layer(module, kind.removeprefix("MultiStep"))
+    many = kind.startswith("MultiStep") or getattr(module, "step_mode", "s") == "m"
+    return Neuron((layer,), 0 if many else None, lambda output: output, lambda output: (), module.reset)
+
+
+def _layer(module: Any, kind: str) -> Layer:
+    v_reset = 0.0 if module.v_reset is None else number(module.v_reset)
+    fire = Fire(
+        v_threshold=plain(number(module.v_threshold) - v_reset),
+        reset="subtract" if module.v_reset is None else "zero",
+        start=plain(number(module._memories_rv["v"]) - v_reset),
+    )
+    if kind == "IFNode":
+        return IF(**fire)
+    if kind == "ParametricLIFNode":
+        w, share = number(module.w), number(module.w.sigmoid())
+        if not np.array_equal(PLIF(w=w).share, np.float32(share)):  # PyTorch's sigmoid rounds otherwise
+            w = logit(share)
+        return PLIF(w=w, decay_input=module.decay_input, **fire)
+    tau = number(module.tau)
+    if not module.decay_input and _keeps_a_share(module):
+        return DecayLIF(decay=plain(1 - 1 / np.float64(tau)), **fire)
+    return LIF(tau=tau, decay_input=module.decay_input, **fire)
+
+
+def _keeps_a_share(module: Any) -> bool:
+    """Whether the leak is ``v (1 - 1 / tau)`` instead of ``v - v / tau``."""
+    if hasattr(module, "single_step_functional_forward"):  # 2.0
+        return False
+    if hasattr(module, "jit_eval_single_step_forward_soft_reset_no_decay_input"):  # 0.0.0.0.14
+        return module.v_reset is None
+    return module.v_reset is None or not np.any(number(module.v_reset))
