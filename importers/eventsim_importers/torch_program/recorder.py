@@ -122,6 +122,7 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
             for handle in recorder.watch(each, path, neuron):
                 hooks.callback(handle.remove)
         recorder.known[example] = recorder.add("example", (), {}, [example])[0]
+        hooks.enter_context(recorder.functions_refused())
         with recorder:
             results = module(example)
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
@@ -158,6 +159,26 @@ class _Recorder(TorchFunctionMode):
 
         yield module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
         yield module.register_forward_hook(leave, with_kwargs=True, prepend=False)
+
+    @contextlib.contextmanager
+    def functions_refused(self) -> Iterator[None]:
+        """Refuse functions with gradients of their own, into which no mode sees; surrogates outside known neurons are such."""
+        before = torch.autograd.Function.__dict__["apply"]
+
+        def apply(cls: type, *arguments: Any, **keywords: Any) -> Any:
+            known = any(isinstance(each, torch.Tensor) and each in self.known for each in leaves((arguments, keywords)))
+            if known and not self.opaque:
+                raise InputError(
+                    f"{self.where()}: function {cls.__name__} with a gradient of its own found; expected spikes of "
+                    "neurons that are known, or neurons={Class: function} (neurons=) for others"
+                )
+            return before.__get__(None, cls)(*arguments, **keywords)
+
+        torch.autograd.Function.apply = classmethod(apply)
+        try:
+            yield
+        finally:
+            torch.autograd.Function.apply = before
 
     def fired(self, neuron: Neuron, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
         """Note a call of a neuron."""
@@ -221,7 +242,9 @@ class _Recorder(TorchFunctionMode):
         if name in SAME_VALUE and isinstance(given[0], Ref):
             self.known[made[0]] = given[0]
             return
-        if isinstance(result, torch.return_types.max | torch.return_types.min if hasattr(torch, "return_types") else ()):
+        if isinstance(
+            result, torch.return_types.max | torch.return_types.min if hasattr(torch, "return_types") else ()
+        ):
             made = made[:1]
         for tensor, ref in zip(made, self.add(name, given, named, made), strict=True):
             self.known[tensor] = ref

@@ -22,6 +22,7 @@ from eventsim.layers import (
     AvgPool2d,
     Concat,
     Conv2d,
+    Conv3d,
     Flatten,
     Gate,
     Input,
@@ -62,9 +63,7 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, leaves
 from eventsim_importers.torch_program.unrolled import LAST, STACK, SUM, Earlier
-from eventsim_importers.torch_program.values import Contexts, Scores, Value
-
-Held = Value | Scores | Contexts
+from eventsim_importers.torch_program.values import Contexts, Held, Padded, Scores, Value
 
 
 class Translation:
@@ -85,7 +84,14 @@ class Translation:
     """
 
     def __init__(
-        self, program: Program, name: str, dims: Dims, shape: tuple[int, ...], kind: Kind, time_steps: int, fold_bn: bool
+        self,
+        program: Program,
+        name: str,
+        dims: Dims,
+        shape: tuple[int, ...],
+        kind: Kind,
+        time_steps: int,
+        fold_bn: bool,
     ) -> None:
         self.program = program
         self.time_steps = time_steps
@@ -134,9 +140,7 @@ class Translation:
         method = OPERATIONS.get(node.operation)
         if method is None:
             shapes = ", ".join(str(self.nodes[ref.node].shapes[ref.result]) for ref in node.refs)
-            raise self.error(
-                node, f"operation {node.operation} on {shapes} found; expected one that has a layer here"
-            )
+            raise self.error(node, f"operation {node.operation} on {shapes} found; expected one that has a layer here")
         try:
             made = method(self, node)
         except AxesError as error:
@@ -170,13 +174,17 @@ class Translation:
         """Return an argument as what a layer emits."""
         given = node.arguments[index] if len(node.arguments) > index else node.keywords.get(keyword)
         if not isinstance(given, Ref):
-            raise self.error(node, f"{node.operation} of {type(given).__name__} found; expected what depends on the example")
+            raise self.error(
+                node, f"{node.operation} of {type(given).__name__} found; expected what depends on the example"
+            )
         return self._value(given, node)
 
     def _value(self, ref: Ref, node: Node) -> Value:
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
         held = self.held[ref]
+        if isinstance(held, Padded):
+            raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
         if not isinstance(held, Value):
             raise self.error(node, f"{node.operation} of attention scores found; expected scale, softmax and values")
         return held
@@ -189,7 +197,9 @@ class Translation:
         if source.operation != NEURON or not source.neuron:
             raise self.error(node, f"{node.operation} of a result of the step before found; expected that of a neuron")
         shape = source.shapes[ref.result][1:]
-        kind = SignalType("graded" if getattr(source.neuron.layers[-1], "multiple_spikes", False) else "binary", shape[0], shape[1:])
+        kind = SignalType(
+            "graded" if getattr(source.neuron.layers[-1], "multiple_spikes", False) else "binary", shape[0], shape[1:]
+        )
         self.build_promised[source.path] = kind
         dims = ((), whole("channel", shape[0]), *grid_axes(shape[1:]))
         return Value(source.path, dims, ref.steps)
@@ -205,7 +215,9 @@ class Translation:
         if given is None:
             return None
         if isinstance(given, Ref):
-            raise self.error(node, f"{node.operation} with a {keyword} that depends on the example found; expected weights")
+            raise self.error(
+                node, f"{node.operation} with a {keyword} that depends on the example found; expected weights"
+            )
         return cast(FloatArray, given.detach().float().cpu().numpy())
 
     def plain(self, node: Node, index: int, keyword: str, default: Any) -> Any:
@@ -240,6 +252,8 @@ class Translation:
         for each in last:
             if each == "channel":
                 made.append(whole("channel", kind.channels))
+            elif each == "one":
+                made.append(())
             elif each == "position":
                 made.append(whole("position", kind.positions))
             else:
@@ -280,7 +294,9 @@ class Translation:
             return [int(axis) % rank for axis in leaves(given or node.keywords["dims"])]
         if node.operation in ("movedim", "moveaxis"):
             sources, targets = (list(leaves(each)) for each in given)
-            return cast(list[int], np.moveaxis(np.empty((0,) * rank), sources, targets).ndim and _moved(rank, sources, targets))
+            return cast(
+                list[int], np.moveaxis(np.empty((0,) * rank), sources, targets).ndim and _moved(rank, sources, targets)
+            )
         first, second = (int(axis) % rank for axis in (given or (node.keywords["dim0"], node.keywords["dim1"])))
         axes[first], axes[second] = axes[second], axes[first]
         return axes
@@ -307,7 +323,9 @@ class Translation:
 
     def same(self, node: Node) -> Held:
         """Nothing: dropout in evaluation, identity."""
-        if node.operation.startswith(("dropout", "feature_dropout", "alpha_dropout")) and self.plain(node, 2, "training", False):
+        if node.operation.startswith(("dropout", "feature_dropout", "alpha_dropout")) and self.plain(
+            node, 2, "training", False
+        ):
             raise self.error(node, "dropout in training mode found; expected module.eval()")
         return self.held[node.refs[0]]
 
@@ -430,8 +448,6 @@ class Translation:
 
     def conv2d(self, node: Node) -> Held:
         """A convolution over a map."""
-        value = self._map(node)
-        kind = self.kind(value)
         weight = self.constant(node, 1, "weight")
         assert weight is not None
         stride, padding, dilation = (
@@ -441,10 +457,67 @@ class Translation:
         if isinstance(padding[0], str):
             padding = self._padding(node, padding[0], weight.shape[2:], dilation)
         groups = int(self.plain(node, 6, "groups", 1))
+        value = self.value(node)
+        kind = self.kind(value)
+        tokens = (whole("channel", kind.channels), whole("position", kind.positions))
+        of_each = weight.shape[2:] == (1, 1) and groups == 1 and (stride, padding) == ((1, 1), (0, 0))
+        if (
+            of_each
+            and same((value.dims[-3], joined(*value.dims[-2:])), tokens)
+            and not same(value.dims[-2:], grid_axes(kind.grid))
+        ):
+            self.check_front(node, value.dims[:-3])
+            made = self._synapses(node, value, weight[:, :, 0, 0], Linear, ("channel", "position", "one"))
+            return made.along((*made.dims[:-3], made.dims[-3], *value.dims[-2:]))
+        value = self._map(node)
         make = partial(Conv2d, stride=stride, padding=padding, groups=groups, dilation=dilation)
-        if weight.shape[2:] == (1, 1) and groups == 1 and stride == (1, 1) and padding == (0, 0) and not kind.grid:
-            return self._synapses(node, value, weight.reshape(weight.shape[:2]), Linear, ("channel",))
         return self._synapses(node, value, weight, make, ("channel", "grid"))
+
+    def pad(self, node: Node) -> Held:
+        """Zeros before or behind time, which only a convolution over time may read."""
+        value = self.value(node)
+        given = [int(each) for each in leaves(self.plain(node, 1, "pad", ()))]
+        if self.plain(node, 2, "mode", "constant") != "constant" or self.plain(node, 3, "value", 0) not in (0, None):
+            raise AxesError("padding with other values than zeros found; expected zeros")
+        if not any(given):
+            return value
+        pairs = {len(value.dims) - 1 - at // 2: (given[at], given[at + 1]) for at in range(0, len(given), 2)}
+        changed = [axis for axis, pair in pairs.items() if any(pair)]
+        if len(changed) != 1 or joined(value.dims[changed[0]]) != joined(whole("time", self.time_steps)):
+            raise AxesError("padding of another axis than time found; expected it in the convolution itself")
+        return Padded(value, *pairs[changed[0]])
+
+    def conv3d(self, node: Node) -> Held:
+        """A convolution over time and a map."""
+        held = self.held[node.refs[0]]
+        before, after = (held.before, held.after) if isinstance(held, Padded) else (0, 0)
+        value = held.value if isinstance(held, Padded) else self.value(node)
+        kind = self.kind(value)
+        expected = (whole("channel", kind.channels), whole("time", self.time_steps), *grid_axes(kind.grid))
+        if len(kind.grid) != 2 or not same(value.dims[-4:], expected) or any(value.dims[:-4]):
+            raise AxesError(f"axes of {kind} in another order found; expected channels, time, height, width")
+        weight = self.constant(node, 1, "weight")
+        assert weight is not None
+        stride, padding, dilation = (
+            _three(self.plain(node, index, word, default))
+            for index, word, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+        )
+        size, before, after = weight.shape[2], before + padding[0], after + padding[0]
+        ways = {((size - 1) // 2, (size - 1) // 2): "centred", (size - 1, 0): "causal"}
+        if before + after != size - 1 or (before, after) not in ways or stride[0] != 1 or dilation != (1, 1, 1):
+            raise AxesError(
+                f"{before} steps before and {after} behind a kernel of {size} found; expected as many on both sides, or "
+                "all before"
+            )
+        make = partial(
+            Conv3d,
+            stride=stride[1:],
+            padding=padding[1:],
+            groups=int(self.plain(node, 6, "groups", 1)),
+            time_padding=ways[before, after],
+        )
+        made = self._synapses(node, value, weight, make, ("channel", "grid"))
+        return made.along((*value.dims[:-4], made.dims[-3], value.dims[-3], *made.dims[-2:]))
 
     def _padding(self, node: Node, word: str, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
         if word == "valid":
@@ -463,7 +536,9 @@ class Translation:
         first = [_one(self.plain(node, *each)) for each in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))]
         groups = int(self.plain(node, 6, "groups", 1))
         self.check_front(node, value.dims[:-2])
-        channels = len(value.dims) >= 2 and same(value.dims[-2:], (whole("channel", kind.channels), whole("position", kind.positions)))
+        channels = len(value.dims) >= 2 and same(
+            value.dims[-2:], (whole("channel", kind.channels), whole("position", kind.positions))
+        )
         if not channels:
             raise AxesError("axes other than channels and positions found; expected those")
         if weight.shape[2] == 1 and groups == 1 and first[:2] == [1, 0]:
@@ -492,16 +567,17 @@ class Translation:
         kind = self.kind(value)
         last = joined(value.dims[-1])
         if last == joined(whole("channel", kind.channels)):
-            rest = value.dims[:-1]
-            if joined(*rest) not in (joined(*_times(rest)), joined(*_times(rest), whole("position", kind.positions))):
-                raise AxesError(f"axes of {kind} in another order found; expected time, positions, channels")
             return self._synapses(node, value, weight, Linear, None)
         self.check_front(node, value.dims[:-1])
-        flat = joined(whole("channel", kind.channels), *grid_axes(kind.grid)) if len(kind.grid) == 2 else joined(
-            *grid_axes(kind.grid), whole("channel", kind.channels)
+        flat = (
+            joined(whole("channel", kind.channels), *grid_axes(kind.grid))
+            if len(kind.grid) == 2
+            else joined(*grid_axes(kind.grid), whole("channel", kind.channels))
         )
         if last != flat:
-            raise AxesError(f"a linear layer of axes of {kind} in another order found; expected channels, or all flattened")
+            raise AxesError(
+                f"a linear layer of axes of {kind} in another order found; expected channels, or all flattened"
+            )
         flattened = self.add(self._named(node, "flatten"), Flatten(), value)
         size = self.build.types[flattened].channels
         return self._synapses(node, Value(flattened, (*value.dims[:-1], whole("channel", size))), weight, Linear, None)
@@ -558,13 +634,18 @@ class Translation:
         if len(value.dims) < 2 or joined(value.dims[1]) != joined(whole("channel", kind.channels)):
             raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
         arrays, eps = self._batch_norm(node)
-        return value.along(value.dims) and Value(self.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
+        return value.along(value.dims) and Value(
+            self.add(node.path or "norm", normalisation(arrays, eps), value), value.dims
+        )
 
     def layer_norm(self, node: Node) -> Held:
         """A normalisation over channels."""
         value = self.value(node)
         kind = self.kind(value)
-        if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or len(tuple(leaves(node.arguments[1]))) != 1:
+        if (
+            joined(value.dims[-1]) != joined(whole("channel", kind.channels))
+            or len(tuple(leaves(node.arguments[1]))) != 1
+        ):
             raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
         weight, bias = self.constant(node, 2, "weight"), self.constant(node, 3, "bias")
         weight = np.ones(kind.channels, np.float32) if weight is None else weight
@@ -585,7 +666,10 @@ class Translation:
             ceil = bool(self.plain(node, 5, "ceil_mode", False))
             layer: Layer = MaxPool2d(kernel, stride, padding, dilation=dilation, ceil_mode=ceil)
         else:
-            ceil, count = bool(self.plain(node, 4, "ceil_mode", False)), bool(self.plain(node, 5, "count_include_pad", True))
+            ceil, count = (
+                bool(self.plain(node, 4, "ceil_mode", False)),
+                bool(self.plain(node, 5, "count_include_pad", True)),
+            )
             if self.plain(node, 6, "divisor_override", None) is not None:
                 raise AxesError("divisor_override found; expected the size of the window")
             layer = AvgPool2d(kernel, stride, padding, count_include_pad=count, ceil_mode=ceil)
@@ -595,7 +679,9 @@ class Translation:
         """A maximum or average over windows that cover the map."""
         value = self._map(node)
         grid = self.kind(value).grid
-        size = tuple(g if s is None else int(s) for g, s in zip(grid, _pair(self.plain(node, 1, "output_size", 1)), strict=True))
+        size = tuple(
+            g if s is None else int(s) for g, s in zip(grid, _pair(self.plain(node, 1, "output_size", 1)), strict=True)
+        )
         if node.operation == "adaptive_avg_pool2d" and size == (1, 1):
             return self._vector(value, self.add(node.path or "mean_over_positions", MeanOverPositions(), value))
         layer = AdaptiveAvgPool2d(size) if node.operation == "adaptive_avg_pool2d" else AdaptiveMaxPool2d(size)
@@ -624,12 +710,16 @@ class Translation:
         if not reduced:
             return value.along(kept)
         channels = self.kind(value).channels
-        moved = tuple(self._renumbered(dim, channels) for dim in kept) if any(a.of == "channel" for a in reduced) else kept
+        moved = (
+            tuple(self._renumbered(dim, channels) for dim in kept) if any(a.of == "channel" for a in reduced) else kept
+        )
         return Value(value.layer, moved)
 
     def _renumbered(self, dim: Dim, channels: int) -> Dim:
-        return tuple(atom if atom.of != "channel" else Atom("channel", 1, channels) for atom in dim) if channels > 1 else tuple(
-            atom for atom in dim if atom.of != "channel"
+        return (
+            tuple(atom if atom.of != "channel" else Atom("channel", 1, channels) for atom in dim)
+            if channels > 1
+            else tuple(atom for atom in dim if atom.of != "channel")
         )
 
     def _reduced(self, node: Node, value: Value, of: str, atoms: list[Atom], mean: bool) -> Value:
@@ -709,7 +799,9 @@ class Translation:
             fine.extend(parts)
             order.extend(dim)
         array = array.reshape(fine)
-        ranked = sorted(range(len(order)), key=lambda at: (("time", "position", "channel").index(order[at].of), -order[at].stride))
+        ranked = sorted(
+            range(len(order)), key=lambda at: (("time", "position", "channel").index(order[at].of), -order[at].stride)
+        )
         array = array.transpose(ranked)
         shape = []
         for of in ("time", "position", "channel"):
@@ -717,7 +809,10 @@ class Translation:
             whole_size = math.prod(order[at].size for at in ranked if order[at].of == of)
             full = [order[at].size for at in ranked if order[at].of == of]
             if 1 < math.prod(here) < math.prod(full):
-                array = np.broadcast_to(array, [order[at].size if order[at].of == of else array.shape[place] for place, at in enumerate(ranked)])
+                array = np.broadcast_to(
+                    array,
+                    [order[at].size if order[at].of == of else array.shape[place] for place, at in enumerate(ranked)],
+                )
                 here = full
             shape.append(math.prod(here))
             if whole_size not in (1, sizes[of]):
@@ -772,10 +867,14 @@ class Translation:
         one, other = _level(gate, source)
         share = large.channels // max(small.channels, 1)
         for mine, theirs in zip(one, other, strict=True):
-            meant = tuple(Atom(atom.of, atom.stride * share if atom.of == "channel" else atom.stride, atom.size) for atom in mine)
+            meant = tuple(
+                Atom(atom.of, atom.stride * share if atom.of == "channel" else atom.stride, atom.size) for atom in mine
+            )
             there = tuple(atom for atom in joined(theirs) if any(atom.of == each.of for each in meant))
             if mine and (joined(meant) != there or there != joined(theirs)):
-                raise AxesError(f"a product of {small} and {large} along different axes found; expected the same channels and positions")
+                raise AxesError(
+                    f"a product of {small} and {large} along different axes found; expected the same channels and positions"
+                )
         if large.channels % small.channels or small.positions not in (1, large.positions):
             raise AxesError(f"a product of {small} and {large} found; expected a gate for channels, heads or tokens")
 
@@ -788,7 +887,9 @@ class Translation:
     def _joint_name(self, node: Node, branch: Value) -> str:
         """Name a join for the child module that its branch comes from: ``block.0.attn_add``."""
         prefix = f"{node.path}." if node.path else ""
-        word = {"add_": "add", "__iadd__": "add", "__add__": "add", "__radd__": "add"}.get(node.operation, node.operation).strip("_")
+        word = {"add_": "add", "__iadd__": "add", "__add__": "add", "__radd__": "add"}.get(
+            node.operation, node.operation
+        ).strip("_")
         if branch.layer.startswith(prefix):
             child = branch.layer.removeprefix(prefix).split(".")[0]
             return f"{prefix}{child}_{word}"
@@ -839,7 +940,9 @@ class Translation:
         if isinstance(b, Contexts) and isinstance(a, Value):
             heads, d, position = self._head_axes(a)
             if position != len(a.dims) - 2 or d != len(a.dims) - 1 or heads != b.heads:
-                raise AxesError("queries with other axes than those of the context found; expected tokens, channels of a head")
+                raise AxesError(
+                    "queries with other axes than those of the context found; expected tokens, channels of a head"
+                )
             layer = SpikingAttention(b.heads, b.scale, "context_first")
             name = self.add(node.path or "attention", layer, a, b.k, b.v)
             return Value(name, self._of_values(a.dims, b.v))
@@ -858,21 +961,23 @@ class Translation:
     def _head_axes(self, value: Value) -> tuple[int, int, int]:
         """Return the number of heads, and which axes hold the channels of a head and the positions."""
         kind = self.kind(value)
-        positions = find(value.dims, "position")
         last = range(len(value.dims) - 2, len(value.dims))
         channels = [axis for axis in last if any(atom.of == "channel" for atom in value.dims[axis])]
-        if len(channels) != 1 or positions not in ([axis] for axis in last):
+        d = channels[0] if channels else last[1]
+        inner, (token,) = joined(value.dims[d]), [axis for axis in last if axis != d]
+        tokens = (whole("position", kind.positions), whole("time", self.time_steps))
+        if len(channels) > 1 or joined(value.dims[token]) not in map(joined, tokens):
             raise AxesError(f"axes of {kind} found; expected heads, tokens and the channels of each head")
-        (d,) = channels
-        inner = joined(value.dims[d])
         size = size_of(inner)
-        if inner != (Atom("channel", 1, size),) or joined(value.dims[positions[0]]) != joined(whole("position", kind.positions)):
+        if inner != joined(whole("channel", size)):
             raise AxesError(f"channels of {kind} in another order found; expected neighbours in each head")
-        before = joined(*(tuple(atom for atom in dim if atom.of == "channel") for dim in value.dims[: len(value.dims) - 2]))
+        before = joined(
+            *(tuple(atom for atom in dim if atom.of == "channel") for dim in value.dims[: len(value.dims) - 2])
+        )
         heads = kind.channels // size
         if before != (joined((Atom("channel", size, heads),)) if heads > 1 else ()):
             raise AxesError(f"heads of {kind} in another order found; expected one behind the other")
-        return heads, d, positions[0]
+        return heads, d, token
 
     def _of_values(self, dims: Dims, v: Value) -> Dims:
         """Return the axes of queries with the channels of values."""
@@ -880,11 +985,17 @@ class Translation:
 
     def _attended(self, node: Node, scores: Scores, v: Value) -> Value:
         heads, d, position = self._head_axes(v)
-        if (position, d) != (len(v.dims) - 2, len(v.dims) - 1) or heads != scores.heads or not same(v.dims[:-2], scores.dims[:-2]):
+        if (
+            (position, d) != (len(v.dims) - 2, len(v.dims) - 1)
+            or heads != scores.heads
+            or not same(v.dims[:-2], scores.dims[:-2])
+        ):
             raise AxesError("values with other axes than the scores found; expected tokens, channels of a head")
         name = node.path or "attention"
         if scores.softmax:
             return Value(self._softmax(name, scores, v), self._of_values(scores.q.dims, v))
+        if find((v.dims[-2],), "time"):
+            raise AxesError("attention among time steps without softmax found; expected tokens")
         layer = self.add(name, SpikingAttention(heads, scores.scale, "scores_first"), scores.q, scores.k, v)
         return Value(layer, self._of_values(scores.q.dims, v))
 
@@ -893,7 +1004,11 @@ class Translation:
         for index, each in enumerate((scores.k, v)):
             joint = self.add(f"{name}.qkv{index}", Concat(), three, each)
             three = Value(joint, v.dims)
-        return self.add(name, SoftmaxAttention(scores.heads, scale=scores.scale), three)
+        over_time = bool(find((v.dims[-2],), "time"))
+        layer = SoftmaxAttention(
+            scores.heads, "time" if over_time else "space", self.time_steps if over_time else None, scores.scale
+        )
+        return self.add(name, layer, three)
 
     def softmax(self, node: Node) -> Held:
         """The softmax of attention scores."""
@@ -924,7 +1039,9 @@ class Translation:
         value = self._value(node.refs[0], node)
         times = find(value.dims, "time")
         if neuron.time_axis is not None and self.time_steps > 1 and times != [neuron.time_axis]:
-            raise AxesError(f"time in axis {', '.join(map(str, times)) or 'none'} found; expected axis {neuron.time_axis}")
+            raise AxesError(
+                f"time in axis {', '.join(map(str, times)) or 'none'} found; expected axis {neuron.time_axis}"
+            )
         if neuron.time_axis is None and times:
             raise AxesError("several time steps in one call found; expected a multi-step neuron, or a loop over time")
         if node.path in self.neurons:
@@ -932,12 +1049,38 @@ class Translation:
         self.neurons[node.path] = node
         names = [node.path] * len(neuron.layers)
         names[:-1] = [f"{node.path}.current{index or ''}" for index in range(len(names) - 1)]
-        for name, layer in zip(names, neuron.layers, strict=True):
+        for name, layer in zip(names, self._fitted(node, value), strict=True):
             value = Value(self.build.add(name, layer, self._heard(value)), value.dims)
         promised = self.build_promised.get(node.path)
         if promised is not None and promised != self.build.types[node.path]:
-            raise AxesError(f"{self.build.types[node.path]} found; {promised} was expected where it is read a step later")
+            raise AxesError(
+                f"{self.build.types[node.path]} found; {promised} was expected where it is read a step later"
+            )
         return [value]
+
+    def _fitted(self, node: Node, value: Value) -> tuple[Layer, ...]:
+        """Return the layers of a neuron with their arrays along the signal's axes."""
+        neuron = node.neuron
+        assert neuron is not None
+        kind = self.kind(value)
+        axes = [axis for axis in range(len(value.dims)) if axis != neuron.time_axis][1:]  # without the batch
+        dims = tuple(value.dims[axis] for axis in axes)
+        whole_channels = [
+            axis for axis, dim in enumerate(dims) if joined(dim) == joined(whole("channel", kind.channels))
+        ]
+        arrays = [array for layer in neuron.layers for array in layer.arrays().values() if np.size(array) > 1]
+        if not arrays:
+            return neuron.layers
+        if not whole_channels:
+            raise AxesError(
+                "constants that differ among neurons of channels cut or joined found; expected whole channels"
+            )
+        shape = tuple(map(size_of, dims))
+        fitted = neuron.fitted(shape, whole_channels[0])
+        spread = any(np.ndim(array) > 1 for layer in fitted for array in layer.arrays().values())
+        if spread and shape != kind.shape:
+            raise AxesError(f"constants of shape {shape} found; expected them along the axes of {kind}")
+        return fitted
 
     def _named(self, node: Node, word: str) -> str:
         return f"{node.path}.{word}" if node.path else word
@@ -956,13 +1099,13 @@ def _pair(value: Any) -> tuple[Any, Any]:
     return (value, value)
 
 
+def _three(value: Any) -> tuple[int, int, int]:
+    first, second, third = value if isinstance(value, (tuple, list)) else (value,) * 3
+    return int(first), int(second), int(third)
+
+
 def _one(value: Any) -> int:
     return int(value[0] if isinstance(value, (tuple, list)) else value)
-
-
-def _times(dims: Dims) -> list[Dim]:
-    """Return the parts of axes that are time."""
-    return [tuple(atom for atom in dim if atom.of == "time") for dim in dims]
 
 
 def _number(value: Any) -> float:
@@ -974,7 +1117,9 @@ def _number(value: Any) -> float:
 
 
 def _is_one(value: Any) -> bool:
-    return not isinstance(value, Value) and bool(np.all(np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value) == 1))
+    return not isinstance(value, Value) and bool(
+        np.all(np.asarray(value.detach().cpu() if isinstance(value, torch.Tensor) else value) == 1)
+    )
 
 
 def _scaled(held: Scores | Contexts, factor: float) -> Scores | Contexts:
@@ -1004,16 +1149,46 @@ DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide"
 REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
 OPERATIONS: dict[str, Callable[[Translation, Node], Held | list[Held]]] = {
     **dict.fromkeys(
-        ("view", "reshape", "flatten", "unflatten", "squeeze", "squeeze_", "unsqueeze", "unsqueeze_", "view_as", "reshape_as",
-         "_unsafe_view", "ravel", "atleast_1d"),
+        (
+            "view",
+            "reshape",
+            "flatten",
+            "unflatten",
+            "squeeze",
+            "squeeze_",
+            "unsqueeze",
+            "unsqueeze_",
+            "view_as",
+            "reshape_as",
+            "_unsafe_view",
+            "ravel",
+            "atleast_1d",
+        ),
         Translation.reshape,
     ),
     **dict.fromkeys(
-        ("permute", "transpose", "transpose_", "swapaxes", "swapdims", "T", "mT", "t", "movedim", "moveaxis"), Translation.permute
+        ("permute", "transpose", "transpose_", "swapaxes", "swapdims", "T", "mT", "t", "movedim", "moveaxis"),
+        Translation.permute,
     ),
     **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), Translation.repeat),
-    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout", "data", "identity", "real"), Translation.same),
-    **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split", "split_with_sizes"), Translation.pick),
+    **dict.fromkeys(
+        (
+            "dropout",
+            "dropout1d",
+            "dropout2d",
+            "dropout3d",
+            "feature_dropout",
+            "alpha_dropout",
+            "data",
+            "identity",
+            "real",
+        ),
+        Translation.same,
+    ),
+    **dict.fromkeys(
+        ("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split", "split_with_sizes"),
+        Translation.pick,
+    ),
     **dict.fromkeys(("add", "add_", "__add__", "__radd__", "__iadd__", *SUBTRACTS), Translation.plus),
     **dict.fromkeys(("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply", *DIVIDES), Translation.times),
     **dict.fromkeys(("matmul", "__matmul__", "bmm", "baddbmm"), Translation.matmul),
@@ -1023,6 +1198,8 @@ OPERATIONS: dict[str, Callable[[Translation, Node], Held | list[Held]]] = {
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), Translation.adaptive_pool2d),
     "conv2d": Translation.conv2d,
     "conv1d": Translation.conv1d,
+    "conv3d": Translation.conv3d,
+    "pad": Translation.pad,
     "linear": Translation.linear,
     "batch_norm": Translation.batch_norm,
     "layer_norm": Translation.layer_norm,

@@ -184,7 +184,11 @@ class _Folding:
     def _sum(self, group: _Group) -> tuple[int, Node]:
         node = group.by_step[self.steps - 1]
         before = group.by_step.get(self.steps - 2)
-        (added,) = [ref for ref in node.refs if (before is None or ref.node != before.number) and self._at(ref) == self.steps - 1]
+        (added,) = [
+            ref
+            for ref in node.refs
+            if (before is None or ref.node != before.number) and self._at(ref) == self.steps - 1
+        ]
         source = self._template(self.group_of[added.node])
         return node.number, replace(node, operation=SUM, arguments=(Ref(source.number, added.result),), keywords={})
 
@@ -235,7 +239,9 @@ class _Folding:
                     "found; expected the same of every step"
                 )
             dim = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("dim", 0)
-            return replace(node, operation=STACK, arguments=(Ref(source.number, first.result), node.operation, dim), keywords={})
+            return replace(
+                node, operation=STACK, arguments=(Ref(source.number, first.result), node.operation, dim), keywords={}
+            )
         return replace(
             node,
             arguments=self._renamed(node.arguments, after=True),

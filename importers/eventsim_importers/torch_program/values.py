@@ -32,6 +32,15 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Padded:
+    """A value with silent time steps before and behind it."""
+
+    value: Value
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
 class Scores:
     """The product of queries and keys, before the values; axes end in queries, keys."""
 
@@ -52,3 +61,6 @@ class Contexts:
     dims: Dims
     heads: int
     scale: float = 1.0
+
+
+Held = Value | Padded | Scores | Contexts
