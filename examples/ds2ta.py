@@ -323,8 +323,6 @@ def metadata(model: DS2TA) -> dict[str, str]:
         "width": width,
         "input_kind": "graded" if model.in_channels == 2 else "real",
     }
-    if reading.reset == "subtract":
-        del values["v_reset"]
     if reading.nsad:
         values |= {"threshold_inclusive": reading.threshold_inclusive, "table_scores": reading.table_scores}
     else:
