@@ -47,8 +47,8 @@ LONGEST = 64
 """Window of the product of map and v, for which layers are added step by step."""
 PARAMETERS = ("u", "a1", "c1", "a2", "b2", "a3", "k3", "b3")
 DEFAULTS = {"c1": 0.0, "k3": 1.0}
-FIRST = ("block.0.attn.nsad.", "block.0.attn.tasa.")
-"""With what the names of tensors begin that a Spikformer V1 does not have."""
+NEW = r"block\.\d+\.attn\.(nsad|tasa)\..*"
+"""Names of tensors that a Spikformer V1 does not have, as a regular expression."""
 ROUNDING = 1e-6
 """How far a number may be from the middle between two integers to be rounded either way."""
 
@@ -107,9 +107,9 @@ def variant_of(checkpoint: Checkpoint) -> spikformer.Variant | None:
 
 
 def signature(checkpoint: Checkpoint) -> int:
-    """Count the tensors of the Spikformer V1 and those that are new, some of which are in the first block."""
+    """Count the tensors of the Spikformer V1 and those that are new, of which there are some."""
     variant = variant_of(checkpoint)
-    if variant is None or not any(name.startswith(FIRST) for name in checkpoint.tensors):
+    if variant is None or not checkpoint.matching(NEW):
         return 0
     new = (
         r"block\.\d+\.attn\.tasa\.(q|k|v|proj|attn)\.(d|taw|exponent)",
