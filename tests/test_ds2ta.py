@@ -919,3 +919,22 @@ def test_trained_tables_are_described(shared: Path) -> None:
         assert f"map sparsity {1 - nonzero[0]:.2%} without NSAD, {1 - nonzero[1]:.2%} with it" in text
         assert " ".join(f"{entry:3d}" for entry in block.attn.nsad.table[0].tolist()) in text
         assert text.count("if every step served its whole window") == 4
+
+
+def test_maps_of_a_plain_spikformer_are_described(shared: Path) -> None:
+    """The baseline of Table 3."""
+    path = oracle.EXAMPLES / "weights" / "nmnist_spikformer.safetensors"
+    model = oracle.example("spikformer").nmnist_model().eval()
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in load_file(path).items()})
+    samples = labelled_files(shared / "nmnist" / "Test")[:3]
+    plain = import_checkpoint(path)
+    network = tables.with_tables(plain)
+    counts = tables.count(network, [sample.name for sample in samples])
+    nonzero = 0.0
+    for frames in oracle.recorded_frames(samples, network.time_steps):
+        assert_array_equal(Simulator(network).run(frames).logits, Simulator(plain).run(frames).logits)
+        _, seen = oracle.run(model, frames)
+        q, k = (oracle.as_tokens(seen[f"block.0.attn.{part}_lif"][1]).reshape(5, 9, 6, 16) for part in "qk")
+        nonzero += np.mean(np.einsum("tihd,tjhd->thij", q, k) != 0) / len(samples)
+    text = tables.describe_block(network, "block.0.attn", counts)
+    assert text.split("; ")[0] == f"block.0.attn\n  map sparsity {1 - nonzero:.2%}"
