@@ -865,6 +865,19 @@ def test_a_table_of_d_entries(tmp_path: Path, scores: str, expected: list[int]) 
         import_checkpoint(path, table_scores="0..d")
 
 
+def test_numbers_make_no_entry_of_a_score_that_has_none(tmp_path: Path) -> None:
+    """With thresholds below 0, which no table of d + 1 entries could come from."""
+    numbers = {f"block.{i}.attn.nsad.{name}": np.full(2, value, F) for i in range(2) for name, value in U_AND_C1}
+    path = changed(tmp_path, without=("table_scores",), model=build(), **only("parameters") | numbers)
+    network = import_checkpoint(path, table_scores="1..d")
+    assert_array_equal(network.layers["block.0.attn"].table, [[0, 4, 5, 6, 7, 8, 9, 10, 11]] * 2)
+    with pytest.raises(InputError, match="holds 3 for score 0 of head 0; expected 0"):
+        import_checkpoint(path)
+
+
+U_AND_C1 = (("u", -1), ("c1", 3))
+
+
 def test_a_table_of_d_plus_1_entries_leaves_no_choice(tmp_path: Path) -> None:
     with pytest.raises(
         InputError, match=r"^option table_scores=1..d found; expected 0..d, as block.0.attn.nsad.table has 9 entries"
