@@ -138,6 +138,7 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Threshold(0.5), CURRENTS),
     (layers.WindowedLinear(random(5, 6), window=2, exponent=1), MAP),
     (layers.WindowedLinear(random(5, 6), random(5), 3, 1, form="reaccumulate"), COUNTS),
+    (layers.WindowedLinear(random(6, 6), random(6), (1, 3, 2), (1, 0, 2), form="reaccumulate"), COUNTS),
     (layers.WindowedLinear(random(5, 6)), MAP),
 ]
 
@@ -389,9 +390,12 @@ class Shared(WindowedLinearOp):
         pass
 
 
+@pytest.mark.parametrize("window", [3, (1, 3)])
 @pytest.mark.parametrize("form", ["accumulate_once", "reaccumulate"])
-def test_forks_of_a_layer_that_share_its_inner_op_are_caught(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
-    layer = layers.WindowedLinear(random(5, 6), window=3, form=form)
+def test_forks_of_a_layer_that_share_its_inner_op_are_caught(
+    monkeypatch: pytest.MonkeyPatch, form: str, window: int | tuple[int, int]
+) -> None:
+    layer = layers.WindowedLinear(random(6, 6), window=window, form=form)
     check_layer(layer, COUNTS, steps=STEPS)
     monkeypatch.setattr("eventsim.layers.synapses.windowed_linear.WindowedLinearOp", Shared)
     with pytest.raises(AssertionError, match="fork"):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 import torch_oracle as oracle
 from assumptions import of_the_network
 from numpy.testing import assert_allclose, assert_array_equal
-from reference.counts import linear_counts
+from reference.counts import attention_counts, linear_counts
 from reference.table_attention import table_attention_counts
 from reference.windowed_linear import window_products
 from safetensors.numpy import load_file, save_file
@@ -34,14 +36,43 @@ NEURONS = {"bn_eps", "tau", "decay_input", "v_threshold", "attn_threshold", "res
 T = 4
 READINGS: dict[str, dict[str, Any]] = {
     "proposed": {},
+    "NSAD alone": {"tasa": False},
+    "TASA alone": {"nsad": False},
     "constant decay": {"tasa_decay": "constant"},
-    "not on proj": {"tasa_on_proj": False},
+    "no window behind the attention": {"tasa_output": "none"},
+    "values": {"tasa_output": "values"},
+    "product": {"tasa_output": "product"},
     "threshold inclusive": {"threshold_inclusive": True},
+    "entries from 1": {"table_scores": "1..d"},
+    "entries to d - 1": {"table_scores": "0..d-1"},
+    "undecayed input": {"decay_input": False},
+    "soft reset": {"reset": "subtract"},
     "learned time constant": {"learned_tau": True},
+    "biases": {"qkv_bias": True},
+    "no biases": {"qkv_bias": False},
     "window 2": {"window": 2, "exponent": 1},
     "window longer than the sample": {"window": 6, "exponent": 0},
     "window 1": {"window": 1},
+    "window of each head": {"window": (1, 3), "tasa_output": "none"},
+    "exponent of each head": {"exponent": (2, 0), "tasa_output": "product"},
+    "both of each head": {"window": (4, 2), "exponent": (1, 0), "tasa_output": "values"},
 }
+"""Every option of the paper alone."""
+PAIRED = {name: reading for name, reading in READINGS.items() if len(reading) == 1} | {
+    "window of each head": {"window": (1, 3)},
+    "exponent of each head": {"exponent": (2, 0)},
+}
+PER_HEAD = "window or exponent per head with tasa_output 'proj' found; expected"
+WITHOUT_PROJ = {"NSAD alone", "no window behind the attention", "values", "product"}
+REFUSED_PAIRS = {
+    frozenset({"NSAD alone", "TASA alone"}): "nsad False and tasa False found; expected one of them",
+    **{
+        frozenset({each, other}): PER_HEAD
+        for each in ("window of each head", "exponent of each head")
+        for other in PAIRED.keys() - WITHOUT_PROJ - {each}
+    },
+}
+"""Every other pair of options runs, and equals PyTorch."""
 NSAD = ("u", "a1", "c1", "a2", "b2", "a3", "k3", "b3")
 
 
@@ -95,24 +126,42 @@ def imported(model: Any, folder: Path, **options: Any) -> Network:
 @pytest.mark.parametrize("variant", ["cifar", "dvs"])
 @pytest.mark.parametrize("name", READINGS)
 def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, variant: str, fold_bn: bool) -> None:
-    model = dyadic(READINGS[name], variant=variant, size=8 if variant == "cifar" else 32)
+    model = dyadic(READINGS[name], seed=14, variant=variant, size=8 if variant == "cifar" else 32)
     frames = oracle.frames_for(model)
     logits, seen = oracle.run(model, frames)
-    networks = [
-        imported(model, tmp_path, fold_bn=fold_bn, bn_eps=0.0, tasa_form=form)
-        for form in ("accumulate_once", "reaccumulate")
-    ]
+    forms = ("accumulate_once", "reaccumulate") if model.reading.tasa else (None,)
     record = oracle.neurons_of(model)
-    results = [Simulator(networks[0], chunk=chunk, record=record).run(frames) for chunk in range(1, T + 1)]
-    again = [Simulator(networks[1], chunk=chunk, record=record).run(frames) for chunk in (1, T)]
-    for result in results + again:
-        oracle.check_equal(result, seen, model)
-        assert_array_equal(result.logits, logits)
-    for group in (results, again):
-        for result in group:
-            assert [layer.counts for layer in result.profile] == [layer.counts for layer in group[0].profile]
-        check_counts(group[0], seen, model, once=group is results)
-    assert of_the_network(networks[0]) == ()
+    for form in forms:
+        network = imported(model, tmp_path, fold_bn=fold_bn, bn_eps=0.0, tasa_form=form)
+        assert of_the_network(network) == ()
+        chunks = range(1, T + 1) if form == forms[0] else (1, T)
+        results = [Simulator(network, chunk=chunk, record=record).run(frames) for chunk in chunks]
+        for result in results:
+            oracle.check_equal(result, seen, model)
+            assert_array_equal(result.logits, logits)
+            assert [layer.counts for layer in result.profile] == [layer.counts for layer in results[0].profile]
+        check_counts(results[0], seen, model, once=form != "reaccumulate")
+
+
+@pytest.mark.parametrize("first", PAIRED)
+def test_every_pair_of_options_equals_pytorch_or_is_refused(tmp_path: Path, first: str) -> None:
+    for second in list(PAIRED)[list(PAIRED).index(first) + 1 :]:
+        if PAIRED[first].keys() == PAIRED[second].keys():
+            continue
+        reading, pair = PAIRED[first] | PAIRED[second], frozenset({first, second})
+        if pair in REFUSED_PAIRS:
+            with pytest.raises(ValueError, match=REFUSED_PAIRS[pair]):
+                definition.Reading(**reading)
+            continue
+        model = dyadic(reading)
+        frames = oracle.frames_for(model)
+        logits, seen = oracle.run(model, frames)
+        network = imported(model, tmp_path, bn_eps=0.0)
+        assert of_the_network(network) == (), pair
+        result = Simulator(network, chunk=3, record=oracle.neurons_of(model)).run(frames)
+        for name in oracle.neurons_of(model):
+            assert_array_equal(result.recorded[name], oracle.as_recorded(seen[name][1]), err_msg=f"{pair}: {name}")
+        assert_array_equal(result.logits, logits, err_msg=str(pair))
 
 
 def test_an_input_that_does_not_decay_equals_spikingjelly(tmp_path: Path) -> None:
@@ -133,25 +182,67 @@ def test_an_input_that_does_not_decay_equals_spikingjelly(tmp_path: Path) -> Non
 
 def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> None:
     profile = {layer.name: layer.counts for layer in result.profile}
-    layer = model.variant.layer
+    layer, reading = model.variant.layer, model.reading
+    windows = np.broadcast_to(reading.window, model.heads).tolist() if reading.tasa else [1] * model.heads
+    outputs = model.head.in_features
     for index, block in enumerate(model.block):
         attn = f"block.{index}.attn"
         q, k, v = (oracle.as_tokens(seen[f"{attn}.{part}_lif"][1]) for part in "qkv")
-        found = profile[attn]
-        expected = table_attention_counts(q, k, v, block.attn.nsad.table.numpy())
-        assert {name: getattr(found, name) for name in expected} == expected
-        assert 0 < expected["kept_scores"] < expected["nonzero_scores"] < expected["scores"]
+        heard = {attn: v}
+        if reading.tasa and reading.tasa_output == "values":
+            heard |= {
+                f"{attn}.ago{age}": np.concatenate([np.zeros_like(v[:age]), v[:-age]])[: len(v)]
+                for age in range(1, max(windows))
+            }
+        for name, values in heard.items():
+            if reading.nsad:
+                expected = table_attention_counts(q, k, values, whole_table(block.attn.nsad))
+                assert expected["kept_scores"] > 0
+            else:
+                expected = attention_counts(q, k, values, model.heads, "qk_v")
+            assert {key: getattr(profile[name], key) for key in expected} == expected, name
         for stage in ("q", "k", "v", "proj"):
-            tasa = f"{attn}.tasa.{stage}"
-            window = model.reading.window if tasa in seen else 1
-            x = oracle.as_tokens(seen[tasa if tasa in seen else f"{attn}.attn_lif"][0 if tasa in seen else 1])
-            outputs = model.head.in_features
-            served = x if once else np.concatenate([x[max(0, t - window + 1) : t + 1] for t in range(len(x))])
-            kind = "binary" if stage == "proj" else "graded"
+            of_heads = windows if stage != "proj" or reading.tasa_output == "proj" else [1] * model.heads
+            x = oracle.as_tokens(seen[f"{attn}.attn_lif"][1] if stage == "proj" else seen[attn][0])
+            expected = {}
+            for window in of_heads:
+                served = x if once else np.concatenate([x[max(0, t - window + 1) : t + 1] for t in range(len(x))])
+                kind = "binary" if stage == "proj" else "graded"
+                for key, value in linear_counts(served, (outputs // model.heads, outputs), kind).items():
+                    expected[key] = expected.get(key, 0) + value
             found = profile[f"{attn}.{stage}_{layer}"]
-            expected = linear_counts(served, (outputs, outputs), kind)
             assert {name: getattr(found, name) for name in expected} == expected, stage
-            assert found.window_products == (window_products(x, outputs, window) if window > 1 else 0)
+            products = window_products(x, outputs, tuple(of_heads)) if max(of_heads) > 1 else 0
+            assert found.window_products == products
+
+
+def whole_table(nsad: Any) -> np.ndarray:
+    """What becomes of every score from 0 to d."""
+    last = nsad.table[:, -1:] if nsad.last < nsad.table.shape[1] - 1 + nsad.first else nsad.table[:, :0]
+    return np.concatenate([np.zeros((len(nsad.table), nsad.first), np.int64), nsad.table, last], axis=1)
+
+
+def test_the_first_release_layout_equals_pytorch(tmp_path: Path) -> None:
+    """Its names, kernels of 1 and no biases in q, k and v: the numbers of the layout for CIFAR without these biases."""
+    model = dyadic({"qkv_bias": False}, seed=14)
+    frames = oracle.frames_for(model)
+    logits, _ = oracle.run(model, frames)
+    path = export(model, tmp_path)
+    state = {first_release(name): tensor for name, tensor in load_file(path).items()}
+    for name, tensor in state.items():
+        if tensor.ndim == 2 and "_conv" in name:
+            state[name] = tensor.reshape(*tensor.shape, *[1] * (2 if ".mlp." in name else 1))
+    save_file(state, path, definition.metadata(model))
+    network = import_checkpoint(path, bn_eps=0.0)
+    assert network.name == "DS2TA first release 2-16"
+    assert_array_equal(Simulator(network).run(frames).logits, logits)
+
+
+def first_release(name: str) -> str:
+    """The name that a tensor has in V1's first release."""
+    stage = re.compile(r"patch_embed\.proj_(conv|bn)(\d?)\.")
+    name = stage.sub(lambda found: f"patch_embed.block{int(found[2] or 0) + 1}_{found[1]}.", name)
+    return name.replace("_linear.", "_conv.")
 
 
 def test_images_are_shown_in_every_step(tmp_path: Path) -> None:
@@ -183,17 +274,20 @@ def test_real_weights_differ_by_rounding_only(tmp_path: Path, name: str) -> None
         assert result.totals == results[0].totals
 
 
+@pytest.mark.parametrize("ablation", [{}, {"tasa": False}, {"nsad": False}])
 @pytest.mark.parametrize("variant", ["cifar", "dvs"])
-def test_window_1_and_identity_tables_are_spikformer_v1(tmp_path: Path, variant: str) -> None:
-    reading = {"window": 1, "threshold": 0.5}
+def test_window_1_and_identity_tables_are_spikformer_v1(
+    tmp_path: Path, variant: str, ablation: dict[str, bool]
+) -> None:
+    reading = {"window": 1, "threshold": 0.5, **ablation}
     model = oracle.make_lively(build(reading, variant, width=32, size=32), seed=3)
     path = export(model, tmp_path)
     plain = {name: tensor for name, tensor in load_file(path).items() if ".nsad." not in name and ".tasa." not in name}
     save_file(plain, tmp_path / "v1.safetensors", definition.metadata(model) | {"heads": "2"})
     network, v1 = import_checkpoint(path), import_checkpoint(tmp_path / "v1.safetensors")
     assert "Spikformer" in v1.name
-    table = network.layers["block.0.attn"].table
-    assert_array_equal(table, np.tile(np.arange(17), (2, 1)))
+    if model.reading.nsad:
+        assert_array_equal(network.layers["block.0.attn"].table, np.tile(np.arange(17), (2, 1)))
 
     frames = oracle.frames_for(model)
     record = [name for name in v1.layers if name.endswith(("lif", "attn"))]
@@ -235,19 +329,32 @@ def test_profile_shows_what_tables_and_windows_do(tmp_path: Path, capsys: pytest
 # --- published numbers
 
 
+CIFAR = {"width": 384, "depth": 4, "heads": 12, "classes": 10, "in_channels": 3, "size": 32}
+DVS = {"width": 256, "depth": 2, "heads": 16, "classes": 10, "in_channels": 2, "size": 128}
+
+
 @pytest.mark.parametrize(
-    ("variant", "sizes", "v1"),
+    ("variant", "sizes", "qkv_bias", "unused", "v1", "total", "printed"),
     [
-        ("cifar", {"width": 384, "depth": 4, "heads": 12, "in_channels": 3, "size": 32}, 9_324_730),
-        ("dvs", {"width": 256, "depth": 2, "heads": 16, "in_channels": 2, "size": 128}, 2_566_666),
+        ("cifar", CIFAR, True, 0, 9_324_730, 9_325_130, None),
+        ("cifar", CIFAR, False, 0, 9_320_122, 9_320_522, "9.32"),  # V1's first release
+        ("dvs", DVS, False, 0, 2_566_666, 2_566_930, None),
+        ("dvs", DVS, False, 64 * 256, 2_583_050, 2_583_314, "2.58"),  # with V1's pos_embed, which is not used
     ],
 )
-def test_published_sizes(variant: str, sizes: dict[str, int], v1: int) -> None:
-    """Those of Spikformer V1, and a handful of numbers that become 33 or 17 integers per head."""
+def test_published_sizes(
+    variant: str, sizes: dict[str, int], qkv_bias: bool, unused: int, v1: int, total: int, printed: str | None
+) -> None:
+    """Those of Spikformer V1, and a handful of numbers that become 33 or 17 integers per head.
+
+    Tables 1 and 2 print 9.32 M and 2.58 M, for V1 and for DS2TA.
+    """
     with torch.device("meta"):
-        model = build(variant=variant, classes=10, **sizes)
-    new = sizes["depth"] * (4 + 8 * sizes["heads"])
-    assert sum(parameter.numel() for parameter in model.parameters()) == v1 + new
+        model = build({"qkv_bias": qkv_bias}, variant, **sizes)
+    found = sum(parameter.numel() for parameter in model.parameters()) + unused
+    assert found == total == v1 + sizes["depth"] * (4 + 8 * sizes["heads"])
+    assert (f"{total / 1e6:.2f}" in ("9.32", "2.58")) == (printed is not None)
+    assert printed in (None, f"{total / 1e6:.2f}") and printed in (None, f"{v1 / 1e6:.2f}")
     assert model.block[0].attn.nsad.table.shape == (sizes["heads"], sizes["width"] // sizes["heads"] + 1)
 
 
@@ -301,7 +408,7 @@ def test_state_dict_in_training_holds_the_integers_of_now() -> None:
 
 @pytest.mark.parametrize("decay", ["geometric", "constant"])
 def test_exponent_learns(decay: str) -> None:
-    tasa = definition.TASA(definition.Reading(tasa_decay=decay)).train()
+    tasa = definition.TASA(definition.Reading(tasa_decay=decay), 2).train()
     spikes = torch.ones(3, 2)
     current = tasa(spikes)
     late = 1 + 0.25 + (0.0625 if decay == "geometric" else 0.25)
@@ -310,10 +417,66 @@ def test_exponent_learns(decay: str) -> None:
     assert tasa.exponent.grad < 0  # more attenuation, less current
 
 
-@pytest.mark.parametrize("wrong", [{"window": 0}, {"exponent": -1}, {"tasa_decay": "linear"}])
+def test_every_head_learns_its_exponent() -> None:
+    reading = definition.Reading(window=(1, 2, 3), exponent=(1, 0, 2), tasa_output="none")
+    tasa = definition.TASA(reading, 3).train()
+    currents = tasa(torch.ones(4, 1, 3, 2, 2))[:, 0, :, 0, 0]
+    assert_array_equal(currents.detach(), np.array([[1, 1, 1], [1, 2, 1.25], [1, 2, 1.3125], [1, 2, 1.3125]], F))
+    currents.sum().backward()
+    assert tasa.exponent.grad[0] == 0 and (tasa.exponent.grad[1:] < 0).all()  # a window of 1 has no exponent to learn
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"window": 0},
+        {"window": (3, 0), "tasa_output": "none"},
+        {"exponent": -1},
+        {"tasa_decay": "linear"},
+        {"tasa_output": "v"},
+        {"table_scores": "0..d+1"},
+        {"reset": "soft"},
+        {"nsad": False, "tasa": False},
+        {"window": (3, 3)},
+        {"exponent": (2, 2)},
+    ],
+)
 def test_the_definition_refuses_what_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="found; expected"):
         definition.Reading(**wrong)
+
+
+@pytest.mark.parametrize("option", ["window", "exponent"])
+def test_the_definition_wants_as_many_windows_as_heads(option: str) -> None:
+    with pytest.raises(ValueError, match=rf"{option} \(1, 2, 3\) found; expected one, or one for each of 2 heads"):
+        build({option: (1, 2, 3), "tasa_output": "none"})
+
+
+@pytest.mark.parametrize("ablation", [None, "nsad_alone", "tasa_alone"])
+def test_every_ablation_of_the_small_model_trains_and_imports(tmp_path: Path, ablation: str | None) -> None:
+    torch.manual_seed(0)
+    model = oracle.make_lively(definition.nmnist_model(ablation), seed=0).train()
+    frames = torch.poisson(torch.full((5, 2, 2, 34, 34), 0.5))
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    for _ in range(2):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(frames), torch.tensor([3, 7])).backward()
+        optimizer.step()
+    learned = {name: parameter.grad.abs().sum() for name, parameter in model.named_parameters()}
+    assert all(torch.isfinite(gradient) for gradient in learned.values())
+    for part, used in (("nsad.u", ablation != "tasa_alone"), ("tasa.q.exponent", ablation != "nsad_alone")):
+        found = [gradient for name, gradient in learned.items() if name.endswith(part)]
+        assert any(gradient > 0 for gradient in found) == bool(found) == used
+    network = imported(model.eval(), tmp_path)
+    assert network.assumptions == () or of_the_network(network) == ()
+    assert network.name == "DS2TA dvs 2-64" + {None: ""}.get(ablation, f" with {(ablation or '')[:4].upper()} alone")
+    given = frames[:, :1].numpy()
+    assert_allclose(Simulator(network).run(given[:, 0]).logits, model(frames[:, :1])[0].detach(), atol=1e-4)
+
+
+def test_an_unknown_ablation_is_refused() -> None:
+    with pytest.raises(ValueError, match="ablation 'both' found; expected None, 'nsad_alone' or 'tasa_alone'"):
+        definition.nmnist_model("both")
 
 
 # --- recognition, tables from their parameters, bad input
@@ -325,12 +488,15 @@ def test_a_spikformer_is_refused(tmp_path: Path) -> None:
         import_checkpoint(tmp_path / "v1.npz", "ds2ta")
 
 
-def changed(folder: Path, metadata: dict[str, str] | None = None, model: Any = None, **tensors: Any) -> Path:
-    """A small model with tensors replaced, added or, where None, left out."""
+def changed(
+    folder: Path, metadata: dict[str, str] | None = None, model: Any = None, without: Iterable[str] = (), **tensors: Any
+) -> Path:
+    """A small model with tensors replaced, added or, where None, left out, and without some of the metadata."""
     model = dyadic() if model is None else model
     path = export(model, folder)
     kept = {name: tensor for name, tensor in (load_file(path) | tensors).items() if tensor is not None}
-    save_file(kept, path, definition.metadata(model) | (metadata or {}))
+    told = definition.metadata(model) | (metadata or {})
+    save_file(kept, path, {name: value for name, value in told.items() if name not in without})
     return path
 
 
@@ -398,7 +564,7 @@ def test_defaults_are_those_of_the_layout(tmp_path: Path) -> None:
 
 
 def test_layers_are_what_the_checkpoint_says(tmp_path: Path) -> None:
-    network = imported(dyadic({"tasa_on_proj": False}), tmp_path)
+    network = imported(dyadic({"tasa_output": "none"}), tmp_path)
     kinds = {name: type(layer) for name, layer in network.layers.items()}
     assert kinds["block.0.attn"] is TableAttention
     assert kinds["block.0.attn.q_linear"] is WindowedLinear
@@ -413,7 +579,17 @@ NO_PARAMETERS = only("table")
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
-        ({TABLE: np.zeros((2, 8), np.int64)}, rf"tensor {TABLE} \(2, 8\) found; expected \(2, 9\)"),
+        ({TABLE: np.zeros((2, 7), np.int64)}, rf"tensor {TABLE} \(2, 7\) found; expected \(2, 9\) or \(2, 8\)"),
+        ({TABLE: np.zeros((2, 10), np.int64)}, rf"tensor {TABLE} \(2, 10\) found; expected \(2, 9\) or \(2, 8\)"),
+        ({TABLE: np.zeros((2, 9, 1), np.int64)}, rf"tensor {TABLE} \(2, 9, 1\) found; expected \(2, 9\) or \(2, 8\)"),
+        (
+            {TABLE: np.zeros((2, 8), np.int64)},
+            r"metadata table_scores=0..d found; expected 1..d or 0..d-1, as \S+ has 8",
+        ),
+        (
+            {"block.1.attn.nsad.table": np.zeros((2, 8), np.int64)},
+            r"tensor block.1.attn.nsad.table \(2, 8\) found; expected \(2, 9\)",
+        ),
         ({TABLE: np.zeros(9, np.int64)}, rf"tensor {TABLE} \(9\) found; expected a number of heads that divides"),
         ({TABLE: np.zeros((3, 6), np.int64)}, rf"tensor {TABLE} \(3, 6\) found; .* divides the width 16"),
         ({TABLE: np.zeros((0, 9), np.int64)}, rf"tensor {TABLE} \(0, 9\) found; .* divides the width 16"),
@@ -436,7 +612,26 @@ NO_PARAMETERS = only("table")
             r"tensor \S+q.d = 127 found; expected a whole number from 0 to 126",
         ),
         ({"block.0.attn.tasa.k.d": np.array(1.5, np.float32)}, r"tensor \S+k.d holds 1.5; expected whole numbers"),
-        ({"block.0.attn.tasa.k.d": np.array([2])}, r"tensor \S+k.d \(1\) found; expected \(\)"),
+        (
+            {"block.0.attn.tasa.k.d": np.array([2])},
+            r"tensor \S+k.d \(1\) found; expected \(\) or \(2\), one for each head",
+        ),
+        (
+            {"block.1.attn.tasa.q.taw": np.array([1, 2, 3])},
+            r"tensor \S+1.attn.tasa.q.taw \(3\) found; .* or \(2\), one for",
+        ),
+        ({"block.0.attn.tasa.q.taw": np.ones((2, 1), int)}, r"tensor \S+q.taw \(2, 1\) found; .* or \(2\), one for"),
+        (
+            {"block.0.attn.tasa.q.taw": np.array([3, 0])},
+            r"tensor \S+q.taw = 0 found; expected a whole number at least 1",
+        ),
+        (
+            {"block.0.attn.tasa.proj.taw": np.array([3, 3])},
+            r"tensor \S+proj.taw \(2\) found; expected \(\), as the output projection adds up all heads",
+        ),
+        ({"block.0.attn.tasa.k.exponent": np.ones(2, F)}, r"tensor \S+k.exponent \(2\) found; expected \(\)"),
+        ({"block.1.attn.tasa.k.d": None}, r"tensor block.1.attn.tasa.k.d missing; expected it with shape \(\)"),
+        ({"block.1.attn.tasa.attn.d": np.array(2)}, r"tensor block.1.attn.tasa.attn.d \(\) left over"),
         (
             {"block.0.attn.tasa.k.d": np.array(9, np.int64)},
             r"tensor \S+k.d = 9 found; expected \S+exponent = \S+ rounded",
@@ -445,7 +640,8 @@ NO_PARAMETERS = only("table")
             {"block.0.attn.tasa.v.taw": np.array(0, np.int64)},
             r"tensor \S+v.taw = 0 found; expected a whole number at least 1",
         ),
-        ({"block.0.attn.tasa.proj.d": None}, r"tensor block.0.attn.tasa.proj.exponent \(\) and 1 more left over"),
+        ({"block.0.attn.tasa.proj.d": None}, r"tensor block.0.attn.tasa.proj.d missing"),
+        ({"block.1.attn.q_linear.bias": None}, r"tensor block.1.attn.q_linear.bias missing"),
     ],
 )
 def test_bad_tensors_are_refused(tmp_path: Path, tensors: dict[str, Any], message: str) -> None:
@@ -474,6 +670,109 @@ def test_bad_parameters_are_refused(tmp_path: Path, tensors: dict[str, Any], mes
         import_checkpoint(path)
 
 
+OF_TASA = "expected none, as there is no tensor block.*.attn.tasa.*"
+OF_NSAD = "expected none, as there is no tensor block.*.attn.nsad.*"
+
+
+@pytest.mark.parametrize(
+    ("reading", "options", "message"),
+    [
+        ({}, {"nsad": False}, "nsad=False found; expected True, as there are tensors block.*.attn.nsad.*"),
+        ({}, {"tasa": False}, "tasa=False found; expected True, as there are tensors block.*.attn.tasa.*"),
+        (
+            {},
+            {"tasa_output": "none"},
+            "tasa_output=none found; expected proj, as there is a tensor block.0.attn.tasa.proj.",
+        ),
+        (
+            {},
+            {"tasa_output": "values"},
+            "tasa_output=values found; expected proj, as there is a tensor block.0.attn.tasa",
+        ),
+        (
+            {"tasa_output": "none"},
+            {"tasa_output": "proj"},
+            "tasa_output=proj found; expected none, as there is no tensor",
+        ),
+        (
+            {"tasa_output": "product"},
+            {"tasa_output": "proj"},
+            "tasa_output=proj found; expected values or product, as there is a tensor block.0.attn.tasa.attn.",
+        ),
+        ({"tasa": False}, {"tasa": True}, "tasa=True found; expected False, as there is no tensor block.*.attn.tasa.*"),
+        ({"tasa": False}, {"tasa_decay": "geometric"}, f"tasa_decay=geometric found; {OF_TASA}"),
+        ({"tasa": False}, {"tasa_output": "none"}, f"tasa_output=none found; {OF_TASA}"),
+        ({"tasa": False}, {"tasa_form": "reaccumulate"}, f"tasa_form=reaccumulate found; {OF_TASA}"),
+        ({"nsad": False}, {"nsad": True}, "nsad=True found; expected False, as there is no tensor block.*.attn.nsad.*"),
+        ({"nsad": False}, {"threshold_inclusive": True}, f"threshold_inclusive=True found; {OF_NSAD}"),
+        ({"nsad": False}, {"table_scores": "1..d"}, f"table_scores=1..d found; {OF_NSAD}"),
+    ],
+)
+@pytest.mark.parametrize("door", ["option", "metadata"])
+def test_options_that_do_not_fit_the_tensors_are_refused(
+    tmp_path: Path, door: str, reading: dict[str, Any], options: dict[str, Any], message: str
+) -> None:
+    stated = {name: str(value) for name, value in options.items()} if door == "metadata" else {}
+    path = changed(tmp_path, stated, model=build(reading))
+    with pytest.raises(InputError) as caught:
+        import_checkpoint(path, **{} if stated else options)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(path) if stated else "option ")
+
+
+@pytest.mark.parametrize(
+    ("reading", "tensors", "message"),
+    [
+        ({"nsad": False}, {TABLE: np.zeros((2, 9), int)}, "tensor block.1.attn.nsad.table missing; expected it, or"),
+        (
+            {"nsad": False},
+            {"block.1.attn.nsad.u": np.zeros(2, F)},
+            "tensor block.0.attn.nsad.table missing; expected it, or",
+        ),
+        (
+            {"tasa": False},
+            {"block.1.attn.tasa.q.d": np.array(2)},
+            "tensor block.0.attn.tasa.q.d missing; expected it with",
+        ),
+        ({"tasa_output": "none"}, {"block.1.attn.tasa.proj.d": np.array(2)}, "tensor block.0.attn.tasa.proj.d missing"),
+        (
+            {"tasa_output": "values"},
+            {"block.1.attn.tasa.attn.taw": np.array(65)},
+            "tensor block.1.attn.tasa.attn.taw = 65 found; expected a whole number from 1 to 64",
+        ),
+        (
+            {"tasa_output": "values"},
+            {"block.1.attn.tasa.attn.taw": np.array([1, 2, 3])},
+            "tensor block.1.attn.tasa.attn.taw (3) found; expected () or (2), one for each head",
+        ),
+        (
+            {"nsad": False, "window": (1, 3), "tasa_output": "none"},
+            {"block.0.attn.tasa.q.taw": np.array([1, 2, 3])},
+            "tensor block.0.attn.tasa.q.taw (3) found; expected a number of heads that divides the width 16",
+        ),
+        (
+            {"exponent": (2, 1), "tasa_output": "none"},
+            {"block.0.attn.tasa.v.d": np.array([2, 2])},
+            "tensor block.0.attn.tasa.v.d = 2 found; expected block.0.attn.tasa.v.exponent = 1 rounded",
+        ),
+        (
+            {"qkv_bias": False},
+            {"block.1.attn.k_linear.bias": np.zeros(16, F)},
+            "tensor block.0.attn.q_linear.bias missing",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_an_ablation_or_a_reading_are_refused(
+    tmp_path: Path, reading: dict[str, Any], tensors: dict[str, Any], message: str
+) -> None:
+    path = changed(tmp_path, model=build(reading), without=("nsad", "tasa", "tasa_output"), **tensors)
+    with pytest.raises(InputError) as caught:
+        import_checkpoint(path)
+    assert str(caught.value).startswith(f"{path}: {message}")
+    assert "\n" not in str(caught.value)
+
+
 def test_bad_options_are_refused(tmp_path: Path) -> None:
     path = export(build(), tmp_path)
     with pytest.raises(InputError, match=r"^option heads=4 found; expected 2, as block.0.attn.nsad.table has"):
@@ -498,19 +797,100 @@ def said(network: Network, option: str) -> list[tuple[Any, str, str]]:
 
 
 def test_what_tensors_tell_is_listed(tmp_path: Path) -> None:
-    path = changed(tmp_path)
+    path = changed(tmp_path, without=("nsad", "tasa", "tasa_output", "table_scores"))
     assert said(import_checkpoint(path), "heads") == [(2, "inferred", "block.0.attn.nsad.table")]
     assert said(import_checkpoint(path, heads=2), "heads") == [(2, "option", "")]
-    assert said(import_checkpoint(changed(tmp_path, {"heads": "2"})), "heads") == [(2, "metadata", "")]
-    for option in ("c1", "k3", "tasa.proj"):
+    for option in ("c1", "k3", "nsad", "tasa", "tasa_output", "table_scores"):
         assert said(import_checkpoint(path), option) == []
+    assert said(import_checkpoint(changed(tmp_path, {"heads": "2"})), "heads") == [(2, "metadata", "")]
     left = {f"block.{i}.attn.nsad.{name}": None for i in range(2) for name in ("table", "c1")}
     left |= {"block.1.attn.nsad.k3": None}
-    network = import_checkpoint(changed(tmp_path, model=build({"tasa_on_proj": False, "threshold": 1.0}), **left))
+    model = build({"tasa_output": "none", "threshold": 1.0})
+    network = import_checkpoint(changed(tmp_path, model=model, without=("tasa_output",), **left))
     assert said(network, "c1") == [(0.0, "inferred", "block.0.attn.nsad.c1 and 1 more absent")]
     assert said(network, "k3") == [(1.0, "inferred", "block.1.attn.nsad.k3 absent")]
-    words = "block.0.attn.tasa.proj and 1 more absent, a projection as in V1"
-    assert said(network, "tasa.proj") == [(None, "inferred", words)]
+    why = "there is no tensor block.*.attn.tasa.proj.* or block.*.attn.tasa.attn.*"
+    assert said(network, "tasa_output") == [("none", "inferred", why)]
+
+
+@pytest.mark.parametrize(("part", "left"), [("nsad", "tasa"), ("tasa", "nsad")])
+def test_an_ablation_is_told_by_tensors(tmp_path: Path, part: str, left: str) -> None:
+    model = build({part: False})
+    network = import_checkpoint(changed(tmp_path, model=model, without=(part, left, "heads")))
+    why = f"there is no tensor block.*.attn.{part}.*"
+    assert said(network, part) == [(False, "inferred", why)]
+    assert said(network, left) == []
+    assert said(import_checkpoint(export(model, tmp_path)), part) == [(False, "metadata", "")]
+    with pytest.raises(InputError, match=rf"^option {part}=True found; expected False, as {re.escape(why)}$"):
+        import_checkpoint(export(model, tmp_path), **{part: True})
+    with pytest.raises(InputError, match=rf"^option {left}=False found; expected True, as there are tensors block"):
+        import_checkpoint(export(model, tmp_path), **{left: False})
+
+
+def test_heads_without_tables_are_those_of_the_windows_or_else_chosen(tmp_path: Path) -> None:
+    model = build({"nsad": False, "window": (1, 3), "tasa_output": "none"})
+    network = import_checkpoint(changed(tmp_path, model=model, without=("heads",)))
+    assert said(network, "heads") == [(2, "inferred", "block.0.attn.tasa.q.taw")]
+    with pytest.raises(InputError, match=r"^option heads=4 found; expected 2, as block.0.attn.tasa.q.taw has"):
+        import_checkpoint(export(model, tmp_path), heads=4)
+    model = build({"nsad": False}, width=32)
+    network = import_checkpoint(changed(tmp_path, model=model, without=("heads",)))
+    assert said(network, "heads") == [(1, "assumed", "not in the checkpoint, the default")]
+    layer = import_checkpoint(changed(tmp_path, model=model), attention_order="context_first").layers["block.0.attn"]
+    assert (layer.heads, layer.order) == (2, "context_first")
+
+
+def test_equal_windows_of_heads_are_one(tmp_path: Path) -> None:
+    taw = {f"block.{i}.attn.tasa.q.taw": np.array([3, 3]) for i in range(2)}
+    network = import_checkpoint(changed(tmp_path, **taw))
+    assert network.layers["block.0.attn.q_linear"].window == 3
+
+
+@pytest.mark.parametrize(("scores", "expected"), [("1..d", [0, 5, 6, 7, 8]), ("0..d-1", [0, 5, 6, 7, 7])])
+def test_a_table_of_d_entries(tmp_path: Path, scores: str, expected: list[int]) -> None:
+    """It cannot tell which scores these are of."""
+    entries = {"1..d": [5, 6, 7, 8], "0..d-1": [0, 5, 6, 7]}[scores]
+    short = {f"block.{i}.attn.nsad.table": np.array([entries] * 4) for i in range(2)}
+    path = changed(tmp_path, model=build(heads=4), without=("table_scores",), **only("table") | short)
+    network = import_checkpoint(path, table_scores=scores)
+    assert_array_equal(network.layers["block.0.attn"].table, [expected] * 4)
+    if scores == "1..d":
+        network = import_checkpoint(path)
+        assert_array_equal(network.layers["block.0.attn"].table, [expected] * 4)
+        assert said(network, "table_scores") == [("1..d", "assumed", "not in the checkpoint, the default")]
+    with pytest.raises(
+        InputError, match=r"^option table_scores=0..d found; expected 1..d or 0..d-1, as block.0.\S+ has"
+    ):
+        import_checkpoint(path, table_scores="0..d")
+
+
+def test_numbers_make_no_entry_of_a_score_that_has_none(tmp_path: Path) -> None:
+    """With thresholds below 0, which no table of d + 1 entries could come from."""
+    numbers = {f"block.{i}.attn.nsad.{name}": np.full(2, value, F) for i in range(2) for name, value in U_AND_C1}
+    path = changed(tmp_path, without=("table_scores",), model=build(), **only("parameters") | numbers)
+    network = import_checkpoint(path, table_scores="1..d")
+    assert_array_equal(network.layers["block.0.attn"].table, [[0, 4, 5, 6, 7, 8, 9, 10, 11]] * 2)
+    with pytest.raises(InputError, match="holds 3 for score 0 of head 0; expected 0"):
+        import_checkpoint(path)
+
+
+U_AND_C1 = (("u", -1), ("c1", 3))
+
+
+def test_a_table_of_d_plus_1_entries_leaves_no_choice(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"^option table_scores=1..d found; expected 0..d, as block.0.attn.nsad.table has 9 entries"
+    ):
+        import_checkpoint(export(build(), tmp_path), table_scores="1..d")
+
+
+def test_an_unused_position_embedding_is_named(tmp_path: Path) -> None:
+    path = export(build({}, "dvs", size=32), tmp_path)
+    state, metadata = load_file(path), definition.metadata(build({}, "dvs", size=32))
+    save_file(state | {"pos_embed": np.ones((1, 64, 16), F)}, path, metadata)
+    network = import_checkpoint(path)
+    why = "pos_embed: V1 declares a position embedding that its forward pass never reads"
+    assert said(network, "ignore") == [("pos_embed", "inferred", why)]
 
 
 # --- the trained model
@@ -551,3 +931,22 @@ def test_trained_tables_are_described(shared: Path) -> None:
         assert f"map sparsity {1 - nonzero[0]:.2%} without NSAD, {1 - nonzero[1]:.2%} with it" in text
         assert " ".join(f"{entry:3d}" for entry in block.attn.nsad.table[0].tolist()) in text
         assert text.count("if every step served its whole window") == 4
+
+
+def test_maps_of_a_plain_spikformer_are_described(shared: Path) -> None:
+    """The baseline of Table 3."""
+    path = oracle.EXAMPLES / "weights" / "nmnist_spikformer.safetensors"
+    model = oracle.example("spikformer").nmnist_model().eval()
+    model.load_state_dict({name: torch.from_numpy(tensor) for name, tensor in load_file(path).items()})
+    samples = labelled_files(shared / "nmnist" / "Test")[:3]
+    plain = import_checkpoint(path)
+    network = tables.with_tables(plain)
+    counts = tables.count(network, [sample.name for sample in samples])
+    nonzero = 0.0
+    for frames in oracle.recorded_frames(samples, network.time_steps):
+        assert_array_equal(Simulator(network).run(frames).logits, Simulator(plain).run(frames).logits)
+        _, seen = oracle.run(model, frames)
+        q, k = (oracle.as_tokens(seen[f"block.0.attn.{part}_lif"][1]).reshape(5, 9, 6, 16) for part in "qk")
+        nonzero += np.mean(np.einsum("tihd,tjhd->thij", q, k) != 0) / len(samples)
+    text = tables.describe_block(network, "block.0.attn", counts)
+    assert text.split("; ")[0] == f"block.0.attn\n  map sparsity {1 - nonzero:.2%}"

@@ -82,22 +82,35 @@ def spikformer_v2(folder: Path, **reading: Any) -> Example:
 
 
 def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
-    """Tables as they are, the numbers that they are made of, or both."""
+    """Tables as they are, the numbers that they are made of, or both; or no tables."""
     definition = oracle.example("ds2ta")
     sizes = {"width": 16, "depth": 2, "heads": 2, "classes": 5, "in_channels": 2, "size": 32, "time_steps": T}
     model = definition.DS2TA("dvs", **sizes, reading=definition.Reading(**reading))
     oracle.make_lively(model, 0)
-    for block in model.block:
-        block.attn.nsad.u.data.fill_(2.0)
+    for module in model.modules():
+        if isinstance(module, definition.NSAD):
+            module.u.data.fill_(2.0)
     model.train().eval()  # writes the tables
 
     def drop(name: str) -> bool:
         return ".nsad." in name and (name.endswith(".table") == (kept == "numbers")) and kept != "both"
 
-    alternatives = SPIKFORMER | {"tasa_decay": "constant", "tasa_form": "reaccumulate", "threshold_inclusive": True}
-    told = {"heads", "attention_order"} | (set() if kept == "numbers" else {"threshold_inclusive"})
-    told |= {"tau"} if reading else set()
+    alternatives = SPIKFORMER | {
+        "tasa_decay": "constant",
+        "tasa_output": "product",
+        "tasa_form": "reaccumulate",
+        "threshold_inclusive": True,
+        "table_scores": "0..d-1",
+    }
+    told = {"nsad", "tasa"}
+    told |= {"heads", "attention_order"} if model.reading.nsad else set()
+    told |= set() if kept == "numbers" else {"threshold_inclusive"}
+    told |= set() if kept == "numbers" or model.reading.table_scores == "1..d" else {"table_scores"}
+    told |= set() if model.reading.tasa else {"tasa_decay", "tasa_form"}
+    told |= set() if model.reading.tasa_output == "values" else {"tasa_output"}
+    told |= {"tau"} if model.reading.learned_tau else set()
     optional = {
+        "none": (),
         "table": (),
         "numbers": ("*.nsad.c1", "*.nsad.k3"),
         "both": ("*.nsad.c1", "*.nsad.k3", "*.nsad.table", "*.nsad.u"),
@@ -107,7 +120,11 @@ def ds2ta(folder: Path, kept: str, **reading: Any) -> Example:
         alternatives={name: value for name, value in alternatives.items() if name not in told},
         told=told,
         ways=(WAYS | {"tasa_form"}) - told,
-        optional=(*optional, "*.tasa.*.exponent", "*.tasa.proj.d", *(["*_lif*.w"] if reading else [])),
+        optional=(
+            *optional,
+            *(["*.tasa.*.exponent"] if model.reading.tasa else []),
+            *(["*_lif*.w"] if model.reading.learned_tau else []),
+        ),
     )
 
 
@@ -325,6 +342,11 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         "numbers": lambda folder: ds2ta(folder, "numbers"),
         "table": lambda folder: ds2ta(folder, "table"),
         "both, learned time constant": lambda folder: ds2ta(folder, "both", learned_tau=True),
+        "NSAD alone, entries from 1": lambda folder: ds2ta(folder, "table", tasa=False, table_scores="1..d"),
+        "TASA alone, of v": lambda folder: ds2ta(folder, "none", nsad=False, tasa_output="values"),
+        "windows of each head, biases": lambda folder: ds2ta(
+            folder, "table", window=(1, 3), exponent=(2, 1), tasa_output="values", qkv_bias=True
+        ),
     },
     "nir": {"graph": nir_graph},
     "sew_resnet": {

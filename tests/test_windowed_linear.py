@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from plain_rows import check, chunks, execute, signal_type
 from reference import counts, dense_macs
-from reference.windowed_linear import shifted_sums, window_products, windowed_linear
+from reference.windowed_linear import group_of, shifted_sums, window_products, windowed_linear
 from strategies import OUTPUTS, activity, weights
 
-from eventsim import InputError, NetworkBuilder, Simulator
+from eventsim import InputError, NetworkBuilder, Simulator, load, save
 from eventsim.layers import Input, Linear, MeanOverTime, Readout, WindowedLinear
 
 pytestmark = pytest.mark.kernels
@@ -22,8 +24,8 @@ KINDS = ("binary", "graded", "real", "sparse real")
 
 
 @st.composite
-def cases(draw, kind):
-    """A layer of a window of at least 2, its input type, and one to six frames of tokens."""
+def cases(draw, kind, grouped=False):
+    """A layer with a window of at least 2, its input type, and one to six frames of tokens."""
     source = signal_type(kind, draw(st.tuples(st.integers(1, 5), st.integers(1, 12))))
     steps = draw(st.integers(1, 6))
     x = draw(activity(kind.removeprefix("sparse "), steps, *source.shape))
@@ -33,26 +35,30 @@ def cases(draw, kind):
         draw(st.sampled_from(["geometric", "constant"])),
         draw(st.sampled_from(["accumulate_once", "reaccumulate"])),
     )
-    return WindowedLinear(weight, bias, draw(st.integers(2, 4)), draw(st.integers(0, 3)), decay, form), source, x
+    window, exponent = draw(st.integers(2, 4)), draw(st.integers(0, 3))
+    if grouped:
+        groups = draw(st.sampled_from([n for n in range(1, len(weight) + 1) if len(weight) % n == 0]))
+        window = (window, *draw(st.tuples(*[st.integers(1, 4)] * (groups - 1))))
+        exponent = draw(st.just(exponent) | st.tuples(*[st.integers(0, 3)] * groups))
+    return WindowedLinear(weight, bias, window, exponent, decay, form), source, x
 
 
 def executed(layer, source, x):
     """Counts of synapses: of each step once, or of every step as often as a window holds it."""
-    shape, dense = layer.weight.shape, source.dense
-    repeats = [1] * len(x)
-    if layer.form == "reaccumulate":
-        repeats = [min(layer.window, len(x) - t) for t in range(len(x))]
+    outputs, channels = layer.weight.shape
     total: dict[str, int] = {}
-    for frame, times in zip(x, repeats, strict=True):
-        for key, value in counts.linear_counts(frame, shape, source.kind, dense).items():
+    for output, t in product(range(outputs), range(len(x))):
+        times = min(group_of(layer.window, output, outputs), len(x) - t) if layer.form == "reaccumulate" else 1
+        for key, value in counts.linear_counts(x[t], (1, channels), source.kind, source.dense).items():
             total[key] = total.get(key, 0) + times * value
     return total
 
 
+@pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
-def test_currents_and_counts(kind, data):
-    layer, source, x = data.draw(cases(kind))
+def test_currents_and_counts(kind, grouped, data):
+    layer, source, x = data.draw(cases(kind, grouped))
     expected = windowed_linear(x, layer.weight, layer.bias, layer.window, layer.exponent, layer.decay)
     check(
         layer,
@@ -61,7 +67,7 @@ def test_currents_and_counts(kind, data):
         inputs=x.size,
         nonzero_inputs=np.count_nonzero(x),
         **executed(layer, source, x),
-        additions=shifted_sums(len(x), source.positions * len(layer.weight), layer.window),
+        additions=shifted_sums(len(x), source.positions, len(layer.weight), layer.window),
         window_products=window_products(x, len(layer.weight), layer.window, source.dense),
     )
     assert layer.dense_macs(source) == dense_macs.linear(layer.weight.shape, source.positions)
@@ -86,6 +92,29 @@ def test_both_forms_agree_on_any_weights(kind, data):
             assert done.counts.window_products == once.counts.window_products
         served = done.counts.acs + done.counts.graded_macs + done.counts.macs
         assert served == once.counts.window_products
+
+
+@given(data=st.data())
+def test_both_forms_agree_on_windows_of_groups(data):
+    """On rows, whatever the weights."""
+    layer, source, x = data.draw(cases(data.draw(st.sampled_from(["binary", "graded"])), grouped=True))
+    weight = np.random.default_rng(data.draw(st.integers(0, 99))).normal(size=layer.weight.shape).astype(F)
+    once, again = (
+        execute(WindowedLinear(weight, layer.bias, layer.window, layer.exponent, layer.decay, form), [(source, x)], 1)
+        for form in ("accumulate_once", "reaccumulate")
+    )
+    assert_array_equal(once.frames, again.frames)
+    assert once.counts.window_products == again.counts.acs + again.counts.graded_macs
+
+
+def test_windows_of_groups_are_kept_in_a_model_file(tmp_path):
+    layer = WindowedLinear(np.eye(4, 3, dtype=F), None, (1, 3), (0, 2))
+    save(network(layer).network, tmp_path / "model.h5")
+    found = load(tmp_path / "model.h5").layers["linear"]
+    assert (found.window, found.exponent) == ((1, 3), (0, 2))
+    ones = np.ones((4, 3), F)
+    result = network(found).run(ones)
+    assert_array_equal(result.recorded["linear"].T, [[1, 1, 1, 1], [1, 1, 1, 1], [1, 1.25, 1.3125, 1.3125], [0] * 4])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -132,6 +161,11 @@ def test_a_static_input_fills_the_window():
         ({"exponent": -1}, "exponent -1 found; expected a whole number from 0 to 126"),
         ({"exponent": 0.5}, "exponent 0.5 found; expected a whole number from 0 to 126"),
         ({"exponent": 127}, "exponent 127 found"),
+        ({"window": (2, 0)}, r"window \(2, 0\) found; expected a whole number of time steps, at least 1"),
+        ({"window": (2, 2, 2)}, "window for 3 groups found; expected a divisor of the 2 outputs"),
+        ({"window": ()}, "window for 0 groups found; expected a divisor of the 2 outputs"),
+        ({"exponent": (1, 127)}, r"exponent \(1, 127\) found; expected a whole number from 0 to 126"),
+        ({"exponent": (1, 1, 1)}, "exponent for 3 groups found; expected a divisor of the 2 outputs"),
         ({"decay": "linear"}, "decay 'linear' found; expected one of"),
         ({"form": "twice"}, "form 'twice' found; expected one of"),
         ({"weight": np.ones((2, 4), F)}, r"weight of shape \(2, 4\) found; expected \(C_out, 3\)"),

@@ -16,25 +16,51 @@ def attenuation(age: int, exponent: int, decay: str) -> float:
 
 
 def windowed_linear(
-    x: Float32, weight: Float32, bias: Float32 | None, window: int, exponent: int, decay: str = "geometric"
+    x: Float32,
+    weight: Float32,
+    bias: Float32 | None,
+    window: int | tuple[int, ...],
+    exponent: int | tuple[int, ...],
+    decay: str = "geometric",
 ) -> Float32:
-    """y[t] = bias + W (sum over m < window of a(m) x[t - m]): here the inputs are filtered, not the currents."""
+    """y[t] = bias + W (sum over m < window of a(m) x[t - m]): here the inputs are filtered, not the currents.
+
+    Given as tuples, windows and exponents are those of equal groups of rows of W.
+    """
+    outputs = len(weight)
+    y = [
+        linear(filtered(x, group_of(window, i, outputs), group_of(exponent, i, outputs), decay), weight, bias)[..., i]
+        for i in range(outputs)
+    ]
+    return np.stack(y, axis=-1)
+
+
+def filtered(x: Float32, window: int, exponent: int, decay: str = "geometric") -> Float32:
+    """Sum over m < window of a(m) x[t - m]."""
     trace = np.zeros(x.shape)
     for t in range(len(x)):
         for age in range(min(window, t + 1)):
             trace[t] += attenuation(age, exponent, decay) * x[t - age].astype(np.float64)
-    return linear(trace.astype(np.float32), weight, bias)
+    return trace.astype(np.float32)
 
 
-def window_products(x: Float32, outputs: int, window: int, dense: bool = False) -> int:
+def group_of(values: int | tuple[int, ...], output: int, outputs: int) -> int:
+    """What holds for one output, of one value for all or one for each group."""
+    return values if isinstance(values, int) else values[output * len(values) // outputs]
+
+
+def window_products(x: Float32, outputs: int, window: int | tuple[int, ...], dense: bool = False) -> int:
     """Pairs of an input of the window and a synapse leaving it, over all steps; with dense=True zeros count too."""
     products = 0
-    for t in range(len(x)):
-        for earlier in range(max(0, t - window + 1), t + 1):
-            products += outputs * (x[earlier].size if dense else int(np.count_nonzero(x[earlier])))
+    for output in range(outputs):
+        for t in range(len(x)):
+            for earlier in range(max(0, t - group_of(window, output, outputs) + 1), t + 1):
+                products += x[earlier].size if dense else int(np.count_nonzero(x[earlier]))
     return products
 
 
-def shifted_sums(steps: int, size: int, window: int) -> int:
-    """Additions of currents of earlier steps: one for each of `size` outputs, step, and earlier step of its window."""
-    return size * sum(min(t, window - 1) for t in range(steps))
+def shifted_sums(steps: int, positions: int, outputs: int, window: int | tuple[int, ...]) -> int:
+    """Additions of currents of earlier steps: one for each position, output, step, and earlier step of its window."""
+    return positions * sum(
+        min(t, group_of(window, output, outputs) - 1) for output in range(outputs) for t in range(steps)
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
-from eventsim.layers.synapses.linear import matrix_op, matrix_type
+from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
 from eventsim.layers.synapses.weights import Weight, shape_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
@@ -27,18 +27,20 @@ class WindowedLinear(Layer):
               a_m = 2^{-d\, m} \;\text{(geometric)} \quad\text{or}\quad a_0 = 1,\; a_m = 2^{-d} \;\text{(constant)}
 
     with d the exponent: the temporally attenuated attention of DS2TA (arXiv 2409.15375, eqs. 1, 4 and 5). Both forms
-    add up in the order of the formula, so they give the same currents, bit for bit, and differ in the work. A window
-    of 1 is a `Linear`.
+    add up in the order of the formula, so they give the same currents, with one window bit for bit, and differ in the
+    work. A window of 1 is a `Linear`.
+
+    Window and exponent may differ among equal groups of outputs, such as the heads of an attention.
 
     Parameters
     ----------
     weight : float32 array (C_out, C_in)
     bias : float32 array (C_out,), optional
         Added once.
-    window : int
-        Time steps, at least 1.
-    exponent : int
-        d, 0 to 126.
+    window : int or tuple of int
+        Time steps, at least 1; one for all outputs, or one for each group.
+    exponent : int or tuple of int
+        d, 0 to 126; likewise.
     decay : {"geometric", "constant"}
     form : {"accumulate_once", "reaccumulate"}
         Keep the currents ``W s`` of the last ``window - 1`` steps and add them up shifted; or keep the inputs and serve
@@ -48,39 +50,77 @@ class WindowedLinear(Layer):
 
     weight: Weight = Weight()  # noqa: RUF009 - a descriptor, no default
     bias: FloatArray | None = None
-    window: int = 1
-    exponent: int = 0
+    window: int | tuple[int, ...] = 1
+    exponent: int | tuple[int, ...] = 0
     decay: Literal["geometric", "constant"] = "geometric"
     form: Literal["accumulate_once", "reaccumulate"] = "accumulate_once"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values at the same positions."""
-        if not isinstance(self.window, int) or self.window < 1:
+        if not all(isinstance(window, int) and window >= 1 for window in _listed(self.window)):
             raise LayerError(f"window {self.window} found; expected a whole number of time steps, at least 1")
-        if not isinstance(self.exponent, int) or not 0 <= self.exponent <= 126:
+        if not all(isinstance(exponent, int) and 0 <= exponent <= 126 for exponent in _listed(self.exponent)):
             raise LayerError(f"exponent {self.exponent} found; expected a whole number from 0 to 126")
         if self.decay not in DECAYS:
             raise LayerError(f"decay {self.decay!r} found; expected one of {DECAYS}")
         if self.form not in FORMS:
             raise LayerError(f"form {self.form!r} found; expected one of {FORMS}")
-        return matrix_type(inputs[0], shape_of(self), self.bias)
+        found = matrix_type(inputs[0], shape_of(self), self.bias)
+        for name, values in (("window", _listed(self.window)), ("exponent", _listed(self.exponent))):
+            if not values or found.channels % len(values):
+                raise LayerError(
+                    f"{name} for {len(values)} groups found; expected a divisor of the {found.channels} outputs"
+                )
+        return found
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole matrix at every position, once: the window adds no weight."""
         outputs, channels = shape_of(self)
         return inputs[0].positions * outputs * channels
 
-    def attenuation(self, age: int) -> np.float32:
-        """Return the factor of an input that came `age` steps ago."""
-        return np.float32(2.0 ** (-self.exponent * (age if self.decay == "geometric" else min(age, 1))))
+    @property
+    def longest(self) -> int:
+        """The longest window."""
+        return max(_listed(self.window))
+
+    def listeners(self, age: int) -> CountArray | slice:
+        """Return the outputs whose window holds an input that came `age` steps ago."""
+        listening = self._of_each_output(self.window) > age
+        return slice(None) if listening.all() else np.flatnonzero(listening)
+
+    def attenuation(self, age: int) -> FloatArray:
+        """Return the factor of an input that came `age` steps ago, for each output that listens."""
+        halvings = self._of_each_output(self.exponent) * (age if self.decay == "geometric" else min(age, 1))
+        return np.ldexp(1.0, -halvings[self.listeners(age)]).astype(np.float32)
+
+    def _of_each_output(self, values: int | tuple[int, ...]) -> CountArray:
+        """Return what is given for groups, for each output."""
+        outputs, _ = shape_of(self)
+        return np.repeat(np.array(_listed(values), np.int64), outputs // len(_listed(values)))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
         output = self.output_type(source)  # checks the options
-        if self.window == 1:
+        if self.longest == 1:
             return matrix_op(self, source, self.bias)
-        return WindowedLinearOp(self, output, matrix_op(self, source, None))
+        return WindowedLinearOp(self, output, matrix_op(self, source, None), self._later_synapses(source))
+
+    def _later_synapses(self, source: SignalType) -> dict[int, SynapsesOp]:
+        """Return what serves an input again at the ages at which not all outputs listen."""
+        later: dict[int, SynapsesOp] = {}
+        for age in range(1, self.longest if self.form == "reaccumulate" else 1):
+            outputs = self.listeners(age)
+            if isinstance(outputs, slice):
+                continue
+            same = age - 1 in later and len(outputs) == later[age - 1].output.channels
+            later[age] = later[age - 1] if same else matrix_op(Linear(self.weight[outputs]), source, None)
+        return later
+
+
+def _listed(values: int | tuple[int, ...]) -> tuple[int, ...]:
+    """Return one value, or several, as several."""
+    return values if isinstance(values, tuple) else (values,)
 
 
 class WindowedLinearOp(Op):
@@ -90,11 +130,15 @@ class WindowedLinearOp(Op):
     looks_ahead = False
     once_if_static = False
 
-    def __init__(self, layer: WindowedLinear, output: SignalType, synapses: SynapsesOp) -> None:
-        self.window = layer.window
-        self.attenuation = [layer.attenuation(age) for age in range(layer.window)]
+    def __init__(
+        self, layer: WindowedLinear, output: SignalType, synapses: SynapsesOp, later: dict[int, SynapsesOp]
+    ) -> None:
+        self.window = layer.longest
+        self.listeners = [layer.listeners(age) for age in range(layer.longest)]
+        self.attenuation = [layer.attenuation(age) for age in range(layer.longest)]
         self.output = output
         self.synapses = synapses
+        self.later = later
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.once = layer.form == "accumulate_once"
         self.kernel = f"{synapses.kernel}_{'once' if self.once else 'window'}"
@@ -104,41 +148,45 @@ class WindowedLinearOp(Op):
     def own(self) -> None:
         """Take synapses whose buffer no other fork writes."""
         self.synapses = self.synapses.fork()
+        self.later = {age: synapses.fork() for age, synapses in self.later.items()}
 
     def reset(self) -> None:
         """Forget the steps before."""
         self.memory: Signal | None = None
-        self.products = np.zeros(0, np.int64)  # of each step remembered
+        self.products = np.zeros(0, np.int64)  # of each step remembered, for one output
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk, and the steps before it that its window reaches."""
         signal, rows = inputs[0], context.rows
-        steps = signal.steps
+        steps, positions = signal.steps, self.output.positions
         report_inputs(signal, rows)
         arrived = self.synapses.serve(signal, rows) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
         products = np.concatenate([self.products, self._products_by_step(signal)])
-        out = np.empty((steps * self.output.positions, self.output.channels), np.float32)
+        out = np.empty((steps * positions, self.output.channels), np.float32)
         out[:] = self.bias
         before = memory.steps - steps
         for age in range(min(self.window, memory.steps)):
             first = max(age - before, 0)  # step of the chunk; those before it had no input so long ago
             span = slice(before + first - age, memory.steps - age)
             felt = rows.part(first, steps)
+            listeners, factors = self.listeners[age], self.attenuation[age]
             currents = take_steps(memory, span.start, span.stop)
-            if not self.once:
-                currents = self.synapses.serve(currents, felt)
-            out[first * self.output.positions :] += self.attenuation[age] * currents.to_array()
-            felt.add("window_products", products[span])
+            if self.once:
+                arriving = currents.to_array()[:, listeners]
+            else:
+                arriving = self.later.get(age, self.synapses).serve(currents, felt).to_array()
+            out[first * positions :, listeners] += factors * arriving
+            felt.add("window_products", products[span] * len(factors))
             if age:
-                felt.add("additions", self.output.size)
+                felt.add("additions", positions * len(factors))
         keep = min(self.window - 1, memory.steps)
         self.memory = join_steps(take_steps(memory, memory.steps - keep, memory.steps))
         self.products = products[len(products) - keep :]
         return Dense(self.output, steps, out)
 
     def _products_by_step(self, signal: Signal) -> CountArray:
-        """Return the products that the synapses execute for each step."""
+        """Return the inputs of each step that the synapses of one output serve."""
         if isinstance(signal, Dense):
-            return np.full(signal.steps, signal.type.size * self.output.channels, np.int64)
-        return signal.nonzeros_by_step * self.output.channels
+            return np.full(signal.steps, signal.type.size, np.int64)
+        return signal.nonzeros_by_step
