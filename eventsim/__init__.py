@@ -26,6 +26,7 @@ from importlib.metadata import version as _version
 from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
+from eventsim.from_module import from_torch
 from eventsim.importing import import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.network import Delayed, Network, NetworkBuilder
@@ -42,6 +43,7 @@ __all__ = [
     "Preparation",
     "Result",
     "Simulator",
+    "from_torch",
     "import_checkpoint",
     "load",
     "open_recording",

@@ -78,7 +78,7 @@ class Node:
 
 @dataclass
 class Program:
-    """What was recorded.
+    """What was recorded; a folding of its loop changes it.
 
     Attributes
     ----------

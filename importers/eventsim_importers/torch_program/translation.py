@@ -16,6 +16,7 @@ import torch
 
 from eventsim.errors import InputError
 from eventsim.layers import (
+    Activation,
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Affine,
@@ -34,6 +35,7 @@ from eventsim.layers import (
     MeanOverTime,
     PositionEncoding,
     Readout,
+    Reshape,
     Residual,
     SelectChannels,
     SliceOverTime,
@@ -62,7 +64,7 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, leaves
-from eventsim_importers.torch_program.unrolled import LAST, STACK, SUM, Earlier
+from eventsim_importers.torch_program.unrolled import LAST, STACK, STEP, SUM, Earlier
 from eventsim_importers.torch_program.values import Contexts, Held, Padded, Scores, Value
 
 
@@ -105,6 +107,8 @@ class Translation:
                 self.readers.setdefault(ref.node, []).append(node)
         self.skipped: set[int] = set()  # normalisations that were folded
         self.neurons: dict[str, Node] = {}
+        self.emitted: dict[str, Value] = {}
+        self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
 
     # --- the walk
@@ -412,6 +416,15 @@ class Translation:
         dims = (*value.dims[:axis], whole("time", length), *value.dims[axis + 1 :])
         return Value(layer, dims)
 
+    def step(self, node: Node) -> Held:
+        """What one step of a loop reads of a signal with an axis of time."""
+        source, axis = node.arguments
+        value = self._value(source, node)
+        axis %= len(value.dims)
+        if joined(value.dims[axis]) != joined(whole("time", self.time_steps)):
+            raise AxesError("a loop over another axis than time found; expected time")
+        return value.along((*value.dims[:axis], *value.dims[axis + 1 :]))
+
     def stack(self, node: Node) -> Held:
         """All steps of a loop along a new axis."""
         source, operation, dim = node.arguments
@@ -598,6 +611,9 @@ class Translation:
         if norm is not None and self.fold_bn:
             arrays, eps = self._batch_norm(norm)
             layer = self.add(name, make(*fold(weight, bias, arrays, eps)), value)
+            share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
+            mean = np.abs(arrays.mean) + (0 if bias is None else np.abs(bias))
+            self.terms[layer] = np.asarray(np.abs(arrays.bias) + mean * share, np.float32)
             self.skipped.add(norm.number)
         else:
             layer = self.add(name, make(weight, bias), value)
@@ -1011,12 +1027,34 @@ class Translation:
         return self.add(name, layer, three)
 
     def softmax(self, node: Node) -> Held:
-        """The softmax of attention scores."""
+        """The softmax of attention scores, or of one score for each position."""
         held = self.held[node.refs[0]]
         dim = self.plain(node, 1, "dim", -1)
+        if isinstance(held, Value):
+            return self._softmax_of_positions(node, held, dim % len(held.dims))
         if not isinstance(held, Scores) or dim % len(held.dims) != len(held.dims) - 1:
             raise AxesError("a softmax that is not of attention scores, over keys, found; expected that")
         return Scores(held.q, held.k, held.dims, held.heads, held.scale, softmax=True)
+
+    def _softmax_of_positions(self, node: Node, value: Value, axis: int) -> Value:
+        kind = self.kind(value)
+        if kind.channels == 1 and joined(value.dims[axis]) == joined(whole("position", kind.positions)):
+            name = self._named(node, "softmax")
+            vector = self.add(f"{name}.flatten", Flatten(), value)
+            weights = self.add(name, Activation("softmax"), Value(vector, ()))
+            shape = (1, *kind.grid) if len(kind.grid) == 2 else (*kind.grid, 1)
+            return Value(self.add(f"{name}.reshape", Reshape(shape), Value(weights, ())), value.dims)
+        if joined(value.dims[axis]) == joined(whole("channel", kind.channels)):
+            return Value(self.add(self._named(node, "softmax"), Activation("softmax"), value), value.dims)
+        raise AxesError(
+            f"a softmax over an axis of {kind} found; expected keys, positions of one score each, or channels"
+        )
+
+    def activation(self, node: Node) -> Held:
+        """ReLU or sigmoid of every value."""
+        value = self.value(node)
+        word = node.operation.strip("_")
+        return Value(self.add(self._named(node, word), Activation(word), value), value.dims)
 
     def scaled_dot_product_attention(self, node: Node) -> Held:
         """PyTorch's own attention."""
@@ -1056,7 +1094,33 @@ class Translation:
             raise AxesError(
                 f"{self.build.types[node.path]} found; {promised} was expected where it is read a step later"
             )
+        self.emitted[node.path] = value
         return [value]
+
+    def as_signal(self, value: Value, array: FloatArray, loop: bool) -> FloatArray:
+        """Return a tensor's values, of all time steps, as ``(T, *per-step shape)`` of the signal.
+
+        Parameters
+        ----------
+        value : Value
+            What the tensor is of.
+        array : array
+            With a first axis of time steps where calls were stacked.
+        loop : bool
+            Whether they were.
+        """
+        kind = self.kind(value)
+        dims = (whole("time", self.time_steps), *value.dims) if loop else value.dims
+        atoms = [atom for dim in dims for atom in dim]
+        fine = np.asarray(array, np.float32).reshape([atom.size for atom in atoms])
+        if not find(dims, "time"):
+            fine, atoms = (
+                np.broadcast_to(fine, (self.time_steps, *fine.shape)),
+                [Atom("time", 1, self.time_steps), *atoms],
+            )
+        of = ("time", "channel", "position") if len(kind.grid) == 2 else ("time", "position", "channel")
+        order = sorted(range(len(atoms)), key=lambda at: (of.index(atoms[at].of), -atoms[at].stride))
+        return np.ascontiguousarray(fine.transpose(order).reshape(self.time_steps, *kind.shape))
 
     def _fitted(self, node: Node, value: Value) -> tuple[Layer, ...]:
         """Return the layers of a neuron with their arrays along the signal's axes."""
@@ -1204,8 +1268,10 @@ OPERATIONS: dict[str, Callable[[Translation, Node], Held | list[Held]]] = {
     "batch_norm": Translation.batch_norm,
     "layer_norm": Translation.layer_norm,
     "softmax": Translation.softmax,
+    **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), Translation.activation),
     "scaled_dot_product_attention": Translation.scaled_dot_product_attention,
     NEURON: Translation.neuron,
+    STEP: Translation.step,
     STACK: Translation.stack,
     SUM: Translation.summed_steps,
     LAST: Translation.last_step,

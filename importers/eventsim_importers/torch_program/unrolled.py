@@ -15,8 +15,9 @@ import torch
 from eventsim.errors import InputError
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, mapped
 
-STACK, SUM, LAST = "stack over time", "sum over time", "last step"
-"""Operations behind a loop: all its steps along a new axis; their sum; the last of them."""
+STEP, STACK, SUM, LAST = "one time step", "stack over time", "sum over time", "last step"
+"""What a loop reads of a signal that has an axis of time; and behind it all its steps along a new axis, their sum, or
+the last of them."""
 PICKS = ("__getitem__", "select")
 ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 
@@ -81,20 +82,28 @@ class _Folding:
         self.group_of: dict[int, _Group] = {}
         self.groups: list[_Group] = []
         self.outside: list[Node] = []
+        self.same: dict[int, int] = {}
         self._lasts: list[tuple[int, Node]] = []
         self._sort()
 
     def _sort(self) -> None:
-        """Tell which operations belong to which step."""
+        """Tell which operations belong to which step; what every step does alike to the same signal is done once."""
         groups: dict[tuple[Any, ...], _Group] = {}
         seen: dict[tuple[Any, ...], int] = defaultdict(int)
+        once: dict[Any, int] = {}
         for node in self.program.nodes:
+            node.arguments, node.keywords = self._merged((node.arguments, node.keywords))
             step = self._step(node)
             for index in range(len(node.shapes)):
                 one = index if node.operation == "unbind" and self._takes_steps(node) else step
                 self.step_of[Ref(node.number, index)] = one
             if step is None:
-                self.outside.append(node)
+                key = (node.path, node.operation, _hashable((node.arguments, node.keywords)))
+                first = once.setdefault(key, node.number)
+                if first == node.number:
+                    self.outside.append(node)
+                else:
+                    self.same[node.number] = first
                 continue
             occurrence = seen[node.path, node.operation, step]
             seen[node.path, node.operation, step] += 1
@@ -102,7 +111,15 @@ class _Folding:
             group = groups.setdefault(key, _Group(key))
             group.by_step[step] = node
             self.group_of[node.number] = group
+        self.program.output = self._merged(self.program.output)
         self.groups = list(groups.values())
+
+    def _merged(self, value: Any) -> Any:
+        return mapped(
+            value,
+            lambda tensor: tensor,
+            lambda ref: Ref(self.same[ref.node], ref.result) if ref.node in self.same else ref,
+        )
 
     def _step(self, node: Node) -> int | None:
         if node.operation == NEURON and node.neuron is not None and node.neuron.time_axis is None:
@@ -161,9 +178,12 @@ class _Folding:
         made.extend(self._lasts)
         nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
         output = self._renamed(self.program.output, after=True)
-        return Program(_in_order(nodes), output, self.program.results, self.program.names)
+        return Program(_in_order(_retimed(nodes, output)), output, self.program.results, self.program.names)
 
     # --- one group
+
+    def _picks(self, node: Node) -> bool:
+        return node.operation in PICKS and self.step_of[node.refs[0]] is None
 
     def _template(self, group: _Group) -> Node:
         return group.by_step[max(group.by_step)]
@@ -200,6 +220,8 @@ class _Folding:
         template = self._template(group)
         at = max(group.by_step)
         expected = self._relative(template, at)
+        if self._picks(template):
+            template = replace(template, operation=STEP)
         for step, node in group.by_step.items():
             found = self._relative(node, step)
             if not _alike(found, expected, first=step == 0):
@@ -223,13 +245,16 @@ class _Folding:
             number = self._template(group).number
             return Ref(number, ref.result) if found == step else Earlier(number, ref.result, step - found)
 
-        if node.operation in PICKS and self.step_of[node.refs[0]] is None:
-            return (node.refs[0],), {}
+        if self._picks(node):
+            return (node.refs[0], _picked_axis(node)), {}
         return mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
 
     # --- what lies around the loop
 
     def _outside(self, node: Node) -> Node:
+        if node.operation == "unbind" and self._takes_steps(node):
+            axis = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("dim", 0)
+            return replace(node, operation=STEP, arguments=(node.refs[0], axis), keywords={}, shapes=node.shapes[:1])
         if node.operation in ("stack", "cat") and any(self.step_of[ref] is not None for ref in node.refs):
             first = node.refs[-1]
             source = self._template(self.group_of[first.node])
@@ -276,6 +301,15 @@ class _Folding:
         return Ref(number)
 
 
+def _picked_axis(node: Node) -> int:
+    """Return the axis of which an index takes one step."""
+    if node.operation == "select":
+        return int(node.arguments[1])
+    index = node.arguments[1]
+    given = index if isinstance(index, tuple) else (index,)
+    return next(axis for axis, each in enumerate(given) if isinstance(each, int))
+
+
 def _alike(found: Any, expected: Any, first: bool) -> bool:
     """Compare arguments; in the first step zeros stand for what no step before has made."""
     if isinstance(expected, Earlier) and first:
@@ -288,6 +322,50 @@ def _alike(found: Any, expected: Any, first: bool) -> bool:
     if isinstance(expected, dict) and isinstance(found, dict):
         return found.keys() == expected.keys() and all(_alike(found[key], expected[key], first) for key in expected)
     return bool(found == expected)
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return ("tensor", id(value))
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return tuple((key, _hashable(each)) for key, each in value.items())
+    return value if isinstance(value, Ref) else repr(value)
+
+
+def _retimed(nodes: list[Node], output: Ref) -> list[Node]:
+    """Let an operation of which only later steps read the result be done in those steps, on earlier inputs.
+
+    So that what waits is what neurons emitted, as in a recurrent network.
+    """
+    while True:
+        for node in nodes:
+            lags = {
+                ref.steps if isinstance(ref, Earlier) else 0
+                for other in nodes
+                for ref in other.refs
+                if ref.node == node.number
+            }
+            if node.operation == NEURON or len(lags) != 1 or lags == {0} or node.number == output.node:
+                continue
+            (lag,) = lags
+            nodes = [_shifted(other, node.number, lag) for other in nodes]
+            break
+        else:
+            return nodes
+
+
+def _shifted(node: Node, number: int, lag: int) -> Node:
+    """Return a node after operation `number` was moved by `lag` steps."""
+
+    def renamed(ref: Ref) -> Ref:
+        if node.number == number:
+            return Earlier(ref.node, ref.result, lag + (ref.steps if isinstance(ref, Earlier) else 0))
+        return Ref(ref.node, ref.result) if ref.node == number else ref
+
+    arguments, keywords = mapped((node.arguments, node.keywords), lambda tensor: tensor, renamed)
+    return replace(node, arguments=arguments, keywords=keywords)
 
 
 def _in_order(nodes: list[Node]) -> list[Node]:

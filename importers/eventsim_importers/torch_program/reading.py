@@ -1,0 +1,359 @@
+"""A PyTorch module as a network: recorded, folded, translated, and compared with what the module does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from eventsim.comparison import ALLOWED, compare_layers
+from eventsim.errors import InputError
+from eventsim.network import Network
+from eventsim.preparation import PREPARED, PreparationOptions, check_options
+from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
+from eventsim.signals import FloatArray, Kind
+from eventsim_importers.reading.checkpoint import Checkpoint
+from eventsim_importers.reading.container import Contents
+from eventsim_importers.reading.options import Chooser, parse_options
+from eventsim_importers.reading.prepared import keep_preparation
+from eventsim_importers.torch_program.axes import Dims, grid_axes, whole
+from eventsim_importers.torch_program.neurons import neuron_of
+from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.recorder import Program, Ref, record
+from eventsim_importers.torch_program.translation import Translation
+from eventsim_importers.torch_program.unrolled import folded
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a module does not tell; None takes the default, and the import says so.
+
+    Attributes
+    ----------
+    input_kind : {"binary", "graded", "real"}, optional
+        Default: what the values of the example are.
+    readout : {"mean", "sum", "last"}, optional
+        How outputs of several time steps become the logits of the sample; needed where the output has them.
+    fold_bn : bool, optional
+        Fold normalisations into the weights before them. Default: true.
+    """
+
+    input_kind: Kind | None = None
+    readout: Literal["mean", "sum", "last"] | None = None
+    fold_bn: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How an example is laid out.
+
+    Attributes
+    ----------
+    dims : tuple
+        Of the tensor.
+    shape : tuple of int
+        Of one time step, as the network's input has it.
+    frames : float32 array (T, *shape)
+        The example as the network takes it; an image in every time step.
+    """
+
+    dims: Dims
+    shape: tuple[int, ...]
+    frames: FloatArray
+
+
+def read(
+    module: nn.Module,
+    example: torch.Tensor,
+    *,
+    time_axis: int | None = None,
+    name: str | None = None,
+    output: int | str | None = None,
+    verify: bool = True,
+    neurons: Mapping[type, Callable[[Any], Neuron]] | None = None,
+    **options: Any,
+) -> Network:
+    """Return the network of a module; see `eventsim.from_torch`."""
+    _check(module, example, time_axis)
+    prepared = {key: options.pop(key) for key in PREPARED if key in options}
+    preparation = parse_options("every import", PreparationOptions, prepared)
+    check_options(preparation)
+    chosen = parse_options("PyTorch modules", Options, options, PREPARED)
+    title = name or type(module).__name__
+    checkpoint = Checkpoint(Path(title), "module", Contents(_tensors(module)))
+    choose = Chooser(checkpoint, chosen)
+    kind = choose.inferred("input_kind", _kind(example), "the values of the example")
+    own = _copy(module, checkpoint)
+    known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
+    at = {each: known[path] for path, each in own.named_modules()}
+    if not any(known.values()):
+        raise InputError(
+            f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or neurons="
+        )
+    _reset(known.values())
+    program = record(own, example, lambda each: at[each])
+    _reset(known.values())
+    wanted = _output(program, output, title)
+    program, loop = folded(Program(program.nodes, wanted, program.results, program.names))
+    steps = loop or _time_steps(program, example, time_axis)
+    readout = choose.stated("readout")
+    fold_bn = choose.way("fold_bn", True)
+    network, translation, sample = _translated(program, title, example, time_axis, steps, kind, readout, fold_bn)
+    network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
+    theirs = sum(parameter.numel() for parameter in module.parameters())
+    note = "as sum(p.numel()) counts in PyTorch"
+    network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
+    if verify:
+        said = _verified(network, translation, own, known, sample, example)
+        network = network.with_settings(said)
+    return network
+
+
+# --- before
+
+
+def _check(module: Any, example: Any, time_axis: int | None) -> None:
+    """Refuse what cannot be read."""
+    if not isinstance(module, nn.Module):
+        raise InputError(f"{type(module).__name__} found; expected a torch.nn.Module")
+    if not isinstance(example, torch.Tensor):
+        raise InputError(f"example of {type(example).__name__} found; expected a tensor")
+    tensors = [*module.named_parameters(), *module.named_buffers(), ("example", example)]
+    for name, tensor in tensors:
+        if tensor.device.type != "cpu":
+            raise InputError(f"{name} on {tensor.device} found; expected module.cpu() and example.cpu()")
+        if tensor.dtype in HALF:
+            raise InputError(f"{name} of {tensor.dtype} found; expected module.float() and example.float()")
+        if tensor.is_quantized:
+            raise InputError(f"{name} of {tensor.dtype} found; expected a module that is not quantised")
+    for path, each in module.named_modules():
+        if ".quantized." in f"{type(each).__module__}.":
+            raise InputError(f"module {path}: {type(each).__name__} found; expected a module that is not quantised")
+    batch = _batch_axis(example, time_axis)
+    if example.shape[batch] != 1:
+        raise InputError(
+            f"example {tuple(example.shape)} found; expected a batch of 1 in axis {batch}: one sample as the module takes it"
+        )
+    if not torch.isfinite(example.float()).all():
+        raise InputError("example with NaN or infinite values found; expected finite ones")
+
+
+def _batch_axis(example: torch.Tensor, time_axis: int | None) -> int:
+    rank = example.ndim
+    if time_axis is None:
+        if rank <= 3:
+            raise InputError(
+                f"example {tuple(example.shape)} found, whose axes do not tell which is time; expected time_axis=0 or 1, "
+                "or -1 where there is none"
+            )
+        if rank > 5:
+            raise InputError(f"example {tuple(example.shape)} found; expected up to (T, 1, C, H, W)")
+        return 1 if rank == 5 else 0
+    if time_axis not in (-1, 0, 1) or rank < (2 if time_axis >= 0 else 1):
+        raise InputError(f"time_axis={time_axis} with an example {tuple(example.shape)} found; expected 0, 1 or -1")
+    return 0 if time_axis in (-1, 1) else 1
+
+
+def _kind(example: torch.Tensor) -> Kind:
+    values = example.detach().float().numpy()
+    if ((values == 0) | (values == 1)).all():
+        return "binary"
+    return "graded" if (values >= 0).all() and (values == np.rint(values)).all() else "real"
+
+
+def _tensors(module: nn.Module) -> dict[str, Any]:
+    return {key: tensor.detach().float().numpy() for key, tensor in module.named_parameters()} or {
+        "none": np.zeros(1, np.float32)
+    }
+
+
+def _copy(module: nn.Module, checkpoint: Checkpoint) -> nn.Module:
+    """Return a copy in evaluation mode, at rest."""
+    try:
+        own = copy.deepcopy(module)
+    except RuntimeError:
+        raise InputError(
+            f"{checkpoint.path}: state left over from an earlier call with gradients found; reset the module first"
+        ) from None
+    training = [
+        path or "itself" for path, each in module.named_modules() if each.training and not list(each.children())
+    ]
+    if training:
+        note = (
+            f"{training[0]}{f' and {len(training) - 1} more' if training[1:] else ''} evaluated: no dropout, norms of "
+        )
+        checkpoint.say(Setting("training mode", None, "inferred", note + "their running statistics"))
+    return own.eval()
+
+
+def _reset(neurons: Any) -> None:
+    for neuron in neurons:
+        if neuron is not None:
+            neuron.reset()
+
+
+# --- between
+
+
+def _output(program: Program, output: int | str | None, title: str) -> Ref:
+    """Return the one output that is asked for."""
+    found = program.output
+    named: dict[int | str, Any] = (
+        dict(found) if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, tuple) else {0: found}
+    )
+    if output is None and len(named) > 1:
+        names = ", ".join(map(str, named))
+        raise InputError(f"{title}: outputs {names} found; expected output= to say which are the logits")
+    key = next(iter(named)) if output is None else output
+    if key not in named:
+        raise InputError(f"{title}: output={output} found; expected one of {', '.join(map(str, named))}")
+    wanted = named[key]
+    if not isinstance(wanted, Ref):
+        raise InputError(
+            f"{title}: output {key} is {type(wanted).__name__ if not isinstance(wanted, torch.Tensor) else 'a tensor'} that "
+            "does not depend on the example; expected logits"
+        )
+    return wanted
+
+
+def _time_steps(program: Program, example: torch.Tensor, time_axis: int | None) -> int:
+    """Return the number of time steps of a module without a loop."""
+    if time_axis is None and example.ndim == 5:
+        return int(example.shape[0])
+    if time_axis in (0, 1):
+        return int(example.shape[time_axis])
+    for node in program.nodes:
+        if node.operation in ("repeat", "expand", "tile", "broadcast_to", "stack", "cat") and node.shapes[0][0] > 1:
+            return node.shapes[0][0]
+    return 1
+
+
+def _layouts(example: torch.Tensor, time_axis: int | None, steps: int) -> Iterator[Sample]:
+    """Return what the axes of an example may be; behind time and batch, channels come first or, of two, last."""
+    timed = time_axis in (0, 1) or (time_axis is None and example.ndim == 5)
+    axis = (time_axis or 0) if timed else None
+    array = example.detach().float().numpy()
+    front: list[Any] = [()] if axis is None else [whole("time", steps), ()] if axis == 0 else [(), whole("time", steps)]
+    rest = array.shape[len(front) :]
+    frames = np.repeat(array, steps, axis=0) if axis is None else np.moveaxis(array, axis, 0)[:, 0]
+    if len(rest) == 3:
+        yield Sample((*front, whole("channel", rest[0]), *grid_axes(rest[1:])), rest, frames)
+    elif len(rest) == 2:
+        dims = (*front, whole("position", rest[0]), whole("channel", rest[1]))
+        yield Sample(dims, rest, frames)
+        line = (rest[0], 1, rest[1])
+        dims = (*front, whole("channel", rest[0]), whole("position", rest[1]))
+        yield Sample(dims, line, frames.reshape(len(frames), *line))
+    elif len(rest) == 1:
+        yield Sample((*front, whole("channel", rest[0])), rest, frames)
+    else:
+        raise InputError(f"example {tuple(example.shape)} found; expected up to three axes in a time step")
+
+
+def _translated(
+    program: Program,
+    title: str,
+    example: torch.Tensor,
+    time_axis: int | None,
+    steps: int,
+    kind: Kind,
+    readout: str | None,
+    fold_bn: bool,
+) -> tuple[Network, Translation, Sample]:
+    """Translate with the first layout of the example that the operations fit."""
+    refused = None
+    for sample in _layouts(example, time_axis, steps):
+        translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn)
+        try:
+            network = translation.network(program.output, readout, ())
+            return network, translation, Sample(sample.dims, sample.shape, np.ascontiguousarray(sample.frames))
+        except InputError as error:
+            refused = refused or error
+    assert refused is not None
+    raise refused
+
+
+# --- after
+
+
+def _verified(
+    network: Network,
+    translation: Translation,
+    own: nn.Module,
+    known: Mapping[str, Neuron | None],
+    sample: Sample,
+    example: torch.Tensor,
+) -> Setting:
+    """Compare every layer of neurons on the example, and on the example in another order of its values.
+
+    Raises
+    ------
+    InputError
+        Names the first layer that differs by more than rounding explains.
+    """
+    spikes = differing = 0
+    largest = 0.0
+    for given, frames in _variants(example, sample):
+        theirs = _emitted(network, translation, own, known, given)
+        _reset(known.values())
+        for layer in compare_layers(network, frames, theirs, translation.terms):
+            spikes, differing = spikes + layer.spikes, differing + layer.differing
+            largest = max(largest, layer.largest_ratio)
+            if layer.outside:
+                raise InputError(
+                    f"layer {layer.name}: {layer.outside} of its outputs differ from the module's by more than rounding "
+                    f"explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); expected "
+                    "the same spikes: report it, with the module"
+                )
+    what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
+    return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
+
+
+def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Tensor, FloatArray]]:
+    """Return the example and one whose last axis is in another order, so that nothing baked in stays unseen."""
+    yield example, sample.frames
+    order = np.random.default_rng(0).permutation(example.shape[-1])
+    turned = example[..., torch.from_numpy(order)].contiguous()
+    frames = sample.frames[..., order]
+    yield turned, np.ascontiguousarray(frames)
+
+
+def _emitted(
+    network: Network,
+    translation: Translation,
+    own: nn.Module,
+    known: Mapping[str, Neuron | None],
+    example: torch.Tensor,
+) -> dict[str, FloatArray]:
+    """Run the module; return what its neurons emit, by layer, as the network orders it."""
+    seen: dict[str, list[np.ndarray[Any, Any]]] = {}
+
+    def keep(path: str, neuron: Neuron) -> Callable[..., None]:
+        return lambda _module, _given, output: seen.setdefault(path, []).append(
+            neuron.emitted(output).detach().float().numpy().copy()
+        )
+
+    modules = dict(own.named_modules())
+    handles = [
+        modules[path].register_forward_hook(keep(path, neuron))
+        for path, neuron in known.items()
+        if neuron is not None and path in translation.neurons
+    ]
+    with torch.no_grad():
+        own(example)
+    for handle in handles:
+        handle.remove()
+    found = {}
+    for path, arrays in seen.items():
+        value = translation.emitted[path]
+        stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]
+        found[path] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
+    return found
