@@ -691,6 +691,22 @@ class Translation:
             layer = AvgPool2d(kernel, stride, padding, count_include_pad=count, ceil_mode=ceil)
         return self.standard(self.add(node.path or node.operation, layer, value), value.dims, ("channel", "grid"))
 
+    def avg_pool1d(self, node: Node) -> Held:
+        """The mean of neighbouring channels, as voting layers take it."""
+        value = self.value(node)
+        kind = self.kind(value)
+        size = _one(self.plain(node, 1, "kernel_size", 1))
+        given = self.plain(node, 2, "stride", None)
+        stride = size if given in (None, ()) else _one(given)
+        if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or stride != size or kind.channels % size:
+            raise AxesError(f"windows of {size} every {stride} over {kind} found; expected equal groups of channels")
+        if _one(self.plain(node, 3, "padding", 0)):
+            raise AxesError("padding found; expected none")
+        groups = kind.channels // size
+        summed = Value(self.add(self._named(node, "sum"), SumOverChannels(groups), value), value.dims)
+        layer = self.add(node.path or "vote", Affine(np.full(groups, 1 / size, np.float32)), summed)
+        return Value(layer, (*value.dims[:-1], whole("channel", groups)))
+
     def adaptive_pool2d(self, node: Node) -> Held:
         """A maximum or average over windows that cover the map."""
         value = self._map(node)
@@ -949,19 +965,22 @@ class Translation:
     # --- attention
 
     def matmul(self, node: Node) -> Held:
-        """Queries with keys, then values; or keys with values, then queries."""
+        """Queries with keys, then values; or keys with values, then queries; any of them transposed."""
         a, b = self._operands(node, scores=True)
         if isinstance(a, Scores) and isinstance(b, Value):
             return self._attended(node, a, b)
-        if isinstance(b, Contexts) and isinstance(a, Value):
-            heads, d, position = self._head_axes(a)
-            if position != len(a.dims) - 2 or d != len(a.dims) - 1 or heads != b.heads:
-                raise AxesError(
-                    "queries with other axes than those of the context found; expected tokens, channels of a head"
-                )
-            layer = SpikingAttention(b.heads, b.scale, "context_first")
-            name = self.add(node.path or "attention", layer, a, b.k, b.v)
-            return Value(name, self._of_values(a.dims, b.v))
+        if isinstance(a, Value) and isinstance(b, Scores):  # values and scores transposed: keys come first in them
+            turned = (*b.dims[:-2], b.dims[-1], b.dims[-2])
+            upright = (*a.dims[:-2], a.dims[-1], a.dims[-2])
+            if b.softmax:
+                raise AxesError("a softmax over queries found; expected one over keys")
+            found = self._attended(node, Scores(b.k, b.q, turned, b.heads, b.scale), a.along(upright))
+            return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
+        if isinstance(a, Value) and isinstance(b, Contexts):
+            return self._asked(node, a, b.k, b.v, b)
+        if isinstance(a, Contexts) and isinstance(b, Value):  # transposed
+            found = self._asked(node, b.along((*b.dims[:-2], b.dims[-1], b.dims[-2])), a.v, a.k, a)
+            return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
         if not (isinstance(a, Value) and isinstance(b, Value)):
             raise AxesError("a product of two matrices of scores found; expected scores and values")
         (heads_a, d_a, p_a), (heads_b, d_b, p_b) = self._head_axes(a), self._head_axes(b)
@@ -973,6 +992,16 @@ class Translation:
         if (d_a, p_a) == (last - 1, last) and (p_b, d_b) == (last - 1, last):
             return Contexts(a, b, (*a.dims[:-1], b.dims[-1]), heads_a)
         raise AxesError("a product of matrices along other axes found; expected queries, keys and values of heads")
+
+    def _asked(self, node: Node, q: Value, k: Value, v: Value, contexts: Contexts) -> Value:
+        """Add the attention of queries to a context; axes of the result are tokens, channels of a head."""
+        heads, d, token = self._head_axes(q)
+        last = len(q.dims) - 1
+        if (token, d) != (last - 1, last) or heads != contexts.heads or not same(q.dims[:-2], contexts.dims[:-2]):
+            raise AxesError("queries with other axes than the context found; expected tokens, channels of a head")
+        layer = SpikingAttention(heads, contexts.scale, "context_first")
+        _, d_v, _ = self._head_axes(v)
+        return Value(self.add(node.path or "attention", layer, q, k, v), (*q.dims[:-1], v.dims[d_v]))
 
     def _head_axes(self, value: Value) -> tuple[int, int, int]:
         """Return the number of heads, and which axes hold the channels of a head and the positions."""
@@ -1260,6 +1289,7 @@ OPERATIONS: dict[str, Callable[[Translation, Node], Held | list[Held]]] = {
     **dict.fromkeys(("mean", "sum"), Translation.reduce),
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), Translation.pool2d),
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), Translation.adaptive_pool2d),
+    "avg_pool1d": Translation.avg_pool1d,
     "conv2d": Translation.conv2d,
     "conv1d": Translation.conv1d,
     "conv3d": Translation.conv3d,
