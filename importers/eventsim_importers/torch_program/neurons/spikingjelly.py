@@ -60,11 +60,12 @@ def read(module: Any) -> Neuron | None:
 
 
 def _layer(module: Any, kind: str) -> Layer:
-    v_reset = 0.0 if module.v_reset is None else number(module.v_reset)
+    subtracts = _at_rest(module, "v_reset") is None
+    v_reset = 0.0 if subtracts else number(_at_rest(module, "v_reset"))
     fire = Fire(
-        v_threshold=plain(number(module.v_threshold) - v_reset),
-        reset="subtract" if module.v_reset is None else "zero",
-        start=plain(number(module._memories_rv["v"]) - v_reset),
+        v_threshold=plain(number(_at_rest(module, "v_threshold")) - v_reset),
+        reset="subtract" if subtracts else "zero",
+        start=plain(number(_at_rest(module, "v")) - v_reset),
     )
     if kind == "IFNode":
         return IF(**fire)
@@ -74,15 +75,20 @@ def _layer(module: Any, kind: str) -> Layer:
             w = logit(share)
         return PLIF(w=w, decay_input=module.decay_input, **fire)
     tau = number(module.tau)
-    if not module.decay_input and _keeps_a_share(module):
+    if not module.decay_input and _keeps_a_share(module, subtracts, v_reset):
         return DecayLIF(decay=plain(1 - 1 / np.float64(tau)), **fire)
     return LIF(tau=tau, decay_input=module.decay_input, **fire)
 
 
-def _keeps_a_share(module: Any) -> bool:
+def _at_rest(module: Any, name: str) -> Any:
+    """Return a value as ``reset()`` leaves it: it puts back more than the potential in some releases."""
+    return module._memories_rv.get(name, getattr(module, name))
+
+
+def _keeps_a_share(module: Any, subtracts: bool, v_reset: PerNeuron) -> bool:
     """Whether the leak is ``v (1 - 1 / tau)`` instead of ``v - v / tau``."""
     if hasattr(module, "single_step_functional_forward"):  # 2.0
         return False
     if hasattr(module, "jit_eval_single_step_forward_soft_reset_no_decay_input"):  # 0.0.0.0.14
-        return module.v_reset is None
-    return module.v_reset is None or not np.any(number(module.v_reset))
+        return subtracts
+    return not np.any(v_reset)
