@@ -1,8 +1,8 @@
 """A network against the spikes of another simulator, layer by layer, each from equal inputs.
 
 With real weights the order of float32 additions differs, so that a neuron near its threshold may flip, and one flip
-travels on. Each layer of neurons is therefore given what the other simulator's layers emitted, and a spike may differ only
-where the potential is as near to the threshold as additions in another order can make it.
+travels on. Each layer of neurons is therefore given what the other simulator's layers emitted, and a spike may differ
+only where the potential is as near to the threshold as additions in another order can make it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers.input import Frames
 from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels
+from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of
 from eventsim.ledger import Ledger
@@ -176,14 +176,12 @@ class _Comparison:
     def _bounded(self, name: str) -> FloatArray:
         layer, node = self.network.layers[name], self.nodes[name]
         arrays = layer.arrays()
-        sums = {"weight", "bias"} >= arrays.keys() and "weight" in arrays or isinstance(layer, Affine)
+        sums = isinstance(layer, Affine) or ("weight" in arrays and arrays.keys() <= {"weight", "bias"})
         if name in self.theirs or not (sums or isinstance(layer, KEEP_BOUNDS)):
             return np.abs(self._signal(name).to_array())
         changed = {field: np.abs(array) for field, array in arrays.items() if field != "indices"}
-        if name in self.terms and "bias" in {field for field in vars(layer)}:
-            changed["bias"] = self.terms[name]
-        if isinstance(layer, Affine) and name in self.terms:
-            changed["shift"] = self.terms[name]
+        if name in self.terms:
+            changed["shift" if isinstance(layer, Affine) else "bias"] = self.terms[name]
         given = []
         for edge in node.inputs:
             bound, kind = self._bound(edge.source), self.network.types[edge.source]

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -90,7 +90,7 @@ def read(
     title = name or type(module).__name__
     checkpoint = Checkpoint(Path(title), "module", Contents(_tensors(module)))
     choose = Chooser(checkpoint, chosen)
-    kind = choose.inferred("input_kind", _kind(example), "the values of the example")
+    kind = cast(Kind, choose.inferred("input_kind", _kind(example), "the values of the example"))
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
     at = {each: known[path] for path, each in own.named_modules()}
@@ -140,7 +140,8 @@ def _check(module: Any, example: Any, time_axis: int | None) -> None:
     batch = _batch_axis(example, time_axis)
     if example.shape[batch] != 1:
         raise InputError(
-            f"example {tuple(example.shape)} found; expected a batch of 1 in axis {batch}: one sample as the module takes it"
+            f"example {tuple(example.shape)} found; expected one sample as the module takes it, a batch of 1 in axis "
+            f"{batch}"
         )
     if not torch.isfinite(example.float()).all():
         raise InputError("example with NaN or infinite values found; expected finite ones")
@@ -151,8 +152,8 @@ def _batch_axis(example: torch.Tensor, time_axis: int | None) -> int:
     if time_axis is None:
         if rank <= 3:
             raise InputError(
-                f"example {tuple(example.shape)} found, whose axes do not tell which is time; expected time_axis=0 or 1, "
-                "or -1 where there is none"
+                f"example {tuple(example.shape)} found, whose axes do not tell which is time; expected time_axis=0 or "
+                "1, or -1 where there is none"
             )
         if rank > 5:
             raise InputError(f"example {tuple(example.shape)} found; expected up to (T, 1, C, H, W)")
@@ -217,10 +218,8 @@ def _output(program: Program, output: int | str | None, title: str) -> Ref:
         raise InputError(f"{title}: output={output} found; expected one of {', '.join(map(str, named))}")
     wanted = named[key]
     if not isinstance(wanted, Ref):
-        raise InputError(
-            f"{title}: output {key} is {type(wanted).__name__ if not isinstance(wanted, torch.Tensor) else 'a tensor'} that "
-            "does not depend on the example; expected logits"
-        )
+        what = "a tensor" if isinstance(wanted, torch.Tensor) else type(wanted).__name__
+        raise InputError(f"{title}: output {key} is {what} that does not depend on the example; expected logits")
     return wanted
 
 
@@ -309,9 +308,9 @@ def _verified(
             largest = max(largest, layer.largest_ratio)
             if layer.outside:
                 raise InputError(
-                    f"layer {layer.name}: {layer.outside} of its outputs differ from the module's by more than rounding "
-                    f"explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); expected "
-                    "the same spikes: report it, with the module"
+                    f"layer {layer.name}: {layer.outside} of its outputs differ from the module's by more than "
+                    f"rounding explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); "
+                    "expected the same spikes: report it, with the module"
                 )
     what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
     return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")

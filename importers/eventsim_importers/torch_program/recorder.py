@@ -1,7 +1,8 @@
 """What a module does with one example: every operation on tensors that depend on it, in order.
 
-A ``TorchFunctionMode`` sees the operations of PyTorch before they are decomposed, on real tensors, so that control flow,
-shape arithmetic and operations on parameters have happened already. Neurons are opaque: their calls are operations.
+A ``TorchFunctionMode`` sees the operations of PyTorch before they are decomposed, on real tensors, so that control
+flow, shape arithmetic and operations on parameters have happened already. Neurons are opaque: their calls are
+operations.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ CONSTANT = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "
 """Operations that read of a tensor its shape only."""
 BRANCHES = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero", "equal")
 """Operations whose result leaves the tensors."""
-QUESTIONS = ("size", "dim", "stride", "numel", "is_floating_point", "is_complex", "data_ptr", "is_contiguous", "__len__",
-             "ndimension", "get_device", "storage_offset", "__hash__", "__repr__", "__format__", "_is_view", "nelement",
-             "is_same_size", "untyped_storage", "element_size")  # fmt: skip
+QUESTIONS = (
+    "size", "dim", "stride", "numel", "nelement", "element_size", "ndimension", "storage_offset", "untyped_storage",
+    "data_ptr", "get_device", "__len__", "__hash__", "__repr__", "__format__", "_is_view",
+)  # fmt: skip
+"""Operations that ask for something else than values."""
 PROPERTIES_OF_VALUE = ("data", "T", "mT", "H", "mH", "real")
 
 
@@ -130,7 +133,7 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
     return Program(recorder.nodes, output, results, names)
 
 
-class _Recorder(TorchFunctionMode):
+class _Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Notes every operation on tensors that depend on the example."""
 
     def __init__(self) -> None:
@@ -162,7 +165,7 @@ class _Recorder(TorchFunctionMode):
 
     @contextlib.contextmanager
     def functions_refused(self) -> Iterator[None]:
-        """Refuse functions with gradients of their own, into which no mode sees; surrogates outside known neurons are such."""
+        """Refuse functions with gradients of their own, such as surrogates: no mode sees into them."""
         before = torch.autograd.Function.__dict__["apply"]
 
         def apply(cls: type, *arguments: Any, **keywords: Any) -> Any:
@@ -277,6 +280,7 @@ def mapped(value: Any, tensor: Callable[[torch.Tensor], Any], ref: Callable[[Ref
 
 
 def leaves(value: Any) -> Iterator[Any]:
+    """Return what nested tuples, lists and dictionaries hold."""
     if isinstance(value, (tuple, list)):
         for each in value:
             yield from leaves(each)

@@ -69,8 +69,8 @@ def _loop_length(program: Program) -> int | None:
         if count != longest:
             most = next(path for path, count in calls.items() if count == longest)
             raise InputError(
-                f"module {path}: neurons called {count} times found, those of {most} {longest} times; expected one call "
-                "in each time step"
+                f"module {path}: neurons called {count} times found, those of {most} {longest} times; expected one "
+                "call in each time step"
             )
     return longest
 
@@ -160,8 +160,8 @@ class _Folding:
             else:
                 missing = next(step for step in range(self.steps) if step not in found)
                 raise InputError(
-                    f"{group.what} found in time step {min(found)} and not in step {missing}; expected the same in every "
-                    "step"
+                    f"{group.what} found in time step {min(found)} and not in step {missing}; expected the same in "
+                    "every step"
                 )
         self.sums: dict[int, _Group] = {}
         made: list[tuple[int, Node]] = [(node.number, self._outside(node)) for node in self.outside]
@@ -170,11 +170,8 @@ class _Folding:
             if group in sums:
                 continue
             made.append(self._one_step(group))
-        for group in sums:
-            made.append(self._sum(group))
-        for group in final:
-            node = group.by_step[last]
-            made.append((node.number, self._outside(node)))
+        made.extend(self._sum(group) for group in sums)
+        made.extend((node.number, self._outside(node)) for node in (group.by_step[last] for group in final))
         made.extend(self._lasts)
         nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
         output = self._renamed(self.program.output, after=True)
@@ -207,13 +204,10 @@ class _Folding:
         (added,) = [
             ref
             for ref in node.refs
-            if (before is None or ref.node != before.number) and self._at(ref) == self.steps - 1
+            if (before is None or ref.node != before.number) and self.step_of[ref] == self.steps - 1
         ]
         source = self._template(self.group_of[added.node])
         return node.number, replace(node, operation=SUM, arguments=(Ref(source.number, added.result),), keywords={})
-
-    def _at(self, ref: Ref) -> int | None:
-        return self.step_of[ref]
 
     def _one_step(self, group: _Group) -> tuple[int, Node]:
         """Return what the operation does in a step, after comparing every step with the last."""
@@ -247,7 +241,8 @@ class _Folding:
 
         if self._picks(node):
             return (node.refs[0], _picked_axis(node)), {}
-        return mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
+        arguments, keywords = mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
+        return arguments, keywords
 
     # --- what lies around the loop
 
@@ -290,8 +285,8 @@ class _Folding:
         """Return the result of the last step."""
         if self.step_of[ref] != self.steps - 1:
             raise InputError(
-                f"{group.what}: the result of time step {self.step_of[ref]} alone is used behind the loop; expected that "
-                "of the last step, or of all"
+                f"{group.what}: the result of time step {self.step_of[ref]} alone is used behind the loop; expected "
+                "that of the last step, or of all"
             )
         number = -1 - len(self._lasts)
         source = self._template(group)

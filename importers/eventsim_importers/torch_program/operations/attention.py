@@ -1,0 +1,188 @@
+"""Queries, keys and values: products of matrices, scale and softmax."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from eventsim.layers import (
+    Activation,
+    Concat,
+    Flatten,
+    Reshape,
+    SoftmaxAttention,
+    SpikingAttention,
+)
+from eventsim_importers.torch_program.axes import (
+    Atom,
+    AxesError,
+    Dims,
+    find,
+    joined,
+    same,
+    size_of,
+    whole,
+)
+from eventsim_importers.torch_program.recorder import Node
+from eventsim_importers.torch_program.values import Contexts, Held, Scores, Value
+
+if TYPE_CHECKING:
+    from eventsim_importers.torch_program.translation import Translation
+
+
+def matmul(at: Translation, node: Node) -> Held:
+    """Multiply queries with keys, then with values; or keys with values; any of them transposed."""
+    a, b = at.operands(node, scores=True)
+    if isinstance(a, Scores) and isinstance(b, Value):
+        return _attended(at, node, a, b)
+    if isinstance(a, Value) and isinstance(b, Scores):  # values and scores transposed: keys come first in them
+        turned = (*b.dims[:-2], b.dims[-1], b.dims[-2])
+        upright = (*a.dims[:-2], a.dims[-1], a.dims[-2])
+        if b.softmax:
+            raise AxesError("a softmax over queries found; expected one over keys")
+        found = _attended(at, node, Scores(b.k, b.q, turned, b.heads, b.scale), a.along(upright))
+        return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
+    if isinstance(a, Value) and isinstance(b, Contexts):
+        return _asked(at, node, a, b.k, b.v, b)
+    if isinstance(a, Contexts) and isinstance(b, Value):  # transposed
+        found = _asked(at, node, b.along((*b.dims[:-2], b.dims[-1], b.dims[-2])), a.v, a.k, a)
+        return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
+    if not (isinstance(a, Value) and isinstance(b, Value)):
+        raise AxesError("a product of two matrices of scores found; expected scores and values")
+    (heads_a, d_a, p_a), (heads_b, d_b, p_b) = _head_axes(at, a), _head_axes(at, b)
+    last = len(a.dims) - 1
+    if heads_a != heads_b or not same(a.dims[:-2], b.dims[:-2]):
+        raise AxesError("matrices of different heads found; expected the same")
+    if (p_a, d_a) == (last - 1, last) and (d_b, p_b) == (last - 1, last):
+        return Scores(a, b, (*a.dims[:-1], b.dims[-1]), heads_a)
+    if (d_a, p_a) == (last - 1, last) and (p_b, d_b) == (last - 1, last):
+        return Contexts(a, b, (*a.dims[:-1], b.dims[-1]), heads_a)
+    raise AxesError("a product of matrices along other axes found; expected queries, keys and values of heads")
+
+
+def _asked(at: Translation, node: Node, q: Value, k: Value, v: Value, contexts: Contexts) -> Value:
+    """Add the attention of queries to a context; axes of the result are tokens, channels of a head."""
+    heads, d, token = _head_axes(at, q)
+    last = len(q.dims) - 1
+    if (token, d) != (last - 1, last) or heads != contexts.heads or not same(q.dims[:-2], contexts.dims[:-2]):
+        raise AxesError("queries with other axes than the context found; expected tokens, channels of a head")
+    layer = SpikingAttention(heads, contexts.scale, "context_first")
+    _, d_v, _ = _head_axes(at, v)
+    return Value(at.add(node.path or "attention", layer, q, k, v), (*q.dims[:-1], v.dims[d_v]))
+
+
+def _head_axes(at: Translation, value: Value) -> tuple[int, int, int]:
+    """Return the number of heads, and which axes hold the channels of a head and the positions."""
+    kind = at.kind(value)
+    last = range(len(value.dims) - 2, len(value.dims))
+    channels = [axis for axis in last if any(atom.of == "channel" for atom in value.dims[axis])]
+    d = channels[0] if channels else last[1]
+    inner, (token,) = joined(value.dims[d]), [axis for axis in last if axis != d]
+    tokens = (whole("position", kind.positions), whole("time", at.time_steps))
+    if len(channels) > 1 or joined(value.dims[token]) not in map(joined, tokens):
+        raise AxesError(f"axes of {kind} found; expected heads, tokens and the channels of each head")
+    size = size_of(inner)
+    if inner != joined(whole("channel", size)):
+        raise AxesError(f"channels of {kind} in another order found; expected neighbours in each head")
+    before = joined(*(tuple(atom for atom in dim if atom.of == "channel") for dim in value.dims[: len(value.dims) - 2]))
+    heads = kind.channels // size
+    if before != (joined((Atom("channel", size, heads),)) if heads > 1 else ()):
+        raise AxesError(f"heads of {kind} in another order found; expected one behind the other")
+    return heads, d, token
+
+
+def _of_values(at: Translation, dims: Dims, v: Value) -> Dims:
+    """Return the axes of queries with the channels of values."""
+    return (*v.dims[:-2], dims[-2], v.dims[-1])
+
+
+def _attended(at: Translation, node: Node, scores: Scores, v: Value) -> Value:
+    heads, d, position = _head_axes(at, v)
+    if (
+        (position, d) != (len(v.dims) - 2, len(v.dims) - 1)
+        or heads != scores.heads
+        or not same(v.dims[:-2], scores.dims[:-2])
+    ):
+        raise AxesError("values with other axes than the scores found; expected tokens, channels of a head")
+    name = node.path or "attention"
+    if scores.softmax:
+        return Value(_softmax(at, name, scores, v), _of_values(at, scores.q.dims, v))
+    if find((v.dims[-2],), "time"):
+        raise AxesError("attention among time steps without softmax found; expected tokens")
+    layer = at.add(name, SpikingAttention(heads, scores.scale, "scores_first"), scores.q, scores.k, v)
+    return Value(layer, _of_values(at, scores.q.dims, v))
+
+
+def _softmax(at: Translation, name: str, scores: Scores, v: Value) -> str:
+    three = scores.q
+    for index, each in enumerate((scores.k, v)):
+        joint = at.add(f"{name}.qkv{index}", Concat(), three, each)
+        three = Value(joint, v.dims)
+    over_time = bool(find((v.dims[-2],), "time"))
+    layer = SoftmaxAttention(
+        scores.heads, "time" if over_time else "space", at.time_steps if over_time else None, scores.scale
+    )
+    return at.add(name, layer, three)
+
+
+def softmax(at: Translation, node: Node) -> Held:
+    """Add the softmax of attention scores, or of one score for each position."""
+    held = at.held[node.refs[0]]
+    dim = at.plain(node, 1, "dim", -1)
+    if isinstance(held, Value):
+        return _softmax_of_positions(at, node, held, dim % len(held.dims))
+    if not isinstance(held, Scores) or dim % len(held.dims) != len(held.dims) - 1:
+        raise AxesError("a softmax that is not of attention scores, over keys, found; expected that")
+    return Scores(held.q, held.k, held.dims, held.heads, held.scale, softmax=True)
+
+
+def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) -> Value:
+    kind = at.kind(value)
+    if kind.channels == 1 and joined(value.dims[axis]) == joined(whole("position", kind.positions)):
+        name = at.named(node, "softmax")
+        vector = at.add(f"{name}.flatten", Flatten(), value)
+        weights = at.add(name, Activation("softmax"), Value(vector, ()))
+        shape = (1, *kind.grid) if len(kind.grid) == 2 else (*kind.grid, 1)
+        return Value(at.add(f"{name}.reshape", Reshape(shape), Value(weights, ())), value.dims)
+    if joined(value.dims[axis]) == joined(whole("channel", kind.channels)):
+        return Value(at.add(at.named(node, "softmax"), Activation("softmax"), value), value.dims)
+    raise AxesError(f"a softmax over an axis of {kind} found; expected keys, positions of one score each, or channels")
+
+
+def scaled_dot_product_attention(at: Translation, node: Node) -> Held:
+    """Add pyTorch's own attention."""
+    q, k, v = (at.value(node, index, word) for index, word in enumerate(("query", "key", "value")))
+    if at.plain(node, 3, "attn_mask", None) is not None or at.plain(node, 5, "is_causal", False):
+        raise AxesError("a mask found; expected attention among all")
+    heads, d, _ = _head_axes(at, q)
+    scale = at.plain(node, 6, "scale", node.keywords.get("scale"))
+    factor = size_of(q.dims[d]) ** -0.5 if scale is None else float(scale)
+    swapped = (*k.dims[:-2], k.dims[-1], k.dims[-2])
+    scores = Scores(q, k.along(swapped), (*q.dims[:-1], k.dims[-2]), heads, factor, softmax=True)
+    return _attended(at, node, scores, v)
+
+
+def scaled(held: Scores | Contexts, factor: float) -> Scores | Contexts:
+    """Return scores or contexts times a factor."""
+    if isinstance(held, Scores):
+        if held.softmax:
+            raise AxesError("a factor behind the softmax found; expected it before")
+        return Scores(held.q, held.k, held.dims, held.heads, held.scale * factor)
+    return Contexts(held.k, held.v, held.dims, held.heads, held.scale * factor)
+
+
+def number_of(value: Any) -> float:
+    """Return a factor of attention scores as a number."""
+    if isinstance(value, torch.Tensor):
+        if value.numel() != 1:
+            raise AxesError(f"attention scores times an array of shape {tuple(value.shape)} found; expected one number")
+        return float(value)
+    return float(value)
+
+
+OPERATIONS = {
+    **dict.fromkeys(("matmul", "__matmul__", "bmm"), matmul),
+    "softmax": softmax,
+    "scaled_dot_product_attention": scaled_dot_product_attention,
+}

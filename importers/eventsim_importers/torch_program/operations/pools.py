@@ -1,0 +1,154 @@
+"""Windows, and means and sums over positions, channels and time."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eventsim.layers import (
+    AdaptiveAvgPool2d,
+    AdaptiveMaxPool2d,
+    Affine,
+    AvgPool2d,
+    Layer,
+    MaxPool2d,
+    MeanOverPositions,
+    MeanOverTime,
+    SumOverChannels,
+    SumOverPositions,
+)
+from eventsim_importers.torch_program.arguments import first, pair
+from eventsim_importers.torch_program.axes import (
+    Atom,
+    AxesError,
+    Dim,
+    joined,
+    whole,
+)
+from eventsim_importers.torch_program.recorder import Node, leaves
+from eventsim_importers.torch_program.values import Held, Value
+
+if TYPE_CHECKING:
+    from eventsim_importers.torch_program.translation import Translation
+
+
+def pool2d(at: Translation, node: Node) -> Held:
+    """Add a maximum or average over windows."""
+    value = at.map_of(node)
+    kernel = pair(at.plain(node, 1, "kernel_size", 1))
+    given = at.plain(node, 2, "stride", None)
+    stride = kernel if given is None or given == () else pair(given)
+    padding = pair(at.plain(node, 3, "padding", 0))
+    if node.operation == "max_pool2d":
+        dilation = pair(at.plain(node, 4, "dilation", 1))
+        ceil = bool(at.plain(node, 5, "ceil_mode", False))
+        layer: Layer = MaxPool2d(kernel, stride, padding, dilation=dilation, ceil_mode=ceil)
+    else:
+        ceil, count = (
+            bool(at.plain(node, 4, "ceil_mode", False)),
+            bool(at.plain(node, 5, "count_include_pad", True)),
+        )
+        if at.plain(node, 6, "divisor_override", None) is not None:
+            raise AxesError("divisor_override found; expected the size of the window")
+        layer = AvgPool2d(kernel, stride, padding, count_include_pad=count, ceil_mode=ceil)
+    return at.standard(at.add(node.path or node.operation, layer, value), value.dims, ("channel", "grid"))
+
+
+def adaptive_pool2d(at: Translation, node: Node) -> Held:
+    """Add a maximum or average over windows that cover the map."""
+    value = at.map_of(node)
+    grid = at.kind(value).grid
+    asked = pair(at.plain(node, 1, "output_size", 1))
+    size = tuple(g if s is None else int(s) for g, s in zip(grid, asked, strict=True))
+    size = (size[0], size[1])
+    if node.operation == "adaptive_avg_pool2d" and size == (1, 1):
+        return _vector(at, value, at.add(node.path or "mean_over_positions", MeanOverPositions(), value))
+    layer = AdaptiveAvgPool2d(size) if node.operation == "adaptive_avg_pool2d" else AdaptiveMaxPool2d(size)
+    return at.standard(at.add(node.path or node.operation, layer, value), value.dims, ("channel", "grid"))
+
+
+def avg_pool1d(at: Translation, node: Node) -> Held:
+    """Add the mean of neighbouring channels, as voting layers take it."""
+    value = at.value(node)
+    kind = at.kind(value)
+    size = first(at.plain(node, 1, "kernel_size", 1))
+    given = at.plain(node, 2, "stride", None)
+    stride = size if given in (None, ()) else first(given)
+    if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or stride != size or kind.channels % size:
+        raise AxesError(f"windows of {size} every {stride} over {kind} found; expected equal groups of channels")
+    if first(at.plain(node, 3, "padding", 0)):
+        raise AxesError("padding found; expected none")
+    groups = kind.channels // size
+    summed = Value(at.add(at.named(node, "sum"), SumOverChannels(groups), value), value.dims)
+    layer = at.add(node.path or "vote", Affine(np.full(groups, 1 / size, np.float32)), summed)
+    return Value(layer, (*value.dims[:-1], whole("channel", groups)))
+
+
+def _vector(at: Translation, value: Value, layer: str) -> Value:
+    """Return a value whose positions are gone, with axes of size 1 in their place."""
+    dims = tuple(tuple(atom for atom in dim if atom.of != "position") for dim in value.dims)
+    return Value(layer, dims)
+
+
+def reduce(at: Translation, node: Node) -> Held:
+    """Add a mean or sum over positions, time, or the channels of each head."""
+    value = at.value(node)
+    rank = len(value.dims)
+    given = at.plain(node, 1, "dim", None)
+    axes = [axis % rank for axis in (leaves(given) if given is not None else range(rank))]
+    keep = bool(at.plain(node, 2, "keepdim", False))
+    reduced = joined(*(value.dims[axis] for axis in axes))
+    mean = node.operation == "mean"
+    dims = [() if axis in axes else dim for axis, dim in enumerate(value.dims)]
+    kept = tuple(dim for axis, dim in enumerate(dims) if keep or axis not in axes)
+    for of in ("position", "channel", "time"):
+        atoms = [atom for axis in axes for atom in joined(value.dims[axis]) if atom.of == of]
+        if atoms:
+            value = _reduced(at, node, value, of, atoms, mean)
+    if not reduced:
+        return value.along(kept)
+    channels = at.kind(value).channels
+    moved = tuple(_renumbered(at, dim, channels) for dim in kept) if any(a.of == "channel" for a in reduced) else kept
+    return Value(value.layer, moved)
+
+
+def _renumbered(at: Translation, dim: Dim, channels: int) -> Dim:
+    return (
+        tuple(atom if atom.of != "channel" else Atom("channel", 1, channels) for atom in dim)
+        if channels > 1
+        else tuple(atom for atom in dim if atom.of != "channel")
+    )
+
+
+def _reduced(at: Translation, node: Node, value: Value, of: str, atoms: list[Atom], mean: bool) -> Value:
+    kind = at.kind(value)
+    size = math.prod(atom.size for atom in atoms)
+    if of == "position":
+        if size != kind.positions:
+            raise AxesError(f"{node.operation} over {size} of {kind.positions} positions found; expected all")
+        layer: Layer = MeanOverPositions() if mean else SumOverPositions()
+        return Value(at.add(at.named(node, f"{node.operation}_over_positions"), layer, value), value.dims)
+    if of == "time":
+        if size != at.time_steps:
+            raise AxesError(f"{node.operation} over {size} of {at.time_steps} time steps found; expected all")
+        if mean:
+            return Value(at.add("mean_over_time", MeanOverTime(), value), value.dims)
+        return at.sum_over_time(value)
+    if len(atoms) != 1 or atoms[0].stride != 1:
+        raise AxesError(f"{node.operation} over channels that are no neighbours found; expected those of each head")
+    layer = SumOverChannels(kind.channels // size)
+    summed = Value(at.add(at.named(node, "sum_over_channels"), layer, value), value.dims)
+    if not mean:
+        return summed
+    factor = np.full(kind.channels // size, 1 / size, np.float32)
+    return Value(at.add(at.named(node, "mean_over_channels"), Affine(factor), summed), value.dims)
+
+
+OPERATIONS = {
+    **dict.fromkeys(("max_pool2d", "avg_pool2d"), pool2d),
+    **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool2d),
+    **dict.fromkeys(("mean", "sum"), reduce),
+    "avg_pool1d": avg_pool1d,
+}

@@ -1,0 +1,197 @@
+"""Operations that only rearrange: axes, and parts of channels or of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from eventsim.layers import (
+    SelectChannels,
+    SliceOverTime,
+)
+from eventsim_importers.torch_program.axes import (
+    Atom,
+    AxesError,
+    broadcast,
+    find,
+    joined,
+    reshaped,
+    size_of,
+    whole,
+)
+from eventsim_importers.torch_program.recorder import Node, Ref, leaves
+from eventsim_importers.torch_program.unrolled import Earlier
+from eventsim_importers.torch_program.values import Held, Value
+
+if TYPE_CHECKING:
+    from eventsim_importers.torch_program.translation import Translation
+
+
+def reshape(at: Translation, node: Node) -> Held:
+    """View, reshape, flatten, unflatten, squeeze, unsqueeze: the recorded shape says what became of the axes."""
+    held = at.held[node.refs[0]] if not isinstance(node.refs[0], Earlier) else at.value_of(node.refs[0], node)
+    if not isinstance(held, Value):
+        raise AxesError("attention scores in another shape found; expected them as they are")
+    return held.along(reshaped(held.dims, node.shapes[0]))
+
+
+def permute(at: Translation, node: Node) -> Held:
+    """Permute, transpose and their kin."""
+    held = at.value(node)
+    order = _order(at, node, len(held.dims))
+    return held.along(tuple(held.dims[axis] for axis in order))
+
+
+def _order(at: Translation, node: Node, rank: int) -> list[int]:
+    given = node.arguments[1:]
+    axes = list(range(rank))
+    if node.operation in ("T", "mT", "H", "mH", "t", "adjoint"):
+        given = (-2, -1) if rank > 1 else (0, 0)
+    if node.operation == "permute":
+        return [int(axis) % rank for axis in leaves(given or node.keywords["dims"])]
+    if node.operation in ("movedim", "moveaxis"):
+        sources, targets = (list(leaves(each)) for each in given)
+        return cast(
+            list[int], np.moveaxis(np.empty((0,) * rank), sources, targets).ndim and _moved(rank, sources, targets)
+        )
+    first, second = (int(axis) % rank for axis in (given or (node.keywords["dim0"], node.keywords["dim1"])))
+    axes[first], axes[second] = axes[second], axes[first]
+    return axes
+
+
+def repeat(at: Translation, node: Node) -> Held:
+    """Repeat or expand: an axis of size 1 in front becomes time; a gate is repeated where it is used."""
+    value = at.value(node)
+    shape = node.shapes[0]
+    dims = list(broadcast(value.dims, len(shape)))
+    for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
+        found = size_of(dim)
+        if found == size:
+            continue
+        if found > 1:
+            raise AxesError(f"an axis of {found} repeated to {size} found; expected one of size 1")
+        if size == at.time_steps and not find(value.dims, "time") and axis == 0 and at.static:
+            dims[axis] = whole("time", size)
+        else:
+            raise AxesError(f"axis {axis} repeated {size} times found; expected time, of {at.time_steps} steps")
+    return value.along(tuple(dims))
+
+
+def unchanged(at: Translation, node: Node) -> Held:
+    """Add nothing: dropout in evaluation, and other names of the same values."""
+    if "dropout" in node.operation and at.plain(node, 2, "training", False):
+        raise at.error(node, "dropout in training mode found; expected module.eval()")
+    return at.held[node.refs[0]]
+
+
+def pick(at: Translation, node: Node) -> Held | Sequence[Held]:
+    """Index, select, narrow, chunk, split, unbind: parts of the channels, or of time."""
+    value = at.value(node)
+    if node.operation == "__getitem__":
+        return _indexed(at, node, value)
+    axis = int(at.plain(node, 2 if node.operation in ("chunk", "split") else 1, "dim", 0)) % len(value.dims)
+    if node.operation == "select":
+        index = int(at.plain(node, 2, "index", 0))
+        return _one(at, node, value, axis, index)
+    if node.operation == "unbind":
+        return [_one(at, node, value, axis, index) for index in range(len(node.shapes))]
+    if node.operation == "narrow":
+        start = int(at.plain(node, 2, "start", 0))
+        return _part(at, node, value, axis, start, start + int(at.plain(node, 3, "length", 0)))
+    parts, start = [], 0
+    for shape in node.shapes:
+        parts.append(_part(at, node, value, axis, start, start + shape[axis]))
+        start += shape[axis]
+    return parts
+
+
+def _indexed(at: Translation, node: Node, value: Value) -> Held:
+    index = node.arguments[1]
+    given = list(index) if isinstance(index, tuple) else [index]
+    if any(isinstance(each, (torch.Tensor, Ref)) for each in given):
+        raise AxesError("an index that is a tensor found; expected numbers and slices")
+    if Ellipsis in given:
+        dots = given.index(Ellipsis)
+        named = sum(each is not None and each is not Ellipsis for each in given)
+        given[dots : dots + 1] = [slice(None)] * (len(value.dims) - named)
+    axis = 0
+    for each in given:
+        if each is None:
+            value = value.along((*value.dims[:axis], (), *value.dims[axis:]))
+            axis += 1
+        elif isinstance(each, slice):
+            start, stop, step = each.indices(size_of(value.dims[axis]))
+            if step != 1:
+                raise AxesError(f"every {step}th of an axis found; expected neighbours")
+            value = _part(at, node, value, axis, start, stop)
+            axis += 1
+        else:
+            value = _one(at, node, value, axis, int(each))
+    return value
+
+
+def _one(at: Translation, node: Node, value: Value, axis: int, index: int) -> Value:
+    size = size_of(value.dims[axis])
+    part = _part(at, node, value, axis, index % size, index % size + 1)
+    return part.along((*part.dims[:axis], *part.dims[axis + 1 :]))
+
+
+def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop: int) -> Value:
+    """Return a part of an axis."""
+    dim = joined(value.dims[axis])
+    size = size_of(dim)
+    if (start, stop) == (0, size):
+        return value
+    if len(dim) != 1 or dim[0].of == "position":
+        raise AxesError(f"a part {start}:{stop} of {size} found; expected a part of the channels or of time")
+    if dim[0].of == "time":
+        return _steps(at, node, value, axis, start, stop)
+    (atom,) = dim
+    kind = at.kind(value)
+    coordinate = np.arange(kind.channels) // atom.stride % atom.size
+    chosen = np.flatnonzero((coordinate >= start) & (coordinate < stop))
+    layer = at.add(at.named(node, "part"), SelectChannels(chosen.astype(np.int32)), value)
+    outer = atom.stride * atom.size
+
+    def kept(each: Atom) -> Atom:
+        if each.of != "channel" or each.stride < outer:
+            return each
+        return Atom(each.of, each.stride // atom.size * (stop - start), each.size)
+
+    dims = tuple(tuple(kept(each) for each in other) for other in value.dims)
+    left = (Atom("channel", atom.stride, stop - start),) if stop - start > 1 else ()
+    return Value(layer, (*dims[:axis], left, *dims[axis + 1 :]))
+
+
+def _steps(at: Translation, node: Node, value: Value, axis: int, start: int, stop: int) -> Value:
+    size, length = size_of(value.dims[axis]), stop - start
+    if size != at.time_steps or size % length or start % length:
+        raise AxesError(f"time steps {start}:{stop} of {size} found; expected one of equal parts")
+    layer = at.add(at.named(node, "steps"), SliceOverTime(start // length, size // length), value)
+    dims = (*value.dims[:axis], whole("time", length), *value.dims[axis + 1 :])
+    return Value(layer, dims)
+
+
+def _moved(rank: int, sources: list[Any], targets: list[Any]) -> list[int]:
+    order = [axis for axis in range(rank) if axis not in [s % rank for s in sources]]
+    for target, source in sorted(zip([t % rank for t in targets], [s % rank for s in sources], strict=True)):
+        order.insert(target, source)
+    return order
+
+
+RESHAPES = (
+    "view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "squeeze", "squeeze_", "unsqueeze",
+    "unsqueeze_", "atleast_1d",
+)  # fmt: skip
+PERMUTES = ("permute", "transpose", "transpose_", "swapaxes", "swapdims", "T", "mT", "t", "movedim", "moveaxis")
+OPERATIONS = {
+    **dict.fromkeys(RESHAPES, reshape),
+    **dict.fromkeys(PERMUTES, permute),
+    **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), repeat),
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"), unchanged),
+    **dict.fromkeys(("data", "real"), unchanged),
+    **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split"), pick),
+}

@@ -1,0 +1,249 @@
+"""Convolutions, linear layers, and the normalisations around them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import numpy as np
+
+from eventsim.layers import (
+    Conv2d,
+    Conv3d,
+    Flatten,
+    Layer,
+    LayerNorm,
+    Linear,
+)
+from eventsim.signals import FloatArray
+from eventsim_importers.reading.checkpoint import BatchNorm
+from eventsim_importers.reading.synapses import fold, normalisation
+from eventsim_importers.torch_program.arguments import first, pair
+from eventsim_importers.torch_program.axes import (
+    AxesError,
+    grid_axes,
+    joined,
+    same,
+    whole,
+)
+from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
+from eventsim_importers.torch_program.recorder import Node, leaves
+from eventsim_importers.torch_program.values import Held, Padded, Value
+
+if TYPE_CHECKING:
+    from eventsim_importers.torch_program.translation import Translation
+
+
+def conv2d(at: Translation, node: Node) -> Held:
+    """Add a convolution over a map."""
+    weight = at.constant(node, 1, "weight")
+    assert weight is not None
+    stride, padding, dilation = (
+        pair(at.plain(node, index, word, default))
+        for index, word, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+    )
+    if isinstance(padding[0], str):
+        padding = _padding(at, node, padding[0], weight.shape[2:], dilation)
+    groups = int(at.plain(node, 6, "groups", 1))
+    value = at.value(node)
+    kind = at.kind(value)
+    tokens = (whole("channel", kind.channels), whole("position", kind.positions))
+    of_each = weight.shape[2:] == (1, 1) and groups == 1 and (stride, padding) == ((1, 1), (0, 0))
+    if (
+        of_each
+        and same((value.dims[-3], joined(*value.dims[-2:])), tokens)
+        and not same(value.dims[-2:], grid_axes(kind.grid))
+    ):
+        at.check_front(node, value.dims[:-3])
+        made = _synapses(at, node, value, weight[:, :, 0, 0], Linear, ("channel", "position", "one"))
+        return made.along((*made.dims[:-3], made.dims[-3], *value.dims[-2:]))
+    value = at.map_of(node)
+    make = partial(Conv2d, stride=stride, padding=padding, groups=groups, dilation=dilation)
+    return _synapses(at, node, value, weight, make, ("channel", "grid"))
+
+
+def pad(at: Translation, node: Node) -> Held:
+    """Zeros before or behind time, which only a convolution over time may read."""
+    value = at.value(node)
+    given = [int(each) for each in leaves(at.plain(node, 1, "pad", ()))]
+    if at.plain(node, 2, "mode", "constant") != "constant" or at.plain(node, 3, "value", 0) not in (0, None):
+        raise AxesError("padding with other values than zeros found; expected zeros")
+    if not any(given):
+        return value
+    pairs = {len(value.dims) - 1 - at // 2: (given[at], given[at + 1]) for at in range(0, len(given), 2)}
+    changed = [axis for axis, pair in pairs.items() if any(pair)]
+    if len(changed) != 1 or joined(value.dims[changed[0]]) != joined(whole("time", at.time_steps)):
+        raise AxesError("padding of another axis than time found; expected it in the convolution itself")
+    return Padded(value, *pairs[changed[0]])
+
+
+def conv3d(at: Translation, node: Node) -> Held:
+    """Add a convolution over time and a map."""
+    held = at.held[node.refs[0]]
+    before, after = (held.before, held.after) if isinstance(held, Padded) else (0, 0)
+    value = held.value if isinstance(held, Padded) else at.value(node)
+    kind = at.kind(value)
+    expected = (whole("channel", kind.channels), whole("time", at.time_steps), *grid_axes(kind.grid))
+    if len(kind.grid) != 2 or not same(value.dims[-4:], expected) or any(value.dims[:-4]):
+        raise AxesError(f"axes of {kind} in another order found; expected channels, time, height, width")
+    weight = at.constant(node, 1, "weight")
+    assert weight is not None
+    stride, padding, dilation = (
+        _three(at.plain(node, index, word, default))
+        for index, word, default in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+    )
+    size, before, after = weight.shape[2], before + padding[0], after + padding[0]
+    ways = {((size - 1) // 2, (size - 1) // 2): "centred", (size - 1, 0): "causal"}
+    if before + after != size - 1 or (before, after) not in ways or stride[0] != 1 or dilation != (1, 1, 1):
+        raise AxesError(
+            f"{before} steps before and {after} behind a kernel of {size} found; expected as many on both sides, or "
+            "all before"
+        )
+    make = partial(
+        Conv3d,
+        stride=stride[1:],
+        padding=padding[1:],
+        groups=int(at.plain(node, 6, "groups", 1)),
+        time_padding=cast(Literal["centred", "causal"], ways[before, after]),
+    )
+    made = _synapses(at, node, value, weight, make, ("channel", "grid"))
+    return made.along((*value.dims[:-4], made.dims[-3], value.dims[-3], *made.dims[-2:]))
+
+
+def _padding(at: Translation, node: Node, word: str, kernel: Sequence[int], dilation: Sequence[int]) -> tuple[int, int]:
+    if word == "valid":
+        return (0, 0)
+    total = [step * (size - 1) for size, step in zip(kernel, dilation, strict=True)]
+    if any(each % 2 for each in total):
+        raise at.error(node, f"padding 'same' of a kernel {tuple(kernel)} found; expected an odd one")
+    return (total[0] // 2, total[1] // 2)
+
+
+def conv1d(at: Translation, node: Node) -> Held:
+    """Add a convolution over a line, or a linear layer of each token."""
+    weight = at.constant(node, 1, "weight")
+    assert weight is not None
+    value = at.value(node)
+    kind = at.kind(value)
+    moves = [first(at.plain(node, *each)) for each in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))]
+    groups = int(at.plain(node, 6, "groups", 1))
+    at.check_front(node, value.dims[:-2])
+    channels = len(value.dims) >= 2 and same(
+        value.dims[-2:], (whole("channel", kind.channels), whole("position", kind.positions))
+    )
+    if not channels:
+        raise AxesError("axes other than channels and positions found; expected those")
+    if weight.shape[2] == 1 and groups == 1 and moves[:2] == [1, 0]:
+        return _synapses(at, node, value, weight[:, :, 0], Linear, ("channel", "position"))
+    if len(kind.grid) != 2 or kind.grid[0] != 1:
+        raise AxesError(f"a kernel of {weight.shape[2]} over {kind} found; expected a line of positions")
+    stride, padding, dilation = moves
+    make = partial(Conv2d, stride=(1, stride), padding=(0, padding), groups=groups, dilation=(1, dilation))
+    return _synapses(at, node, value, weight[:, :, None], make, ("channel", "position"))
+
+
+def linear(at: Translation, node: Node) -> Held:
+    """Add a linear layer of the last axis: at each position, or of a flattened map."""
+    value = at.value(node)
+    weight = at.constant(node, 1, "weight")
+    assert weight is not None
+    kind = at.kind(value)
+    last = joined(value.dims[-1])
+    if last == joined(whole("channel", kind.channels)):
+        return _synapses(at, node, value, weight, Linear, None)
+    at.check_front(node, value.dims[:-1])
+    flat = (
+        joined(whole("channel", kind.channels), *grid_axes(kind.grid))
+        if len(kind.grid) == 2
+        else joined(*grid_axes(kind.grid), whole("channel", kind.channels))
+    )
+    if last != flat:
+        raise AxesError(f"a linear layer of axes of {kind} in another order found; expected channels, or all flattened")
+    flattened = at.add(at.named(node, "flatten"), Flatten(), value)
+    size = at.build.types[flattened].channels
+    return _synapses(at, node, Value(flattened, (*value.dims[:-1], whole("channel", size))), weight, Linear, None)
+
+
+def _synapses(
+    at: Translation,
+    node: Node,
+    value: Value,
+    weight: FloatArray,
+    make: Callable[..., Layer],
+    last: Sequence[str] | None,
+) -> Value:
+    """Add synapses, with the normalisation behind them folded in."""
+    bias = at.constant(node, 2, "bias")
+    weight = np.ascontiguousarray(weight)
+    name = node.path or node.operation
+    norm = _normalised_by(at, node)
+    if norm is not None and at.fold_bn:
+        arrays, eps = _batch_norm(at, norm)
+        layer = at.add(name, make(*fold(weight, bias, arrays, eps)), value)
+        share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
+        mean = np.abs(arrays.mean) + (0 if bias is None else np.abs(bias))
+        at.terms[layer] = np.asarray(np.abs(arrays.bias) + mean * share, np.float32)
+        at.skipped.add(norm.number)
+    else:
+        layer = at.add(name, make(weight, bias), value)
+    if last is None:
+        return Value(layer, (*value.dims[:-1], whole("channel", at.build.types[layer].channels)))
+    return at.standard(layer, value.dims, last)
+
+
+def _normalised_by(at: Translation, node: Node) -> Node | None:
+    """Return the batch normalisation that alone reads a result, if one does."""
+    readers = at.readers.get(node.number, [])
+    while len(readers) == 1 and readers[0].operation in RESHAPES + PERMUTES:
+        readers = at.readers.get(readers[0].number, [])
+    if len(readers) != 1 or readers[0].operation != "batch_norm":
+        return None
+    arrays = at.constant(readers[0], 1, "running_mean")
+    weight = at.constant(node, 1, "weight")
+    return readers[0] if arrays is not None and weight is not None and len(arrays) == len(weight) else None
+
+
+def _batch_norm(at: Translation, node: Node) -> tuple[BatchNorm, float]:
+    mean, variance = at.constant(node, 1, "running_mean"), at.constant(node, 2, "running_var")
+    if mean is None or variance is None:
+        raise at.error(node, "batch normalisation without statistics found; expected track_running_stats")
+    if at.plain(node, 5, "training", False):
+        raise at.error(node, "batch normalisation in training mode found; expected module.eval()")
+    weight, bias = at.constant(node, 3, "weight"), at.constant(node, 4, "bias")
+    ones, zeros = np.ones_like(mean), np.zeros_like(mean)
+    arrays = BatchNorm(ones if weight is None else weight, zeros if bias is None else bias, mean, variance)
+    return arrays, float(at.plain(node, 7, "eps", 1e-5))
+
+
+def batch_norm(at: Translation, node: Node) -> Held:
+    """Add a normalisation that stands alone."""
+    value = at.value(node)
+    kind = at.kind(value)
+    if len(value.dims) < 2 or joined(value.dims[1]) != joined(whole("channel", kind.channels)):
+        raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
+    arrays, eps = _batch_norm(at, node)
+    return value.along(value.dims) and Value(at.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
+
+
+def layer_norm(at: Translation, node: Node) -> Held:
+    """Add a normalisation over channels."""
+    value = at.value(node)
+    kind = at.kind(value)
+    if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or len(tuple(leaves(node.arguments[1]))) != 1:
+        raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
+    weight, bias = at.constant(node, 2, "weight"), at.constant(node, 3, "bias")
+    weight = np.ones(kind.channels, np.float32) if weight is None else weight
+    layer = LayerNorm(weight, bias, float(at.plain(node, 4, "eps", 1e-5)))
+    return Value(at.add(node.path or "norm", layer, value), value.dims)
+
+
+def _three(value: Any) -> tuple[int, int, int]:
+    first, second, third = value if isinstance(value, (tuple, list)) else (value,) * 3
+    return int(first), int(second), int(third)
+
+
+OPERATIONS = {
+    "conv1d": conv1d, "conv2d": conv2d, "conv3d": conv3d, "pad": pad, "linear": linear, "batch_norm": batch_norm,
+    "layer_norm": layer_norm,
+}  # fmt: skip
