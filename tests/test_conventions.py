@@ -10,7 +10,7 @@ from state_dicts import spikformer_state
 
 from eventsim import Network, NetworkBuilder, Result, Simulator
 from eventsim.conventions import CONVENTIONS, LayerFacts, facts, spikformer_iclr, spikformer_v2, spikingformer_tool
-from eventsim.layers import Conv2d, Flatten, Input, Readout, SpikingAttention
+from eventsim.layers import IF, Conv2d, Flatten, Input, Readout, SelectChannels, SpikingAttention
 from eventsim.ledger import Counts
 from eventsim.report.document import sample_document
 from eventsim_importers import spikformer
@@ -147,3 +147,19 @@ def test_without_dense_work_nothing_is_counted() -> None:
     layers = facts(network, Simulator(network).run(np.ones((2, 4))).profile)
     assert layers == []
     assert {convention(layers).acs for convention in (spikformer_iclr, spikformer_v2, spikingformer_tool)} == {0}
+
+
+@pytest.mark.parametrize("kind", ["spikes", "integers", "wide values"])
+def test_the_tool_knows_no_attention_but_on_spikes_of_equal_shape(kind: str) -> None:
+    build = NetworkBuilder("attention")
+    x = build.add("input", Input((3, 4), "graded"))
+    x = build.add("neuron", IF(multiple_spikes=kind == "integers"), x)
+    v = build.add("wide", SelectChannels(np.arange(8) % 4), x) if kind == "wide values" else x
+    if kind == "wide values":
+        v = build.add("wide_neuron", IF(), v)
+    build.add("attention", SpikingAttention(2), x, x, v)
+    build.add("readout", Readout(), build.add("flat", Flatten(), "attention"))
+    network = build.build()
+    result = Simulator(network).run(np.ones((2, 3, 4), np.float32))
+    (attention,) = facts(network, result.profile)
+    assert (attention.attention is not None) == (kind == "spikes")

@@ -81,6 +81,16 @@ def test_attention_on_integers_by_hand():
     assert (context.counts.graded_macs, context.counts.graded_acs) == (1 + 2, 12 + 2 + 1)
 
 
+@orders
+def test_sums_beyond_what_float32_holds_are_rounded_once(order, product):
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.integers(1, 256, (1, 40, 32)).astype(F) for _ in range(3))
+    kind = signal_type("graded", (40, 32))
+    done = execute(SpikingAttention(2, 0.1, order), [(kind, x) for x in (q, k, v)], 1)
+    assert done.frames.max() > 2**26
+    assert_array_equal(done.frames, spiking_attention(q, k, v, 2, 0.1))
+
+
 @pytest.mark.parametrize("ties", ["even", "up"])
 @pytest.mark.parametrize("kind", ["binary", "graded", "real", "sparse real"])
 @given(data=st.data())

@@ -29,11 +29,13 @@ from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_
 from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack, unpack
 from eventsim.kernels.rows import (
     flatten_rows,
+    gate_rows,
     join_rows,
     list_frames,
     list_nonzeros,
     pool_dense,
     pool_rows,
+    sum_groups,
     sum_rows,
     total_rows,
 )
@@ -526,6 +528,33 @@ def check_joined(mode: str, a: np.ndarray, b: np.ndarray, a_binary: bool, b_bina
 def test_flatten_rows(data):
     steps, positions = data.draw(st.integers(0, 3)), data.draw(st.integers(1, 7))
     check_flattened(data.draw(activity("graded", steps, positions, data.draw(st.sampled_from([1, 2, 15, 17, 64])))))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("g_binary", [True, False])
+@pytest.mark.parametrize("binary", [True, False])
+def test_gate_rows_small(binary, g_binary):
+    """Two steps of two rows; one row of gates for both rows of a step, one gate for two channels."""
+    x = np.array([[1, 1, 0, 1], [0, 0, 1, 0], [1, 0, 1, 1], [0, 0, 0, 0]], F) * F(1 if binary else 3)
+    g = np.array([[0, 1], [1, 0]], F) * F(1 if g_binary else 0.5)
+    rows = csr(x, binary)
+    indptr, indices, values = np.full(5, -7), np.empty(len(rows[1]), np.int32), np.empty(len(rows[1]), F)
+    meetings = np.full(2, -7)
+    gate_rows(csr(g, g_binary), rows, 2, 2, (indptr, indices, values), meetings)
+    expected = csr(x * np.repeat(np.repeat(g, 2, axis=0), 2, axis=1))
+    assert_array_equal(indptr, expected[0])
+    assert_array_equal(indices[: indptr[-1]], expected[1])
+    assert_array_equal(values[: indptr[-1]], expected[2])
+    assert meetings.tolist() == [2, 1]
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("binary", [True, False])
+def test_sum_groups_small(binary):
+    x = np.array([[1, 1, 0, 1, 0, 0], [0, 0, 0, 1, 1, 1]], F) * F(1 if binary else -1.5)
+    out = np.zeros((2, 2), F)
+    sum_groups(*csr(x, binary), 3, out)
+    assert_array_equal(out, x.reshape(2, 2, 3).sum(axis=2))
 
 
 @pytest.mark.nojit
