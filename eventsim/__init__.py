@@ -9,8 +9,9 @@ really executed::
     print(result.prediction, result.totals.acs, result.latency_s)
 
 Networks
-    `import_checkpoint` reads a trained checkpoint, `NetworkBuilder` composes a `Network` by hand, `Delayed` is an edge
-    that waits, `save` and `load` keep a network in a file, `to_nir` writes it for other frameworks.
+    `import_checkpoint` reads a trained checkpoint, `from_torch` a PyTorch module by what it does, `NetworkBuilder`
+    composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
+    writes it for other frameworks.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
 Data
