@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
+
 Of = Literal["time", "position", "channel"]
 
 
@@ -106,3 +109,12 @@ def same(one: Dims, other: Dims) -> bool:
 def find(dims: Dims, of: Of) -> list[int]:
     """Return the axes that hold atoms of a kind."""
     return [axis for axis, dim in enumerate(dims) if any(atom.of == of for atom in dim)]
+
+
+def index_along(dim: Dim, of: Of) -> npt.NDArray[np.int64]:
+    """Return where in time, positions or channels each element of an axis lies."""
+    index = np.zeros(1, np.int64)
+    for atom in dim:
+        step = np.arange(atom.size) * (atom.stride if atom.of == of else 0)
+        index = (index[:, None] + step).reshape(-1)
+    return index

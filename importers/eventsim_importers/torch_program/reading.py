@@ -230,7 +230,10 @@ def _time_steps(program: Program, example: torch.Tensor, time_axis: int | None) 
     if time_axis in (0, 1):
         return int(example.shape[time_axis])
     for node in program.nodes:
-        if node.operation in ("repeat", "expand", "tile", "broadcast_to", "stack", "cat") and node.shapes[0][0] > 1:
+        if (
+            node.operation in ("repeat", "expand", "expand_as", "tile", "broadcast_to", "stack", "cat")
+            and node.shapes[0][0] > 1
+        ):
             return node.shapes[0][0]
     return 1
 

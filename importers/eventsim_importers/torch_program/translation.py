@@ -14,6 +14,7 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.layers import (
     Affine,
+    Flatten,
     Input,
     Layer,
     MeanOverTime,
@@ -83,6 +84,7 @@ class Translation:
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
         self.emitted: dict[str, Value] = {}
         self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
+        self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.static = not find(dims, "time")
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
 
@@ -97,6 +99,8 @@ class Translation:
             If an operation has no layer, or axes are mixed; names the module.
         """
         needed = self._needed(output)
+        refs = [ref for number in needed for ref in self.nodes[number].refs]
+        self.read = {(ref.node, ref.result) for ref in (*refs, output)}
         for node in self.program.nodes[1:]:
             if node.number in needed:
                 self._translate(node)
@@ -125,7 +129,8 @@ class Translation:
         except AxesError as error:
             raise self.error(node, f"{node.operation}: {error}") from None
         for index, held in enumerate(made if isinstance(made, list) else [made]):
-            self.held[Ref(node.number, index)] = held
+            if held is not None:
+                self.held[Ref(node.number, index)] = held
 
     def error(self, node: Node, words: str) -> InputError:
         """Return an error that names the module of an operation."""
@@ -133,7 +138,9 @@ class Translation:
 
     def _finish(self, logits: Value, readout: str | None, settings: Sequence[Setting]) -> Network:
         kind = self.kind(logits)
-        if kind.grid:
+        if kind.grid and kind.positions == 1:
+            logits = Value(self.add("flatten", Flatten(), logits), logits.dims)
+        elif kind.grid:
             raise InputError(f"output {kind} found; expected one vector of logits: choose another output")
         timed = bool(find(logits.dims, "time"))
         if timed and readout is None:

@@ -1,7 +1,7 @@
 """Operations of PyTorch as layers, a file for each kind.
 
 Each file has ``OPERATIONS``: by PyTorch's name of a function or method, a function ``(translation, node)`` that adds
-layers and returns what the results stand for (`values.Held`), a list where there are several.
+layers and returns what the results stand for (`values.Held`), a list where there are several, None of what nothing reads.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventsim_importers.torch_program.values import Held
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
-Translate = Callable[["Translation", Node], Held | Sequence[Held]]
+Translate = Callable[["Translation", Node], Held | Sequence[Held | None]]
 
 OPERATIONS: dict[str, Translate] = {
     name: translate

@@ -37,17 +37,14 @@ def matmul(at: Translation, node: Node) -> Held:
     if isinstance(a, Scores) and isinstance(b, Value):
         return _attended(at, node, a, b)
     if isinstance(a, Value) and isinstance(b, Scores):  # values and scores transposed: keys come first in them
-        turned = (*b.dims[:-2], b.dims[-1], b.dims[-2])
-        upright = (*a.dims[:-2], a.dims[-1], a.dims[-2])
         if b.softmax:
             raise AxesError("a softmax over queries found; expected one over keys")
-        found = _attended(at, node, Scores(b.k, b.q, turned, b.heads, b.scale), a.along(upright))
-        return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
+        turned = Scores(_turned(b.k), _turned(b.q), (*b.dims[:-2], b.dims[-1], b.dims[-2]), b.heads, b.scale)
+        return _turned(_attended(at, node, turned, _turned(a)))
     if isinstance(a, Value) and isinstance(b, Contexts):
         return _asked(at, node, a, b.k, b.v, b)
     if isinstance(a, Contexts) and isinstance(b, Value):  # transposed
-        found = _asked(at, node, b.along((*b.dims[:-2], b.dims[-1], b.dims[-2])), a.v, a.k, a)
-        return found.along((*found.dims[:-2], found.dims[-1], found.dims[-2]))
+        return _turned(_asked(at, node, _turned(b), a.v, a.k, a))
     if not (isinstance(a, Value) and isinstance(b, Value)):
         raise AxesError("a product of two matrices of scores found; expected scores and values")
     (heads_a, d_a, p_a), (heads_b, d_b, p_b) = _head_axes(at, a), _head_axes(at, b)
@@ -59,6 +56,11 @@ def matmul(at: Translation, node: Node) -> Held:
     if (d_a, p_a) == (last - 1, last) and (p_b, d_b) == (last - 1, last):
         return Contexts(a, b, (*a.dims[:-1], b.dims[-1]), heads_a)
     raise AxesError("a product of matrices along other axes found; expected queries, keys and values of heads")
+
+
+def _turned(value: Value) -> Value:
+    """Return a value with its last two axes in the other order."""
+    return value.along((*value.dims[:-2], value.dims[-1], value.dims[-2]))
 
 
 def _asked(at: Translation, node: Node, q: Value, k: Value, v: Value, contexts: Contexts) -> Value:
@@ -158,8 +160,7 @@ def scaled_dot_product_attention(at: Translation, node: Node) -> Held:
     heads, d, _ = _head_axes(at, q)
     scale = at.plain(node, 6, "scale", node.keywords.get("scale"))
     factor = size_of(q.dims[d]) ** -0.5 if scale is None else float(scale)
-    swapped = (*k.dims[:-2], k.dims[-1], k.dims[-2])
-    scores = Scores(q, k.along(swapped), (*q.dims[:-1], k.dims[-2]), heads, factor, softmax=True)
+    scores = Scores(q, _turned(k), (*q.dims[:-1], k.dims[-2]), heads, factor, softmax=True)
     return _attended(at, node, scores, v)
 
 

@@ -87,8 +87,8 @@ def unchanged(at: Translation, node: Node) -> Held:
     return at.held[node.refs[0]]
 
 
-def pick(at: Translation, node: Node) -> Held | Sequence[Held]:
-    """Index, select, narrow, chunk, split, unbind: parts of the channels, or of time."""
+def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
+    """Index, select, narrow, chunk, split, unbind: parts of the channels, or of time, as far as they are read."""
     value = at.value(node)
     if node.operation == "__getitem__":
         return _indexed(at, node, value)
@@ -96,14 +96,16 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held]:
     if node.operation == "select":
         index = int(at.plain(node, 2, "index", 0))
         return _one(at, node, value, axis, index)
+    read = [(node.number, index) in at.read for index in range(len(node.shapes))]
     if node.operation == "unbind":
-        return [_one(at, node, value, axis, index) for index in range(len(node.shapes))]
+        return [_one(at, node, value, axis, index) if each else None for index, each in enumerate(read)]
     if node.operation == "narrow":
         start = int(at.plain(node, 2, "start", 0))
         return _part(at, node, value, axis, start, start + int(at.plain(node, 3, "length", 0)))
-    parts, start = [], 0
-    for shape in node.shapes:
-        parts.append(_part(at, node, value, axis, start, start + shape[axis]))
+    parts: list[Held | None] = []
+    start = 0
+    for shape, each in zip(node.shapes, read, strict=True):
+        parts.append(_part(at, node, value, axis, start, start + shape[axis]) if each else None)
         start += shape[axis]
     return parts
 

@@ -22,7 +22,9 @@ from eventsim_importers.reading.synapses import fold, normalisation
 from eventsim_importers.torch_program.arguments import first, pair
 from eventsim_importers.torch_program.axes import (
     AxesError,
+    find,
     grid_axes,
+    index_along,
     joined,
     same,
     whole,
@@ -144,22 +146,20 @@ def conv1d(at: Translation, node: Node) -> Held:
 
 
 def linear(at: Translation, node: Node) -> Held:
-    """Add a linear layer of the last axis: at each position, or of a flattened map."""
+    """Add a linear layer of the last axis: at each position, or of all values in any order."""
     value = at.value(node)
     weight = at.constant(node, 1, "weight")
     assert weight is not None
     kind = at.kind(value)
-    last = joined(value.dims[-1])
-    if last == joined(whole("channel", kind.channels)):
+    last = value.dims[-1]
+    if joined(last) == joined(whole("channel", kind.channels)):
         return _synapses(at, node, value, weight, Linear, None)
     at.check_front(node, value.dims[:-1])
-    flat = (
-        joined(whole("channel", kind.channels), *grid_axes(kind.grid))
-        if len(kind.grid) == 2
-        else joined(*grid_axes(kind.grid), whole("channel", kind.channels))
-    )
-    if last != flat:
-        raise AxesError(f"a linear layer of axes of {kind} in another order found; expected channels, or all flattened")
+    channel, position = index_along(last, "channel"), index_along(last, "position")
+    place = channel * kind.positions + position if len(kind.grid) == 2 else position * kind.channels + channel
+    if find((last,), "time") or not np.array_equal(np.sort(place), np.arange(kind.size)):
+        raise AxesError(f"a linear layer of a part of {kind} found; expected channels, or all of it flattened")
+    weight = weight[:, np.argsort(place)]
     flattened = at.add(at.named(node, "flatten"), Flatten(), value)
     size = at.build.types[flattened].channels
     return _synapses(at, node, Value(flattened, (*value.dims[:-1], whole("channel", size))), weight, Linear, None)
