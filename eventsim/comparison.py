@@ -16,7 +16,7 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels
+from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels, Threshold
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of
@@ -28,6 +28,7 @@ from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Signal, SignalType
 ALLOWED = 8
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
 EPSILON = float(np.finfo(np.float32).eps) / 2
+LATE = ("subtract_late", "subtract_once", "zero_late")
 KEEP_BOUNDS = (Concat, Flatten, Reshape, Residual, SelectChannels)
 
 Reals = npt.NDArray[np.float64]
@@ -159,6 +160,8 @@ class _Comparison:
         terms = sum(self._bound(edge.source).astype(np.float64) for edge in node.inputs)
         if isinstance(layer, Neuron):
             return _fired(name, layer, arriving[0], theirs, np.asarray(terms))
+        if isinstance(layer, Threshold):
+            return _above(name, layer, arriving[0], ours, theirs, np.asarray(terms))
         allowed = np.cumsum(np.asarray(terms), axis=0) + np.abs(theirs)
         difference = np.abs(ours.astype(np.float64) - theirs)
         ratio = difference / (EPSILON * np.maximum(allowed, np.finfo(np.float32).tiny))
@@ -213,18 +216,18 @@ def _fired(name: str, layer: Neuron, signal: Signal, theirs: FloatArray, terms: 
         never.restore({"potential": before})
         never.advance(given, context)
         charged = np.array(never.state()["potential"]).reshape(x.shape)
-        late = (
-            before.reshape(x.shape) > threshold
-            if layer.reset in ("subtract_late", "subtract_once", "zero_late")
-            else None
-        )
-        if late is not None:
+        late = np.zeros(x.shape, np.bool_)
+        if layer.reset in LATE:
+            above = np.greater if layer.strict else np.greater_equal
+            late = above(before.reshape(x.shape), threshold)
             charged = np.where(late, 0, charged) if layer.reset == "zero_late" else charged - late * threshold
         ours = op.advance(given, context).to_array().reshape(x.shape)
         sums += added
         wrong = ours != fired
         if wrong.any():
-            distance = np.abs(charged.astype(np.float64) - threshold * np.maximum(np.maximum(ours, fired), 1))
+            # every threshold between the two numbers of spikes
+            ends = threshold * (np.minimum(ours, fired) + 1), threshold * np.maximum(ours, fired)
+            distance = np.maximum(*(np.abs(charged.astype(np.float64) - end) for end in ends))
             ratio = (distance / (EPSILON * (sums + np.abs(charged) + np.abs(threshold))))[wrong]
             differing += int(wrong.sum())
             outside += int((ratio > ALLOWED).sum())
@@ -241,13 +244,31 @@ def _fired(name: str, layer: Neuron, signal: Signal, theirs: FloatArray, terms: 
 
 
 def _after(
-    layer: Neuron, charged: FloatArray, fired: FloatArray, threshold: FloatArray, late: npt.NDArray[np.bool_] | None
+    layer: Neuron, charged: FloatArray, fired: FloatArray, threshold: FloatArray, late: npt.NDArray[np.bool_]
 ) -> FloatArray:
-    """Return the potentials that the other simulator's spikes leave."""
+    """Return the potentials that the other simulator's spikes leave, where it took the other side of the threshold."""
     if layer.reset == "zero":
         return np.where(fired != 0, 0, charged).astype(np.float32)
     if layer.reset == "subtract":
         return (charged - fired * threshold).astype(np.float32)
-    if layer.reset == "subtract_once" and late is not None:
-        return (charged - (fired - late) * threshold).astype(np.float32)
-    return charged
+    # of a reset that is to come, the potential itself tells whether there was a spike
+    above = np.nextafter(threshold, np.float32(np.inf)) if layer.strict else threshold
+    below = threshold if layer.strict else np.nextafter(threshold, -np.float32(np.inf))
+    beside = np.where(fired != 0, above, below)
+    if layer.reset == "subtract_once":
+        return np.where(late == (fired != 0), beside, charged - (fired - late) * threshold).astype(np.float32)
+    return beside.astype(np.float32)
+
+
+def _above(
+    name: str, layer: Threshold, signal: Signal, ours: FloatArray, theirs: FloatArray, terms: Reals
+) -> LayerComparison:
+    """Compare spikes of a threshold without memory."""
+    x = np.array(signal.to_array(), np.float64).reshape(theirs.shape)
+    threshold = rows_of(layer.threshold, "threshold", signal.type)
+    wrong = ours != theirs
+    allowed = EPSILON * (np.cumsum(terms, axis=0) + np.abs(threshold))
+    ratio = (np.abs(x - threshold) / np.maximum(allowed, np.finfo(np.float32).tiny))[wrong]
+    return LayerComparison(
+        name, int(np.count_nonzero(theirs)), int(wrong.sum()), int((ratio > ALLOWED).sum()), float(ratio.max(initial=0))
+    )

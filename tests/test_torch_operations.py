@@ -15,10 +15,10 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from torch_oracle import make_dyadic, neuron, torch
 
 from eventsim import InputError, Network, Simulator, from_torch
 from eventsim.layers import SpikingAttention
-from torch_oracle import make_dyadic, neuron, torch
 
 from eventsim_importers.torch_program import axes  # isort: skip
 from eventsim_importers.torch_program.neurons import neuron_of  # isort: skip
@@ -120,7 +120,7 @@ def operations_of(work: Work, shape: tuple[int, ...], before: Work, parts: dict[
 REARRANGED: dict[str, Work] = {
     "view": lambda m, s, t: s.view(T, 1, 2, 4, N).view(T, 1, C, N),
     "view_as": lambda m, s, t: s.view_as(torch.zeros(T, 1, C, N)),
-    "reshape": lambda m, s, t: s.reshape(T, 1, 4, 2, H, W).transpose(2, 4).reshape(T, 1, H, 2, 4, W).transpose(2, 4).reshape(MAP),
+    "reshape": lambda m, s, t: s.reshape(T, 1, 4, 2, H, W).transpose(2, 4).reshape(T, 1, 4, 2, C),
     "reshape_as": lambda m, s, t: s.transpose(2, 3).transpose(2, 3).reshape_as(torch.zeros(T, 1, C, N)),
     "flatten": lambda m, s, t: s.flatten(3),
     "unflatten": lambda m, s, t: s.unflatten(2, (2, -1)).flatten(2, 3),
