@@ -172,9 +172,9 @@ class _Folding:
             made.append(self._one_step(group))
         made.extend(self._sum(group) for group in sums)
         made.extend((node.number, self._outside(node)) for node in (group.by_step[last] for group in final))
-        made.extend(self._lasts)
+        output = self._renamed(self.program.output)
+        made.extend(self._lasts)  # those that the output reads, too
         nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
-        output = self._renamed(self.program.output, after=True)
         return Program(_in_order(_retimed(nodes, output)), output, self.program.results, self.program.names)
 
     # --- one group
@@ -264,11 +264,11 @@ class _Folding:
             )
         return replace(
             node,
-            arguments=self._renamed(node.arguments, after=True),
-            keywords=self._renamed(node.keywords, after=True),
+            arguments=self._renamed(node.arguments),
+            keywords=self._renamed(node.keywords),
         )
 
-    def _renamed(self, value: Any, after: bool) -> Any:
+    def _renamed(self, value: Any) -> Any:
         """Refer to the operations of one step; behind the loop, to the last step's results or to sums."""
 
         def renamed(ref: Ref) -> Ref:

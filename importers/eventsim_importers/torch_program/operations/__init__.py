@@ -1,8 +1,8 @@
 """Operations of PyTorch as layers, a file for each kind.
 
 Each file has ``OPERATIONS``: by PyTorch's name of a function or method, a function ``(translation, node)`` that adds
-layers and returns what the results stand for (`values.Held`), a list where there are several, with None for what nothing
-reads.
+layers and returns what the results stand for (`values.Held`), a list where there are several, None where nothing reads
+one.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.operations import synapses
 from eventsim_importers.torch_program.recorder import Node
 from eventsim_importers.torch_program.values import Contexts, Held, Scores, Value
 
@@ -32,8 +33,14 @@ if TYPE_CHECKING:
 
 
 def matmul(at: Translation, node: Node) -> Held:
-    """Multiply queries with keys, then with values; or keys with values; any of them transposed."""
+    """Multiply queries with keys, then with values; or keys with values; any of them transposed; or with weights."""
     a, b = at.operands(node, scores=True)
+    if isinstance(a, Value) and isinstance(b, torch.Tensor):
+        if b.ndim != 2:
+            raise AxesError(
+                f"a product with an array of shape {tuple(b.shape)} found; expected weights (inputs, outputs)"
+            )
+        return synapses.weighted(at, node, a, b.detach().float().cpu().numpy().T)
     if isinstance(a, Scores) and isinstance(b, Value):
         return _attended(at, node, a, b)
     if isinstance(a, Value) and isinstance(b, Scores):  # values and scores transposed: keys come first in them
@@ -46,7 +53,7 @@ def matmul(at: Translation, node: Node) -> Held:
     if isinstance(a, Contexts) and isinstance(b, Value):  # transposed
         return _turned(_asked(at, node, _turned(b), a.v, a.k, a))
     if not (isinstance(a, Value) and isinstance(b, Value)):
-        raise AxesError("a product of two matrices of scores found; expected scores and values")
+        raise AxesError("a product of scores, or of an array, with a matrix found; expected scores and values")
     (heads_a, d_a, p_a), (heads_b, d_b, p_b) = _head_axes(at, a), _head_axes(at, b)
     last = len(a.dims) - 1
     if heads_a != heads_b or not same(a.dims[:-2], b.dims[:-2]):

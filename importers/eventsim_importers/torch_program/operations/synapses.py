@@ -147,9 +147,13 @@ def conv1d(at: Translation, node: Node) -> Held:
 
 def linear(at: Translation, node: Node) -> Held:
     """Add a linear layer of the last axis: at each position, or of all values in any order."""
-    value = at.value(node)
     weight = at.constant(node, 1, "weight")
     assert weight is not None
+    return weighted(at, node, at.value(node), weight)
+
+
+def weighted(at: Translation, node: Node, value: Value, weight: FloatArray) -> Held:
+    """Add a linear layer of weights (outputs, inputs)."""
     kind = at.kind(value)
     last = value.dims[-1]
     if joined(last) == joined(whole("channel", kind.channels)):
