@@ -208,6 +208,10 @@ class Checkpoint:
             )
         return weight
 
+    def used(self, name: str) -> None:
+        """Take a tensor off the list of those left, whatever it holds."""
+        self._left.discard(name)
+
     def ignore(self, *patterns: str) -> None:
         """Accept tensors that are known not to enter the forward pass; patterns are those of `matching`."""
         found = self._left & set(self.matching(*patterns))

@@ -117,6 +117,48 @@ def read(
     return network
 
 
+# --- what the command line needs
+
+
+def load_weights(module: nn.Module, path: str | Path, weights: str | None, ignore: str | tuple[str, ...]) -> None:
+    """Put the tensors of a checkpoint into a module.
+
+    Raises
+    ------
+    InputError
+        Names the first tensor that is missing, left over, or of another shape.
+    """
+    wanted = module.state_dict()
+
+    def recognise(checkpoint: Checkpoint) -> int:
+        found = sum(name in wanted for name in checkpoint.tensors)
+        return found if 2 * found > len(wanted) else 0
+
+    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
+    checkpoint = Checkpoint.open(path, weights, patterns, recognise)
+    state = {}
+    for name, tensor in wanted.items():
+        if name not in checkpoint.tensors and name.endswith("num_batches_tracked"):
+            continue
+        found = checkpoint.tensors.get(name)
+        if found is None:
+            raise InputError(f"{path}: tensor {name} missing; expected it with shape {tuple(tensor.shape)}")
+        if found.shape != tuple(tensor.shape):
+            raise InputError(f"{path}: tensor {name} {found.shape} found; expected {tuple(tensor.shape)}")
+        checkpoint.used(name)
+        state[name] = torch.from_numpy(np.array(found)).to(tensor.dtype)
+    checkpoint.finish()
+    module.load_state_dict(state, strict=False)
+
+
+def random_example(shape: tuple[int, ...], steps: int | None, time_axis: int | None) -> torch.Tensor:
+    """Return a sample of a batch of 1: event counts for two channels, else values from 0 to 1."""
+    generator = torch.Generator().manual_seed(0)
+    front = (1,) if steps is None else (1, steps) if time_axis == 1 else (steps, 1)
+    values = torch.rand(*front, *shape, generator=generator)
+    return torch.poisson(2 * values, generator=generator) if shape[0] == 2 else values
+
+
 # --- before
 
 

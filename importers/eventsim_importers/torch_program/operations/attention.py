@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
 
+MATMULS = ("matmul", "__matmul__", "bmm")
+
+
 def matmul(at: Translation, node: Node) -> Held:
     """Multiply queries with keys, then with values; or keys with values; any of them transposed."""
     a, b = at.operands(node, scores=True)
@@ -182,7 +185,7 @@ def number_of(value: Any) -> float:
 
 
 OPERATIONS = {
-    **dict.fromkeys(("matmul", "__matmul__", "bmm"), matmul),
+    **dict.fromkeys(MATMULS, matmul),
     "softmax": softmax,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from eventsim.layers import (
     Layer,
     PositionEncoding,
     Residual,
+    SpikingAttention,
 )
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.torch_program.arguments import level
@@ -26,7 +28,7 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.operations import attention
+from eventsim_importers.torch_program.operations import attention, shapes
 from eventsim_importers.torch_program.recorder import Node, Ref
 from eventsim_importers.torch_program.values import Contexts, Held, Scores, Value
 
@@ -141,11 +143,28 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     kind = at.kind(value)
     if _is_one(number):
         return value
+    layer = at.build.layers[value.layer]
+    if isinstance(layer, SpikingAttention) and np.size(number) == 1 and _is_attention_alone(at, node):
+        at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
+        return value
     array = _spread(at, node, value, number)
     assert array is not None
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
     return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+
+
+def _is_attention_alone(at: Translation, node: Node) -> bool:
+    """Tell whether nothing but this factor reads the product of scores and values."""
+    (ref,) = node.refs
+    while len(at.readers[ref.node]) == 1:
+        source = at.nodes[ref.node]
+        if source.operation in attention.MATMULS:
+            return True
+        if source.operation not in shapes.RESHAPES + shapes.PERMUTES:
+            return False
+        (ref,) = source.refs
+    return False
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
