@@ -35,7 +35,7 @@ from eventsim_importers.torch_program.axes import (
 from eventsim_importers.torch_program.operations import OPERATIONS
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Contexts, Held, Padded, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
 
 REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
 """Operations that are methods of their second operand."""
@@ -220,6 +220,14 @@ class Translation:
             return value.layer
         return Delayed(value.layer, value.delay, self.kind(value) if value.layer not in self.build.types else None)
 
+    def take_back(self, value: Value) -> tuple[Layer, str]:
+        """Remove the layer of a value that nothing reads yet; return it and its source."""
+        layer = self.build.layers.pop(value.layer)
+        self.build.types.pop(value.layer)
+        (edge,) = (edge for edge in self.build.edges if edge.target == value.layer)
+        self.build.edges.remove(edge)
+        return layer, edge.source
+
     def standard(self, layer: str, like: Dims, last: Sequence[str]) -> Value:
         """Return a new layer's value whose last axes are "channel", "position" or "grid"; those before hold time."""
         kind = self.build.types[layer]
@@ -266,8 +274,8 @@ class Translation:
         found = []
         for each in given:
             if isinstance(each, Ref):
-                held = self.held.get(each) if not isinstance(each, Earlier) else None
-                found.append(held if scores and isinstance(held, (Scores, Contexts)) else self.value_of(each, node))
+                held = None if isinstance(each, Earlier) or not scores else self.held.get(each)
+                found.append(held if isinstance(held, Scores | Contexts | PoolWeights) else self.value_of(each, node))
             else:
                 found.append(each)
         return found[0], found[1]
