@@ -130,7 +130,7 @@ class Checkpoint:
 
     def take_number(self, name: str) -> float:
         """Use a tensor that holds one number, with an axis of size 1 or none."""
-        axes = (1,) if name in self.tensors and self.tensors[name].ndim else ()
+        axes = (1,) if name in self.tensors and self.tensors[name].shape == (1,) else ()
         return float(self.take(name, *axes).item())
 
     def take_integers(self, name: str, *shape: int | None) -> CountArray:
