@@ -10,8 +10,9 @@ what the state dict cannot tell an importer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
@@ -59,6 +60,9 @@ class Variant:
         Whether those that make q, k and v have a bias.
     scale : float
         Factor of the attention.
+    learned_scale : bool
+        Whether each block learns it, from that value: "a learnable parameter to control the scaling factor" of the
+        models for events (5.3.2 of the paper on V2). The authors' code has none.
     """
 
     pools: tuple[bool, bool, bool, bool]
@@ -67,6 +71,7 @@ class Variant:
     mlp: TokenLayer
     qkv_bias: bool
     scale: float
+    learned_scale: bool = False
 
 
 VARIANTS = {
@@ -83,9 +88,9 @@ def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
     )
 
 
-def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+def conv3x3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     """Return a convolution that keeps the size."""
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
 
 
 def max_pool(used: bool) -> nn.Module:
@@ -160,7 +165,7 @@ class SSA(TokenStages):
     def __init__(self, width: int, heads: int, variant: Variant) -> None:
         super().__init__(variant.layer)
         self.heads = heads
-        self.scale = variant.scale
+        self.scale = nn.Parameter(torch.tensor(variant.scale)) if variant.learned_scale else variant.scale
         for name in ("q", "k", "v"):
             self.add_stage(name, variant.attention(width, width, bias=variant.qkv_bias), width)
         self.attn_lif = lif(v_threshold=0.5)
@@ -212,6 +217,8 @@ class Spikformer(nn.Module):
         (Height, width) of the input. No weight depends on it, but the importer must know.
     time_steps : int
         How often an image is shown, and how many frames a recording is cut into.
+    learned_scale : bool
+        See `Variant`.
     """
 
     def __init__(
@@ -225,9 +232,10 @@ class Spikformer(nn.Module):
         in_channels: int,
         size: int | tuple[int, int],
         time_steps: int,
+        learned_scale: bool = False,
     ) -> None:
         super().__init__()
-        self.variant = VARIANTS[variant]
+        self.variant = replace(VARIANTS[variant], learned_scale=learned_scale)
         self.heads = heads
         self.in_channels = in_channels
         self.size = (size, size) if isinstance(size, int) else size
@@ -274,7 +282,7 @@ def metadata(model: Spikformer) -> dict[str, str]:
         "pools": "".join("1" if used else "0" for used in model.variant.pools),
         "pool_order": "after_fire",
         "heads": model.heads,
-        "scale": model.variant.scale,
+        **({} if model.variant.learned_scale else {"scale": model.variant.scale}),
         "time_steps": model.time_steps,
         "height": height,
         "width": width,

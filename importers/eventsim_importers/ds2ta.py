@@ -158,7 +158,7 @@ class _Reader(spikformer.Reader):
         return super()._finish(logits, time_steps)
 
     def _attend(self, attn: str, q: str, k: str, v: str) -> str:
-        return self.build.add(attn, TableAttention(self._table(f"{attn}.nsad"), self.scale), q, k, v)
+        return self.build.add(attn, TableAttention(self._table(f"{attn}.nsad"), self._scale_of(attn)), q, k, v)
 
     def _project(
         self, attn: str, part: str, source: str, make: Callable[[FloatArray, FloatArray | None], Layer] = linear
