@@ -35,7 +35,10 @@ READINGS: dict[str, dict[str, Any]] = {
     "add, none in the stem": {"scs_residual": False},
     "iand, none in the stem": {"residual_op": "iand", "scs_residual": False},
     "other scale": {"scale": 0.25},
+    "bias behind down": {"stem_bias": "down"},
+    "bias behind conv2": {"stem_bias": "conv2"},
 }
+STEM_BIASES = ("none", "down", "conv2")
 
 
 def build(reading: dict[str, Any] | None = None, **sizes: Any) -> Any:
@@ -56,14 +59,14 @@ def imported(model: Any, folder: Path, **options: Any) -> Network:
 # --- the published models
 
 
-def published(name: str) -> Any:
+def published(name: str, stem_bias: str = "none") -> Any:
     with torch.device("meta"):
-        return definition.imagenet_model(name)
+        return definition.imagenet_model(name, definition.Reading(stem_bias=stem_bias))
 
 
-def published_network(name: str) -> Network:
+def published_network(name: str, stem_bias: str = "none") -> Network:
     """Import a published model whose weights take no memory."""
-    shapes = {key: tuple(value.shape) for key, value in published(name).state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in published(name, stem_bias).state_dict().items()}
     tensors = {key: np.broadcast_to(np.float32(1), shape) for key, shape in shapes.items()}
     checkpoint = Checkpoint(Path(name), "npz", Contents(tensors))
     return importer.read(checkpoint, importer.Options(fold_bn=False))
@@ -84,6 +87,34 @@ def test_published_sizes(name: str, parameters: int, giga_macs: float) -> None:
     network = published_network(name)
     assert network.parameters == parameters
     assert round(sum(dense_macs(network).values()) / 1e9, 4) == giga_macs
+
+
+@pytest.mark.parametrize("stem_bias", STEM_BIASES)
+@pytest.mark.parametrize(
+    ("name", "printed"), [("8-384", 29.11), ("8-512", 51.55), ("12-512", 64.18), ("12-768", 143.89), ("16-768", 172.28)]
+)
+def test_three_ways_of_biases_in_the_stem_fit_the_printed_parameters(name: str, printed: float, stem_bias: str) -> None:
+    """The eight convolutions of a kind are of D/8, D/4, D/2 and D channels; conv1 has four times as many and does not fit."""
+    model = published(name, stem_bias)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    width = model.head.in_features
+    assert count - sum(each.numel() for each in published(name).parameters()) == (
+        0 if stem_bias == "none" else width * 15 // 8
+    )
+    assert round(count / 1e6, 2) == printed
+    assert published_network(name, stem_bias).parameters == count
+
+
+def test_other_ways_of_biases_do_not_fit() -> None:
+    """At width 768: 172,278,760 parameters and 1,440 for each of down and conv2, 5,760 for conv1."""
+    none = {name: sum(each.numel() for each in published(name).parameters()) for name in definition.SIZES}
+    printed = {"8-384": 29.11, "8-512": 51.55, "12-512": 64.18, "12-768": 143.89, "16-768": 172.28}
+    fitting = []
+    for down, conv1, conv2 in np.ndindex(2, 2, 2):
+        more = {name: (down + 4 * conv1 + conv2) * size["width"] * 15 // 8 for name, size in definition.SIZES.items()}
+        if all(round((none[name] + more[name]) / 1e6, 2) == printed[name] for name in none):
+            fitting.append((down, conv1, conv2))
+    assert fitting == [(0, 0, 0), (0, 0, 1), (1, 0, 0)]
 
 
 def dense_macs(network: Network) -> dict[str, int]:
