@@ -12,7 +12,8 @@ The decoder is then discarded, and the encoder gets a head and is fine-tuned.
 MNIST's images are enlarged to 64 x 64 pixels, 16 patches. Pre-training sees many of them without their labels. The
 encoder is then fine-tuned on a few with their labels, and two models are trained from scratch on the same few: one as
 often, the other more often, so that images times time steps are as many as those of pre-training and fine-tuning
-together. All three have the same weights at first and the same schedule; each seed draws other images, weights and masks.
+together. All three have the same weights at first and the same schedule; each seed draws other images, weights and
+masks.
 
 What the paper does not say, and is chosen here: where the mask acts within a stage (behind every normalisation); the
 position embedding (learned, see `Decoder`); the statistics that normalise the image (its own mean and deviation).
@@ -307,7 +308,9 @@ class Outcome:
 
     def __str__(self) -> str:
         accuracies = "  ".join(f"{each:12.2f} %" for each in (self.pretrained, self.scratch, self.longer))
-        return f"{self.seed:>4}  {self.loss:6.3f}  {accuracies}   {' + '.join(f'{each:.0f}' for each in self.seconds)} s"
+        return (
+            f"{self.seed:>4}  {self.loss:6.3f}  {accuracies}   {' + '.join(f'{each:.0f}' for each in self.seconds)} s"
+        )
 
 
 HEADING = f"seed    loss  {'pre-trained':>14}  {'from scratch':>14}  {'for longer':>14}"

@@ -10,7 +10,7 @@ what the state dict cannot tell an importer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
@@ -208,8 +208,8 @@ class Spikformer(nn.Module):
 
     Parameters
     ----------
-    variant : {"cifar", "dvs", "imagenet"}
-        See `Variant`.
+    variant : {"cifar", "dvs", "imagenet"} or Variant
+        Of those in `VARIANTS`, or another, such as ``replace(VARIANTS["dvs"], learned_scale=True)``.
     width : int
         Channels per token, a multiple of 8 and of `heads`.
     depth, heads, classes, in_channels : int
@@ -217,13 +217,11 @@ class Spikformer(nn.Module):
         (Height, width) of the input. No weight depends on it, but the importer must know.
     time_steps : int
         How often an image is shown, and how many frames a recording is cut into.
-    learned_scale : bool
-        See `Variant`.
     """
 
     def __init__(
         self,
-        variant: str,
+        variant: str | Variant,
         *,
         width: int,
         depth: int,
@@ -232,10 +230,9 @@ class Spikformer(nn.Module):
         in_channels: int,
         size: int | tuple[int, int],
         time_steps: int,
-        learned_scale: bool = False,
     ) -> None:
         super().__init__()
-        self.variant = replace(VARIANTS[variant], learned_scale=learned_scale)
+        self.variant = VARIANTS[variant] if isinstance(variant, str) else variant
         self.heads = heads
         self.in_channels = in_channels
         self.size = (size, size) if isinstance(size, int) else size

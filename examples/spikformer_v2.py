@@ -2,9 +2,9 @@
 
 Zhou et al., "Spikformer V2: Join the High Accuracy Club on ImageNet with an SNN Ticket" (2024). No code was published.
 The paper fixes the stem of four stages (a convolution 2 x 2 of stride 2, then two convolutions 3 x 3 "like the MLP"),
-the encoder of V1 and the two residual operations; the parameter counts that it prints fix the rest of the weights: expansion
-by 4, no position embedding, and of the eight ways of biases in the stem three. What they leave open is a field of
-`Reading`.
+the encoder of V1 and the two residual operations; the parameter counts that it prints fix the rest of the weights:
+expansion by 4, no position embedding, and of the eight ways of biases in the stem three. What they leave open is a
+field of `Reading`.
 
 The order convolution - normalisation - neuron is the one under which IAND makes every activation binary, as the paper
 says it does. ``pretrain_spikformer_v2.py`` has the masked pre-training, of which the encoder alone is left.

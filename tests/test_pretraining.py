@@ -51,7 +51,7 @@ def build(reading: dict[str, Any] | None = None, size: Any = SIDE) -> Any:
         reading=definition.Reading(**reading or {}),
     )
     oracle.make_lively(encoder, 3)
-    for name, module in encoder.named_modules():
+    for module in encoder.modules():
         if hasattr(module, "running_var"):
             module.bias.data += 1  # one time step takes twice the threshold
     return encoder, pretraining.MaskedAutoencoder(encoder, width=8, depth=1, heads=2).eval()
@@ -253,7 +253,9 @@ def features(encoder: Any, frames: np.ndarray) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("reading", "prefix"), [*((reading, "") for reading in READINGS), ({}, "encoder."), ({}, "module.encoder.")], ids=str
+    ("reading", "prefix"),
+    [*((reading, "") for reading in READINGS), ({}, "encoder."), ({}, "module.encoder.")],
+    ids=str,
 )
 def test_a_pre_training_checkpoint_is_read_as_its_encoder(tmp_path: Path, reading: dict[str, Any], prefix: str) -> None:
     path, encoder = exported(tmp_path, reading, prefix)
@@ -311,7 +313,8 @@ def test_a_decoder_without_an_encoder_is_refused(tmp_path: Path) -> None:
     state = {name: each for name, each in load_file(path).items() if name.startswith(("mask_token", "decoder_"))}
     save_file(state, path)
     with pytest.raises(
-        InputError, match=rf"^{path}: looks like .* a masked autoencoder whose encoder is of no known format \(tensor \S+"
+        InputError,
+        match=rf"^{path}: looks like .* a masked autoencoder whose encoder is of no known format \(tensor \S+",
     ):
         import_checkpoint(path)
     with pytest.raises(InputError, match=rf"^{path}: tensors \S+, .* found; expected stem.0.down.weight"):

@@ -164,8 +164,8 @@ def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Prepa
     classes = network.types[simulator.schedule.output].channels
     if not network.classifies:
         raise InputError(
-            f"network {network.name}: {classes} outputs without a head found; expected scores of classes, as of a model "
-            "that was fine-tuned"
+            f"network {network.name}: {classes} outputs without a head found; expected scores of classes, as of a "
+            "model that was fine-tuned"
         )
     for sample in samples:
         if not 0 <= sample.label < classes:

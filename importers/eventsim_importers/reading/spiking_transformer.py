@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from eventsim.errors import InputError
 from eventsim.layers import Layer, MeanOverPositions, MeanOverTime, SpikingAttention
 from eventsim.settings import Setting
 from eventsim.signals import FloatArray
@@ -104,12 +103,7 @@ class TransformerReader(Reader, ABC):
         learned = self.checkpoint.matching(LEARNED_SCALE)
         if not learned:
             return self.choose("scale", default)
-        stated = self.choose.stated("scale")
-        if stated is not None:
-            raise InputError(
-                f"{self.checkpoint.path}: scale={stated:g} with tensor {learned[0]} found; expected scale left out, as "
-                "the blocks hold learned ones"
-            )
+        self.choose.without_effect("scale", f"tensor {learned[0]}")
         count = learned[0] if len(learned) == 1 else f"{learned[0]} and {len(learned) - 1} more"
         self.checkpoint.say(Setting("scale", "learned", "inferred", count))
         return None
@@ -137,7 +131,9 @@ class TransformerReader(Reader, ABC):
 
     def _mean(self, x: str) -> str:
         """Add the mean over tokens and time."""
-        return self.build.add("mean_over_time", MeanOverTime(), self.build.add("mean_over_tokens", MeanOverPositions(), x))
+        return self.build.add(
+            "mean_over_time", MeanOverTime(), self.build.add("mean_over_tokens", MeanOverPositions(), x)
+        )
 
     def _conv(
         self, name: str, source: str, outputs: int | None = None, inputs: int | None = None, size: int | None = None
