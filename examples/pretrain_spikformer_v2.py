@@ -41,6 +41,8 @@ from training import accuracy, moved, seed_everything, train
 
 PATCH = 16
 SIZE = 64
+PREPARATION = {"fit": "none", "mean": "0", "std": "1"}
+"""Pixels from 0 to 1 go in as they are, under the names of the options of every import."""
 TIME_STEPS = 2
 """Of fine-tuning; pre-training has one."""
 
@@ -250,7 +252,7 @@ def train_on_images(model: SpikformerV2, images: Tensor, labels: Tensor, epochs:
 def export_encoder(module: nn.Module, encoder: SpikformerV2, path: Path, time_steps: int = TIME_STEPS) -> None:
     """Write the state dict of an encoder, or of what holds one, and what it cannot tell to ``.safetensors``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_file(module.state_dict(), path, metadata(encoder) | {"time_steps": str(time_steps)})
+    save_file(module.state_dict(), path, metadata(encoder) | PREPARATION | {"time_steps": str(time_steps)})
 
 
 @dataclass(frozen=True)

@@ -365,6 +365,7 @@ def test_the_comparison_runs_and_its_weights_predict_as_pytorch_does(tmp_path: P
     model.load_state_dict({name: torch.from_numpy(each) for name, each in load_file(tuned).items()})
     frames = pretraining.pixels(drawn[:8])
     expected = model(frames).argmax(1).tolist()
+    assert import_checkpoint(tuned).assumptions == ()
     simulator = Simulator(import_checkpoint(tuned))
     assert [simulator.run(image.numpy()).prediction for image in frames] == expected
     network = import_checkpoint(tmp_path / "weights" / "mnist_spikformer_v2_pretrained.safetensors")
