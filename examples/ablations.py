@@ -14,7 +14,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class Measured:
     counts : Counts
         Sums over the recordings.
     latency_s : float
-        Median over the recordings.
+        Median over the recordings; not a number until `latencies` measured it.
     """
 
     case: Case
@@ -87,7 +87,7 @@ class Measured:
     agree: int
     difference: float
     counts: Counts
-    latency_s: float
+    latency_s: float = float("nan")
 
     @property
     def accuracy(self) -> float:
@@ -139,7 +139,6 @@ def measure(case: Case, data: Path, checkpoint: Path, *, epochs: int, recordings
 
     network = import_checkpoint(checkpoint, assume=False)
     simulator = Simulator(network)
-    simulator.warm_up()
     samples = labelled_files(data / "Test")
     results = [simulator.run(Preparation().frames(sample.name, network)) for sample in samples]
     pairs = list(zip(results, expected, strict=True))
@@ -151,8 +150,19 @@ def measure(case: Case, data: Path, checkpoint: Path, *, epochs: int, recordings
         agree=sum(result.prediction == logits.argmax() for result, logits in pairs),
         difference=max(float(abs(result.logits - logits).max()) for result, logits in pairs),
         counts=Counts.total(result.totals for result in results),
-        latency_s=statistics.median(result.latency_s for result in results),
     )
+
+
+def latencies(checkpoints: Iterable[Path], data: Path) -> list[float]:
+    """Return the median latency of each network; each recording goes through all, so that all meet the same machine."""
+    simulators = [Simulator(import_checkpoint(path)) for path in checkpoints]
+    for simulator in simulators:
+        simulator.warm_up()
+    seconds = [
+        [simulator.run(Preparation().frames(sample.name, simulator.network)).latency_s for simulator in simulators]
+        for sample in labelled_files(data / "Test")
+    ]
+    return [statistics.median(of_one) for of_one in zip(*seconds, strict=True)]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -218,10 +228,15 @@ def main() -> None:
 
     found = []
     with tempfile.TemporaryDirectory() as scratch:
-        for case in cases():
+        folder = args.output or Path(scratch)
+        checkpoints = {
+            case: folder / f"{case.name.replace(', ', '_').replace(' ', '_')}.safetensors" for case in cases()
+        }
+        for case, path in checkpoints.items():
             print(case.name, file=sys.stderr)
-            path = (args.output or Path(scratch)) / f"{case.name.replace(', ', '_').replace(' ', '_')}.safetensors"
             found.append(measure(case, args.data, path, epochs=args.epochs, recordings=args.recordings))
+        seconds = latencies(checkpoints.values(), args.data)
+    found = [replace(one, latency_s=latency) for one, latency in zip(found, seconds, strict=True)]
     print(of_all(found), of_differences(found), sep="\n\n")
     if differing := [one.case.name for one in found if one.agree < one.samples]:
         sys.exit(f"not every prediction is PyTorch's: {'; '.join(differing)}")

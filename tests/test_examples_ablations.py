@@ -98,7 +98,6 @@ def test_every_network_runs_and_predicts_as_pytorch(run: Run) -> None:
     for one in run.found:
         assert one.agree == one.samples == 8, one.case.name
         assert one.difference < 1e-4, one.case.name
-        assert one.latency_s > 0
 
 
 def test_the_tables_have_a_row_for_every_network(run: Run) -> None:
@@ -106,6 +105,7 @@ def test_the_tables_have_a_row_for_every_network(run: Run) -> None:
     assert [line.split(" | ")[0].removeprefix("| ") for line in first.splitlines()[2:]] == EXPECTED
     ablated = [name for name in EXPECTED if name not in ("STFormer", "DS2TA", "STAA-SNN")]
     assert [line.split(" | ")[0].removeprefix("| ") for line in second.splitlines()[2:]] == ablated
+    assert "nan" not in run.printed
     for part in (first, second):
         assert len({line.count("|") for line in part.splitlines()}) == 1
 
@@ -162,6 +162,7 @@ def test_a_prediction_that_is_not_that_of_pytorch_is_an_error(
         return replace(one, agree=7) if case.ablation in ("baseline", "plain") else one
 
     monkeypatch.setattr(ablations, "measure", measure)
+    monkeypatch.setattr(ablations, "latencies", lambda checkpoints, _: [0.001 for _ in checkpoints])
     monkeypatch.setattr("sys.argv", ["ablations.py", "--data", str(data)])
     with pytest.raises(SystemExit, match=r"^not every prediction is PyTorch's: STFormer, baseline; STAA-SNN, plain$"):
         ablations.main()
