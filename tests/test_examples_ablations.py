@@ -137,6 +137,16 @@ def test_what_is_taken_away_is_not_executed(run: Run) -> None:
         assert found["STFormer"].parameters - found[f"STFormer, {name}"].parameters == fewer
 
 
+def test_the_page_shows_the_tables_of_all_networks(run: Run) -> None:
+    """Head and names; the numbers are those of a run with third-party recordings."""
+    lines = (torch_oracle.EXAMPLES.parent / "docs" / "papers" / "ablations.md").read_text().splitlines()
+    for part in run.printed.rstrip("\n").split("\n\n"):
+        printed = part.splitlines()
+        start = lines.index(printed[0])
+        shown = lines[start : start + len(printed) + 1]
+        assert [line.split(" | ")[0] for line in shown] == [line.split(" | ")[0] for line in printed] + [""]
+
+
 def test_the_cells() -> None:
     full, ablated = (case for case in ablations.cases() if case.name in ("STAA-SNN", "STAA-SNN, plain"))
     whole = ablations.Measured(
