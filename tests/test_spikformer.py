@@ -158,5 +158,5 @@ def test_default_heads(tmp_path: Path, variant: str, dim: int, channels: int, cl
     np.savez(tmp_path / "c.npz", **spikformer_state(variant, dim=dim, depth=1, channels=channels, classes=classes))
     network = import_checkpoint(tmp_path / "c.npz")
     assert network.layers["block.0.attn"].heads == heads
-    assert any(each.startswith(f"heads = {heads}: not in the checkpoint") for each in network.assumptions)
+    assert any(each.startswith(f"heads = {heads}: not found in the checkpoint") for each in network.assumptions)
     assert import_checkpoint(tmp_path / "c.npz", heads=4).layers["block.0.attn"].heads == 4
