@@ -18,6 +18,7 @@ from eventsim.network import Network
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.signals import FloatArray, Kind
+from eventsim.simulator import Simulator
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.options import Chooser, parse_options
@@ -29,6 +30,8 @@ from eventsim_importers.torch_program.recorder import Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
 
+LOGITS = 1e-4
+"""Largest difference of logits, as a share of the largest."""
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -101,8 +104,8 @@ def read(
     _reset(known.values())
     program = record(own, example, lambda each: at[each])
     _reset(known.values())
-    wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted, program.results, program.names))
+    key, wanted = _output(program, output, title)
+    program, loop = folded(Program(program.nodes, wanted))
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
@@ -112,7 +115,7 @@ def read(
     note = "as sum(p.numel()) counts in PyTorch"
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
-        said = _verified(network, translation, own, known, sample, example)
+        said = _verified(network, translation, own, known, sample, example, key)
         network = network.with_settings(said)
     return network
 
@@ -246,12 +249,16 @@ def _reset(neurons: Any) -> None:
 # --- between
 
 
-def _output(program: Program, output: int | str | None, title: str) -> Ref:
-    """Return the one output that is asked for."""
-    found = program.output
-    named: dict[int | str, Any] = (
-        dict(found) if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, tuple) else {0: found}
-    )
+def _named(outputs: Any) -> dict[int | str, Any]:
+    """Return what a module returned by name or number."""
+    if isinstance(outputs, dict):
+        return dict(outputs)
+    return dict(enumerate(outputs)) if isinstance(outputs, (tuple, list)) else {0: outputs}
+
+
+def _output(program: Program, output: int | str | None, title: str) -> tuple[int | str, Ref]:
+    """Return the one output that is asked for, by its name and in the program."""
+    named = _named(program.output)
     if output is None and len(named) > 1:
         names = ", ".join(map(str, named))
         raise InputError(f"{title}: outputs {names} found; expected output= to say which are the logits")
@@ -262,7 +269,7 @@ def _output(program: Program, output: int | str | None, title: str) -> Ref:
     if not isinstance(wanted, Ref):
         what = "a tensor" if isinstance(wanted, torch.Tensor) else type(wanted).__name__
         raise InputError(f"{title}: output {key} is {what} that does not depend on the example; expected logits")
-    return wanted
+    return key, wanted
 
 
 def _time_steps(program: Program, example: torch.Tensor, time_axis: int | None) -> int:
@@ -332,8 +339,9 @@ def _verified(
     known: Mapping[str, Neuron | None],
     sample: Sample,
     example: torch.Tensor,
+    output: int | str,
 ) -> Setting:
-    """Compare every layer of neurons on the example, and on the example in another order of its values.
+    """Compare every layer of neurons, and the logits, on the example and on the example in another order of its values.
 
     Raises
     ------
@@ -343,9 +351,10 @@ def _verified(
     spikes = differing = 0
     largest = 0.0
     for given, frames in _variants(example, sample):
-        theirs = _emitted(network, translation, own, known, given)
+        theirs, logits = _emitted(translation, own, known, given, output)
         _reset(known.values())
-        for layer in compare_layers(network, frames, theirs, translation.terms):
+        layers = compare_layers(network, frames, theirs, translation.terms)
+        for layer in layers:
             spikes, differing = spikes + layer.spikes, differing + layer.differing
             largest = max(largest, layer.largest_ratio)
             if layer.outside:
@@ -354,8 +363,20 @@ def _verified(
                     f"rounding explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); "
                     "expected the same spikes: report it, with the module"
                 )
+        if not any(layer.differing for layer in layers):  # a spike that rounding moves moves the logits too
+            _compare_logits(network, frames, logits)
     what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
     return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
+
+
+def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) -> None:
+    ours = Simulator(network).run(frames).logits
+    difference, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
+    if not difference <= LOGITS * max(scale, 1e-3):
+        raise InputError(
+            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the same; "
+            "expected the same: report it, with the module"
+        )
 
 
 def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Tensor, FloatArray]]:
@@ -368,13 +389,13 @@ def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Ten
 
 
 def _emitted(
-    network: Network,
     translation: Translation,
     own: nn.Module,
     known: Mapping[str, Neuron | None],
     example: torch.Tensor,
-) -> dict[str, FloatArray]:
-    """Run the module; return what its neurons emit, by layer, as the network orders it."""
+    output: int | str,
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits."""
     seen: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def keep(path: str, neuron: Neuron) -> Callable[..., None]:
@@ -389,7 +410,7 @@ def _emitted(
         if neuron is not None and path in translation.neurons
     ]
     with torch.no_grad():
-        own(example)
+        results = own(example)
     for handle in handles:
         handle.remove()
     found = {}
@@ -397,4 +418,5 @@ def _emitted(
         value = translation.emitted[path]
         stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]
         found[path] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
-    return found
+    logits = _named(results)[output].detach().float().numpy()
+    return found, translation.as_logits(logits)

@@ -100,8 +100,9 @@ class Translation:
         for node in self.program.nodes[1:]:
             if node.number in needed:
                 self._translate(node)
-        logits = self.value_of(output, self.nodes[output.node])
-        return self._finish(logits, readout, settings)
+        self.logits = self.value_of(output, self.nodes[output.node])
+        self.readout = readout
+        return self._finish(self.logits, readout, settings)
 
     def _needed(self, output: Ref) -> set[int]:
         needed, waiting = set(), [output.node]
@@ -304,6 +305,14 @@ class Translation:
         of = ("time", "channel", "position") if len(kind.grid) == 2 else ("time", "position", "channel")
         order = sorted(range(len(atoms)), key=lambda at: (of.index(atoms[at].of), -atoms[at].stride))
         return np.ascontiguousarray(fine.transpose(order).reshape(self.time_steps, *kind.shape))
+
+    def as_logits(self, array: FloatArray) -> FloatArray:
+        """Return the output of the module as the network reads it out."""
+        steps = self.as_signal(self.logits, array, loop=False)
+        if find(self.logits.dims, "time") and self.readout != "last":
+            summed = steps.sum(axis=0, dtype=np.float64)
+            steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
+        return np.asarray(steps[-1], np.float32)
 
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""
