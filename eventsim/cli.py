@@ -20,7 +20,8 @@ from eventsim import dvs
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
-from eventsim.importing import formats, import_checkpoint
+from eventsim.from_module import import_with_module
+from eventsim.importing import formats, import_checkpoint, refuse_assumptions
 from eventsim.modelfile import load, save
 from eventsim.network import Network
 from eventsim.plugins import PluginWarning
@@ -132,7 +133,12 @@ def _import(args: Arguments) -> int:
     if args.ignore:
         options["ignore"] = ",".join(filter(None, (options.get("ignore"), *args.ignore)))
     _check_output(args.output, args.checkpoint)
-    network = import_checkpoint(args.checkpoint, args.format, assume=not args.strict, **options)
+    if args.module is None:
+        if args.example or args.example_steps:
+            raise InputError("--example without --module found; expected --module package.module:function with it")
+        network = import_checkpoint(args.checkpoint, args.format, assume=not args.strict, **options)
+    else:
+        network = _import_module(args, options)
     save(network, args.output)
     description = document.network_document(args.output, network)
     if args.json:
@@ -144,6 +150,18 @@ def _import(args: Arguments) -> int:
     tables.print_settings(console, description)
     console.print(f"wrote {args.output}", markup=False)
     return 0
+
+
+def _import_module(args: Arguments, options: dict[str, str]) -> Network:
+    """Import the weights of a module that the user's own code makes."""
+    if args.format is not None:
+        raise InputError(f"--format {args.format} beside --module found; expected one of them")
+    if not args.example:
+        raise InputError("--module without --example found; expected the shape of a time step, as --example 3x32x32")
+    network = import_with_module(args.checkpoint, args.module, args.example, args.example_steps, **options)
+    if args.strict:
+        refuse_assumptions(args.checkpoint, network)
+    return network
 
 
 def _check_output(output: str, source: str) -> None:
@@ -340,6 +358,13 @@ def _size(text: str) -> tuple[int, int]:
         raise argparse.ArgumentTypeError(f"{text} found, expected {error}") from None
 
 
+def _shape(text: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and 0 < int(part) < 1 << 31 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text} found, expected a shape such as 3x32x32")
+    return tuple(map(int, parts))
+
+
 def _floats(text: str) -> tuple[float, ...]:
     try:
         return numbers_of(text)
@@ -373,6 +398,11 @@ def _parser() -> Parser:
         default=[],
         help="tensors that enter no forward pass, such as 'criterion.*'; may repeat",
     )
+    importing.add_argument(
+        "--module", metavar="PACKAGE.MODULE:FUNCTION", help="code of yours that makes the network, in place of a format"
+    )
+    importing.add_argument("--example", type=_shape, metavar="CxHxW", help="shape of a time step that it takes")
+    importing.add_argument("--example-steps", type=_at_least_one, metavar="T", help="frames instead of an image")
     importing.add_argument("--strict", action="store_true", help="refuse a network of which any value is assumed")
 
     info = command("info", _info, "show layers, shapes, parameters and dense MACs per step")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from pathlib import Path
 from typing import Any
 
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
 from eventsim.network import Network
+from eventsim.untrusted import first_line
 
 
 def from_torch(
@@ -55,8 +59,77 @@ def from_torch(
         If PyTorch is missing, the module holds what has no layer, the roles of axes stay open, or a layer differs from
         the module's by more than rounding explains; names the module.
     """
+    read = _reading().read
+    network: Network = read(module, example, time_axis=time_axis, name=name, output=output, verify=verify, **options)
+    return network
+
+
+def import_with_module(
+    path: str | Path, factory: str, example: tuple[int, ...], example_steps: int | None = None, **options: Any
+) -> Network:
+    """Return the network of a module of the user's own code, with the weights of a checkpoint.
+
+    Nothing in the checkpoint is executed; the code that is named is.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `eventsim.import_checkpoint` reads; entries, prefixes and masks are found by the names of the module.
+    factory : str
+        ``package.module:function``, which returns the module; the working directory is looked at first.
+    example : tuple of int
+        Shape of one time step of a sample, without the batch: random values are put in, counts for two channels.
+    example_steps : int, optional
+        Time steps of frames; without it the sample is an image.
+    **options
+        ``weights`` and ``ignore`` as of `eventsim.import_checkpoint`, and those of `from_torch`.
+
+    Raises
+    ------
+    InputError
+        If there is no such function, or the checkpoint lacks tensors of the module or holds others.
+    EventsimError
+        If the function fails.
+    """
+    reading = _reading()
+    module = _made(factory)
+    reading.load_weights(module, path, options.pop("weights", None), options.pop("ignore", ()))
+    if "time_axis" in options:
+        options["time_axis"] = int(options["time_axis"])
+    given = reading.random_example(example, example_steps, options.get("time_axis"))
+    if example_steps is None:
+        options.setdefault("time_axis", -1)
+    elif len(example) < 3:
+        options.setdefault("time_axis", 0)
+    return from_torch(module, given, **options)
+
+
+def _reading() -> Any:
     try:
-        from eventsim_importers.torch_program.reading import read  # noqa: PLC0415 - PyTorch is not needed elsewhere
+        return importlib.import_module("eventsim_importers.torch_program.reading")
     except ImportError as error:
-        raise InputError(f"PyTorch cannot be imported ({error}); expected pip install torch") from None
-    return read(module, example, time_axis=time_axis, name=name, output=output, verify=verify, **options)
+        raise InputError(f"PyTorch cannot be imported ({first_line(error)}); expected pip install torch") from None
+
+
+def _made(factory: str) -> Any:
+    """Call a function of the user's."""
+    place, colon, name = factory.partition(":")
+    if not (place and colon and name.isidentifier()):
+        raise InputError(f"--module {factory} found; expected package.module:function")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(place), name, None)
+    except Exception as error:
+        raise InputError(f"--module {factory}: {place} cannot be imported ({_said(error)})") from error
+    finally:
+        sys.path.remove(str(Path.cwd()))
+    if not callable(function):
+        raise InputError(f"--module {factory}: no function {name} in {place} found; expected one that returns a module")
+    try:
+        return function()
+    except Exception as error:
+        raise EventsimError(f"--module {factory}: {name}() failed ({_said(error)})") from error
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

@@ -13,7 +13,7 @@ import numpy as np
 
 from eventsim.errors import InputError, LayerError
 from eventsim.layers import Input, Layer, Readout
-from eventsim.settings import Setting
+from eventsim.settings import HEAD, NO_HEAD, Setting
 from eventsim.signals import SignalType
 from eventsim.untrusted import first_line
 
@@ -117,6 +117,11 @@ class Network:
     def assumptions(self) -> tuple[str, ...]:
         """What nothing says and the importer chose, one sentence each, beginning with the option's name."""
         return tuple(setting.sentence for setting in self.settings if setting.source == "assumed")
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the outputs are scores of classes, and not features for which the checkpoint held no head."""
+        return not any(setting.option == HEAD and setting.value == NO_HEAD for setting in self.settings)
 
     def with_settings(self, *more: Setting) -> Network:
         """Return the same network with further settings; each takes the place of those of its option."""

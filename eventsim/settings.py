@@ -13,6 +13,8 @@ Source: TypeAlias = Literal["option", "metadata", "inferred", "assumed"]
 
 CHECKPOINT_PARAMETERS = "checkpoint_parameters"
 """The setting that holds the number of parameters that PyTorch counts in the checkpoint."""
+HEAD, NO_HEAD = "head", "none"
+"""The setting, and its value, of a network that ends in features, such as an encoder after its pre-training."""
 
 
 @dataclass(frozen=True)

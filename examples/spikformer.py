@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from spikingjelly.activation_based import functional, neuron, surrogate
 from torch import Tensor, nn
 
@@ -59,6 +60,9 @@ class Variant:
         Whether those that make q, k and v have a bias.
     scale : float
         Factor of the attention.
+    learned_scale : bool
+        Whether each block learns it, from that value: "a learnable parameter to control the scaling factor" of the
+        models for events (5.3.2 of the paper on V2). The authors' code has none.
     """
 
     pools: tuple[bool, bool, bool, bool]
@@ -67,6 +71,7 @@ class Variant:
     mlp: TokenLayer
     qkv_bias: bool
     scale: float
+    learned_scale: bool = False
 
 
 VARIANTS = {
@@ -83,9 +88,9 @@ def lif(v_threshold: float = 1.0) -> neuron.LIFNode:
     )
 
 
-def conv3x3(inputs: int, outputs: int) -> nn.Conv2d:
+def conv3x3(inputs: int, outputs: int, bias: bool = False) -> nn.Conv2d:
     """Return a convolution that keeps the size."""
-    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=False)
+    return nn.Conv2d(inputs, outputs, kernel_size=3, padding=1, bias=bias)
 
 
 def max_pool(used: bool) -> nn.Module:
@@ -160,7 +165,7 @@ class SSA(TokenStages):
     def __init__(self, width: int, heads: int, variant: Variant) -> None:
         super().__init__(variant.layer)
         self.heads = heads
-        self.scale = variant.scale
+        self.scale = nn.Parameter(torch.tensor(variant.scale)) if variant.learned_scale else variant.scale
         for name in ("q", "k", "v"):
             self.add_stage(name, variant.attention(width, width, bias=variant.qkv_bias), width)
         self.attn_lif = lif(v_threshold=0.5)
@@ -203,8 +208,8 @@ class Spikformer(nn.Module):
 
     Parameters
     ----------
-    variant : {"cifar", "dvs", "imagenet"}
-        See `Variant`.
+    variant : {"cifar", "dvs", "imagenet"} or Variant
+        Of those in `VARIANTS`, or another, such as ``replace(VARIANTS["dvs"], learned_scale=True)``.
     width : int
         Channels per token, a multiple of 8 and of `heads`.
     depth, heads, classes, in_channels : int
@@ -216,7 +221,7 @@ class Spikformer(nn.Module):
 
     def __init__(
         self,
-        variant: str,
+        variant: str | Variant,
         *,
         width: int,
         depth: int,
@@ -227,7 +232,7 @@ class Spikformer(nn.Module):
         time_steps: int,
     ) -> None:
         super().__init__()
-        self.variant = VARIANTS[variant]
+        self.variant = VARIANTS[variant] if isinstance(variant, str) else variant
         self.heads = heads
         self.in_channels = in_channels
         self.size = (size, size) if isinstance(size, int) else size
@@ -274,7 +279,7 @@ def metadata(model: Spikformer) -> dict[str, str]:
         "pools": "".join("1" if used else "0" for used in model.variant.pools),
         "pool_order": "after_fire",
         "heads": model.heads,
-        "scale": model.variant.scale,
+        **({} if model.variant.learned_scale else {"scale": model.variant.scale}),
         "time_steps": model.time_steps,
         "height": height,
         "width": width,

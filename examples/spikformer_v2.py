@@ -2,11 +2,12 @@
 
 Zhou et al., "Spikformer V2: Join the High Accuracy Club on ImageNet with an SNN Ticket" (2024). No code was published.
 The paper fixes the stem of four stages (a convolution 2 x 2 of stride 2, then two convolutions 3 x 3 "like the MLP"),
-the encoder of V1 and the two residual operations; the parameter counts that it prints fix the rest of the weights: no
-bias in the stem, expansion by 4, no position embedding. What they leave open is a field of `Reading`.
+the encoder of V1 and the two residual operations; the parameter counts that it prints fix the rest of the weights:
+expansion by 4, no position embedding, and of the eight ways of biases in the stem three. What they leave open is a
+field of `Reading`.
 
 The order convolution - normalisation - neuron is the one under which IAND makes every activation binary, as the paper
-says it does. The masked pre-training is not part of the network that is left after it.
+says it does. ``pretrain_spikformer_v2.py`` has the masked pre-training, of which the encoder alone is left.
 """
 
 from __future__ import annotations
@@ -41,15 +42,21 @@ class Reading:
         Whether a stage of the stem has the residual connection that its model, the MLP, has.
     scale : float
         Factor of the attention; by default that of V1.
+    stem_bias : {"none", "down", "conv2"}
+        Which convolutions of the stem have a bias. The parameters that Tables II and III print (29.11, 51.55, 64.18,
+        143.89 and 172.28 million) fit all three and no other; the tensors tell an importer.
     """
 
     residual_op: str = "add"
     scs_residual: bool = True
     scale: float = 0.125
+    stem_bias: str = "none"
 
     def __post_init__(self) -> None:
         if self.residual_op not in ("add", "iand"):
             raise ValueError(f"residual_op {self.residual_op!r} found; expected 'add' or 'iand'")
+        if self.stem_bias not in ("none", "down", "conv2"):
+            raise ValueError(f"stem_bias {self.stem_bias!r} found; expected 'none', 'down' or 'conv2'")
 
 
 def join(residual_op: str, shortcut: Tensor, branch: Tensor) -> Tensor:
@@ -63,7 +70,7 @@ class SCSStage(nn.Module):
     def __init__(self, inputs: int, outputs: int, reading: Reading) -> None:
         super().__init__()
         self.reading = reading
-        self.down = nn.Conv2d(inputs, outputs, kernel_size=2, stride=2, bias=False)
+        self.down = nn.Conv2d(inputs, outputs, kernel_size=2, stride=2, bias=reading.stem_bias == "down")
         self.down_bn = nn.BatchNorm2d(outputs)
         self.down_lif = lif()
 
@@ -71,7 +78,7 @@ class SCSStage(nn.Module):
         self.bn1 = nn.BatchNorm2d(STEM_RATIO * outputs)
         self.lif1 = lif()
 
-        self.conv2 = conv3x3(STEM_RATIO * outputs, outputs)
+        self.conv2 = conv3x3(STEM_RATIO * outputs, outputs, bias=reading.stem_bias == "conv2")
         self.bn2 = nn.BatchNorm2d(outputs)
         self.lif2 = lif()
 
@@ -144,9 +151,9 @@ class SpikformerV2(nn.Module):
         return self.head(x.mean(3).mean(0))
 
 
-def imagenet_model(name: str) -> SpikformerV2:
+def imagenet_model(name: str, reading: Reading = Reading()) -> SpikformerV2:
     """Return one of the paper's models, by its name in `SIZES`."""
-    return SpikformerV2(**SIZES[name], classes=1000, in_channels=3, size=224, time_steps=4)
+    return SpikformerV2(**SIZES[name], classes=1000, in_channels=3, size=224, time_steps=4, reading=reading)
 
 
 def nmnist_model() -> SpikformerV2:
@@ -157,10 +164,11 @@ def nmnist_model() -> SpikformerV2:
 def metadata(model: SpikformerV2) -> dict[str, str]:
     """Return what the state dict cannot tell, under the names of the importer's options."""
     height, width = model.size
+    reading = asdict(model.reading)
+    del reading["stem_bias"]  # the tensors tell
     values = {
         **SYNAPSES_AND_NEURONS,
-        "scale": 0.125,
-        **asdict(model.reading),
+        **reading,
         "heads": model.heads,
         "time_steps": model.time_steps,
         "height": height,

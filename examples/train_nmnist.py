@@ -22,9 +22,14 @@ from eventsim.dvs import open_recording
 SEED = 0
 
 
-def load(folder: Path, time_steps: int) -> tuple[Tensor, Tensor]:
-    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, in the order of ``evaluate``."""
+def load(folder: Path, time_steps: int, most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return frames ``[N, T, 2, 34, 34]`` and labels of ``folder/<digit>/*.bin``, in the order of ``evaluate``.
+
+    Of more than `most` recordings it takes so many, evenly spaced in that order: about as many of each digit.
+    """
     samples = labelled_files(folder)
+    count = min(most or len(samples), len(samples))
+    samples = [samples[index * len(samples) // count] for index in range(count)]
     frames = frames_of([open_recording(sample.name) for sample in samples], time_steps)
     return frames, torch.tensor([sample.label for sample in samples])
 

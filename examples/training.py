@@ -112,10 +112,15 @@ def train(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, frames: Tensor, batch_size: int = 100) -> Tensor:
-    """Return the predicted class of each sample of ``[N, T, C, H, W]``."""
+def logits_of(model: nn.Module, frames: Tensor, batch_size: int = 100) -> Tensor:
+    """Return the logits of each sample of ``[N, T, C, H, W]``, ``[N, classes]``."""
     model.eval()
-    return torch.cat([model(batch.transpose(0, 1)).argmax(1) for batch in frames.split(batch_size)])
+    return torch.cat([model(batch.transpose(0, 1)) for batch in frames.split(batch_size)])
+
+
+def predict(model: nn.Module, frames: Tensor) -> Tensor:
+    """Return the predicted class of each sample of ``[N, T, C, H, W]``."""
+    return logits_of(model, frames).argmax(1)
 
 
 def accuracy(model: nn.Module, frames: Tensor, labels: Tensor) -> float:

@@ -11,6 +11,7 @@ import pydoc
 import re
 import shutil
 import textwrap
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +55,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("folder")
 def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = fenced("python", README)
+    _, block = fenced("python", README)
     namespace: dict[str, Any] = {}
     exec(block, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert int(printed[0].split()[0]) == namespace["result"].prediction
     assert len(printed) == 1 + len(namespace["network"].layers)
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_code_of_the_readme_for_a_network_of_ones_own_runs() -> None:
+    pytest.importorskip("torch", reason="needs PyTorch")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SpikingJelly uses torch.jit
+        pytest.importorskip("spikingjelly.activation_based", reason="needs SpikingJelly")
+        block, _ = fenced("python", README)
+        namespace: dict[str, Any] = {}
+        exec(block, namespace)
+    network = eventsim.load("model.h5")
+    assert list(network.layers) == list(namespace["network"].layers)
+    assert network.time_steps == 5
 
 
 @pytest.mark.usefixtures("folder")

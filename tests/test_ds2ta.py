@@ -835,7 +835,7 @@ def test_heads_without_tables_are_those_of_the_windows_or_else_chosen(tmp_path: 
         import_checkpoint(export(model, tmp_path), heads=4)
     model = build({"nsad": False}, width=32)
     network = import_checkpoint(changed(tmp_path, model=model, without=("heads",)))
-    assert said(network, "heads") == [(1, "assumed", "not in the checkpoint, the default")]
+    assert said(network, "heads") == [(1, "assumed", "not found in the checkpoint, the default")]
     layer = import_checkpoint(changed(tmp_path, model=model), attention_order="context_first").layers["block.0.attn"]
     assert (layer.heads, layer.order) == (2, "context_first")
 
@@ -857,7 +857,7 @@ def test_a_table_of_d_entries(tmp_path: Path, scores: str, expected: list[int]) 
     if scores == "1..d":
         network = import_checkpoint(path)
         assert_array_equal(network.layers["block.0.attn"].table, [expected] * 4)
-        assert said(network, "table_scores") == [("1..d", "assumed", "not in the checkpoint, the default")]
+        assert said(network, "table_scores") == [("1..d", "assumed", "not found in the checkpoint, the default")]
     with pytest.raises(
         InputError, match=r"^option table_scores=0..d found; expected 1..d or 0..d-1, as block.0.\S+ has"
     ):

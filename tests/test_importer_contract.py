@@ -62,6 +62,15 @@ def spikformer(folder: Path, variant: str) -> Example:
     return Example(folder / "c.npz", options, SPIKFORMER, ways=WAYS, optional=optional, unused=unused)
 
 
+def learned_scales(folder: Path) -> Example:
+    """One more tensor in each block, and one option less."""
+    example = spikformer(folder, "dvs")
+    scales = {f"block.{i}.attn.scale": np.float32(0.25 + i) for i in range(2)}
+    np.savez(folder / "c.npz", **spikformer_state("dvs", dim=16), **scales)
+    alternatives = {name: value for name, value in SPIKFORMER.items() if name != "scale"}
+    return replace(example, alternatives=alternatives, told={"scale"})
+
+
 def spikformer_v2(folder: Path, **reading: Any) -> Example:
     definition = oracle.example("spikformer_v2")
     model = definition.SpikformerV2(
@@ -364,8 +373,14 @@ EXAMPLES: dict[str, dict[str, Callable[[Path], Example]]] = {
         "events": spikeformer,
         "images": lambda folder: spikeformer(folder, neuron="pliaf", in_channels=3),
     },
-    "spikformer": {variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
-    "spikformer_v2": {"add": spikformer_v2},
+    "spikformer": {
+        **{variant: lambda folder, variant=variant: spikformer(folder, variant) for variant in STAGES},
+        "learned scales": learned_scales,
+    },
+    "spikformer_v2": {
+        "add": spikformer_v2,
+        "biases in the stem": lambda folder: spikformer_v2(folder, stem_bias="conv2"),
+    },
     "spikformer_zoo": {"one convolution for three": spikformer_zoo},
     "spikingformer": {names: lambda folder, names=names: spikingformer(folder, names) for names in ("block", "proj")},
     "staa_snn": {

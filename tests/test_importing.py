@@ -219,7 +219,7 @@ UNREAD = {
     "Spike-driven Transformer V2 (Meta-SpikeFormer)": (ENCODER, "block3.0.attn.q_conv.0.body.0.weight"),
     "Spike-driven Transformer V3": (ENCODER, "block3.0.attn.q_conv.0.weight"),
     "QKFormer": ("patch_embed1.proj_conv.weight", "stage1.0.tssa.q_conv.weight"),
-    "a masked autoencoder, as in the pre-training of Spikformer V2": ("decoder_embed.weight", "mask_token"),
+    "a masked autoencoder whose encoder is of no known format": ("decoder_embed.weight", "mask_token"),
     "ResNet with normalised membrane potentials (MPBN)": ("conv1.pool.weight", "layer1.0.conv1.pool.weight"),
     "a vision transformer without spikes": ("cls_token", "blocks.0.attn.qkv.weight"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,10 @@ READINGS: dict[str, dict[str, Any]] = {
     "add, none in the stem": {"scs_residual": False},
     "iand, none in the stem": {"residual_op": "iand", "scs_residual": False},
     "other scale": {"scale": 0.25},
+    "bias behind down": {"stem_bias": "down"},
+    "bias behind conv2": {"stem_bias": "conv2"},
 }
+STEM_BIASES = ("none", "down", "conv2")
 
 
 def build(reading: dict[str, Any] | None = None, **sizes: Any) -> Any:
@@ -56,14 +60,14 @@ def imported(model: Any, folder: Path, **options: Any) -> Network:
 # --- the published models
 
 
-def published(name: str) -> Any:
+def published(name: str, stem_bias: str = "none") -> Any:
     with torch.device("meta"):
-        return definition.imagenet_model(name)
+        return definition.imagenet_model(name, definition.Reading(stem_bias=stem_bias))
 
 
-def published_network(name: str) -> Network:
+def published_network(name: str, stem_bias: str = "none") -> Network:
     """Import a published model whose weights take no memory."""
-    shapes = {key: tuple(value.shape) for key, value in published(name).state_dict().items()}
+    shapes = {key: tuple(value.shape) for key, value in published(name, stem_bias).state_dict().items()}
     tensors = {key: np.broadcast_to(np.float32(1), shape) for key, shape in shapes.items()}
     checkpoint = Checkpoint(Path(name), "npz", Contents(tensors))
     return importer.read(checkpoint, importer.Options(fold_bn=False))
@@ -84,6 +88,34 @@ def test_published_sizes(name: str, parameters: int, giga_macs: float) -> None:
     network = published_network(name)
     assert network.parameters == parameters
     assert round(sum(dense_macs(network).values()) / 1e9, 4) == giga_macs
+
+
+@pytest.mark.parametrize("stem_bias", STEM_BIASES)
+@pytest.mark.parametrize(
+    ("name", "printed"), [("8-384", 29.11), ("8-512", 51.55), ("12-512", 64.18), ("12-768", 143.89), ("16-768", 172.28)]
+)
+def test_three_ways_of_biases_in_the_stem_fit_the_printed_parameters(name: str, printed: float, stem_bias: str) -> None:
+    """The four convolutions of a kind have D/8, D/4, D/2 and D outputs together; those of conv1 four times as many."""
+    model = published(name, stem_bias)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    width = model.head.in_features
+    assert count - sum(each.numel() for each in published(name).parameters()) == (
+        0 if stem_bias == "none" else width * 15 // 8
+    )
+    assert round(count / 1e6, 2) == printed
+    assert published_network(name, stem_bias).parameters == count
+
+
+def test_other_ways_of_biases_do_not_fit() -> None:
+    """At width 768: 172,278,760 parameters and 1,440 for each of down and conv2, 5,760 for conv1."""
+    none = {name: sum(each.numel() for each in published(name).parameters()) for name in definition.SIZES}
+    printed = {"8-384": 29.11, "8-512": 51.55, "12-512": 64.18, "12-768": 143.89, "16-768": 172.28}
+    fitting = []
+    for down, conv1, conv2 in np.ndindex(2, 2, 2):
+        more = {name: (down + 4 * conv1 + conv2) * size["width"] * 15 // 8 for name, size in definition.SIZES.items()}
+        if all(round((none[name] + more[name]) / 1e6, 2) == printed[name] for name in none):
+            fitting.append((down, conv1, conv2))
+    assert fitting == [(0, 0, 0), (0, 0, 1), (1, 0, 0)]
 
 
 def dense_macs(network: Network) -> dict[str, int]:
@@ -140,6 +172,75 @@ def test_every_reading_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, fol
         assert_array_equal(result.logits, logits)
         assert [layer.counts for layer in result.profile] == [layer.counts for layer in results[0].profile]
     check_counts(results[0], seen, model)
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "residual_op": ("add", "iand"),
+    "scs_residual": (True, False),
+    "scale": (0.125, 0.25, "learned"),
+    "stem_bias": ("none", "down", "conv2", "all"),
+    "head": (True, False),
+    "fold_bn": (True, False),
+    "attention_order": ("scores_first", "context_first"),
+}
+"""Of the definition, and of the importer. Learned scales, other biases and a missing head are put into the model."""
+
+
+def covering(seed: int) -> list[dict[str, Any]]:
+    """Sets of all choices in which every pair of values occurs, greedily few."""
+    missing = {frozenset([(a, x), (b, y)]) for a, b in combinations(CHOICES, 2) for x in CHOICES[a] for y in CHOICES[b]}
+    rng, rows = np.random.default_rng(seed), []
+
+    def pairs(row: dict[str, Any]) -> set[frozenset[tuple[str, Any]]]:
+        return {frozenset(pair) for pair in combinations(row.items(), 2)}
+
+    while missing:
+        drawn = [{name: each[rng.integers(len(each))] for name, each in CHOICES.items()} for _ in range(200)]
+        rows.append(max(drawn, key=lambda row: len(pairs(row) & missing)))
+        missing -= pairs(rows[-1])
+    return rows
+
+
+@pytest.mark.parametrize("chosen", covering(0), ids=str)
+def test_every_pair_of_choices_equals_pytorch_bit_for_bit(tmp_path: Path, chosen: dict[str, Any]) -> None:
+    """All values go together; what may not be said of a tensor that is there is refused below."""
+    reading = {name: chosen[name] for name in ("residual_op", "scs_residual")}
+    if chosen["scale"] != "learned":
+        reading["scale"] = chosen["scale"]
+    model = build(reading | ({} if chosen["stem_bias"] == "all" else {"stem_bias": chosen["stem_bias"]}), size=64)
+    if chosen["stem_bias"] == "all":
+        for stage in model.stem:
+            for conv in (stage.down, stage.conv1, stage.conv2):
+                conv.bias = torch.nn.Parameter(torch.zeros(conv.out_channels))
+    oracle.make_dyadic(model, seed=12)
+    metadata = definition.metadata(model)
+    if chosen["scale"] == "learned":
+        del metadata["scale"]
+        for index, block in enumerate(model.block):
+            block.attn.scale = torch.nn.Parameter(torch.tensor(0.25 / (1 + index)))
+    frames = oracle.frames_for(model)
+    expected, seen = oracle.run(model, frames)
+    path = oracle.export(model, tmp_path, metadata)
+    if not chosen["head"]:
+        save_file({name: each for name, each in load_file(path).items() if name[:4] != "head"}, path, metadata)
+        expected = seen["head"][0][0]
+    ways = {name: chosen[name] for name in ("fold_bn", "attention_order")}
+    network = import_checkpoint(path, bn_eps=0.0, **ways)
+    assert of_the_network(network) == ()
+    assert network.classifies == chosen["head"]
+    results = [Simulator(network, chunk=c, record=oracle.neurons_of(model)).run(frames) for c in (1, 3, T)]
+    for result in results:
+        oracle.check_equal(result, seen, model)
+        assert_array_equal(result.logits, expected)
+        assert [layer.counts for layer in result.profile] == [layer.counts for layer in results[0].profile]
+
+
+def test_biases_of_the_stem_are_said(tmp_path: Path) -> None:
+    for stem_bias in STEM_BIASES:
+        network = imported(build({"stem_bias": stem_bias}), tmp_path)
+        said = [each for each in network.settings if each.option == "stem_bias"]
+        note = f"tensor stem.0.{stem_bias}.bias and so on"
+        assert said == ([] if stem_bias == "none" else [Setting("stem_bias", stem_bias, "inferred", note)])
 
 
 def check_counts(result: Any, seen: oracle.Seen, model: Any) -> None:
@@ -321,6 +422,15 @@ def changed(folder: Path, metadata: dict[str, str] | None = None, **tensors: np.
             {"stem.1.down.weight": np.ones((4, 2, 3, 3), np.float32)},
             r"tensor stem.1.down.weight \(4, 2, 3, 3\) found; expected \(any, any, 2, 2\)",
         ),
+        (
+            {"stem.1.down.bias": np.ones(4, np.float32)},
+            r"tensor stem.0.down.bias missing; expected it with shape \(2\)",
+        ),
+        (
+            {f"stem.{i}.conv2.bias": np.ones(1, np.float32) for i in range(4)},
+            r"tensor stem.0.conv2.bias \(1\) found; expected \(2\)",
+        ),
+        ({"block.1.attn.scale": np.ones((), np.float32)}, "scale=0.125 with tensor block.1.attn.scale found"),
     ],
 )
 def test_bad_tensors_are_refused(tmp_path: Path, tensors: dict[str, Any], message: str) -> None:
@@ -344,6 +454,8 @@ def test_heads_that_do_not_divide_the_width_are_refused(tmp_path: Path) -> None:
 def test_the_definition_refuses_other_operations() -> None:
     with pytest.raises(ValueError, match="residual_op 'and' found; expected 'add' or 'iand'"):
         replace(definition.Reading(), residual_op="and")
+    with pytest.raises(ValueError, match="stem_bias 'conv1' found; expected 'none', 'down' or 'conv2'"):
+        replace(definition.Reading(), stem_bias="conv1")
 
 
 # --- the trained model

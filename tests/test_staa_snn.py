@@ -408,7 +408,7 @@ def test_a_fixed_encoding_that_the_file_does_not_name_is_an_assumption_and_an_op
     np.savez(tmp_path / "c.npz", **{name: value.numpy() for name, value in model.state_dict().items()})
     sizes = {"height": 8, "width": 8, "time_steps": T}
     without = import_checkpoint(tmp_path / "c.npz", **sizes)
-    assert "pe_fixed = none: not in the checkpoint, the default" in without.assumptions
+    assert "pe_fixed = none: not found in the checkpoint, the default" in without.assumptions
     network = import_checkpoint(tmp_path / "c.npz", **sizes, pe_fixed="both", pe_at="past")
     seen = Seen(model, frames)
     if not check_spikes(Simulator(network, record=seen.spikes).run(frames), seen):

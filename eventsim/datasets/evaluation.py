@@ -158,10 +158,15 @@ def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Prepa
     Raises
     ------
     InputError
-        If a label is not one of the network's classes.
+        If the outputs are no scores of classes, or a label is not one of the classes.
     """
     network = simulator.network
     classes = network.types[simulator.schedule.output].channels
+    if not network.classifies:
+        raise InputError(
+            f"network {network.name}: {classes} outputs without a head found; expected scores of classes, as of a "
+            "model that was fine-tuned"
+        )
     for sample in samples:
         if not 0 <= sample.label < classes:
             raise InputError(f"{sample.name}: label {sample.label} found; network {network.name} has {classes} classes")

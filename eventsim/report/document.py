@@ -20,6 +20,7 @@ def sample_document(name: str, network: Network, result: Result) -> dict[str, An
     return {
         "input": name,
         **result.to_dict(),
+        **({} if network.classifies else {"prediction": None}),
         "energy_mj": {model.name: model.millijoules(result.totals) for model in MODELS},
         "conventions": estimates(network, result.profile),
     }

@@ -69,10 +69,12 @@ def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None
     if detail:
         _print_layers(console, sample)
     totals = sample["totals"]
+    said = [("prediction ", "bold"), (str(sample["prediction"]), "bold green")]
+    if sample["prediction"] is None:
+        said = [(f"{len(sample['logits'])} features ", "bold"), ("of a network without a head, no prediction", "green")]
     console.print(
         Text.assemble(
-            ("prediction ", "bold"),
-            (str(sample["prediction"]), "bold green"),
+            *said,
             f"  {sample['input']}: {sample['time_steps']} time steps in {sample['latency_s'] * 1e3:.1f} ms, "
             f"{totals['spikes']:,} spikes, {synaptic_operations(totals):,} synaptic operations "
             f"({share(totals)} of {totals['dense_macs']:,} dense MACs)",

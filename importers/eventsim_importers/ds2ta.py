@@ -280,9 +280,9 @@ class _Reader(spikformer.Reader):
         the attention delayed.
         """
         if self.nsad:
-            attend: Layer = TableAttention(self._table(f"{attn}.nsad"), self.scale)
+            attend: Layer = TableAttention(self._table(f"{attn}.nsad"), self._scale_of(attn))
         else:
-            attend = SpikingAttention(self.heads, self.scale, self.attention_order)
+            attend = SpikingAttention(self.heads, self._scale_of(attn), self.attention_order)
         y = product = self.build.add(attn, attend, q, k, v)
         if self.output not in ("values", "product"):
             return y

@@ -20,6 +20,7 @@ from eventsim_importers.reading.neurons import PoolOptions, Pools, ResidualMode,
 from eventsim_importers.reading.options import InputOptions
 from eventsim_importers.reading.reader import BATCH_NORM
 from eventsim_importers.reading.spiking_transformer import (
+    LEARNED_SCALE,
     UNUSED_NORMS,
     TransformerOptions,
     TransformerReader,
@@ -38,10 +39,11 @@ class Options(TransformerOptions, ResidualOptions, PoolOptions, InputOptions):
     Attributes
     ----------
     heads : int, optional
-        Attention heads. Default: one per 32 channels (CIFAR: 12 for width 384), one per 16 (DVS: 16 for 256), 12 for
-        ImageNet at width 768 and else 8.
+        Attention heads. Default: one per 32 channels (CIFAR: 12 for width 384; DVS128 Gesture, told by its 11 classes:
+        8 for 256), one per 16 (CIFAR10-DVS: 16 for 256), 12 for ImageNet at width 768 and else 8.
     scale : float, optional
-        Attention scale: 0.25 for DVS, else 0.125.
+        Attention scale: 0.25 for DVS, else 0.125. Not beside learned ones ("a learnable parameter to control the
+        scaling factor", 5.3.2 of the paper on V2): tensors ``block.{i}.attn.scale`` of one number each.
     time_steps : int, optional
         16 for DVS, else 4.
     height, width : int, optional
@@ -71,11 +73,11 @@ class Variant:
     time_steps: int
     size: int
 
-    def heads(self, width: int) -> int:
-        """Return the published number of heads for an embedding width."""
+    def heads(self, width: int, classes: int | None) -> int:
+        """Return the published number of heads for an embedding width and, where there is a head, its classes."""
         if self.name == "imagenet":
             return 12 if width == 768 else 8
-        return max(width // (16 if self.name == "dvs" else 32), 1)
+        return max(width // (16 if self.name == "dvs" and classes != GESTURES else 32), 1)
 
     @property
     def patch_embed_names(self) -> tuple[str, ...]:
@@ -87,9 +89,11 @@ class Variant:
     @property
     def encoder_names(self) -> tuple[str, ...]:
         """Regular expressions of the names of the tensors of blocks and head."""
-        return encoder_names(self.layer, "fc", self.qkv_bias)
+        return (*encoder_names(self.layer, "fc", self.qkv_bias), LEARNED_SCALE)
 
 
+GESTURES = 11
+"""Classes of DVS128 Gesture, whose model has half as many heads as that of CIFAR10-DVS."""
 _STAGES = ("proj_conv", "proj_conv1", "proj_conv2", "proj_conv3")
 _LIFS = ("proj_lif", "proj_lif1", "proj_lif2", "proj_lif3")
 _POOLS = ("maxpool", "maxpool1", "maxpool2", "maxpool3")
@@ -175,7 +179,7 @@ class Reader(TransformerReader):
         self.in_channels, self.dim = self._widths()
         self.depth = checkpoint.count("block.{}.")
         self.heads = self._heads()
-        self.scale = self.choose("scale", variant.scale)
+        self.scale = self._learned_or_chosen_scale(variant.scale)
         self.time_steps = self.choose("time_steps", variant.time_steps)
         self.input = self.choose.input(self.in_channels, variant.size, variant.size)
         self._begin(self._name())
@@ -193,7 +197,9 @@ class Reader(TransformerReader):
         return f"Spikformer {self.variant.name} {self.depth}-{self.dim}"
 
     def _heads(self) -> int:
-        return self.choose.heads(self.variant.heads(self.dim), self.dim)
+        head = self.checkpoint.tensors.get("head.weight")
+        classes = None if head is None or not head.shape else head.shape[0]
+        return self.choose.heads(self.variant.heads(self.dim, classes), self.dim)
 
     def _widths(self) -> tuple[int, int]:
         """Return the channels of the input and of a token."""

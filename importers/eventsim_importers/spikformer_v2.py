@@ -4,13 +4,20 @@ Zhou et al., "Spikformer V2: Join the High Accuracy Club on ImageNet with an SNN
 code was published, so the names are ours, those of the PyTorch definition in ``examples/spikformer_v2.py``:
 
 =====================================================  ==========================================================
-``stem.{0..3}.down.weight``, ``.down_bn.*``            convolution 2 x 2 of stride 2, no bias
+``stem.{0..3}.down.weight``, ``.down_bn.*``            convolution 2 x 2 of stride 2
 ``stem.{0..3}.conv1.weight``, ``.bn1.*``               convolution 3 x 3, to 4 times the channels
 ``stem.{0..3}.conv2.weight``, ``.bn2.*``               convolution 3 x 3, back
 ``block.{i}.attn.*``, ``block.{i}.mlp.*``, ``head.*``  as in V1 for ImageNet
 =====================================================  ==========================================================
 
 Other names are recognised by the shapes of the stem, which no other system has, and are told by ``rename``.
+
+The paper does not say which convolutions of the stem have a bias. Its five parameter counts fit none, ``down`` alone
+and ``conv2`` alone; the tensors tell, ``stem.{0..3}.down.bias`` and so on.
+
+A pre-training checkpoint (figure 6) holds
+the encoder without a head, ``mask_token`` and ``decoder_*``. The encoder is read; all patches are visible to it. Its
+outputs are the means over tokens and time that a head would get, and are said to be no scores of classes.
 """
 
 from __future__ import annotations
@@ -21,6 +28,7 @@ from typing import ClassVar
 from eventsim.errors import InputError
 from eventsim.layers import Residual
 from eventsim.network import Network
+from eventsim.settings import HEAD, NO_HEAD, Setting
 from eventsim_importers import spikformer
 from eventsim_importers.protocol import Importer
 from eventsim_importers.reading.checkpoint import Checkpoint
@@ -29,6 +37,8 @@ from eventsim_importers.reading.reader import BATCH_NORM
 
 STAGES = 4
 STEM_RATIO = 4
+CONVOLUTIONS = ("down", "conv1", "conv2")
+"""Of a stage of the stem."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +66,7 @@ def signature(checkpoint: Checkpoint) -> int:
     """Count the tensors by their names, or those of the stem by shape: [c, ., 2, 2], [4c, c, 3, 3], [c, 4c, 3, 3]."""
     if "stem.0.down.weight" in checkpoint.tensors:
         stem = (
-            rf"stem\.[0-{STAGES - 1}]\.(down|conv[12])\.weight",
+            rf"stem\.[0-{STAGES - 1}]\.({'|'.join(CONVOLUTIONS)})\.(weight|bias)",
             rf"stem\.[0-{STAGES - 1}]\.(down_bn|bn[12]){BATCH_NORM}",
         )
         return len(checkpoint.matching(*stem, *spikformer.IMAGENET.encoder_names))
@@ -119,7 +129,15 @@ class _Reader(spikformer.Reader):
 
     def __init__(self, checkpoint: Checkpoint, options: Options) -> None:
         super().__init__(checkpoint, options, spikformer.IMAGENET)
+        if self.depth == 0:
+            raise InputError(
+                f"{checkpoint.path}: tensor block.0.attn.q_conv.weight missing; expected an encoder of stem and blocks"
+            )
         self.scs_residual = self.choose("scs_residual", True)
+        self.biased = [part for part in CONVOLUTIONS if checkpoint.matching(rf"stem\.\d+\.{part}\.bias")]
+        if self.biased:
+            first = checkpoint.matching(rf"stem\.\d+\.{self.biased[0]}\.bias")[0]
+            checkpoint.say(Setting("stem_bias", ",".join(self.biased), "inferred", f"tensor {first} and so on"))
         for name in ("pools", "pool_order"):
             stated = self.choose.stated(name)
             if stated is not None:
@@ -138,16 +156,27 @@ class _Reader(spikformer.Reader):
     def _patch_embed(self, x: str) -> str:
         for index in range(STAGES):
             stage = f"stem.{index}"
-            x = self._lif(f"{stage}.down_lif", self._stem_conv(f"{stage}.down", f"{stage}.down_bn", x, 2))
-            y = self._lif(f"{stage}.lif1", self._stem_conv(f"{stage}.conv1", f"{stage}.bn1", x, 3))
-            y = self._lif(f"{stage}.lif2", self._stem_conv(f"{stage}.conv2", f"{stage}.bn2", y, 3))
+            x = self._lif(f"{stage}.down_lif", self._stem_conv(stage, "down", "down_bn", x, 2))
+            y = self._lif(f"{stage}.lif1", self._stem_conv(stage, "conv1", "bn1", x, 3))
+            y = self._lif(f"{stage}.lif2", self._stem_conv(stage, "conv2", "bn2", y, 3))
             x = self.build.add(f"{stage}.join", Residual(self.residual), x, y) if self.scs_residual else y
         return x
 
-    def _stem_conv(self, name: str, norm: str, source: str, size: int) -> str:
+    def _stem_conv(self, stage: str, part: str, norm: str, source: str, size: int) -> str:
+        name = f"{stage}.{part}"
         weight = self.checkpoint.take(f"{name}.weight", None, None, size, size)
+        bias = self.checkpoint.take(f"{name}.bias", len(weight)) if part in self.biased else None
         padding, stride = (0, 2) if size == 2 else (1, 1)
-        return self.synapses.conv2d(name, weight, source, norm=norm, padding=padding, stride=stride)
+        norm = f"{stage}.{norm}"
+        return self.synapses.conv2d(name, weight, source, norm=norm, bias=bias, padding=padding, stride=stride)
+
+    def _head(self, x: str) -> str:
+        """Add the classifier, or, where there is none, what it would get."""
+        if self.checkpoint.matching(r"head\..*"):
+            return super()._head(x)
+        note = "no tensor head.weight; the outputs are means over tokens and time, no scores of classes"
+        self.checkpoint.say(Setting(HEAD, NO_HEAD, "inferred", note))
+        return self._mean(x)
 
 
 IMPORTER = Importer("Spikformer V2: convolutional stem, ADD or IAND residuals", Options, signature, read)

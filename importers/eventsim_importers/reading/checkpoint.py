@@ -130,7 +130,7 @@ class Checkpoint:
 
     def take_number(self, name: str) -> float:
         """Use a tensor that holds one number, with an axis of size 1 or none."""
-        axes = (1,) if name in self.tensors and self.tensors[name].ndim else ()
+        axes = (1,) if name in self.tensors and self.tensors[name].shape == (1,) else ()
         return float(self.take(name, *axes).item())
 
     def take_integers(self, name: str, *shape: int | None) -> CountArray:
@@ -207,6 +207,10 @@ class Checkpoint:
                 f"{self.path}: tensor {name} {describe(weight.shape)} found; expected a square kernel of odd size"
             )
         return weight
+
+    def used(self, name: str) -> None:
+        """Take a tensor off the list of those left, whatever it holds."""
+        self._left.discard(name)
 
     def ignore(self, *patterns: str) -> None:
         """Accept tensors that are known not to enter the forward pass; patterns are those of `matching`."""

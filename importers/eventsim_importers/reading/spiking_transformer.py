@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, cast
 
 from eventsim.layers import Layer, MeanOverPositions, MeanOverTime, SpikingAttention
+from eventsim.settings import Setting
 from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.neurons import LIFOptions, Neurons
@@ -18,6 +19,8 @@ from eventsim_importers.reading.synapses import linear
 
 UNUSED_NORMS = r"block\.\d+\.norm[12]\..*"
 """Normalisations that the definitions of both hold and no forward pass uses, as a regular expression."""
+LEARNED_SCALE = r"block\.\d+\.attn\.scale"
+"""Attention scales that were learned, one for each block, as a regular expression."""
 
 
 def encoder_names(layer: str, mlp: str, qkv_bias: bool) -> tuple[str, ...]:
@@ -64,7 +67,7 @@ class TransformerReader(Reader, ABC):
     Attributes
     ----------
     dim, heads, scale
-        Width of a token, attention heads and scale: what derived readers set.
+        Width of a token, attention heads and scale: what derived readers set. None is a scale that each block holds.
     tau_note
         Where the time constant of `_default_tau` comes from.
     """
@@ -73,7 +76,7 @@ class TransformerReader(Reader, ABC):
 
     dim: int
     heads: int
-    scale: float
+    scale: float | None
 
     def __init__(self, checkpoint: Checkpoint, options: TransformerOptions) -> None:
         super().__init__(checkpoint, options)
@@ -92,7 +95,31 @@ class TransformerReader(Reader, ABC):
 
     def _attend(self, attn: str, q: str, k: str, v: str) -> str:
         """Add what combines queries, keys and values."""
-        return self.build.add(attn, SpikingAttention(self.heads, self.scale, self.attention_order), q, k, v)
+        return self.build.add(attn, SpikingAttention(self.heads, self._scale_of(attn), self.attention_order), q, k, v)
+
+    def _learned_or_chosen_scale(self, default: float) -> float | None:
+        """Return the attention scale of all blocks; None where they hold learned ones, beside which none may be stated.
+
+        Raises
+        ------
+        InputError
+            If one is; names both.
+        """
+        learned = self.checkpoint.matching(LEARNED_SCALE)
+        if not learned:
+            return self.choose("scale", default)
+        self.choose.without_effect("scale", f"tensor {learned[0]}")
+        count = learned[0] if len(learned) == 1 else f"{learned[0]} and {len(learned) - 1} more"
+        self.checkpoint.say(Setting("scale", "learned", "inferred", count))
+        return None
+
+    def _scale_of(self, attn: str) -> float:
+        """Return the scale of an attention; a learned one is a tensor of one number."""
+        if self.scale is not None:
+            return self.scale
+        name = f"{attn}.scale"
+        axes = self.checkpoint.tensors[name].ndim if name in self.checkpoint.tensors else 0
+        return float(self.checkpoint.take(name, *[1] * min(axes, 1)).item())
 
     def _attention(self, attn: str, query: str, context: str) -> str:
         """Add an attention up to the projection of its output; return that, which no neuron has seen yet."""
@@ -109,9 +136,13 @@ class TransformerReader(Reader, ABC):
 
     def _head(self, x: str) -> str:
         """Add the classifier of the mean over tokens and time."""
-        x = self.build.add("mean_over_tokens", MeanOverPositions(), x)
-        x = self.build.add("mean_over_time", MeanOverTime(), x)
-        return self._dense("head", x, self.dim)
+        return self._dense("head", self._mean(x), self.dim)
+
+    def _mean(self, x: str) -> str:
+        """Add the mean over tokens and time."""
+        return self.build.add(
+            "mean_over_time", MeanOverTime(), self.build.add("mean_over_tokens", MeanOverPositions(), x)
+        )
 
     def _conv(
         self, name: str, source: str, outputs: int | None = None, inputs: int | None = None, size: int | None = None

@@ -31,7 +31,7 @@ SYSTEMS = (
     ),
     Unread("Spike-driven Transformer V3", (r"downsample1_1\.encode_conv\.weight",)),  # V2's names without its body
     Unread("QKFormer", (r"stage1\.\d+\.(tssa|attn|ssa)\..*", r"patch_embed1\.proj_conv\.weight")),
-    Unread("a masked autoencoder, as in the pre-training of Spikformer V2", (r"mask_token", r"decoder_.*")),
+    Unread("a masked autoencoder whose encoder is of no known format", (r"mask_token", r"decoder_.*")),
     Unread("ResNet with normalised membrane potentials (MPBN)", (r"layer1\.0\.conv1\.pool\.weight",)),
     Unread("a vision transformer without spikes", (r"blocks\.0\.attn\.qkv\.weight", r"cls_token")),
 )

@@ -41,13 +41,21 @@ LOSS = Unused(
     "*criterion.*", re.compile(r"(.*\.)?(criterion|loss|loss_fn|loss_function)\..*"), "a loss acts in training only"
 )
 
+DECODER = Unused(
+    "mask_token,decoder_*",
+    re.compile(r"(.*\.)?(mask_token|decoder_.*)"),
+    "mask token and decoder of a masked pre-training",
+)
+"""Where there is a mask token."""
+
 
 def unused_in(names: Collection[str], among: Collection[str]) -> dict[Unused, list[str]]:
     """Return those of some names that are known to be unused, by kind; `among` are all names of the checkpoint."""
     found: dict[Unused, list[str]] = {}
     others = {name for name in among if not _beside_state(name)}
+    masked = any(name.rpartition(".")[2] == "mask_token" for name in among)
     for name in names:
-        for kind in (*KINDS, LOSS):
+        for kind in (*KINDS, LOSS, *([DECODER] if masked else [])):
             if kind.names.fullmatch(name) and (kind.names is not STATE or not _holds_more(name, others)):
                 found.setdefault(kind, []).append(name)
                 break

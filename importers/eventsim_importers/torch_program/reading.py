@@ -18,6 +18,7 @@ from eventsim.network import Network
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.signals import FloatArray, Kind
+from eventsim.simulator import Simulator
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.options import Chooser, parse_options
@@ -29,6 +30,8 @@ from eventsim_importers.torch_program.recorder import Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
 
+LOGITS = 1e-4
+"""Largest difference of logits, as a share of the largest."""
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -101,8 +104,8 @@ def read(
     _reset(known.values())
     program = record(own, example, lambda each: at[each])
     _reset(known.values())
-    wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted, program.results, program.names))
+    key, wanted = _output(program, output, title)
+    program, loop = folded(Program(program.nodes, wanted))
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
@@ -112,9 +115,51 @@ def read(
     note = "as sum(p.numel()) counts in PyTorch"
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
-        said = _verified(network, translation, own, known, sample, example)
+        said = _verified(network, translation, own, known, sample, example, key)
         network = network.with_settings(said)
     return network
+
+
+# --- what the command line needs
+
+
+def load_weights(module: nn.Module, path: str | Path, weights: str | None, ignore: str | tuple[str, ...]) -> None:
+    """Put the tensors of a checkpoint into a module.
+
+    Raises
+    ------
+    InputError
+        Names the first tensor that is missing, left over, or of another shape.
+    """
+    wanted = module.state_dict()
+
+    def recognise(checkpoint: Checkpoint) -> int:
+        found = sum(name in wanted for name in checkpoint.tensors)
+        return found if 2 * found > len(wanted) else 0
+
+    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
+    checkpoint = Checkpoint.open(path, weights, patterns, recognise)
+    state = {}
+    for name, tensor in wanted.items():
+        if name not in checkpoint.tensors and name.endswith("num_batches_tracked"):
+            continue
+        found = checkpoint.tensors.get(name)
+        if found is None:
+            raise InputError(f"{path}: tensor {name} missing; expected it with shape {tuple(tensor.shape)}")
+        if found.shape != tuple(tensor.shape):
+            raise InputError(f"{path}: tensor {name} {found.shape} found; expected {tuple(tensor.shape)}")
+        checkpoint.used(name)
+        state[name] = torch.from_numpy(np.array(found)).to(tensor.dtype)
+    checkpoint.finish()
+    module.load_state_dict(state, strict=False)
+
+
+def random_example(shape: tuple[int, ...], steps: int | None, time_axis: int | None) -> torch.Tensor:
+    """Return a sample of a batch of 1: event counts for two channels, else values from 0 to 1."""
+    generator = torch.Generator().manual_seed(0)
+    front = (1,) if steps is None else (1, steps) if time_axis == 1 else (steps, 1)
+    values = torch.rand(*front, *shape, generator=generator)
+    return torch.poisson(2 * values, generator=generator) if shape[0] == 2 else values
 
 
 # --- before
@@ -204,12 +249,16 @@ def _reset(neurons: Any) -> None:
 # --- between
 
 
-def _output(program: Program, output: int | str | None, title: str) -> Ref:
-    """Return the one output that is asked for."""
-    found = program.output
-    named: dict[int | str, Any] = (
-        dict(found) if isinstance(found, dict) else dict(enumerate(found)) if isinstance(found, tuple) else {0: found}
-    )
+def _named(outputs: Any) -> dict[int | str, Any]:
+    """Return what a module returned by name or number."""
+    if isinstance(outputs, dict):
+        return dict(outputs)
+    return dict(enumerate(outputs)) if isinstance(outputs, (tuple, list)) else {0: outputs}
+
+
+def _output(program: Program, output: int | str | None, title: str) -> tuple[int | str, Ref]:
+    """Return the one output that is asked for, by its name and in the program."""
+    named = _named(program.output)
     if output is None and len(named) > 1:
         names = ", ".join(map(str, named))
         raise InputError(f"{title}: outputs {names} found; expected output= to say which are the logits")
@@ -220,7 +269,7 @@ def _output(program: Program, output: int | str | None, title: str) -> Ref:
     if not isinstance(wanted, Ref):
         what = "a tensor" if isinstance(wanted, torch.Tensor) else type(wanted).__name__
         raise InputError(f"{title}: output {key} is {what} that does not depend on the example; expected logits")
-    return wanted
+    return key, wanted
 
 
 def _time_steps(program: Program, example: torch.Tensor, time_axis: int | None) -> int:
@@ -293,8 +342,9 @@ def _verified(
     known: Mapping[str, Neuron | None],
     sample: Sample,
     example: torch.Tensor,
+    output: int | str,
 ) -> Setting:
-    """Compare every layer of neurons on the example, and on the example in another order of its values.
+    """Compare every layer of neurons, and the logits, on the example and on the example in another order of its values.
 
     Raises
     ------
@@ -304,9 +354,10 @@ def _verified(
     spikes = differing = 0
     largest = 0.0
     for given, frames in _variants(example, sample):
-        theirs = _emitted(network, translation, own, known, given)
+        theirs, logits = _emitted(translation, own, known, given, output)
         _reset(known.values())
-        for layer in compare_layers(network, frames, theirs, translation.terms):
+        layers = compare_layers(network, frames, theirs, translation.terms)
+        for layer in layers:
             spikes, differing = spikes + layer.spikes, differing + layer.differing
             largest = max(largest, layer.largest_ratio)
             if layer.outside:
@@ -315,8 +366,20 @@ def _verified(
                     f"rounding explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); "
                     "expected the same spikes: report it, with the module"
                 )
+        if not any(layer.differing for layer in layers):  # a spike that rounding moves moves the logits too
+            _compare_logits(network, frames, logits)
     what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
     return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
+
+
+def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) -> None:
+    ours = Simulator(network).run(frames).logits
+    difference, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
+    if not difference <= LOGITS * max(scale, 1e-3):
+        raise InputError(
+            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the same; "
+            "expected the same: report it, with the module"
+        )
 
 
 def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Tensor, FloatArray]]:
@@ -331,13 +394,13 @@ def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Ten
 
 
 def _emitted(
-    network: Network,
     translation: Translation,
     own: nn.Module,
     known: Mapping[str, Neuron | None],
     example: torch.Tensor,
-) -> dict[str, FloatArray]:
-    """Run the module; return what its neurons emit, by layer, as the network orders it."""
+    output: int | str,
+) -> tuple[dict[str, FloatArray], FloatArray]:
+    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits."""
     seen: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def keep(path: str, neuron: Neuron) -> Callable[..., None]:
@@ -352,7 +415,7 @@ def _emitted(
         if neuron is not None and path in translation.neurons
     ]
     with torch.no_grad():
-        own(example)
+        results = own(example)
     for handle in handles:
         handle.remove()
     found = {}
@@ -360,4 +423,5 @@ def _emitted(
         value = translation.emitted[path]
         stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]
         found[path] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
-    return found
+    logits = _named(results)[output].detach().float().numpy()
+    return found, translation.as_logits(logits)

@@ -89,16 +89,10 @@ class Program:
         The first is the example.
     output : object
         What the module returned, with `Ref` in the place of tensors.
-    results : object
-        The same with the tensors.
-    names : dict of int to str
-        Names of parameters and buffers, by the identity of the tensor.
     """
 
     nodes: list[Node]
     output: Any
-    results: Any
-    names: dict[int, str]
 
 
 def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Module], Neuron | None]) -> Program:
@@ -129,8 +123,7 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
         with recorder:
             results = module(example)
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
-    names = {id(tensor): name for name, tensor in [*module.named_parameters(), *module.named_buffers()]}
-    return Program(recorder.nodes, output, results, names)
+    return Program(recorder.nodes, output)
 
 
 class _Recorder(TorchFunctionMode):  # type: ignore[misc]

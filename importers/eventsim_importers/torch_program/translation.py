@@ -36,7 +36,7 @@ from eventsim_importers.torch_program.axes import (
 from eventsim_importers.torch_program.operations import OPERATIONS
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Contexts, Held, Padded, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
 
 REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
 """Operations that are methods of their second operand."""
@@ -104,8 +104,9 @@ class Translation:
         for node in self.program.nodes[1:]:
             if node.number in needed:
                 self._translate(node)
-        logits = self.value_of(output, self.nodes[output.node])
-        return self._finish(logits, readout, settings)
+        self.logits = self.value_of(output, self.nodes[output.node])
+        self.readout = readout
+        return self._finish(self.logits, readout, settings)
 
     def _needed(self, output: Ref) -> set[int]:
         needed, waiting = set(), [output.node]
@@ -227,6 +228,14 @@ class Translation:
             return value.layer
         return Delayed(value.layer, value.delay, self.kind(value) if value.layer not in self.build.types else None)
 
+    def take_back(self, value: Value) -> tuple[Layer, str]:
+        """Remove the layer of a value that nothing reads yet; return it and its source."""
+        layer = self.build.layers.pop(value.layer)
+        self.build.types.pop(value.layer)
+        (edge,) = (edge for edge in self.build.edges if edge.target == value.layer)
+        self.build.edges.remove(edge)
+        return layer, edge.source
+
     def standard(self, layer: str, like: Dims, last: Sequence[str]) -> Value:
         """Return a new layer's value whose last axes are "channel", "position" or "grid"; those before hold time."""
         kind = self.build.types[layer]
@@ -273,8 +282,8 @@ class Translation:
         found = []
         for each in given:
             if isinstance(each, Ref):
-                held = self.held.get(each) if not isinstance(each, Earlier) else None
-                found.append(held if scores and isinstance(held, (Scores, Contexts)) else self.value_of(each, node))
+                held = None if isinstance(each, Earlier) or not scores else self.held.get(each)
+                found.append(held if isinstance(held, Scores | Contexts | PoolWeights) else self.value_of(each, node))
             else:
                 found.append(each)
         return found[0], found[1]
@@ -303,6 +312,14 @@ class Translation:
         of = ("time", "channel", "position") if len(kind.grid) == 2 else ("time", "position", "channel")
         order = sorted(range(len(atoms)), key=lambda at: (of.index(atoms[at].of), -atoms[at].stride))
         return np.ascontiguousarray(fine.transpose(order).reshape(self.time_steps, *kind.shape))
+
+    def as_logits(self, array: FloatArray) -> FloatArray:
+        """Return the output of the module as the network reads it out."""
+        steps = self.as_signal(self.logits, array, loop=False)
+        if find(self.logits.dims, "time") and self.readout != "last":
+            summed = steps.sum(axis=0, dtype=np.float64)
+            steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
+        return np.asarray(steps[-1], np.float32)
 
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""

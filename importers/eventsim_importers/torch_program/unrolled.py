@@ -163,7 +163,6 @@ class _Folding:
                     f"{group.what} found in time step {min(found)} and not in step {missing}; expected the same in "
                     "every step"
                 )
-        self.sums: dict[int, _Group] = {}
         made: list[tuple[int, Node]] = [(node.number, self._outside(node)) for node in self.outside]
         sums = [group for group in whole if self._is_sum(group)]
         for group in whole:
@@ -175,7 +174,7 @@ class _Folding:
         output = self._renamed(self.program.output)
         made.extend(self._lasts)  # those that the output reads, too
         nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
-        return Program(_in_order(_retimed(nodes, output)), output, self.program.results, self.program.names)
+        return Program(_in_order(_retimed(nodes, output)), output)
 
     # --- one group
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from eventsim.signals import FloatArray
 from eventsim_importers.torch_program.axes import Dims
 
 
@@ -53,6 +54,25 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class PoolWeights:
+    """A softmax over all positions and time steps of one linear score each; applied to what it scores, or not yet.
+
+    Attributes
+    ----------
+    source : Value
+        What is scored.
+    weight : float32 array (channels,)
+    dims : tuple
+    applied : bool
+    """
+
+    source: Value
+    weight: FloatArray
+    dims: Dims
+    applied: bool = False
+
+
+@dataclass(frozen=True)
 class Contexts:
     """The product of keys and values, before the queries."""
 
@@ -63,4 +83,4 @@ class Contexts:
     scale: float = 1.0
 
 
-Held = Value | Padded | Scores | Contexts
+Held = Value | Padded | Scores | Contexts | PoolWeights

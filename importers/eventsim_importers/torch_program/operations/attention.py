@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from eventsim.layers import (
     Activation,
     Concat,
     Flatten,
+    Linear,
     Reshape,
     SoftmaxAttention,
     SpikingAttention,
@@ -26,10 +28,13 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.operations import synapses
 from eventsim_importers.torch_program.recorder import Node
-from eventsim_importers.torch_program.values import Contexts, Held, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
+
+
+MATMULS = ("matmul", "__matmul__", "bmm")
 
 
 def matmul(at: Translation, node: Node) -> Held:
@@ -146,7 +151,7 @@ def softmax(at: Translation, node: Node) -> Held:
     return Scores(held.q, held.k, held.dims, held.heads, held.scale, softmax=True)
 
 
-def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) -> Value:
+def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) -> Held:
     kind = at.kind(value)
     if kind.channels == 1 and joined(value.dims[axis]) == joined(whole("position", kind.positions)):
         name = at.named(node, "softmax")
@@ -154,6 +159,21 @@ def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) 
         weights = at.add(name, Activation("softmax"), Value(vector, ()))
         shape = (1, *kind.grid) if len(kind.grid) == 2 else (*kind.grid, 1)
         return Value(at.add(f"{name}.reshape", Reshape(shape), Value(weights, ())), value.dims)
+    everything = sorted(joined(value.dims[axis]), key=lambda atom: atom.of)
+    layer = at.build.layers[value.layer]
+    if (
+        kind.channels == 1
+        and isinstance(layer, Linear)
+        and everything
+        == [
+            *whole("position", kind.positions),
+            *whole("time", at.time_steps),
+        ]
+    ):
+        _, source = at.take_back(value)  # a bias of the scores cancels
+        channels = whole("channel", at.build.types[source].channels)
+        dims = (*value.dims[:axis], value.dims[axis], channels)
+        return PoolWeights(Value(source, dims), np.ascontiguousarray(layer.weight[0]), dims)
     if joined(value.dims[axis]) == joined(whole("channel", kind.channels)):
         return Value(at.add(at.named(node, "softmax"), Activation("softmax"), value), value.dims)
     raise AxesError(f"a softmax over an axis of {kind} found; expected keys, positions of one score each, or channels")
@@ -190,7 +210,7 @@ def number_of(value: Any) -> float:
 
 
 OPERATIONS = {
-    **dict.fromkeys(("matmul", "__matmul__", "bmm"), matmul),
+    **dict.fromkeys(MATMULS, matmul),
     "softmax": softmax,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }

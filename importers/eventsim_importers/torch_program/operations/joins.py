@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -15,6 +16,7 @@ from eventsim.layers import (
     Layer,
     PositionEncoding,
     Residual,
+    SpikingAttention,
 )
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.torch_program.arguments import level
@@ -26,9 +28,9 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.operations import attention
+from eventsim_importers.torch_program.operations import attention, shapes
 from eventsim_importers.torch_program.recorder import Node, Ref
-from eventsim_importers.torch_program.values import Contexts, Held, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -66,20 +68,17 @@ def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
 
 
 def _shifted(at: Translation, node: Node, value: Value, number: Any, factor: float) -> Value:
-    """Add an array of the module's own."""
+    """Add an array of the module's own, to the signal or to its negative."""
     kind = at.kind(value)
+    if factor != 1:
+        negative = Affine(np.full(kind.channels, factor, np.float32))
+        value = Value(at.add(at.named(node, "minus"), negative, value), value.dims)
     array = _spread(at, node, value, number)
-    if array is not None and array.shape[0] > 1:
-        if factor != 1:
-            raise AxesError("a signal subtracted from an array that differs in time found; expected a sum")
-        layer: Layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
-    else:
-        shift = np.zeros(kind.channels, np.float32) if array is None else _per_step(array[0], kind)
-        layer = Affine(np.full(np.shape(shift), factor, np.float32), shift)
+    layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
     return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
 
 
-def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray | None:
+def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
     """Return numbers of the module's own as (T or 1, positions or 1, channels), by the axes of a value."""
     kind = at.kind(value)
     array = number.detach().float().cpu().numpy() if isinstance(number, torch.Tensor) else np.float32(number)
@@ -121,6 +120,8 @@ def times(at: Translation, node: Node) -> Held:
     """Add a product with a number, an array, spikes or a gate."""
     a, b = at.operands(node, scores=True)
     divides = node.operation in DIVIDES
+    if isinstance(a, PoolWeights) or isinstance(b, PoolWeights):
+        return _weighed(a, b)
     if isinstance(a, (Scores, Contexts)) or isinstance(b, (Scores, Contexts)):
         held, number = (a, b) if isinstance(a, (Scores, Contexts)) else (b, a)
         if isinstance(number, (Value, Scores, Contexts)):
@@ -137,15 +138,40 @@ def times(at: Translation, node: Node) -> Held:
     return _factor(at, node, cast(Value, value), 1 / number if divides else number)
 
 
+def _weighed(a: Any, b: Any) -> Held:
+    """Apply the weights of a pooling to what they were made of."""
+    weights, value = (a, b) if isinstance(a, PoolWeights) else (b, a)
+    known = isinstance(value, Value) and value.layer == weights.source.layer and same(value.dims, weights.dims)
+    if not known or weights.applied:
+        raise AxesError("a softmax over positions and time times something else found; expected what it was made of")
+    return replace(weights, applied=True)
+
+
 def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     kind = at.kind(value)
     if _is_one(number):
         return value
+    layer = at.build.layers[value.layer]
+    if isinstance(layer, SpikingAttention) and np.size(number) == 1 and _is_attention_alone(at, node):
+        at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
+        return value
     array = _spread(at, node, value, number)
-    assert array is not None
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
     return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+
+
+def _is_attention_alone(at: Translation, node: Node) -> bool:
+    """Tell whether nothing but this factor reads the product of scores and values."""
+    (ref,) = node.refs
+    while len(at.readers[ref.node]) == 1:
+        source = at.nodes[ref.node]
+        if source.operation in attention.MATMULS:
+            return True
+        if source.operation not in shapes.RESHAPES + shapes.PERMUTES:
+            return False
+        (ref,) = source.refs
+    return False
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:

@@ -11,6 +11,7 @@ from eventsim.layers import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     Affine,
+    AttentionPool,
     AvgPool2d,
     Layer,
     MaxPool2d,
@@ -28,7 +29,7 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.recorder import Node, leaves
-from eventsim_importers.torch_program.values import Held, Value
+from eventsim_importers.torch_program.values import Held, PoolWeights, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -94,6 +95,9 @@ def _vector(at: Translation, value: Value, layer: str) -> Value:
 
 def reduce(at: Translation, node: Node) -> Held:
     """Add a mean or sum over positions, time, or the channels of each head."""
+    weights = at.held.get(node.refs[0])
+    if isinstance(weights, PoolWeights):
+        return _pooled(at, node, weights)
     value = at.value(node)
     rank = len(value.dims)
     given = at.plain(node, 1, "dim", None)
@@ -112,6 +116,18 @@ def reduce(at: Translation, node: Node) -> Held:
     channels = at.kind(value).channels
     moved = tuple(_renumbered(at, dim, channels) for dim in kept) if any(a.of == "channel" for a in reduced) else kept
     return Value(value.layer, moved)
+
+
+def _pooled(at: Translation, node: Node, weights: PoolWeights) -> Value:
+    """Add the weighted mean over all positions and time steps."""
+    given = at.plain(node, 1, "dim", None)
+    axes = [axis % len(weights.dims) for axis in leaves(given)] if given is not None else []
+    reduced = joined(*(weights.dims[axis] for axis in axes))
+    if not weights.applied or node.operation != "sum" or {atom.of for atom in reduced} != {"time", "position"}:
+        raise AxesError("weights of positions and time found; expected what they weigh, summed over both")
+    layer = at.add(at.named(node, "attention_pool"), AttentionPool(weights.weight), weights.source)
+    kept = tuple(dim for axis, dim in enumerate(weights.dims) if axis not in axes)
+    return Value(layer, kept)
 
 
 def _renumbered(at: Translation, dim: Dim, channels: int) -> Dim:
