@@ -102,7 +102,7 @@ def read(
             f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or neurons="
         )
     _reset(known.values())
-    program = record(own, example, lambda each: at[each])
+    program = record(own, example.clone(), lambda each: at[each])
     _reset(known.values())
     key, wanted = _output(program, output, title)
     program, loop = folded(Program(program.nodes, wanted))
@@ -368,6 +368,11 @@ def _verified(
                 )
         if not any(layer.differing for layer in layers):  # a spike that rounding moves moves the logits too
             _compare_logits(network, frames, logits)
+    if not spikes:
+        raise InputError(
+            f"{network.name}: no neuron fired on the example; expected one that makes the network active, or "
+            "verify=False"
+        )
     what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
     return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
 
@@ -377,7 +382,7 @@ def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) ->
     difference, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
     if not difference <= LOGITS * max(scale, 1e-3):
         raise InputError(
-            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the same; "
+            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, and all spikes are the same; "
             "expected the same: report it, with the module"
         )
 
@@ -415,7 +420,7 @@ def _emitted(
         if neuron is not None and path in translation.neurons
     ]
     with torch.no_grad():
-        results = own(example)
+        results = own(example.clone())
     for handle in handles:
         handle.remove()
     found = {}

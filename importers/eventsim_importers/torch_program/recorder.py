@@ -8,6 +8,7 @@ operations.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from eventsim.errors import InputError
+from eventsim.untrusted import first_line
 from eventsim_importers.torch_program.neurons.protocol import Neuron
 
 NEURON = "neuron"
@@ -25,13 +27,18 @@ SAME_VALUE = ("detach", "contiguous", "clone", "requires_grad_", "alias", "posit
 """Operations that leave values and axes as they are; a change of their type is looked for."""
 CONSTANT = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")
 """Operations that read of a tensor its shape only."""
-BRANCHES = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero", "equal")
+BRANCHES = ("__bool__", "__int__", "__float__", "__index__", "item", "tolist", "numpy", "__array__", "nonzero", "equal",
+            "is_nonzero", "allclose")  # fmt: skip
 """Operations whose result leaves the tensors."""
 QUESTIONS = (
     "size", "dim", "stride", "numel", "nelement", "element_size", "ndimension", "storage_offset", "untyped_storage",
     "data_ptr", "get_device", "__len__", "__hash__", "__repr__", "__format__", "_is_view",
 )  # fmt: skip
 """Operations that ask for something else than values."""
+ALIASES = {"axis": "dim", "keepdims": "keepdim", "axis0": "dim0", "axis1": "dim1"}
+"""NumPy's names of arguments."""
+IN_PLACE = re.compile(r"(?!__).*[^_]_|__i(add|sub|mul|truediv|and|or)__|__setitem__")
+"""Operations that change their first argument."""
 PROPERTIES_OF_VALUE = ("data", "T", "mT", "H", "mH", "real")
 
 
@@ -120,8 +127,16 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
                 hooks.callback(handle.remove)
         recorder.known[example] = recorder.add("example", (), {}, [example])[0]
         hooks.enter_context(recorder.functions_refused())
-        with recorder:
-            results = module(example)
+        try:
+            with recorder:
+                results = module(example)
+        except InputError:
+            raise
+        except Exception as error:
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(
+                f"{type(module).__name__} failed on the example {tuple(example.shape)} ({reason})"
+            ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
     return Program(recorder.nodes, output)
 
@@ -133,6 +148,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         super().__init__()
         self.nodes: list[Node] = []
         self.known: Any = WeakTensorKeyDictionary()
+        self.states: Any = WeakTensorKeyDictionary()
+        self.stale: Any = WeakTensorKeyDictionary()
         self.stack: list[tuple[str, int]] = [("", 0)]
         self.calls: dict[str, int] = {}
         self.opaque = 0
@@ -146,11 +163,11 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             if neuron is not None:
                 self.opaque += 1
 
-        def leave(_: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+        def leave(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
             if neuron is not None:
                 self.opaque -= 1
                 if not self.opaque:
-                    self.fired(neuron, arguments, keywords, output)
+                    self.fired(module, neuron, arguments, keywords, output)
             self.stack.pop()
 
         yield module.register_forward_pre_hook(enter, with_kwargs=True, prepend=True)
@@ -176,13 +193,24 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         finally:
             torch.autograd.Function.apply = before
 
-    def fired(self, neuron: Neuron, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any) -> None:
+    def fired(
+        self, module: nn.Module, neuron: Neuron, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any
+    ) -> None:
         """Note a call of a neuron."""
         given = mapped(arguments, self.reference)
+        if not any(isinstance(each, Ref) for each in leaves(given)):
+            raise InputError(
+                f"{self.where()}: an input that does not depend on the example, as far as operations can be followed, "
+                "found; expected no compiled or foreign functions before neurons"
+            )
         tensors = [neuron.emitted(output), *(each for each in neuron.state(output) if isinstance(each, torch.Tensor))]
         refs = self.add(NEURON, given, mapped(keywords, self.reference), tensors, neuron)
         for tensor, ref in zip(tensors, refs, strict=True):
             self.known[tensor] = ref
+        held = {**vars(module), **getattr(module, "_memories", {}), **dict(module.named_buffers(recurse=False))}
+        for value in held.values():
+            if isinstance(value, torch.Tensor):
+                self.states[value] = self.stack[-1][0] or "itself"
 
     def reference(self, value: Any) -> Any:
         """Return the `Ref` of a tensor that depends on the example, anything else as it is."""
@@ -211,19 +239,49 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if self.opaque:
             return func(*args, **keywords)
         name = _name(func)
+        self.check_arguments(name, args, keywords)
         given, named = mapped(args, self.reference), mapped(keywords, self.reference)
         if not any(isinstance(each, Ref) for each in leaves((given, named))):
-            return func(*args, **keywords)
-        if name in QUESTIONS or name.startswith("is_"):
             return func(*args, **keywords)
         if name in BRANCHES:
             raise InputError(
                 f"{self.where()}: {name}() of a tensor that depends on the example found; expected the same work for "
                 "every input"
             )
+        if name in QUESTIONS or name.startswith("is_"):
+            return func(*args, **keywords)
+        self.change_in_place(name, args)
         result = func(*args, **keywords)
+        given, named = _in_places(given, named)
         self.note(name, given, named, args, result)
         return result
+
+    def check_arguments(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        """Refuse what could not be followed: states of neurons, and what was changed through another tensor."""
+        if name == "is_property":
+            return
+        for tensor in leaves((args, keywords)):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            if tensor in self.stale:
+                raise InputError(
+                    f"{self.where()}: {name} of a tensor found of which a view was changed in place by "
+                    f"{self.stale[tensor]}; expected an operation that makes a new one"
+                )
+            if tensor in self.states and tensor not in self.known:
+                raise InputError(
+                    f"{self.where()}: {name} of the state of neurons {self.states[tensor]} found; expected what they "
+                    "emit"
+                )
+
+    def change_in_place(self, name: str, args: tuple[Any, ...]) -> None:
+        """Note that other tensors hold other values after a change in place."""
+        if not IN_PLACE.fullmatch(name) or not args or not isinstance(args[0], torch.Tensor):
+            return
+        place = args[0].untyped_storage().data_ptr()
+        for other in list(self.known):
+            if other is not args[0] and place and other.untyped_storage().data_ptr() == place:
+                self.stale[other] = name
 
     def note(self, name: str, given: Any, named: Any, args: tuple[Any, ...], result: Any) -> None:
         """Note what an operation made."""
@@ -235,7 +293,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         made = [each for each in leaves(result) if isinstance(each, torch.Tensor)]
         if not made:
             return
-        if name in SAME_VALUE and isinstance(given[0], Ref):
+        if name in SAME_VALUE and isinstance(given[0], Ref) and made[0].is_floating_point():
             self.known[made[0]] = given[0]
             return
         if isinstance(
@@ -248,6 +306,18 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
     def where(self) -> str:
         """Name the module that is at work."""
         return f"module {self.stack[-1][0] or 'itself'}"
+
+
+def _in_places(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Put arguments that were given by name where they stand without, under PyTorch's own names."""
+    named = {ALIASES.get(key, key): value for key, value in named.items()}
+    for key in ("input", "tensors"):
+        if key in named:
+            given = (named.pop(key), *given)
+    for key in ("other", "mat2", "source", "destination", "dim0", "dim1", "split_size_or_sections", "chunks"):
+        if key in named:
+            given = (*given, named.pop(key))
+    return given, named
 
 
 def _name(func: Any) -> str:

@@ -7,6 +7,7 @@ in `operations`. One that is not there is refused with the module that did it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -14,11 +15,13 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.layers import (
     Affine,
+    AttentionPool,
     Flatten,
     Input,
     Layer,
     MeanOverTime,
     Readout,
+    SliceOverTime,
 )
 from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.settings import Setting
@@ -34,10 +37,13 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.operations import OPERATIONS
+from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
 from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
 
+OUTPUT = -1
+"""In the place of an operation that reads a result: the output."""
 REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
 """Operations that are methods of their second operand."""
 
@@ -75,11 +81,9 @@ class Translation:
         self.build = NetworkBuilder(name)
         self.held: dict[Ref, Held] = {}
         self.nodes = {node.number: node for node in program.nodes}
-        self.readers: dict[int, list[Node]] = {}
-        for node in program.nodes:
-            for ref in node.refs:
-                self.readers.setdefault(ref.node, []).append(node)
-        self.skipped: set[int] = set()  # normalisations that were folded
+        self.readers: dict[int, list[int]] = {}
+        self.maker: dict[str, int] = {}  # of each layer, the operation
+        self.late: set[str] = set()  # layers that emit once, for the whole sample or a part of its time
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
         self.emitted: dict[str, Value] = {}
@@ -99,6 +103,10 @@ class Translation:
             If an operation has no layer, or axes are mixed; names the module.
         """
         needed = self._needed(output)
+        for number in sorted(needed):
+            for ref in self.nodes[number].refs:
+                self.readers.setdefault(ref.node, []).append(number)
+        self.readers.setdefault(output.node, []).append(OUTPUT)
         refs = [ref for number in needed for ref in self.nodes[number].refs]
         self.read = {(ref.node, ref.result) for ref in (*refs, output)}
         for node in self.program.nodes[1:]:
@@ -118,9 +126,7 @@ class Translation:
         return needed
 
     def _translate(self, node: Node) -> None:
-        if node.number in self.skipped:
-            self.held[Ref(node.number)] = self.held[node.refs[0]]
-            return
+        self.at_work = node
         method = OPERATIONS.get(node.operation)
         if method is None:
             shapes = ", ".join(str(self.nodes[ref.node].shapes[ref.result]) for ref in node.refs)
@@ -170,7 +176,9 @@ class Translation:
         """Return a result of another operation, as what a layer emits."""
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
-        held = self.held[ref]
+        held = self.held.get(ref)
+        if held is None:
+            raise self.error(node, f"{node.operation} of the state of neurons found; expected what they emit")
         if isinstance(held, Padded):
             raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
         if not isinstance(held, Value):
@@ -219,11 +227,31 @@ class Translation:
         while free in self.build.layers:
             free, number = f"{name}.{number}", number + 1
         heard = [self._heard(source) for source in sources]
+        once = {source.layer in self.late for source in sources}
+        if len(once) > 1:
+            raise AxesError("what is there in each time step with what is there once found; expected the same steps")
+        self.maker[free] = self.at_work.number
+        if once == {True} or isinstance(layer, MeanOverTime | AttentionPool | SliceOverTime):
+            self.late.add(free)
         return self.build.add(free, layer, *heard)
+
+    def alone(self, number: int, value: Value) -> bool:
+        """Tell whether an operation alone reads what a layer emits, and nothing between changes values."""
+        while len(self.readers[self.nodes[number].refs[0].node]) == 1:
+            number = self.nodes[number].refs[0].node
+            if number == self.maker.get(value.layer):
+                return True
+            if self.nodes[number].operation not in RESHAPES + PERMUTES:
+                return False
+        return False
 
     def _heard(self, value: Value) -> str | Delayed:
         if value.complement:
-            raise InputError(f"layer {value.layer}: 1 less its output found; expected a product with spikes behind it")
+            kind = self.kind(value)
+            shift = np.ones(kind.channels, np.float32)
+            value = Value(
+                self.add(f"{value.layer}.complement", Affine(-shift, shift), replace(value, complement=False)), ()
+            )
         if not value.delay:
             return value.layer
         return Delayed(value.layer, value.delay, self.kind(value) if value.layer not in self.build.types else None)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from eventsim.errors import InputError
-from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, mapped
+from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, leaves, mapped
 
 STEP, STACK, SUM, LAST = "one time step", "stack over time", "sum over time", "last step"
 """What a loop reads of a signal that has an axis of time; and behind it all its steps along a new axis, their sum, or
@@ -165,11 +165,13 @@ class _Folding:
                 )
         made: list[tuple[int, Node]] = [(node.number, self._outside(node)) for node in self.outside]
         sums = [group for group in whole if self._is_sum(group)]
+        fills = [group for group in whole if self._is_filling(group)]
         for group in whole:
-            if group in sums:
+            if group in sums or group in fills:
                 continue
             made.append(self._one_step(group))
         made.extend(self._sum(group) for group in sums)
+        made.extend(self._filled(group) for group in fills)
         made.extend((node.number, self._outside(node)) for node in (group.by_step[last] for group in final))
         output = self._renamed(self.program.output)
         made.extend(self._lasts)  # those that the output reads, too
@@ -197,7 +199,42 @@ class _Folding:
             return len(refs) == 2 and groups[0] is groups[1] and refs[0] != refs[1] and 0 not in group.by_step
         return len(refs) == 2 and len(own) == 1
 
+    def _check_sum(self, group: _Group) -> None:
+        """Refuse a running sum that does not begin with nothing, or of which a part is read."""
+        added = None
+        for step in range(self.steps - 1, -1, -1):
+            node = group.by_step.get(step)
+            if node is None:  # the first result itself
+                if step != 0:
+                    raise InputError(f"{group.what} of a part of the time steps found; expected every step")
+                continue
+            before = group.by_step.get(step - 1)
+            others = [ref for ref in node.refs if before is None or ref.node != before.number]
+            if before is None and step == 1 and len(others) == 2:  # of the first two steps
+                others.sort(key=lambda ref: self.step_of[ref] or 0)
+                if self.step_of[others[0]] != 0 or self.group_of.get(others[0].node) is not self.group_of.get(
+                    others[1].node
+                ):
+                    raise InputError(f"{group.what} of different results found; expected the same in every step")
+                others = others[1:]
+            key = self.group_of[others[-1].node].key if len(others) == 1 and others[-1].node in self.group_of else None
+            added = added or key
+            start = [each for each in leaves(node.arguments[:2]) if not isinstance(each, Ref)]
+            begins = step > 0 or all(bool(torch.as_tensor(each).eq(0).all()) for each in start)
+            if key is None or key != added or self.step_of[others[0]] != step or not begins or node.keywords:
+                raise InputError(
+                    f"{group.what} found that sums up more than one result of every time step; expected a sum that "
+                    "begins with 0"
+                )
+        numbers = {node.number for node in group.by_step.values()}
+        for other in self.program.nodes:
+            if any(ref.node in numbers for ref in other.refs) and self.group_of.get(other.number) is not group:
+                read = {self.step_of[ref] for ref in other.refs if ref.node in numbers}
+                if read != {self.steps - 1}:
+                    raise InputError(f"{group.what}: a part of a sum over time is read; expected the whole sum alone")
+
     def _sum(self, group: _Group) -> tuple[int, Node]:
+        self._check_sum(group)
         node = group.by_step[self.steps - 1]
         before = group.by_step.get(self.steps - 2)
         (added,) = [
@@ -208,6 +245,33 @@ class _Folding:
         source = self._template(self.group_of[added.node])
         return node.number, replace(node, operation=SUM, arguments=(Ref(source.number, added.result),), keywords={})
 
+    def _is_filling(self, group: _Group) -> bool:
+        """Tell whether each step writes its result into its place of one tensor."""
+        return group.key[1] == "__setitem__" and set(group.by_step) == set(range(self.steps))
+
+    def _filled(self, group: _Group) -> tuple[int, Node]:
+        """Return the stack of what was written."""
+        axes: set[int] = set()
+        keys = set()
+        for step, node in group.by_step.items():
+            base, index, value = node.arguments
+            given = index if isinstance(index, tuple) else (index,)
+            axis = next((axis for axis, each in enumerate(given) if isinstance(each, int)), None)
+            rest = [each for at, each in enumerate(given) if at != axis]
+            own = isinstance(base, Ref) and step > 0 and base == Ref(group.by_step[step - 1].number)
+            plain = axis is not None and given[axis] == step and all(each == slice(None) for each in rest)
+            made = isinstance(value, Ref) and self.step_of[value] == step and value.node in self.group_of
+            if not (plain and made and (own or (step == 0 and not isinstance(base, Ref)))):
+                raise InputError(f"{group.what} found; expected out[t] = result in each time step t, in their order")
+            axes.add(axis or 0)
+            keys.add((self.group_of[value.node].key, value.result))
+        if len(axes) != 1 or len(keys) != 1 or group.by_step[0].shapes[0][min(axes)] != self.steps:
+            raise InputError(f"{group.what} found; expected the same result of every time step, one for each")
+        node = group.by_step[self.steps - 1]
+        value = node.arguments[2]
+        source = Ref(self._template(self.group_of[value.node]).number, value.result)
+        return node.number, replace(node, operation=STACK, arguments=(source, "stack", min(axes)), keywords={})
+
     def _one_step(self, group: _Group) -> tuple[int, Node]:
         """Return what the operation does in a step, after comparing every step with the last."""
         template = self._template(group)
@@ -215,15 +279,31 @@ class _Folding:
         expected = self._relative(template, at)
         if self._picks(template):
             template = replace(template, operation=STEP)
+        if 0 not in group.by_step and not any(isinstance(each, Earlier) for each in leaves(expected)):
+            raise InputError(f"{group.what} not found in time step 0; expected the same in every step")
         for step, node in group.by_step.items():
             found = self._relative(node, step)
-            if not _alike(found, expected, first=step == 0):
+            alike = _alike(found, expected, first=step == 0)
+            if not alike and not (step == 0 and _alike(found, self._without_earlier(expected), first=True)):
                 raise InputError(
                     f"{group.what} of time step {step} found that differs from that of step {at}; expected the same in "
                     "every step"
                 )
         arguments, keywords = expected
         return template.number, replace(template, arguments=arguments, keywords=keywords)
+
+    def _without_earlier(self, expected: Any) -> Any:
+        """Return arguments without sums that only later steps have: nothing is fed back into the first."""
+
+        def direct(ref: Ref) -> Ref:
+            group = next((each for each in self.groups if self._template(each).number == ref.node), None)
+            if group is None or 0 in group.by_step or group.key[1] not in ADDS:
+                return ref
+            given = leaves(self._relative(self._template(group), max(group.by_step))[0])
+            now = [each for each in given if isinstance(each, Ref) and not isinstance(each, Earlier)]
+            return now[0] if len(now) == 1 else ref
+
+        return mapped(expected, lambda tensor: tensor, direct)
 
     def _relative(self, node: Node, step: int) -> tuple[Any, Any]:
         """Return the arguments of a node in terms of the operations of one step."""
@@ -251,12 +331,19 @@ class _Folding:
             return replace(node, operation=STEP, arguments=(node.refs[0], axis), keywords={}, shapes=node.shapes[:1])
         if node.operation in ("stack", "cat") and any(self.step_of[ref] is not None for ref in node.refs):
             first = node.refs[-1]
-            source = self._template(self.group_of[first.node])
-            if {self.group_of[ref.node].key for ref in node.refs} != {self.group_of[first.node].key}:
+            groups = [self.group_of.get(ref.node) for ref in node.refs]
+            steps = [self.step_of[ref] for ref in node.refs]
+            group = groups[-1]
+            listed = node.arguments[0] if isinstance(node.arguments[0], tuple) else ()
+            whole = (
+                len(listed) == len(node.refs) and steps == list(range(self.steps)) and len(set(map(id, groups))) == 1
+            )
+            if group is None or not whole or self._is_sum(group):
                 raise InputError(
-                    f"module {node.path or 'itself'}: {node.operation} of different results in different time steps "
-                    "found; expected the same of every step"
+                    f"module {node.path or 'itself'}: {node.operation} of some time steps, or of different results, "
+                    "found; expected the same result of every step, in their order"
                 )
+            source = self._template(group)
             dim = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("dim", 0)
             return replace(
                 node, operation=STACK, arguments=(Ref(source.number, first.result), node.operation, dim), keywords={}
@@ -274,7 +361,7 @@ class _Folding:
             group = self.group_of.get(ref.node)
             if group is None or self.step_of[ref] is None or len(group.by_step) == 1:
                 return ref
-            if self._is_sum(group):
+            if self._is_sum(group) or self._is_filling(group):
                 return Ref(group.by_step[self.steps - 1].number)
             return self._last(group, ref)
 
@@ -308,6 +395,8 @@ def _alike(found: Any, expected: Any, first: bool) -> bool:
     """Compare arguments; in the first step zeros stand for what no step before has made."""
     if isinstance(expected, Earlier) and first:
         return not isinstance(found, Ref)
+    if first and found is None and isinstance(expected, tuple) and expected:
+        return all(isinstance(each, Earlier) for each in leaves(expected))
     if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
         same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
         return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))

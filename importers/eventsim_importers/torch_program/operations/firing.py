@@ -31,6 +31,8 @@ def neuron(at: Translation, node: Node) -> Sequence[Held]:
     assert neuron is not None
     value = at.value_of(node.refs[0], node)
     times = find(value.dims, "time")
+    if value.layer in at.late:
+        raise AxesError("an input that is there once, not in each time step, found; expected time steps")
     if neuron.time_axis is not None and at.time_steps > 1 and times != [neuron.time_axis]:
         raise AxesError(f"time in axis {', '.join(map(str, times)) or 'none'} found; expected axis {neuron.time_axis}")
     if neuron.time_axis is None and times:

@@ -28,7 +28,7 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.operations import attention, shapes
+from eventsim_importers.torch_program.operations import attention
 from eventsim_importers.torch_program.recorder import Node, Ref
 from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
@@ -45,10 +45,10 @@ DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide"
 def plus(at: Translation, node: Node) -> Held:
     """Add a sum of two signals, or with numbers of the module's own."""
     a, b = at.operands(node)
+    if at.plain(node, 2, "alpha", 1) != 1:
+        raise AxesError("a factor alpha found; expected 1")
     if node.operation in SUBTRACTS:
         return _minus(at, node, a, b)
-    if at.plain(node, 2, "alpha", node.keywords.get("alpha", 1)) != 1:
-        raise AxesError("a factor alpha found; expected 1")
     if isinstance(a, Value) and isinstance(b, Value):
         return _join(at, node, Residual("add"), a, b)
     value, number = (a, b) if isinstance(a, Value) else (b, a)
@@ -120,6 +120,8 @@ def times(at: Translation, node: Node) -> Held:
     """Add a product with a number, an array, spikes or a gate."""
     a, b = at.operands(node, scores=True)
     divides = node.operation in DIVIDES
+    if node.keywords.get("rounding_mode") is not None:
+        raise AxesError("a division that rounds found; expected a plain one")
     if isinstance(a, PoolWeights) or isinstance(b, PoolWeights):
         return _weighed(a, b)
     if isinstance(a, (Scores, Contexts)) or isinstance(b, (Scores, Contexts)):
@@ -151,27 +153,14 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     kind = at.kind(value)
     if _is_one(number):
         return value
-    layer = at.build.layers[value.layer]
-    if isinstance(layer, SpikingAttention) and np.size(number) == 1 and _is_attention_alone(at, node):
+    layer = at.build.layers.get(value.layer)
+    if isinstance(layer, SpikingAttention) and np.size(number) == 1 and at.alone(node.number, value):
         at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
         return value
     array = _spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
     return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
-
-
-def _is_attention_alone(at: Translation, node: Node) -> bool:
-    """Tell whether nothing but this factor reads the product of scores and values."""
-    (ref,) = node.refs
-    while len(at.readers[ref.node]) == 1:
-        source = at.nodes[ref.node]
-        if source.operation in attention.MATMULS:
-            return True
-        if source.operation not in shapes.RESHAPES + shapes.PERMUTES:
-            return False
-        (ref,) = source.refs
-    return False
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:

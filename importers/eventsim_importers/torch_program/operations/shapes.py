@@ -80,6 +80,17 @@ def repeat(at: Translation, node: Node) -> Held:
     return value.along(tuple(dims))
 
 
+def shown_in_every_step(at: Translation, node: Node) -> Held:
+    """Stack the same image once for each time step."""
+    listed = node.arguments[0]
+    axis = int(at.plain(node, 1, "dim", 0))
+    value = at.value_of(node.refs[0], node)
+    if len(set(node.refs)) > 1 or len(listed) != len(node.refs) or len(listed) != at.time_steps or not at.static:
+        raise AxesError("different signals along a new axis found; expected one image, once for each time step")
+    axis %= len(value.dims) + 1
+    return value.along((*value.dims[:axis], whole("time", at.time_steps), *value.dims[axis:]))
+
+
 def unchanged(at: Translation, node: Node) -> Held:
     """Add nothing: dropout in evaluation, and other names of the same values."""
     if "dropout" in node.operation and at.plain(node, 2, "training", False):
@@ -113,8 +124,8 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
 def _indexed(at: Translation, node: Node, value: Value) -> Held:
     index = node.arguments[1]
     given = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(each, (torch.Tensor, Ref)) for each in given):
-        raise AxesError("an index that is a tensor found; expected numbers and slices")
+    if any(isinstance(each, (torch.Tensor, Ref, tuple)) for each in given):
+        raise AxesError("an index that is a tensor or a list found; expected numbers and slices")
     if Ellipsis in given:
         dots = given.index(Ellipsis)
         named = sum(each is not None and each is not Ellipsis for each in given)
@@ -195,5 +206,6 @@ OPERATIONS = {
     **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), repeat),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"), unchanged),
     **dict.fromkeys(("data", "real"), unchanged),
+    "stack": shown_in_every_step,
     **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split"), pick),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -29,7 +30,6 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
-from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import Node, leaves
 from eventsim_importers.torch_program.values import Held, Padded, Value
 
@@ -128,6 +128,8 @@ def conv1d(at: Translation, node: Node) -> Held:
     assert weight is not None
     value = at.value(node)
     kind = at.kind(value)
+    if isinstance(at.plain(node, 4, "padding", 0), str):
+        raise AxesError("padding given by a word found; expected a number")
     moves = [first(at.plain(node, *each)) for each in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))]
     groups = int(at.plain(node, 6, "groups", 1))
     at.check_front(node, value.dims[:-2])
@@ -177,35 +179,14 @@ def _synapses(
     make: Callable[..., Layer],
     last: Sequence[str] | None,
 ) -> Value:
-    """Add synapses, with the normalisation behind them folded in."""
+    """Add synapses; a normalisation behind them is folded in when it is met."""
     bias = at.constant(node, 2, "bias")
     weight = np.ascontiguousarray(weight)
     name = node.path or node.operation
-    norm = _normalised_by(at, node)
-    if norm is not None and at.fold_bn:
-        arrays, eps = _batch_norm(at, norm)
-        layer = at.add(name, make(*fold(weight, bias, arrays, eps)), value)
-        share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
-        mean = np.abs(arrays.mean) + (0 if bias is None else np.abs(bias))
-        at.terms[layer] = np.asarray(np.abs(arrays.bias) + mean * share, np.float32)
-        at.skipped.add(norm.number)
-    else:
-        layer = at.add(name, make(weight, bias), value)
+    layer = at.add(name, make(weight, bias), value)
     if last is None:
         return Value(layer, (*value.dims[:-1], whole("channel", at.build.types[layer].channels)))
     return at.standard(layer, value.dims, last)
-
-
-def _normalised_by(at: Translation, node: Node) -> Node | None:
-    """Return the batch normalisation that alone reads a result, if one does."""
-    readers = at.readers.get(node.number, [])
-    while len(readers) == 1 and readers[0].operation in RESHAPES + PERMUTES:
-        readers = at.readers.get(readers[0].number, [])
-    if len(readers) != 1 or readers[0].operation != "batch_norm":
-        return None
-    arrays = at.constant(readers[0], 1, "running_mean")
-    weight = at.constant(node, 1, "weight")
-    return readers[0] if arrays is not None and weight is not None and len(arrays) == len(weight) else None
 
 
 def _batch_norm(at: Translation, node: Node) -> tuple[BatchNorm, float]:
@@ -221,13 +202,23 @@ def _batch_norm(at: Translation, node: Node) -> tuple[BatchNorm, float]:
 
 
 def batch_norm(at: Translation, node: Node) -> Held:
-    """Add a normalisation that stands alone."""
+    """Fold a normalisation into the synapses that it alone reads, or add it."""
     value = at.value(node)
     kind = at.kind(value)
     if len(value.dims) < 2 or joined(value.dims[1]) != joined(whole("channel", kind.channels)):
         raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
     arrays, eps = _batch_norm(at, node)
-    return value.along(value.dims) and Value(at.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
+    layer = at.build.layers.get(value.layer)
+    foldable = isinstance(layer, Linear | Conv2d | Conv3d) and at.fold_bn and not value.delay
+    if isinstance(layer, Linear | Conv2d | Conv3d) and foldable and at.alone(node.number, value):
+        weight, bias = fold(layer.weight, layer.bias, arrays, eps)
+        at.build.layers[value.layer] = replace(layer, weight=weight, bias=bias)
+        share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
+        mean = np.abs(arrays.mean) + (0 if layer.bias is None else np.abs(layer.bias))
+        at.terms[value.layer] = np.asarray(np.abs(arrays.bias) + mean * share, np.float32)
+        at.maker[value.layer] = node.number  # another one behind it is folded in too
+        return value
+    return Value(at.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
 
 
 def layer_norm(at: Translation, node: Node) -> Held:
