@@ -320,16 +320,17 @@ def _translated(
     fold_bn: bool,
 ) -> tuple[Network, Translation, Sample]:
     """Translate with the first layout of the example that the operations fit."""
-    refused = None
+    refused: tuple[int, InputError] | None = None
     for sample in _layouts(example, time_axis, steps):
         translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn)
         try:
             network = translation.network(program.output, readout, ())
             return network, translation, Sample(sample.dims, sample.shape, np.ascontiguousarray(sample.frames))
         except InputError as error:
-            refused = refused or error
+            got = len(translation.build.layers)  # the layout that led farther tells more
+            refused = (got, error) if refused is None or got > refused[0] else refused
     assert refused is not None
-    raise refused
+    raise refused[1]
 
 
 # --- after

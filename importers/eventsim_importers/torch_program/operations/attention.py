@@ -27,7 +27,7 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.operations import synapses
-from eventsim_importers.torch_program.recorder import Node
+from eventsim_importers.torch_program.recorder import Node, Ref, leaves
 from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
@@ -40,6 +40,11 @@ MATMULS = ("matmul", "__matmul__", "bmm")
 def matmul(at: Translation, node: Node) -> Held:
     """Multiply queries with keys, then with values; or keys with values; any of them transposed; or with weights."""
     a, b = at.operands(node, scores=True)
+    return multiplied(at, node, a, b)
+
+
+def multiplied(at: Translation, node: Node, a: Any, b: Any) -> Held:
+    """Return the product of two matrices, which is known when values, or queries, have been multiplied too."""
     if isinstance(a, Value) and isinstance(b, torch.Tensor):
         if b.ndim != 2:
             raise AxesError(
@@ -68,6 +73,41 @@ def matmul(at: Translation, node: Node) -> Held:
     if (d_a, p_a) == (last - 1, last) and (p_b, d_b) == (last - 1, last):
         return Contexts(a, b, (*a.dims[:-1], b.dims[-1]), heads_a)
     raise AxesError("a product of matrices along other axes found; expected queries, keys and values of heads")
+
+
+def einsum(at: Translation, node: Node) -> Held:
+    """Multiply two matrices named by letters: those on both sides and in the result are heads, time and batch."""
+    equation = str(node.arguments[0]).replace(" ", "")
+    operands = [each for each in leaves(node.arguments[1:]) if isinstance(each, Ref | torch.Tensor)]
+    sides, arrow, result = equation.partition("->")
+    letters = sides.split(",")
+    if len(operands) != 2 or len(letters) != 2 or not arrow or "." in equation:
+        raise AxesError(f"{equation} found; expected two matrices and what becomes of them, such as bhid,bhjd->bhij")
+    a, b = letters
+    summed = "".join(each for each in a if each in b and each not in result)
+    left = "".join(each for each in a if each not in b and each in result)
+    right = "".join(each for each in b if each not in a and each in result)
+    shared = [each for each in a if each in b and each in result]
+    if not len(summed) == len(left) == len(right) == 1 or sorted(a + b) != sorted(
+        [*shared * 2, summed * 2, left, right]
+    ):
+        raise AxesError(f"{equation} found; expected one axis summed over, and one of each matrix left")
+    held = []
+    for ref, given, order in ((operands[0], a, [*shared, left, summed]), (operands[1], b, [*shared, summed, right])):
+        if not isinstance(ref, Ref):
+            raise AxesError(f"{equation} of an array found; expected two signals")
+        each = at.held[ref]
+        moved = [given.index(letter) for letter in order]
+        if not isinstance(each, Value) and moved != list(range(len(moved))):
+            raise AxesError(f"{equation} of attention scores found; expected their axes in their order")
+        held.append(each.along(tuple(each.dims[axis] for axis in moved)) if isinstance(each, Value) else each)
+    made = multiplied(at, node, held[0], held[1])
+    back = [[*shared, left, right].index(letter) for letter in result]
+    if isinstance(made, Value):
+        return made.along(tuple(made.dims[axis] for axis in back))
+    if back != list(range(len(back))):
+        raise AxesError(f"{equation} found; expected attention scores with queries before keys")
+    return made
 
 
 def _turned(value: Value) -> Value:
@@ -212,5 +252,6 @@ def number_of(value: Any) -> float:
 OPERATIONS = {
     **dict.fromkeys(MATMULS, matmul),
     "softmax": softmax,
+    "einsum": einsum,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }

@@ -116,6 +116,13 @@ def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArra
     return np.ascontiguousarray(array.reshape(shape), np.float32)
 
 
+def negative(at: Translation, node: Node) -> Held:
+    """Add the negative of a signal."""
+    value = at.value(node)
+    layer = Affine(np.full(at.kind(value).channels, -1, np.float32))
+    return Value(at.add(at.named(node, "minus"), layer, value), value.dims)
+
+
 def times(at: Translation, node: Node) -> Held:
     """Add a product with a number, an array, spikes or a gate."""
     a, b = at.operands(node, scores=True)
@@ -255,4 +262,5 @@ OPERATIONS = {
     **dict.fromkeys((*ADDS, *SUBTRACTS), plus),
     **dict.fromkeys((*MULTIPLIES, *DIVIDES), times),
     **dict.fromkeys(("cat", "concat", "concatenate"), concat),
+    **dict.fromkeys(("neg", "negative", "__neg__"), negative),
 }

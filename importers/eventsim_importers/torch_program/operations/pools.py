@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from eventsim_importers.torch_program.axes import (
     AxesError,
     Dim,
     joined,
+    same,
     whole,
 )
 from eventsim_importers.torch_program.recorder import Node, leaves
@@ -36,25 +38,62 @@ if TYPE_CHECKING:
 
 
 def pool2d(at: Translation, node: Node) -> Held:
-    """Add a maximum or average over windows."""
+    """Add a maximum or average over windows of a map."""
     value = at.map_of(node)
-    kernel = pair(at.plain(node, 1, "kernel_size", 1))
-    given = at.plain(node, 2, "stride", None)
-    stride = kernel if given is None or given == () else pair(given)
-    padding = pair(at.plain(node, 3, "padding", 0))
-    if node.operation == "max_pool2d":
-        dilation = pair(at.plain(node, 4, "dilation", 1))
-        ceil = bool(at.plain(node, 5, "ceil_mode", False))
-        layer: Layer = MaxPool2d(kernel, stride, padding, dilation=dilation, ceil_mode=ceil)
-    else:
-        ceil, count = (
-            bool(at.plain(node, 4, "ceil_mode", False)),
-            bool(at.plain(node, 5, "count_include_pad", True)),
-        )
-        if at.plain(node, 6, "divisor_override", None) is not None:
-            raise AxesError("divisor_override found; expected the size of the window")
-        layer = AvgPool2d(kernel, stride, padding, count_include_pad=count, ceil_mode=ceil)
+    layer = _windows(at, node, pair)
     return at.standard(at.add(node.path or node.operation, layer, value), value.dims, ("channel", "grid"))
+
+
+def pool1d(at: Translation, node: Node) -> Held:
+    """Add a maximum or average over windows of a line; or of neighbouring channels, as voting layers take it."""
+    value = at.value(node)
+    kind = at.kind(value)
+    if joined(value.dims[-1]) == joined(whole("channel", kind.channels)):
+        return _vote(at, node, value)
+    _check_line(at, value)
+    layer = at.add(node.path or node.operation, _windows(at, node, _along_line), value)
+    return at.standard(layer, value.dims, ("channel", "position"))
+
+
+def adaptive_pool1d(at: Translation, node: Node) -> Held:
+    """Add a maximum or average over windows that cover a line."""
+    value = at.value(node)
+    _check_line(at, value)
+    size = (1, first(at.plain(node, 1, "output_size", 1)))
+    if node.operation == "adaptive_avg_pool1d" and size == (1, 1):
+        return _vector(at, value, at.add(node.path or "mean_over_positions", MeanOverPositions(), value))
+    make = AdaptiveAvgPool2d if node.operation == "adaptive_avg_pool1d" else AdaptiveMaxPool2d
+    return at.standard(at.add(node.path or node.operation, make(size), value), value.dims, ("channel", "position"))
+
+
+def _check_line(at: Translation, value: Value) -> None:
+    kind = at.kind(value)
+    expected = (whole("channel", kind.channels), whole("position", kind.positions))
+    if len(kind.grid) != 2 or kind.grid[0] != 1 or not same(value.dims[-2:], expected):
+        raise AxesError(f"axes of {kind} in another order found; expected channels and a line of positions")
+
+
+def _along_line(size: Any) -> tuple[int, int]:
+    return (0 if size in (0, (0,)) else 1, first(size))
+
+
+def _windows(at: Translation, node: Node, both: Callable[[Any], tuple[int, int]]) -> Layer:
+    """Return the layer of a maximum or average over windows; `both` makes a size of two of what is given."""
+    kernel = both(at.plain(node, 1, "kernel_size", 1))
+    given = at.plain(node, 2, "stride", None)
+    stride = kernel if given is None or given == () else both(given)
+    padding = both(at.plain(node, 3, "padding", 0))
+    padding = (0, padding[1]) if both is _along_line else padding
+    if node.operation.startswith("max"):
+        dilation = both(at.plain(node, 4, "dilation", 1))
+        return MaxPool2d(
+            kernel, stride, padding, dilation=dilation, ceil_mode=bool(at.plain(node, 5, "ceil_mode", False))
+        )
+    if at.plain(node, 6, "divisor_override", None) is not None:
+        raise AxesError("divisor_override found; expected the size of the window")
+    count = bool(at.plain(node, 5, "count_include_pad", True))
+    ceil = bool(at.plain(node, 4, "ceil_mode", False))
+    return AvgPool2d(kernel, stride, padding, count_include_pad=count, ceil_mode=ceil)
 
 
 def adaptive_pool2d(at: Translation, node: Node) -> Held:
@@ -70,15 +109,14 @@ def adaptive_pool2d(at: Translation, node: Node) -> Held:
     return at.standard(at.add(node.path or node.operation, layer, value), value.dims, ("channel", "grid"))
 
 
-def avg_pool1d(at: Translation, node: Node) -> Held:
-    """Add the mean of neighbouring channels, as voting layers take it."""
-    value = at.value(node)
+def _vote(at: Translation, node: Node, value: Value) -> Value:
+    """Add the mean of each group of neighbouring channels."""
     kind = at.kind(value)
     size = first(at.plain(node, 1, "kernel_size", 1))
     given = at.plain(node, 2, "stride", None)
     stride = size if given in (None, ()) else first(given)
-    if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or stride != size or kind.channels % size:
-        raise AxesError(f"windows of {size} every {stride} over {kind} found; expected equal groups of channels")
+    if node.operation != "avg_pool1d" or stride != size or kind.channels % size:
+        raise AxesError(f"windows of {size} every {stride} over {kind} found; expected the mean of equal groups")
     if first(at.plain(node, 3, "padding", 0)):
         raise AxesError("padding found; expected none")
     groups = kind.channels // size
@@ -166,5 +204,6 @@ OPERATIONS = {
     **dict.fromkeys(("max_pool2d", "avg_pool2d"), pool2d),
     **dict.fromkeys(("adaptive_avg_pool2d", "adaptive_max_pool2d"), adaptive_pool2d),
     **dict.fromkeys(("mean", "sum"), reduce),
-    "avg_pool1d": avg_pool1d,
+    **dict.fromkeys(("max_pool1d", "avg_pool1d"), pool1d),
+    **dict.fromkeys(("adaptive_avg_pool1d", "adaptive_max_pool1d"), adaptive_pool1d),
 }
