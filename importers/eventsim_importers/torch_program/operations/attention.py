@@ -88,9 +88,8 @@ def einsum(at: Translation, node: Node) -> Held:
     left = "".join(each for each in a if each not in b and each in result)
     right = "".join(each for each in b if each not in a and each in result)
     shared = [each for each in a if each in b and each in result]
-    if not len(summed) == len(left) == len(right) == 1 or sorted(a + b) != sorted(
-        [*shared * 2, summed * 2, left, right]
-    ):
+    expected = sorted([*shared, *shared, summed, summed, left, right])
+    if not len(summed) == len(left) == len(right) == 1 or sorted(a + b) != expected:
         raise AxesError(f"{equation} found; expected one axis summed over, and one of each matrix left")
     held = []
     for ref, given, order in ((operands[0], a, [*shared, left, summed]), (operands[1], b, [*shared, summed, right])):
