@@ -18,7 +18,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch_oracle import make_dyadic, neuron, torch
 
 from eventsim import InputError, Network, Simulator, from_torch
-from eventsim.layers import SpikingAttention
+from eventsim.layers import AttentionPool, SpikingAttention
 
 from eventsim_importers.torch_program import axes  # isort: skip
 from eventsim_importers.torch_program.neurons import neuron_of  # isort: skip
@@ -455,7 +455,7 @@ def test_attention_in_any_order(form: str) -> None:
     network = compared(lambda m, s, t: FORMS[form](*three(m.qkv(s), "3hd", 2)).mT, TOKENS, qkv=Qkv())
     (layer,) = (each for each in network.layers.values() if isinstance(each, SpikingAttention))
     assert layer.order == ("context_first" if "context" in form else "scores_first")
-    assert layer.scale == (1.0 if form == "scaled behind" else 0.5)
+    assert layer.scale == 0.5
 
 
 GATES: dict[str, Work] = {
@@ -612,8 +612,24 @@ def test_numbers_that_differ_in_time_are_added(shape: tuple[int, ...]) -> None:
     if shape[0] == T:
         with pytest.raises(InputError, match="module itself: mul: factors that differ in time found"):
             compared(lambda m, s, t: s * m.array, array=array)
-        with pytest.raises(InputError, match="subtracted from an array that differs in time found"):
-            compared(lambda m, s, t: m.array - s, array=array)
+    compared(lambda m, s, t: m.array - s, array=array)
+
+
+def pooled(m: Any, s: Any, t: Any) -> Any:
+    """Weights of all tokens of all time steps, by a softmax of a score each."""
+    x = s.flatten(3).mT.squeeze(1).flatten(0, 1)  # (T N, C)
+    return (m.score(x).softmax(0) * x).sum(0, keepdim=True)
+
+
+def test_a_pool_by_a_softmax_over_positions_and_time() -> None:
+    network = compared(pooled, exact=False, score=nn.Linear(C, 1))
+    assert any(isinstance(layer, AttentionPool) for layer in network.layers.values())
+
+    def other(m: Any, s: Any, t: Any) -> Any:
+        return (m.score(s.flatten(3).mT.reshape(-1, C)).softmax(0) * t.flatten(3).mT.reshape(-1, C)).sum(0, True)
+
+    with pytest.raises(InputError, match="times something else found; expected what it was made of"):
+        compared(other, score=nn.Linear(C, 1))
 
 
 BAD: dict[str, tuple[Work, str]] = {

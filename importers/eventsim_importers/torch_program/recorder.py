@@ -181,7 +181,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         given = mapped(arguments, self.reference)
         tensors = [neuron.emitted(output), *(each for each in neuron.state(output) if isinstance(each, torch.Tensor))]
         refs = self.add(NEURON, given, mapped(keywords, self.reference), tensors, neuron)
-        for tensor, ref in zip(tensors, refs, strict=True):
+        for tensor, ref in reversed(list(zip(tensors, refs, strict=True))):  # what is emitted may be a state, too
             self.known[tensor] = ref
 
     def reference(self, value: Any) -> Any:

@@ -240,8 +240,21 @@ class _Folding:
 
         if self._picks(node):
             return (node.refs[0], _picked_axis(node)), {}
+        if node.operation == NEURON:
+            return (relative(self._heard(node, step)),), {}
         arguments, keywords = mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
         return arguments, keywords
+
+    def _heard(self, node: Node, step: int) -> Ref:
+        """Return what a neuron hears, after checking that its state is its own of the step before."""
+        heard, *states = node.refs
+        group = self.group_of[node.number]
+        for ref in states:
+            if self.group_of.get(ref.node) is not group or self.step_of[ref] != step - 1:
+                raise InputError(
+                    f"module {node.path}: a state that is not its own of the step before found; expected that"
+                )
+        return heard
 
     # --- what lies around the loop
 
@@ -307,7 +320,8 @@ def _picked_axis(node: Node) -> int:
 def _alike(found: Any, expected: Any, first: bool) -> bool:
     """Compare arguments; in the first step zeros stand for what no step before has made."""
     if isinstance(expected, Earlier) and first:
-        return not isinstance(found, Ref)
+        nothing = found is None or (isinstance(found, torch.Tensor) and not found.any())
+        return nothing or (isinstance(found, (int, float)) and not found)
     if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
         same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
         return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
