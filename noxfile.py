@@ -87,10 +87,10 @@ def peers(session: nox.Session, nir: str) -> None:
 @nox.session
 @nox.parametrize("frameworks", list(PROGRAMS))
 def programs(session: nox.Session, frameworks: str) -> None:
-    """Compare neurons read from modules with the frameworks' own, release by release."""
+    """Compare neurons and networks read from modules with the frameworks' own, release by release."""
     session.install(TORCH, ".[test]", "matplotlib", "pbr")
     session.install("--no-deps", *PROGRAMS[frameworks])
-    run_pytest(session, "tests/test_torch_neurons.py")
+    run_pytest(session, "tests/test_torch_neurons.py", "tests/test_torch_frameworks.py", "tests/test_torch_zoo.py")
 
 
 @nox.session

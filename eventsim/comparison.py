@@ -91,6 +91,24 @@ def compare_layers(
     ------
     InputError
         If a layer is not there or of another shape.
+
+    Examples
+    --------
+    The first neuron gets 0.1 + 0.9, its threshold but for rounding, so that it may fire or not; the second gets 0.75:
+
+    >>> from eventsim import NetworkBuilder
+    >>> from eventsim.layers import IF, Input, Linear, Readout
+    >>> build = NetworkBuilder("two neurons")
+    >>> x = build.add("input", Input((2,), "real"))
+    >>> x = build.add("synapses", Linear(np.array([[0.1, 0.9], [0.5, 0.25]], np.float32)), x)
+    >>> x = build.add("fire", IF(), x)
+    >>> x = build.add("readout", Readout("sum"), x)
+    >>> network, frames = build.build(time_steps=1), np.ones((1, 2), np.float32)
+    >>> compare_layers(network, frames, {"fire": np.array([[0, 0]])})
+    [LayerComparison(name='fire', spikes=0, differing=1, outside=0, largest_ratio=0.0)]
+    >>> (layer,) = compare_layers(network, frames, {"fire": np.array([[0, 1]])})
+    >>> layer.differing, layer.outside
+    (2, 1)
     """
     return _Comparison(network, frames, emitted, terms or {}).layers()
 

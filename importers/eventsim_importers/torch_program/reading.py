@@ -383,8 +383,8 @@ def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) ->
     difference, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
     if not difference <= LOGITS * max(scale, 1e-3):
         raise InputError(
-            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, and all spikes are the same; "
-            "expected the same: report it, with the module"
+            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the "
+            "same; expected the same: report it, with the module"
         )
 
 

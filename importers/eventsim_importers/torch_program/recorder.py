@@ -205,7 +205,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             )
         tensors = [neuron.emitted(output), *(each for each in neuron.state(output) if isinstance(each, torch.Tensor))]
         refs = self.add(NEURON, given, mapped(keywords, self.reference), tensors, neuron)
-        for tensor, ref in zip(tensors, refs, strict=True):
+        for tensor, ref in reversed(list(zip(tensors, refs, strict=True))):  # what is emitted may be a state, too
             self.known[tensor] = ref
         held = {**vars(module), **getattr(module, "_memories", {}), **dict(module.named_buffers(recurse=False))}
         for value in held.values():
@@ -251,6 +251,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name in QUESTIONS or name.startswith("is_"):
             return func(*args, **keywords)
         self.change_in_place(name, args)
+        if IN_PLACE.fullmatch(name) and isinstance(given[0], torch.Tensor):
+            given = (given[0].clone(), *given[1:])  # as it was
         result = func(*args, **keywords)
         given, named = _in_places(given, named)
         self.note(name, given, named, args, result)

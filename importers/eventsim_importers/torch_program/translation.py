@@ -176,9 +176,10 @@ class Translation:
         """Return a result of another operation, as what a layer emits."""
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
-        held = self.held.get(ref)
-        if held is None:
-            raise self.error(node, f"{node.operation} of the state of neurons found; expected what they emit")
+        if ref.result and self.nodes[ref.node].operation == NEURON:
+            path = self.nodes[ref.node].path
+            raise self.error(node, f"{node.operation} of the state of {path} found; expected what its neurons emit")
+        held = self.held[ref]
         if isinstance(held, Padded):
             raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
         if not isinstance(held, Value):
@@ -347,7 +348,7 @@ class Translation:
         if find(self.logits.dims, "time") and self.readout != "last":
             summed = steps.sum(axis=0, dtype=np.float64)
             steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
-        return np.asarray(steps[-1], np.float32)
+        return np.asarray(steps[-1], np.float32).reshape(-1)
 
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""

@@ -153,7 +153,8 @@ class _Folding:
         whole, final = [], []
         for group in self.groups:
             found = set(group.by_step)
-            if found >= set(range(1, self.steps)) or found == set(range(self.steps - 1)):
+            begins = 0 in found or self._is_sum(group) or self._hears_earlier(group)
+            if (begins and found >= set(range(1, self.steps))) or found == set(range(self.steps - 1)):
                 whole.append(group)
             elif found == {last}:
                 final.append(group)
@@ -245,6 +246,11 @@ class _Folding:
         source = self._template(self.group_of[added.node])
         return node.number, replace(node, operation=SUM, arguments=(Ref(source.number, added.result),), keywords={})
 
+    def _hears_earlier(self, group: _Group) -> bool:
+        """Tell whether an operation reads what the step before made, so that the first step may lack it."""
+        relative = self._relative(self._template(group), max(group.by_step))
+        return any(isinstance(each, Earlier) for each in leaves(relative))
+
     def _is_filling(self, group: _Group) -> bool:
         """Tell whether each step writes its result into its place of one tensor."""
         return group.key[1] == "__setitem__" and set(group.by_step) == set(range(self.steps))
@@ -279,18 +285,36 @@ class _Folding:
         expected = self._relative(template, at)
         if self._picks(template):
             template = replace(template, operation=STEP)
-        if 0 not in group.by_step and not any(isinstance(each, Earlier) for each in leaves(expected)):
-            raise InputError(f"{group.what} not found in time step 0; expected the same in every step")
         for step, node in group.by_step.items():
             found = self._relative(node, step)
-            alike = _alike(found, expected, first=step == 0)
-            if not alike and not (step == 0 and _alike(found, self._without_earlier(expected), first=True)):
+            alike = self._alike(found, expected, first=step == 0)
+            if not alike and not (step == 0 and self._alike(found, self._without_earlier(expected), first=True)):
                 raise InputError(
                     f"{group.what} of time step {step} found that differs from that of step {at}; expected the same in "
                     "every step"
                 )
         arguments, keywords = expected
         return template.number, replace(template, arguments=arguments, keywords=keywords)
+
+    def _alike(self, found: Any, expected: Any, first: bool) -> bool:
+        """Compare arguments; in the first step zeros stand for what neurons have not emitted yet."""
+        if isinstance(expected, Earlier) and first:
+            if isinstance(found, torch.Tensor):  # what is made of silence, such as a bias, need not be nothing
+                return bool((found == 0).all()) or self.program.nodes[expected.node].operation != NEURON
+            return found is None or (isinstance(found, (int, float)) and not found)
+        if first and found is None and isinstance(expected, tuple) and expected:
+            return all(isinstance(each, Earlier) for each in leaves(expected))
+        if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
+            same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
+            return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
+        if isinstance(expected, (tuple, list)) and isinstance(found, (tuple, list)):
+            pairs = zip(found, expected, strict=False)
+            return len(found) == len(expected) and all(self._alike(one, other, first) for one, other in pairs)
+        if isinstance(expected, dict) and isinstance(found, dict):
+            return found.keys() == expected.keys() and all(
+                self._alike(found[key], expected[key], first) for key in expected
+            )
+        return bool(found == expected)
 
     def _without_earlier(self, expected: Any) -> Any:
         """Return arguments without sums that only later steps have: nothing is fed back into the first."""
@@ -320,8 +344,21 @@ class _Folding:
 
         if self._picks(node):
             return (node.refs[0], _picked_axis(node)), {}
+        if node.operation == NEURON:
+            return (relative(self._heard(node, step)),), {}
         arguments, keywords = mapped((node.arguments, node.keywords), lambda tensor: tensor, relative)
         return arguments, keywords
+
+    def _heard(self, node: Node, step: int) -> Ref:
+        """Return what a neuron hears, after checking that its state is its own of the step before."""
+        heard, *states = node.refs
+        group = self.group_of[node.number]
+        for ref in states:
+            if self.group_of.get(ref.node) is not group or self.step_of[ref] != step - 1:
+                raise InputError(
+                    f"module {node.path}: a state that is not its own of the step before found; expected that"
+                )
+        return heard
 
     # --- what lies around the loop
 
@@ -389,22 +426,6 @@ def _picked_axis(node: Node) -> int:
     index = node.arguments[1]
     given = index if isinstance(index, tuple) else (index,)
     return next(axis for axis, each in enumerate(given) if isinstance(each, int))
-
-
-def _alike(found: Any, expected: Any, first: bool) -> bool:
-    """Compare arguments; in the first step zeros stand for what no step before has made."""
-    if isinstance(expected, Earlier) and first:
-        return not isinstance(found, Ref)
-    if first and found is None and isinstance(expected, tuple) and expected:
-        return all(isinstance(each, Earlier) for each in leaves(expected))
-    if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
-        same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
-        return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
-    if isinstance(expected, (tuple, list)) and isinstance(found, (tuple, list)):
-        return len(found) == len(expected) and all(map(_alike, found, expected, [first] * len(found)))
-    if isinstance(expected, dict) and isinstance(found, dict):
-        return found.keys() == expected.keys() and all(_alike(found[key], expected[key], first) for key in expected)
-    return bool(found == expected)
 
 
 def _hashable(value: Any) -> Any:
