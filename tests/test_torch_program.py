@@ -919,7 +919,7 @@ def test_tokens_and_vectors() -> None:
             x = self.fire(self.line(x))
             return self.head(x.mean((0, 2) if self.axis else 0))
 
-    assert check(make_dyadic(Tokens(1), 0), 4 * dyadic((T, 1, 7, 6)), time_axis=0).input.shape == (7, 6)
+    assert check(make_dyadic(Tokens(1), 0), 4 * dyadic((T, 1, 8, 6)), time_axis=0).input.shape == (8, 6)
     assert check(make_dyadic(Tokens(0), 1), 4 * dyadic((T, 1, 6)), time_axis=0).input.shape == (6,)
 
 
