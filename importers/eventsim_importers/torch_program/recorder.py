@@ -109,7 +109,7 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
     Raises
     ------
     InputError
-        If values that depend on the example decide what is done.
+        If the module refuses the example, or values that depend on it decide what is done.
     """
     paths = {each: path for path, each in module.named_modules()}
     recorder = _Recorder()
@@ -120,8 +120,17 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
                 hooks.callback(handle.remove)
         recorder.known[example] = recorder.add("example", (), {}, [example])[0]
         hooks.enter_context(recorder.functions_refused())
-        with recorder:
-            results = module(example)
+        try:
+            with recorder:
+                results = module(example)
+        except InputError:
+            raise
+        except (RuntimeError, ValueError, TypeError, LookupError, AssertionError) as error:
+            said = str(error).partition("\n")[0]
+            raise InputError(
+                f"{recorder.where()}: {type(error).__name__}: {said}; expected an example {tuple(example.shape)} that "
+                "the module takes"
+            ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
     return Program(recorder.nodes, output)
 
