@@ -573,6 +573,10 @@ BAD: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no tensor": (plain, np.zeros(FRAMES), {}, r"example of ndarray found; expected a tensor"),
     "no neurons": (lambda: nn.Linear(4, 3), dyadic((1, 4)), {"time_axis": -1}, r"Linear: no neurons found; .*"),
     "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .*a batch of 1 in axis 1"),
+    "channels": (
+        plain, dyadic((T, 1, 3, 4, 4)), {},
+        r"module conv: RuntimeError: .*; expected an example \(4, 1, 3, 4, 4\) that the module takes",
+    ),
     "images": (plain, dyadic((2, 2, 4, 4)), {}, r"example \(2, 2, 4, 4\) found; .* a batch of 1 in axis 0"),
     "few axes": (
         plain, dyadic((T, 1, 4)), {}, r"example \(4, 1, 4\) found, .*; expected time_axis=0 or 1, or -1 where .*"
@@ -769,11 +773,12 @@ def test_that_an_error_leaves_nothing_behind(name: str) -> None:
 @pytest.mark.usefixtures("watched")
 def test_that_an_error_of_the_module_itself_leaves_nothing_behind() -> None:
     def fails(m: Any, x: Any) -> Any:
-        raise RuntimeError("of its own")
+        raise RuntimeError("of its own\nin two lines")
 
     module = plain(fails)
     before = everything(module)
-    with pytest.raises(InputError, match=r"^Plain failed on the example \(.*\) \(RuntimeError: of its own\)$"):
+    words = r"^module itself: RuntimeError: of its own; expected an example \(4, 1, 2, 4, 4\) that the module takes$"
+    with pytest.raises(InputError, match=words):
         from_torch(module, dyadic(FRAMES))
     assert same(everything(module), before)
     x = torch.ones(2)

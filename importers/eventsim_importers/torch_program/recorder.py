@@ -116,7 +116,7 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
     Raises
     ------
     InputError
-        If values that depend on the example decide what is done.
+        If the module refuses the example, or values that depend on it decide what is done.
     """
     paths = {each: path for path, each in module.named_modules()}
     recorder = _Recorder()
@@ -133,9 +133,10 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
         except InputError:
             raise
         except Exception as error:
-            reason = f"{type(error).__name__}: {first_line(error)}"
+            said = first_line(error)
             raise InputError(
-                f"{type(module).__name__} failed on the example {tuple(example.shape)} ({reason})"
+                f"{recorder.where()}: {type(error).__name__}: {said}; expected an example {tuple(example.shape)} that "
+                "the module takes"
             ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
     return Program(recorder.nodes, output)
