@@ -131,6 +131,7 @@ def load_weights(module: nn.Module, path: str | Path, weights: str | None, ignor
     InputError
         Names the first tensor that is missing, left over, or of another shape.
     """
+    _check_module(module)
     wanted = module.state_dict()
 
     def recognise(checkpoint: Checkpoint) -> int:
@@ -165,10 +166,14 @@ def random_example(shape: tuple[int, ...], steps: int | None, time_axis: int | N
 # --- before
 
 
-def _check(module: Any, example: Any, time_axis: int | None) -> None:
-    """Refuse what cannot be read."""
+def _check_module(module: Any) -> None:
     if not isinstance(module, nn.Module):
         raise InputError(f"{type(module).__name__} found; expected a torch.nn.Module")
+
+
+def _check(module: Any, example: Any, time_axis: int | None) -> None:
+    """Refuse what cannot be read."""
+    _check_module(module)
     if not isinstance(example, torch.Tensor):
         raise InputError(f"example of {type(example).__name__} found; expected a tensor")
     tensors = [*module.named_parameters(), *module.named_buffers(), ("example", example)]
