@@ -286,6 +286,28 @@ def test_a_recurrent_network() -> None:
     assert {"into", "back", "fire", "out"} <= network.layers.keys()
 
 
+class Queue(Recurrent):
+    """Spikes come back some steps later, through a layer that does its work when they are emitted."""
+
+    def __init__(self, delay: int) -> None:
+        super().__init__()
+        self.delay = delay
+
+    def forward(self, x: Any) -> Any:
+        waiting, out = [torch.zeros(1, 16)] * self.delay, 0
+        for frame in x:
+            spikes = self.fire(self.into(frame) + waiting.pop(0))
+            waiting.append(self.back(spikes) * 0.5)
+            out = out + self.out(spikes)
+        return out
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_a_recurrent_network_of_longer_delays(delay: int) -> None:
+    network = check(make_dyadic(Queue(delay), 0), dyadic((7, 1, 6)), time_axis=0)
+    assert {edge.delay for edge in network.edges} == {0, delay}
+
+
 class Own(nn.Module):
     """Neurons of no framework."""
 

@@ -217,7 +217,7 @@ class _Folding:
             template = replace(template, operation=STEP)
         for step, node in group.by_step.items():
             found = self._relative(node, step)
-            if not _alike(found, expected, first=step == 0):
+            if not _alike(found, expected, step):
                 raise InputError(
                     f"{group.what} of time step {step} found that differs from that of step {at}; expected the same in "
                     "every step"
@@ -317,18 +317,18 @@ def _picked_axis(node: Node) -> int:
     return next(axis for axis, each in enumerate(given) if isinstance(each, int))
 
 
-def _alike(found: Any, expected: Any, first: bool) -> bool:
-    """Compare arguments; in the first step zeros stand for what no step before has made."""
-    if isinstance(expected, Earlier) and first:
+def _alike(found: Any, expected: Any, step: int) -> bool:
+    """Compare arguments; in the first steps zeros stand for what no step before has made."""
+    if isinstance(expected, Earlier) and step < expected.steps:
         nothing = found is None or (isinstance(found, torch.Tensor) and not found.any())
         return nothing or (isinstance(found, (int, float)) and not found)
     if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
         same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
         return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
     if isinstance(expected, (tuple, list)) and isinstance(found, (tuple, list)):
-        return len(found) == len(expected) and all(map(_alike, found, expected, [first] * len(found)))
+        return len(found) == len(expected) and all(_alike(*pair, step) for pair in zip(found, expected, strict=True))
     if isinstance(expected, dict) and isinstance(found, dict):
-        return found.keys() == expected.keys() and all(_alike(found[key], expected[key], first) for key in expected)
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key], step) for key in expected)
     return bool(found == expected)
 
 
