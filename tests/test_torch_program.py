@@ -357,6 +357,26 @@ def test_neurons_of_ones_own() -> None:
         from_torch(module, x, time_axis=0)
 
 
+def test_that_the_state_of_other_neurons_is_refused() -> None:
+    class Swapped(WithOwn):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = Own()
+
+        def forward(self, x: Any) -> Any:
+            one = two = None
+            total = 0
+            for frame in x:
+                spikes, new = self.own(self.line(frame), two)
+                others, two = self.second(self.line(frame), one)
+                one, total = new, total + self.head(spikes + others)
+            return total
+
+    words = "^module own: a state that is not its own of the step before found; expected that$"
+    with pytest.raises(InputError, match=words):
+        from_torch(make_dyadic(Swapped(), 0), dyadic((T, 1, 6)), time_axis=0, neurons=own())
+
+
 # --- loops over time
 
 
