@@ -460,6 +460,7 @@ WAYS: dict[str, tuple[Callable[[Any, Any], Any], dict[str, Any]]] = {
     "stacked along axis 1": (lambda m, x: torch.stack([m.step(f) for f in x], 1).mean(1) @ m.head.weight.T, {}),
     "unbind": (lambda m, x: m.head(torch.stack([m.step(frame) for frame in x.unbind()]).sum(0)), {}),
     "select": (lambda m, x: m.head(torch.stack([m.step(x.select(0, t)) for t in range(T)]).mean(0)), {}),
+    "negative index": (lambda m, x: m.head(torch.stack([m.step(x[t - T]) for t in range(T)]).mean(0)), {}),
     "running sum": (running_sum, {}),
     "in-place sum": (in_place_sum, {}),
     "first, then sum": (first_then_sum, {}),
