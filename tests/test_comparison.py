@@ -149,7 +149,7 @@ def test_that_a_reset_to_zero_ends_the_terms() -> None:
     frames = np.array([[4096], [0.75]], F)
     for reset, outside in (("zero", 1), ("subtract", 0)):
         threshold = 4096.0 if reset == "subtract" else 0.751
-        frames[1] = 0.75 if reset == "zero" else 4096 - 2**-8
+        frames[1] = 0.75 if reset == "zero" else 4096 - 7 / 1024
         network = network_of(IF(threshold, reset), np.eye(1, dtype=F))  # type: ignore[arg-type]
         (layer,) = compare_layers(network, frames, {"fire": np.ones((2, 1), F)})
         assert (layer.differing, layer.outside) == (1, outside), reset
@@ -183,11 +183,25 @@ def test_that_each_layer_hears_what_the_other_emitted() -> None:
 def test_a_floor_and_arrays_of_thresholds() -> None:
     threshold = np.linspace(0.25, 2, N, dtype=F) // F(0.125) * F(0.125)
     frames = eighths() - F(0.25)
-    ours = network_of(IF(threshold, "subtract", v_min=-0.125))
-    theirs = network_of(IF(threshold, "subtract", True, v_min=-0.125))
-    (layer,) = compare_layers(ours, frames, recorded(theirs, frames, "fire"))
-    assert layer.differing > 0
-    assert (layer.outside, layer.largest_ratio) == (0, 0)
+    for floor, strict in itertools.product((-0.125, 0.125), (False, True)):
+        ours = network_of(IF(threshold, "subtract", strict, v_min=floor))
+        theirs = network_of(IF(threshold, "subtract", not strict, v_min=floor))
+        (layer,) = compare_layers(ours, frames, recorded(theirs, frames, "fire"))
+        assert layer.differing > 0
+        assert (layer.outside, layer.largest_ratio) == (0, 0)
+
+
+@pytest.mark.parametrize("reset", ["subtract_late", "subtract_once", "zero_late"])
+def test_a_reset_that_follows_a_tie(reset: Any) -> None:
+    """A tie that both sides see alike, and one behind it that they do not."""
+    network = network_of(IF(0.5, reset), np.eye(1, dtype=F))
+    frames = np.array([[0.5], [0.5], [0.5], [0.5]], F)
+    ours = recorded(network, frames, "fire")["fire"]
+    again = 1 + int(np.flatnonzero(ours[1:])[0])
+    theirs = ours.copy()
+    theirs[again:] = 0
+    (layer,) = compare_layers(network, frames[: again + 1], {"fire": theirs[: again + 1]})
+    assert (layer.differing, layer.outside, layer.largest_ratio) == (1, 0, 0)
 
 
 def test_real_values_and_thresholds_behind_them() -> None:

@@ -658,6 +658,10 @@ def test_a_pool_by_a_softmax_over_positions_and_time() -> None:
         compared(other, score=nn.Linear(C, 1))
 
 
+def bmm_of(x: Any) -> Any:
+    return merged((x @ x.mT) @ x)
+
+
 BAD: dict[str, tuple[Work, str]] = {
     "mixed axes": (lambda m, s, t: s + t.mT.reshape(MAP), "module itself: add: .* along different axes found"),
     "uneven cut": (lambda m, s, t: s[:, :, :6].reshape(T, 1, 4, -1).flatten(2), "an axis of 6 cut into parts of 4"),
@@ -665,6 +669,14 @@ BAD: dict[str, tuple[Work, str]] = {
     "scores alone": (lambda m, s, t: heads(s) @ heads(t).mT, "attention scores in another shape found"),
     "a factor behind softmax": (
         lambda m, s, t: ((heads(s) @ heads(t).mT).softmax(-1) * 2) @ heads(s), "a factor behind the softmax found"
+    ),
+    "heads between each other": (
+        lambda m, s, t: bmm_of(s.flatten(3).unflatten(2, (4, 2)).movedim(3, 2).mT),
+        "channels of .* in another order found",
+    ),
+    "heads in another order": (
+        lambda m, s, t: bmm_of(s.flatten(3).unflatten(2, (2, 2, 2)).transpose(2, 3).flatten(2, 3).mT),
+        "heads of .* in another order found",
     ),
     "softmax of queries": (lambda m, s, t: (heads(s) @ heads(t).mT).softmax(-2) @ heads(s), "over keys, found"),
     "masked": (
@@ -687,6 +699,25 @@ BAD: dict[str, tuple[Work, str]] = {
     "cat of tokens": (lambda m, s, t: torch.cat((s, t), 3), "another axis than the channels found"),
     "group of a softmax": (lambda m, s, t: s.softmax(3), "a softmax over an axis of"),
 }  # fmt: skip
+
+
+def test_that_time_is_padded_on_both_sides_or_before() -> None:
+    conv = nn.Conv3d(C, 5, 3, padding=(0, 1, 1))
+
+    def behind(m: Any, s: Any, t: Any) -> Any:
+        return m.conv(F.pad(s.permute(1, 2, 0, 3, 4), (0, 0, 0, 0, 0, 2))).permute(2, 0, 1, 3, 4)
+
+    def both(m: Any, s: Any, t: Any) -> Any:
+        return m.conv(F.pad(s.permute(1, 2, 0, 3, 4), (0, 0, 0, 0, 1, 1))).permute(2, 0, 1, 3, 4)
+
+    compared(both, conv=conv)
+    with pytest.raises(InputError, match=r"^module conv: conv3d: 0 steps before and 2 behind a kernel of 3 found; "):
+        compared(behind, conv=conv)
+    with pytest.raises(InputError, match=r"^module conv: conv3d: 1 steps before and 1 behind a kernel of 3 found; "):
+        compared(
+            lambda m, s, t: m.conv(s.permute(1, 2, 0, 3, 4)).permute(2, 0, 1, 3, 4),
+            conv=nn.Conv3d(C, 5, 3, (2, 1, 1), 1),
+        )
 
 
 @pytest.mark.parametrize("name", BAD)

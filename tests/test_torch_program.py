@@ -286,6 +286,28 @@ def test_a_recurrent_network() -> None:
     assert {"into", "back", "fire", "out"} <= network.layers.keys()
 
 
+class Queue(Recurrent):
+    """Spikes come back some steps later, through a layer that does its work when they are emitted."""
+
+    def __init__(self, delay: int) -> None:
+        super().__init__()
+        self.delay = delay
+
+    def forward(self, x: Any) -> Any:
+        waiting, out = [torch.zeros(1, 16)] * self.delay, 0
+        for frame in x:
+            spikes = self.fire(self.into(frame) + waiting.pop(0))
+            waiting.append(self.back(spikes) * 0.5)
+            out = out + self.out(spikes)
+        return out
+
+
+@pytest.mark.parametrize("delay", [1, 2, 3])
+def test_a_recurrent_network_of_longer_delays(delay: int) -> None:
+    network = check(make_dyadic(Queue(delay), 0), dyadic((7, 1, 6)), time_axis=0)
+    assert {edge.delay for edge in network.edges} == {0, delay}
+
+
 class Own(nn.Module):
     """Neurons of no framework."""
 
@@ -333,6 +355,26 @@ def test_neurons_of_ones_own() -> None:
             assert_array_equal(simulated(network, x[:, 0].numpy()).logits, module(x)[0].numpy())
     with pytest.raises(InputError, match=r"^WithOwn: no neurons found; expected modules of .*, or neurons="):
         from_torch(module, x, time_axis=0)
+
+
+def test_that_the_state_of_other_neurons_is_refused() -> None:
+    class Swapped(WithOwn):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second = Own()
+
+        def forward(self, x: Any) -> Any:
+            one = two = None
+            total = 0
+            for frame in x:
+                spikes, new = self.own(self.line(frame), two)
+                others, two = self.second(self.line(frame), one)
+                one, total = new, total + self.head(spikes + others)
+            return total
+
+    words = "^module own: a state that is not its own of the step before found; expected that$"
+    with pytest.raises(InputError, match=words):
+        from_torch(make_dyadic(Swapped(), 0), dyadic((T, 1, 6)), time_axis=0, neurons=own())
 
 
 # --- loops over time
@@ -418,6 +460,7 @@ WAYS: dict[str, tuple[Callable[[Any, Any], Any], dict[str, Any]]] = {
     "stacked along axis 1": (lambda m, x: torch.stack([m.step(f) for f in x], 1).mean(1) @ m.head.weight.T, {}),
     "unbind": (lambda m, x: m.head(torch.stack([m.step(frame) for frame in x.unbind()]).sum(0)), {}),
     "select": (lambda m, x: m.head(torch.stack([m.step(x.select(0, t)) for t in range(T)]).mean(0)), {}),
+    "negative index": (lambda m, x: m.head(torch.stack([m.step(x[t - T]) for t in range(T)]).mean(0)), {}),
     "running sum": (running_sum, {}),
     "in-place sum": (in_place_sum, {}),
     "first, then sum": (first_then_sum, {}),

@@ -287,8 +287,8 @@ class _Folding:
             template = replace(template, operation=STEP)
         for step, node in group.by_step.items():
             found = self._relative(node, step)
-            alike = self._alike(found, expected, first=step == 0)
-            if not alike and not (step == 0 and self._alike(found, self._without_earlier(expected), first=True)):
+            alike = self._alike(found, expected, step)
+            if not alike and not (step == 0 and self._alike(found, self._without_earlier(expected), step)):
                 raise InputError(
                     f"{group.what} of time step {step} found that differs from that of step {at}; expected the same in "
                     "every step"
@@ -296,23 +296,23 @@ class _Folding:
         arguments, keywords = expected
         return template.number, replace(template, arguments=arguments, keywords=keywords)
 
-    def _alike(self, found: Any, expected: Any, first: bool) -> bool:
-        """Compare arguments; in the first step zeros stand for what neurons have not emitted yet."""
-        if isinstance(expected, Earlier) and first:
+    def _alike(self, found: Any, expected: Any, step: int) -> bool:
+        """Compare arguments; in the first steps zeros stand for what neurons have not emitted yet."""
+        if isinstance(expected, Earlier) and step < expected.steps:
             if isinstance(found, torch.Tensor):  # what is made of silence, such as a bias, need not be nothing
                 return bool((found == 0).all()) or self.program.nodes[expected.node].operation != NEURON
             return found is None or (isinstance(found, (int, float)) and not found)
-        if first and found is None and isinstance(expected, tuple) and expected:
+        if step == 0 and found is None and isinstance(expected, tuple) and expected:
             return all(isinstance(each, Earlier) for each in leaves(expected))
         if isinstance(expected, torch.Tensor) or isinstance(found, torch.Tensor):
             same = isinstance(expected, torch.Tensor) and isinstance(found, torch.Tensor)
             return same and (found is expected or (found.shape == expected.shape and torch.equal(found, expected)))
         if isinstance(expected, (tuple, list)) and isinstance(found, (tuple, list)):
             pairs = zip(found, expected, strict=False)
-            return len(found) == len(expected) and all(self._alike(one, other, first) for one, other in pairs)
+            return len(found) == len(expected) and all(self._alike(one, other, step) for one, other in pairs)
         if isinstance(expected, dict) and isinstance(found, dict):
             return found.keys() == expected.keys() and all(
-                self._alike(found[key], expected[key], first) for key in expected
+                self._alike(found[key], expected[key], step) for key in expected
             )
         return bool(found == expected)
 
