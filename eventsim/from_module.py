@@ -78,7 +78,8 @@ def import_with_module(
     factory : str
         ``package.module:function``, which returns the module; the working directory is looked at first.
     example : tuple of int
-        Shape of one time step of a sample, without the batch: random values are put in, counts for two channels.
+        Shape of one time step of a sample, without the batch. Random values are put in: of ``input_kind`` if that is
+        given, else counts for two channels, else real ones.
     example_steps : int, optional
         Time steps of frames; without it the sample is an image.
     **options
@@ -96,12 +97,17 @@ def import_with_module(
     reading.load_weights(module, path, options.pop("weights", None), options.pop("ignore", ()))
     if "time_axis" in options:
         options["time_axis"] = int(options["time_axis"])
-    given = reading.random_example(example, example_steps, options.get("time_axis"))
+    given = reading.random_example(example, example_steps, options.get("time_axis"), options.get("input_kind"))
     if example_steps is None:
         options.setdefault("time_axis", -1)
     elif len(example) < 3:
         options.setdefault("time_axis", 0)
-    return from_torch(module, given, **options)
+    try:
+        return from_torch(module, given, **options)
+    except InputError as error:
+        if example_steps is None and "that the module takes" in str(error):
+            raise InputError(f"{error}; frames need --example-steps") from error
+        raise
 
 
 def _reading() -> Any:
@@ -115,12 +121,14 @@ def _made(factory: str) -> Any:
     """Call a function of the user's."""
     place, colon, name = factory.partition(":")
     if not (place and colon and name.isidentifier()):
-        raise InputError(f"--module {factory} found; expected package.module:function")
+        raise InputError(f"--module {factory} found; expected package.module:function, such as my_net:build")
+    if place.endswith(".py"):
+        raise InputError(f"--module {factory} found; expected {place.removesuffix('.py')}:{name}, without .py")
     sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(place), name, None)
     except Exception as error:
-        raise InputError(f"--module {factory}: {place} cannot be imported ({_said(error)})") from error
+        raise InputError(f"--module {factory}: {place} cannot be imported from here ({_said(error)})") from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not callable(function):

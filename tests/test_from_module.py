@@ -86,6 +86,12 @@ def test_it_is_the_network_of_the_importer(monkeypatch: pytest.MonkeyPatch) -> N
 
 BAD = {
     "no module": (lambda f: ["--module", "absent.code:network", *EXAMPLE], "absent.code cannot be imported"),
+    "a file": (lambda f: ["--module", f"{f.name}.py:network", *EXAMPLE], "without .py"),
+    "no steps": (lambda f: ["--module", f"{f.name}:network", "--example", "2x8x8"], "frames need --example-steps"),
+    "an option": (
+        lambda f: ["--module", f"{f.name}:network", *EXAMPLE, "--set", "readot=sum"],
+        "expected one of input_kind, readout, fold_bn, time_axis",
+    ),
     "no colon": (lambda f: ["--module", f.name, *EXAMPLE], "expected package.module:function"),
     "no function": (lambda f: ["--module", f"{f.name}:absent", *EXAMPLE], "no function absent in"),
     "a number": (lambda f: ["--module", f"{f.name}:number", *EXAMPLE], "no function number in"),

@@ -951,6 +951,32 @@ def test_the_kind_of_the_input(values: list[float], kind: str) -> None:
     assert from_torch(plain(), x, input_kind="real", verify=False).input.kind == "real"
 
 
+def test_that_parts_by_index_are_no_time_steps() -> None:
+    """Queries, keys and values are picked by number, and a loop over time follows."""
+
+    class Picked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line, self.many, self.one = nn.Linear(6, 24), fire_many(), neuron.LIFNode()
+            self.head = nn.Linear(8, 5)
+
+        def forward(self, x: Any) -> Any:
+            z = self.many(self.line(x)).unflatten(-1, (3, 8)).permute(3, 0, 1, 2, 4)
+            q, k, v = z[0], z[1], z[2]
+            y = q + k * v
+            return self.head(torch.stack([self.one(y[t]) for t in range(len(y))]).mean((0, 2)))
+
+    for steps in (2, 4):
+        check(make_dyadic(Picked(), 1), 8 * dyadic((steps, 1, 8, 6)), time_axis=0)
+
+
+def test_that_the_kind_that_is_said_is_that_of_the_example() -> None:
+    with pytest.raises(
+        InputError, match=r"^input_kind=binary with an example of real values found; expected an example"
+    ):
+        from_torch(plain(), dyadic(FRAMES), input_kind="binary")
+
+
 def test_that_a_silent_example_compares_nothing() -> None:
     with pytest.raises(InputError, match=r"^Plain: no neuron fired on the example; expected .*verify=False$"):
         from_torch(plain(), torch.zeros(FRAMES))

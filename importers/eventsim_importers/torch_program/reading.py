@@ -32,6 +32,8 @@ from eventsim_importers.torch_program.unrolled import folded
 
 LOGITS = 1e-4
 """Largest difference of logits, as a share of the largest."""
+ARGUMENTS = ("time_axis", "name", "output", "weights", "ignore")
+"""What is said beside the options, on the command line with --set too."""
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -89,10 +91,15 @@ def read(
     prepared = {key: options.pop(key) for key in PREPARED if key in options}
     preparation = parse_options("every import", PreparationOptions, prepared)
     check_options(preparation)
-    chosen = parse_options("PyTorch modules", Options, options, PREPARED)
+    chosen = parse_options("PyTorch modules", Options, options, (*ARGUMENTS, *PREPARED))
     title = name or type(module).__name__
     checkpoint = Checkpoint(Path(title), "module", Contents(_tensors(module)))
     choose = Chooser(checkpoint, chosen)
+    stated, values = chosen.input_kind, _kind(example)
+    if stated is not None and (values, stated) in (("graded", "binary"), ("real", "binary"), ("real", "graded")):
+        raise InputError(
+            f"input_kind={stated} with an example of {values} values found; expected an example of that kind"
+        )
     kind = cast(Kind, choose.inferred("input_kind", _kind(example), "the values of the example"))
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
@@ -113,6 +120,11 @@ def read(
     network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
     theirs = sum(parameter.numel() for parameter in module.parameters())
     note = "as sum(p.numel()) counts in PyTorch"
+    if theirs != network.parameters:
+        note += (
+            f"; ours are {network.parameters - theirs:+,}: normalisations are folded into weights, scales are one for "
+            "each channel, constants of neurons are no weights"
+        )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
         said = _verified(network, translation, own, known, sample, example, key)
@@ -155,12 +167,17 @@ def load_weights(module: nn.Module, path: str | Path, weights: str | None, ignor
     module.load_state_dict(state, strict=False)
 
 
-def random_example(shape: tuple[int, ...], steps: int | None, time_axis: int | None) -> torch.Tensor:
-    """Return a sample of a batch of 1: event counts for two channels, else values from 0 to 1."""
+def random_example(
+    shape: tuple[int, ...], steps: int | None, time_axis: int | None, kind: str | None = None
+) -> torch.Tensor:
+    """Return a sample of a batch of 1, of a kind; by default event counts for two channels, else values from 0 to 1."""
     generator = torch.Generator().manual_seed(0)
     front = (1,) if steps is None else (1, steps) if time_axis == 1 else (steps, 1)
     values = torch.rand(*front, *shape, generator=generator)
-    return torch.poisson(2 * values, generator=generator) if shape[0] == 2 else values
+    if kind == "binary":
+        return (values < 0.3).float()
+    counts = kind == "graded" or (kind is None and shape[0] == 2)
+    return torch.poisson(2 * values, generator=generator) if counts else values
 
 
 # --- before

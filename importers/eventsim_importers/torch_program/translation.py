@@ -152,8 +152,8 @@ class Translation:
         timed = bool(find(logits.dims, "time"))
         if timed and readout is None:
             raise InputError(
-                f"output of {self.time_steps} time steps found; expected readout=mean, sum or last to say how they "
-                "become the logits of the sample"
+                f"output of {self.time_steps} time steps found; expected readout=mean, sum or last (--set "
+                "readout=mean) to say how they become the logits of the sample"
             )
         last = logits.layer
         if timed and readout == "mean":

@@ -83,6 +83,7 @@ class _Folding:
         self.groups: list[_Group] = []
         self.outside: list[Node] = []
         self.same: dict[int, int] = {}
+        self.picked: dict[Ref, set[int]] = defaultdict(set)  # of each signal, the steps that indices take
         self._lasts: list[tuple[int, Node]] = []
         self._sort()
 
@@ -91,6 +92,9 @@ class _Folding:
         groups: dict[tuple[Any, ...], _Group] = {}
         seen: dict[tuple[Any, ...], int] = defaultdict(int)
         once: dict[Any, int] = {}
+        for node in self.program.nodes:
+            if node.operation in PICKS and (picked := self._picked(node)) is not None:
+                self.picked[node.refs[0]].add(picked)
         for node in self.program.nodes:
             node.arguments, node.keywords = self._merged((node.arguments, node.keywords))
             step = self._step(node)
@@ -124,7 +128,7 @@ class _Folding:
     def _step(self, node: Node) -> int | None:
         if node.operation == NEURON and node.neuron is not None and node.neuron.time_axis is None:
             return node.call
-        if node.operation in PICKS and self._picked(node) is not None and self.step_of[node.refs[0]] is None:
+        if self._picks(node):
             return self._picked(node)
         steps = [step for ref in node.refs if (step := self.step_of[ref]) is not None]
         if node.operation in ("stack", "cat") and sorted(set(steps)) == list(range(self.steps)) == steps:
@@ -145,7 +149,9 @@ class _Folding:
         whole = [each for each in (index if isinstance(index, tuple) else (index,)) if isinstance(each, int)]
         if len(whole) != 1 or isinstance(whole[0], bool):
             return None
-        return whole[0] % self.steps if -self.steps <= whole[0] < self.steps else None
+        (ref, *_) = node.refs
+        size = self.program.nodes[ref.node].shapes[ref.result][_picked_axis(node)]
+        return whole[0] % self.steps if size == self.steps else None
 
     def folded(self) -> Program:
         """Return the program of one step."""
@@ -182,7 +188,10 @@ class _Folding:
     # --- one group
 
     def _picks(self, node: Node) -> bool:
-        return node.operation in PICKS and self.step_of[node.refs[0]] is None
+        """Tell whether an index takes a time step: one of as many of the same signal as there are steps."""
+        if node.operation not in PICKS or self.step_of[node.refs[0]] is not None or self._picked(node) is None:
+            return False
+        return self.picked[node.refs[0]] == set(range(self.steps))
 
     def _template(self, group: _Group) -> Node:
         return group.by_step[max(group.by_step)]
