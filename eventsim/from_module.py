@@ -9,7 +9,7 @@ from typing import Any
 
 from eventsim.errors import EventsimError, InputError
 from eventsim.network import Network
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described, first_line
 
 
 def from_torch(
@@ -128,7 +128,7 @@ def _made(factory: str) -> Any:
     try:
         function = getattr(importlib.import_module(place), name, None)
     except Exception as error:
-        raise InputError(f"--module {factory}: {place} cannot be imported from here ({_said(error)})") from error
+        raise InputError(f"--module {factory}: {place} cannot be imported from here ({described(error)})") from error
     finally:
         sys.path.remove(str(Path.cwd()))
     if not callable(function):
@@ -136,8 +136,4 @@ def _made(factory: str) -> Any:
     try:
         return function()
     except Exception as error:
-        raise EventsimError(f"--module {factory}: {name}() failed ({_said(error)})") from error
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {first_line(error)}"
+        raise EventsimError(f"--module {factory}: {name}() failed ({described(error)})") from error

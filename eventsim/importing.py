@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from numbers import Integral
 from pathlib import Path
@@ -18,12 +18,13 @@ from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import BESIDE, declared, parse_options
 from eventsim_importers.reading.prepared import keep_preparation
 from eventsim_importers.reading.unread import system_of
+from eventsim_importers.reading.wrappings import patterns_of
 
 COMMON_OPTIONS = ("weights", "ignore", *PREPARED)
 
@@ -83,10 +84,7 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
     weights, ignore = options.pop("weights", None), options.pop("ignore", ())
     if not isinstance(weights, (str, type(None))):
         raise InputError(f"option weights={weights!r} found; expected the name of an entry")
-    patterns = ignore.split(",") if isinstance(ignore, str) else ignore
-    if not isinstance(patterns, Iterable) or not all(isinstance(each, str) for each in patterns):
-        raise InputError(f"option ignore={ignore!r} found; expected patterns of names, in a sequence or with commas")
-    patterns = tuple(filter(None, patterns))
+    patterns = patterns_of(ignore)
     prepared = {name: options.pop(name) for name in PREPARED if name in options}
     preparation = parse_options("every import", PreparationOptions, prepared)
     check_options(preparation)
@@ -110,9 +108,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
     except (Exception, SystemExit) as error:
         if format in _ours():
             raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
         raise EventsimError(
-            f"{path}: format {format} of another package failed ({reason}); tell its authors"
+            f"{path}: format {format} of another package failed ({described(error)}); tell its authors"
         ) from error
     network = keep_preparation(network, checkpoint, preparation)
     network = network.with_settings(*_not_followed(checkpoint, network, options, format))
@@ -175,7 +172,7 @@ class _Judge:
         except (Exception, SystemExit) as error:
             if name in _ours():
                 raise
-            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+            reason = str(error) if isinstance(error, InputError) else described(error)
             self.complaints.append(
                 f"format {name} of another package cannot judge {checkpoint.path} and is left out: {reason}"
             )

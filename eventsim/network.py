@@ -15,7 +15,7 @@ from eventsim.errors import InputError, LayerError
 from eventsim.layers import Input, Layer, Readout
 from eventsim.settings import HEAD, NO_HEAD, Setting
 from eventsim.signals import SignalType
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 
 T = TypeVar("T", int, str)
 
@@ -298,8 +298,9 @@ class NetworkBuilder:
             package = type(layer).__module__
             if package.startswith("eventsim."):
                 raise
-            reason = f"{type(error).__name__}: {first_line(error)}"
-            raise InputError(f"layer {name}: {type(layer).__name__} of {package} failed ({reason})") from error
+            raise InputError(
+                f"layer {name}: {type(layer).__name__} of {package} failed ({described(error)})"
+            ) from error
         if not 1 <= emitted.size < MAXIMUM_VALUES:
             raise InputError(f"layer {name}: output {emitted} found; expected 1 to {MAXIMUM_VALUES - 1} values")
         self.layers[name] = layer

@@ -17,7 +17,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 
 IMPORTERS = "eventsim.importers"
 EVENT_FORMATS = "eventsim.events"
@@ -60,6 +60,6 @@ def _load(group: str, taken: frozenset[str], check: Callable[[Any], None]) -> tu
 
 
 def _report(group: str, point: EntryPoint, error: BaseException) -> str:
-    reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+    reason = str(error) if isinstance(error, InputError) else described(error)
     package = f" of package {point.dist.name}" if point.dist is not None else ""
     return f"plug-in {point.name} = {point.value}{package} ({group}) is left out: {reason}"

@@ -21,7 +21,7 @@ from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 
 Signals = dict[str, Signal]
 
@@ -149,9 +149,8 @@ class Run:
             package = type(node.op).__module__
             if package.startswith("eventsim."):
                 raise  # a bug of ours, which its traceback shows
-            reason = f"{type(error).__name__}: {first_line(error)}"
             raise EventsimError(
-                f"layer {node.name}: {type(node.op).__name__} of {package} failed ({reason})"
+                f"layer {node.name}: {type(node.op).__name__} of {package} failed ({described(error)})"
             ) from error
         finally:
             self._seconds[node.name] += time.perf_counter() - began

@@ -49,3 +49,8 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def described(error: BaseException) -> str:
+    """Return an error's type and the first line of its message: what code that is not ours raised."""
+    return f"{type(error).__name__}: {first_line(error)}"

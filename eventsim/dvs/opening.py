@@ -20,7 +20,7 @@ from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import EventsimError, InputError
 from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 
 
 def event_formats() -> dict[str, EventFormat]:
@@ -115,9 +115,8 @@ def open_as_one_of(
         package = getattr(chosen.open, "__module__", "")
         if package.startswith("eventsim."):
             raise
-        reason = f"{type(error).__name__}: {first_line(error)}"
         raise InputError(
-            f"{file}: its reader in {package} failed ({reason}); the file is damaged, or the reader is"
+            f"{file}: its reader in {package} failed ({described(error)}); the file is damaged, or the reader is"
         ) from error
 
 
@@ -147,8 +146,9 @@ def _recognises(name: str, entry: EventFormat, file: ReadableFile) -> bool:
     try:
         return bool(entry.recognises(file.path, file.head))
     except Exception as error:  # noqa: BLE001 - whatever the code of another package raises
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        warnings.warn(f"event format {name} ({EVENT_FORMATS}) is left out: {reason}", PluginWarning, stacklevel=5)
+        warnings.warn(
+            f"event format {name} ({EVENT_FORMATS}) is left out: {described(error)}", PluginWarning, stacklevel=5
+        )
         return False
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.errors import EventsimError, InputError
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 
 EVENT_DTYPE = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
 """One event: column x, row y, time t in microseconds, polarity p (True = ON, brighter). Tonic's names and types."""
@@ -214,9 +214,9 @@ class Recording(ABC):
         except Exception as error:
             if package.startswith("eventsim."):
                 raise
-            reason = f"{type(error).__name__}: {first_line(error)}"
             raise InputError(
-                f"{self.path}: {type(self).__name__} of {package} failed ({reason}); the file or it is damaged"
+                f"{self.path}: {type(self).__name__} of {package} failed ({described(error)}); "
+                "the file or it is damaged"
             ) from error
 
     def _check(self, columns: Columns, seen: int, previous_us: int) -> None:

@@ -232,6 +232,7 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
         )
     entries: dict[str, dict[str, Tensor | OddTensor]] = {}
     seen: dict[int, str] = {id(found): ""}
+    taken = {""}
     others: dict[str, str] = {}  # further names of the same
     waiting = deque([("", found, 0)])
     unknown: list[tuple[str, Unknown]] = []
@@ -253,13 +254,14 @@ def _entries(path: Path, found: Any) -> dict[str, dict[str, Tensor | OddTensor]]
             entries[place] = tensors
         for key, value in mapping.items():
             inner = f"{place}.{key}" if place else key
-            while isinstance(value, dict) and inner in seen.values():  # a key with a dot may lead to the same name
+            while isinstance(value, dict) and inner in taken:  # a key with a dot may lead to the same name
                 inner += "'"
             if isinstance(value, Unknown) and value.is_module:
                 unknown.append((inner, value))
             if isinstance(value, dict) and depth < DEEPEST and len(seen) < MOST_ENTRIES:
                 if id(value) not in seen:
                     seen[id(value)] = inner
+                    taken.add(inner)
                     waiting.append((inner, value, depth + 1))
                 elif len(others) < MOST_NAMES:
                     others[inner] = seen[id(value)]

@@ -100,6 +100,23 @@ def unwrap(
     return Contents(inside, container.metadata, settings, strays, place.name, container.beside)
 
 
+def patterns_of(ignore: object) -> tuple[str, ...]:
+    """Return the patterns that the option ``ignore`` gives, in a sequence or with commas.
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    patterns = ignore.split(",") if isinstance(ignore, str) else ignore
+    if not isinstance(patterns, Iterable):
+        patterns = (None,)
+    found = tuple(patterns)
+    if not all(isinstance(each, str) for each in found):
+        raise InputError(f"option ignore={ignore!r} found; expected patterns of names, in a sequence or with commas")
+    return tuple(filter(None, found))
+
+
 # --- entries and prefixes
 
 
@@ -141,7 +158,7 @@ def _choose(
     entries = {asked.entry: held_by.get(asked.entry, {})} if asked else held_by
     within = asked.prefix if asked else ""
     found = [place for entry, held in entries.items() for place in _recognised(entry, held, within, recognise)]
-    every = _recognised(asked.entry, entries[asked.entry], "", recognise) if asked else []
+    every = _recognised(asked.entry, entries[asked.entry], "", recognise) if asked and within else []
     others = tuple(place.prefix for place in [*every, *found] if asked and not asked.prefix.startswith(place.prefix))
     if asked and any(place.prefix == within for place in found):  # the very name of one of them
         return asked, others, [Setting("weights", asked.name, "option")]

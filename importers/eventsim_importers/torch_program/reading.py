@@ -23,6 +23,7 @@ from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.options import Chooser, parse_options
 from eventsim_importers.reading.prepared import keep_preparation
+from eventsim_importers.reading.wrappings import patterns_of
 from eventsim_importers.torch_program.axes import Dims, grid_axes, whole
 from eventsim_importers.torch_program.neurons import neuron_of
 from eventsim_importers.torch_program.neurons.protocol import Neuron
@@ -100,7 +101,7 @@ def read(
         raise InputError(
             f"input_kind={stated} with an example of {values} values found; expected an example of that kind"
         )
-    kind = cast(Kind, choose.inferred("input_kind", _kind(example), "the values of the example"))
+    kind = cast(Kind, choose.inferred("input_kind", values, "the values of the example"))
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
     at = {each: known[path] for path, each in own.named_modules()}
@@ -150,8 +151,7 @@ def load_weights(module: nn.Module, path: str | Path, weights: str | None, ignor
         found = sum(name in wanted for name in checkpoint.tensors)
         return found if 2 * found > len(wanted) else 0
 
-    patterns = tuple(filter(None, ignore.split(","))) if isinstance(ignore, str) else tuple(ignore)
-    checkpoint = Checkpoint.open(path, weights, patterns, recognise)
+    checkpoint = Checkpoint.open(path, weights, patterns_of(ignore), recognise)
     state = {}
     for name, tensor in wanted.items():
         if name not in checkpoint.tensors and name.endswith("num_batches_tracked"):

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
+from eventsim.untrusted import described
 from eventsim_importers.torch_program.neurons.protocol import Neuron
 
 NEURON = "neuron"
@@ -133,9 +133,8 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
         except InputError:
             raise
         except Exception as error:
-            said = first_line(error)
             raise InputError(
-                f"{recorder.where()}: {type(error).__name__}: {said}; expected an example {tuple(example.shape)} that "
+                f"{recorder.where()}: {described(error)}; expected an example {tuple(example.shape)} that "
                 "the module takes"
             ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
@@ -299,10 +298,6 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name in SAME_VALUE and isinstance(given[0], Ref) and made[0].is_floating_point():
             self.known[made[0]] = given[0]
             return
-        if isinstance(
-            result, torch.return_types.max | torch.return_types.min if hasattr(torch, "return_types") else ()
-        ):
-            made = made[:1]
         for tensor, ref in zip(made, self.add(name, given, named, made), strict=True):
             self.known[tensor] = ref
 

@@ -227,7 +227,7 @@ class Translation:
         free, number = name, 1
         while free in self.build.layers:
             free, number = f"{name}.{number}", number + 1
-        heard = [self._heard(source) for source in sources]
+        heard = [self.heard(source) for source in sources]
         once = {source.layer in self.late for source in sources}
         if len(once) > 1:
             raise AxesError("what is there in each time step with what is there once found; expected the same steps")
@@ -246,7 +246,8 @@ class Translation:
                 return False
         return False
 
-    def _heard(self, value: Value) -> str | Delayed:
+    def heard(self, value: Value) -> str | Delayed:
+        """Return what a layer that reads a value is told to listen to."""
         if value.complement:
             kind = self.kind(value)
             shift = np.ones(kind.channels, np.float32)

@@ -30,13 +30,13 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.operations import attention
 from eventsim_importers.torch_program.recorder import Node, Ref
+from eventsim_importers.torch_program.unrolled import ADDS
 from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
 
-ADDS = ("add", "add_", "__add__", "__radd__", "__iadd__")
 SUBTRACTS = ("sub", "sub_", "__sub__", "__isub__", "rsub", "__rsub__", "subtract")
 MULTIPLIES = ("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
 DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide", "__rtruediv__", "__rdiv__")
@@ -52,27 +52,22 @@ def plus(at: Translation, node: Node) -> Held:
     if isinstance(a, Value) and isinstance(b, Value):
         return _join(at, node, Residual("add"), a, b)
     value, number = (a, b) if isinstance(a, Value) else (b, a)
-    return _shifted(at, node, cast(Value, value), number, 1.0)
+    return _shifted(at, node, cast(Value, value), number)
 
 
 def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
     if isinstance(a, Value) and isinstance(b, Value):
-        negative = at.add(at.named(node, "minus"), Affine(np.full(at.kind(b).channels, -1, np.float32)), b)
-        return _join(at, node, Residual("add"), a, Value(negative, b.dims))
+        return _join(at, node, Residual("add"), a, _negated(at, node, b))
     if isinstance(a, Value):
-        return _shifted(at, node, a, -b, 1.0)
+        return _shifted(at, node, a, -b)
     value = cast(Value, b)
     if _is_one(a) and at.kind(value).kind == "binary":
         return Value(value.layer, value.dims, value.delay, not value.complement)
-    return _shifted(at, node, value, a, -1.0)
+    return _shifted(at, node, _negated(at, node, value), a)
 
 
-def _shifted(at: Translation, node: Node, value: Value, number: Any, factor: float) -> Value:
-    """Add an array of the module's own, to the signal or to its negative."""
-    kind = at.kind(value)
-    if factor != 1:
-        negative = Affine(np.full(kind.channels, factor, np.float32))
-        value = Value(at.add(at.named(node, "minus"), negative, value), value.dims)
+def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
+    """Add an array of the module's own."""
     array = _spread(at, node, value, number)
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
     return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
@@ -118,7 +113,10 @@ def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArra
 
 def negative(at: Translation, node: Node) -> Held:
     """Add the negative of a signal."""
-    value = at.value(node)
+    return _negated(at, node, at.value(node))
+
+
+def _negated(at: Translation, node: Node, value: Value) -> Value:
     layer = Affine(np.full(at.kind(value).channels, -1, np.float32))
     return Value(at.add(at.named(node, "minus"), layer, value), value.dims)
 
@@ -179,9 +177,8 @@ def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
         return _join(at, node, Residual("and") if both else Gate(), a, b)
     gate, source = (a, b) if at.kind(a).size < at.kind(b).size else (b, a)
     _check_gate(at, gate, source)
-    one, other = level(gate, source)
-    del one
-    return Value(at.add(at.named(node, "gate"), Gate(), gate, source), other)
+    _, dims = level(gate, source)
+    return Value(at.add(at.named(node, "gate"), Gate(), gate, source), dims)
 
 
 def _check_gate(at: Translation, gate: Value, source: Value) -> None:

@@ -209,8 +209,8 @@ def batch_norm(at: Translation, node: Node) -> Held:
         raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
     arrays, eps = _batch_norm(at, node)
     layer = at.build.layers.get(value.layer)
-    foldable = isinstance(layer, Linear | Conv2d | Conv3d) and at.fold_bn and not value.delay
-    if isinstance(layer, Linear | Conv2d | Conv3d) and foldable and at.alone(node.number, value):
+    wanted = at.fold_bn and not value.delay
+    if wanted and isinstance(layer, Linear | Conv2d | Conv3d) and at.alone(node.number, value):
         weight, bias = fold(layer.weight, layer.bias, arrays, eps)
         at.build.layers[value.layer] = replace(layer, weight=weight, bias=bias)
         share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
