@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from eventsim.errors import InputError
 
-Group: TypeAlias = Literal["input", "synapses", "neurons", "joins", "attention", "alternative"]
+Group: TypeAlias = Literal["input", "synapses", "neurons", "joins", "attention", "real", "memory", "alternative"]
 
 
 @dataclass(frozen=True)
@@ -26,11 +26,14 @@ class Operation:
         What is counted, as a plural.
     what : str
         What one of them is.
-    group : {"input", "synapses", "neurons", "joins", "attention", "alternative"}
-        What it belongs to. ``"input"`` is activity offered, not work; ``"alternative"`` is what another machine would
-        execute in place of the work counted.
+    group : {"input", "synapses", "neurons", "joins", "attention", "real", "memory", "alternative"}
+        What it belongs to. ``"input"`` is activity offered, not work; ``"real"`` is arithmetic that spiking networks
+        seldom need; ``"memory"`` is data moved; ``"alternative"`` is what another machine would execute in place of
+        the work counted.
     source : str
         Where the definition comes from.
+    part_of : tuple of str
+        Operations that this one tells more of: it is already in their numbers, and is not added to them.
     """
 
     name: str
@@ -38,9 +41,14 @@ class Operation:
     what: str
     group: Group
     source: str
+    part_of: tuple[str, ...] = ()
 
 
 _OURS = "the definition of eventsim"
+
+_LEMAIRE = "Lemaire et al., arXiv 2210.13107"
+_PRODUCTS = ("acs", "graded_macs", "macs")
+_UPDATE = ("neuron_updates",)
 
 OPERATIONS: dict[str, Operation] = {
     operation.name: operation
@@ -107,9 +115,120 @@ OPERATIONS: dict[str, Operation] = {
             "alternative",
             "arXiv 2409.15375, eq. 5",
         ),
-        Operation("scores", "scores", "an entry of an attention map that goes through a table", "attention", _OURS),
-        Operation("nonzero_scores", "scores", "one of these that is not zero before the table", "attention", _OURS),
-        Operation("kept_scores", "scores", "one of these that is not zero after the table", "attention", _OURS),
+        Operation("scores", "scores", "an entry of an attention map that was looked at", "attention", _OURS),
+        Operation("nonzero_scores", "scores", "one of these that is not zero before any table", "attention", _OURS),
+        Operation("kept_scores", "scores", "one of these that is not zero after its table", "attention", _OURS),
+        Operation(
+            "removed_scores", "scores", "one that is not zero before its table and zero after", "attention", _OURS
+        ),
+        Operation(
+            "coincidences",
+            "accumulates",
+            "an addition into an attention map, where a value of q meets one of k; context first, one of k meets one "
+            "of v",
+            "attention",
+            _OURS,
+            _PRODUCTS,
+        ),
+        Operation(
+            "value_additions",
+            "accumulates",
+            "an addition of an entry of that map into an output of the attention",
+            "attention",
+            _OURS,
+            _PRODUCTS,
+        ),
+        Operation(
+            "scale_multiplications",
+            "multiplications",
+            "an output of an attention that is not zero times the scale; none where the scale is 1",
+            "attention",
+            _OURS,
+        ),
+        Operation("bias_additions", "additions", "a bias added to an output in one time step", "synapses", _LEMAIRE),
+        Operation(
+            "residual_additions",
+            "additions",
+            "an addition of a residual join",
+            "joins",
+            _OURS,
+            ("additions",),
+        ),
+        Operation("pool_comparisons", "comparisons", "a comparison of a pool", "joins", _OURS, ("comparisons",)),
+        Operation(
+            "gate_products",
+            "products",
+            "a value that meets its gate",
+            "joins",
+            _OURS,
+            ("comparisons", "graded_macs", "macs"),
+        ),
+        Operation(
+            "updates_with_input",
+            "updates",
+            "a neuron update whose input is not zero",
+            "neurons",
+            "Davies et al., IEEE Micro 2018: active and inactive updates",
+            _UPDATE,
+        ),
+        Operation(
+            "updates_with_change",
+            "updates",
+            "a neuron update whose charge changed the potential",
+            "neurons",
+            "Yik et al. (NeuroBench), Nature Communications 2025: membrane updates",
+            _UPDATE,
+        ),
+        Operation("updates_with_spike", "updates", "a neuron update that fired", "neurons", _OURS, _UPDATE),
+        Operation(
+            "leak_multiplications",
+            "multiplications",
+            "a multiplication by, or division through, a time constant in a charge",
+            "neurons",
+            _LEMAIRE,
+            _UPDATE,
+        ),
+        Operation(
+            "membrane_additions", "additions", "an addition or subtraction in a charge", "neurons", _OURS, _UPDATE
+        ),
+        Operation(
+            "membrane_comparisons",
+            "comparisons",
+            "a potential compared with its threshold or its floor",
+            "neurons",
+            _OURS,
+            _UPDATE,
+        ),
+        Operation("resets", "resets", "a potential reset after a spike", "neurons", _OURS, _UPDATE),
+        Operation("exponentials", "exponentials", "an exponential, in a softmax or a sigmoid", "real", _OURS),
+        Operation("divisions", "divisions", "a division, in a softmax, a sigmoid, a mean or a norm", "real", _OURS),
+        Operation("square_roots", "square roots", "a square root, in a norm", "real", _OURS),
+        Operation(
+            "messages",
+            "messages",
+            "a non-zero value of a sparse signal that reached a layer: once for every edge that it took",
+            "memory",
+            "Davies et al., IEEE Micro 2018",
+        ),
+        Operation("weight_reads", "words", "a weight read for a product", "memory", _LEMAIRE),
+        Operation("bias_reads", "words", "a bias read", "memory", _LEMAIRE),
+        Operation(
+            "sum_reads", "words", "a partial sum read, to be added to: synapses, attention, pools", "memory", _LEMAIRE
+        ),
+        Operation("sum_writes", "words", "a partial sum written after that", "memory", _LEMAIRE),
+        Operation("potential_reads", "words", "a word of a neuron's state read", "memory", _LEMAIRE),
+        Operation("potential_writes", "words", "a word of a neuron's state written", "memory", _LEMAIRE),
+        Operation("index_reads", "words", "the address of a non-zero value read by a layer", "memory", _LEMAIRE),
+        Operation("index_writes", "words", "the address of a non-zero value written", "memory", _LEMAIRE),
+        Operation(
+            "value_reads",
+            "words",
+            "a value read: integers of rows that are not 0, all dense values",
+            "memory",
+            _OURS,
+        ),
+        Operation("value_writes", "words", "such a value written", "memory", _OURS),
+        Operation("table_reads", "words", "an entry of a table read", "memory", _OURS),
     )
 }
 """By name, in the order of documents."""

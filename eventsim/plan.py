@@ -10,6 +10,7 @@ import scipy.sparse
 import scipy.sparse.csgraph
 
 from eventsim.errors import InputError
+from eventsim.facts import Facts
 from eventsim.layers import Op, Readout
 from eventsim.network import Edge, Network, in_order
 from eventsim.signals import SignalType
@@ -29,16 +30,15 @@ class Node:
     op : Op
     inputs : tuple of Edge
         Where its inputs come from, in order.
-    neurons, dense_macs : int
-        Neurons, and dense multiply-accumulates per time step.
+    facts : Facts
+        What accounting knows of the layer.
     """
 
     name: str
     kind: str
     op: Op
     inputs: tuple[Edge, ...]
-    neurons: int
-    dense_macs: int
+    facts: Facts
 
     @cached_property
     def delayed(self) -> bool:
@@ -127,7 +127,7 @@ def _node(network: Network, name: str) -> Node:
                 f"layer {name}: {type(op).__name__} declares {declaration} = {found!r}; expected {expected.__name__}"
             )
     edges = network.inputs[name]
-    return Node(name, type(layer).__name__, op, edges, layer.neurons(*inputs), layer.dense_macs(*inputs))
+    return Node(name, type(layer).__name__, op, edges, layer.facts(*inputs))
 
 
 def _components(network: Network) -> list[tuple[str, ...]]:

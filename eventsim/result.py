@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.signals import CountArray, FloatArray
 
@@ -21,15 +22,14 @@ class LayerProfile:
     ----------
     name, kind, kernel : str
         Layer, its primitive, and what did the work.
-    neurons : int
+    facts : Facts
+        What the layer is, whatever runs through it.
     steps : int
         Time steps that the layer saw; a layer after the mean over time sees one.
-    dense_macs : int
-        Multiply-accumulates of a machine that skips nothing.
     seconds : float
         Time spent, compilation aside.
     columns : dict of str to int64 array (T,) or (1,)
-        The layer's columns of the ledger by operation, those written.
+        The layer's columns of the ledger by operation, those that its op wrote.
     by_steps : bool
         Whether the columns hold every time step; those of a stream hold sums.
     """
@@ -37,17 +37,34 @@ class LayerProfile:
     name: str
     kind: str
     kernel: str
-    neurons: int
+    facts: Facts
     steps: int = 0
-    dense_macs: int = 0
     seconds: float = 0.0
     columns: dict[str, CountArray] = field(default_factory=dict)
     by_steps: bool = False
 
+    @property
+    def neurons(self) -> int:
+        """Neurons that hold a membrane potential."""
+        return self.facts.neurons
+
+    @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of a machine that skips nothing, in all time steps that the layer saw."""
+        return self.steps * self.facts.dense_macs
+
+    @cached_property
+    def executed(self) -> dict[str, CountArray]:
+        """What the op reported and what that entails, by operation: int64 ``(T,)``, or ``(1,)`` where sums are kept."""
+        executed = dict(self.columns)
+        for operation, column in self.facts.derived(self.columns).items():
+            executed[operation] = executed[operation] + column if operation in executed else column
+        return executed
+
     @cached_property
     def counts(self) -> Counts:
         """Every operation executed; ``counts.acs`` and so on."""
-        return Counts({operation: int(column.sum()) for operation, column in self.columns.items()})
+        return Counts({operation: int(column.sum()) for operation, column in self.executed.items()})
 
     @property
     def by_step(self) -> dict[str, CountArray] | None:
@@ -55,7 +72,7 @@ class LayerProfile:
 
         What is computed once for an image shown in every step was executed in the first.
         """
-        return self.columns if self.by_steps else None
+        return self.executed if self.by_steps else None
 
     @property
     def firing_rate(self) -> float:

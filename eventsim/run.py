@@ -21,6 +21,7 @@ from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
+from eventsim.traffic import UNCOUNTED, report_traffic
 from eventsim.untrusted import described
 
 Signals = dict[str, Signal]
@@ -140,6 +141,8 @@ class Run:
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
+            if node.facts.role not in UNCOUNTED:
+                report_traffic(given, output, context.rows)
             return output
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None
@@ -166,9 +169,8 @@ class Run:
                 node.name,
                 node.kind,
                 node.op.kernel,
-                node.neurons,
+                node.facts,
                 self._seen[node.name],
-                self._seen[node.name] * node.dense_macs,
                 self._seconds[node.name],
                 self._ledger.columns(node.name),
                 self._ledger.time_steps is not None,

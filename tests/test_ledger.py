@@ -49,17 +49,17 @@ def test_counts_know_the_operations_of_the_table_only() -> None:
 
 def test_an_operation_of_another_package_is_counted_like_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "OPERATIONS", OPERATIONS)
-    new = Operation("divisions", "divisions", "a division", "joins", "a test")
+    new = Operation("swaps", "swaps", "a swap", "joins", "a test")
     try:
         operations.register(new)
         operations.register(new)  # the module that does so may be imported again
-        assert (Counts(divisions=2) + Counts(divisions=3)).divisions == 5
-        with pytest.raises(InputError, match="operation divisions found twice; expected a name of its own"):
-            operations.register(Operation("divisions", "divisions", "another one", "joins", "a test"))
+        assert (Counts(swaps=2) + Counts(swaps=3)).swaps == 5
+        with pytest.raises(InputError, match="operation swaps found twice; expected a name of its own"):
+            operations.register(Operation("swaps", "swaps", "another one", "joins", "a test"))
         with pytest.raises(InputError, match="expected a name that can be an attribute"):
             operations.register(Operation("two words", "", "", "joins", ""))
     finally:
-        del OPERATIONS["divisions"]
+        del OPERATIONS["swaps"]
 
 
 def test_every_operation_says_what_it_is() -> None:

@@ -114,7 +114,7 @@ def test_a_stream_holds_no_more_after_many_steps(small_network: Network) -> None
                 simulator.step(frame)
             sizes.append(held()[0])
         grown = np.diff(sizes)
-        assert grown.min() < 4_000, f"{grown} bytes in 1,000 steps each; what Python and Numba keep once is in one of them"
+        assert grown.min() < 4_000, f"{grown} bytes in 1,000 steps each; what is kept once is in one of them"
 
 
 def test_a_recording_of_any_length_runs_in_bounded_memory(small_network: Network) -> None:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.errors import InputError
+from eventsim.facts import Role
 from eventsim.kernels.rows import list_frames
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
@@ -46,6 +47,7 @@ class Input(Layer):
     kind: Kind = "graded"
 
     arguments: ClassVar[int] = 0
+    role: ClassVar[Role] = "input"
 
     @property
     def takes_recordings(self) -> bool:

@@ -19,6 +19,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.errors import LayerError
+from eventsim.facts import Entailed, Facts, Role, Words
 from eventsim.signals import Signal, SignalType
 
 __all__ = ["Layer", "LayerError", "Op"]
@@ -33,6 +34,8 @@ class Layer(ABC):
 
     arguments: ClassVar[int] = 1
     """Number of inputs."""
+    role: ClassVar[Role] = "other"
+    """What kind of layer it is, for those who account for its work; see `eventsim.facts`."""
 
     @abstractmethod
     def output_type(self, *inputs: SignalType) -> SignalType:
@@ -55,6 +58,29 @@ class Layer(ABC):
     def neurons(self, *inputs: SignalType) -> int:
         """Return how many neurons hold a membrane potential."""
         return 0
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return the memory that the layer owns, by kind: its parameters, unless it says otherwise."""
+        return {"weight": Words(self.parameters)} if self.parameters else {}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return, for each operation that the op reports, how many of which others go with one of it."""
+        return {}
+
+    def facts(self, *inputs: SignalType) -> Facts:
+        """Return what accounting knows of the layer."""
+        output = self.output_type(*inputs)
+        return Facts(
+            self.role,
+            inputs,
+            output,
+            self.dense_macs(*inputs),
+            self.neurons(*inputs),
+            output.size if "bias" in self.arrays() else 0,
+            getattr(self, "heads", 0),
+            self.words(*inputs),
+            self.entailed(*inputs),
+        )
 
     @property
     def parameters(self) -> int:

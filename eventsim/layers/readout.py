@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
 
@@ -22,6 +23,8 @@ class Readout(Layer):
     """
 
     reduce: Literal["last", "sum"] = "last"
+
+    role: ClassVar[Role] = "readout"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one real vector."""

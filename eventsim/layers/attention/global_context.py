@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -61,6 +62,8 @@ class GlobalContext(Layer):
     normalisation: Literal["softmax", "sigmoid"] = "softmax"
     combination: Literal["additive", "gated"] = "additive"
     eps: float = 1e-5
+
+    role: ClassVar[Role] = "attention"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values at the same positions."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -38,6 +39,8 @@ class SoftmaxAttention(Layer):
     axis: Literal["space", "time"] = "space"
     time_steps: int | None = None
     scale: float | None = None
+
+    role: ClassVar[Role] = "attention"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values, D channels."""

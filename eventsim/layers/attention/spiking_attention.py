@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -45,6 +46,7 @@ class SpikingAttention(Layer):
     order: Literal["scores_first", "context_first"] = "scores_first"
 
     arguments: ClassVar[int] = 3
+    role: ClassVar[Role] = "attention"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, integers times the scale, at the positions of q with the channels of v."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.attention import attend_through_table
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -42,6 +43,7 @@ class TableAttention(Layer):
     scale: float = 0.125
 
     arguments: ClassVar[int] = 3
+    role: ClassVar[Role] = "attention"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values: integers times the scale."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Kind, Rows, SignalType
 
@@ -20,6 +21,7 @@ class Concat(Layer):
     """
 
     arguments: ClassVar[int] = 2
+    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the joint type."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import gate_rows
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
@@ -29,6 +30,7 @@ class Gate(Layer):
     """
 
     arguments: ClassVar[int] = 2
+    role: ClassVar[Role] = "join"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the product, in the shape of the second input."""

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import join_rows
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
@@ -30,6 +31,7 @@ class Residual(Layer):
     mode: Literal["add", "iand", "and"] = "add"
 
     arguments: ClassVar[int] = 2
+    role: ClassVar[Role] = "join"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the join."""

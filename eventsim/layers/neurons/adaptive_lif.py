@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
@@ -82,6 +83,8 @@ class AdaptiveLIF(Layer):
     scalar_gates: bool = False
     past_encoding: FloatArray | None = None
     potential_encoding: FloatArray | None = None
+
+    role: ClassVar[Role] = "neurons"
 
     @property
     def gates(self) -> StepAttention | None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -38,6 +39,8 @@ class IntegerActivation(Layer):
 
     maximum: int = 4
     ties: Literal["even", "up"] = "even"
+
+    role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return graded values at the same positions."""

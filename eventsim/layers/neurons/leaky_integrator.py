@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
@@ -33,6 +35,8 @@ class LeakyIntegrator(Layer):
 
     decay: PerNeuron = 1.0
     start: PerNeuron = 0.0
+
+    role: ClassVar[Role] = "neurons"
 
     @property
     def parameters(self) -> int:

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
@@ -61,6 +62,7 @@ class Neuron(Layer):
     v_min: PerNeuron | None = field(default=None, kw_only=True)
 
     charge: ClassVar[int] = INTEGRATE
+    role: ClassVar[Role] = "neurons"
 
     @property
     def constant(self) -> PerNeuron:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import PerNeuron, rows_of
@@ -30,6 +32,8 @@ class Threshold(Layer):
 
     threshold: PerNeuron = 1.0
     strict: bool = True
+
+    role: ClassVar[Role] = "scaling"
 
     @property
     def parameters(self) -> int:

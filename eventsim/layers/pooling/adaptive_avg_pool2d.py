@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.sum_pool2d import SumPool2dOp
 from eventsim.layers.window import adaptive_grid, adaptive_spans
@@ -27,6 +29,8 @@ class AdaptiveAvgPool2d(Layer):
     """
 
     output_size: tuple[int, int]
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, sparse if the input is."""

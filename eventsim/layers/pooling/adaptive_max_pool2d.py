@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
 from eventsim.layers.window import adaptive_grid, adaptive_spans
@@ -21,6 +23,8 @@ class AdaptiveMaxPool2d(Layer):
     """
 
     output_size: tuple[int, int]
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the same kind on the output grid."""

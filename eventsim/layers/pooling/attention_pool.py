@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -28,6 +30,8 @@ class AttentionPool(Layer):
     """
 
     weight: FloatArray
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one real vector."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
@@ -16,6 +18,8 @@ from eventsim.signals import Dense, Rows, SignalType
 @dataclass(frozen=True, eq=False, repr=False)
 class SumOverPositions(Layer):
     r"""Sum over the pixels or tokens of each time step: :math:`y_c = \sum_p x_{p,c}`."""
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one vector: graded for spikes and graded values, real and dense for real ones."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -29,6 +31,8 @@ class SumPool2d(Layer):
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return graded values for spikes and graded ones, real for real ones."""

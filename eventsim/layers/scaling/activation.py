@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -29,6 +30,8 @@ class Activation(Layer):
     """
 
     function: Literal["relu", "sigmoid", "softmax"]
+
+    role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the input for ReLU, else dense real values."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.neurons.spiking import rows_of
@@ -29,6 +31,8 @@ class Affine(Layer):
 
     scale: FloatArray
     shift: FloatArray | None = None
+
+    role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values at the same positions."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -31,6 +33,8 @@ class LayerNorm(Layer):
     weight: FloatArray
     bias: FloatArray | None = None
     eps: float = 1e-5
+
+    role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values at the same positions."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -27,6 +29,8 @@ class PositionEncoding(Layer):
     """
 
     encoding: FloatArray
+
+    role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values at the same positions."""

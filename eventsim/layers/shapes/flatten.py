@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import flatten_rows
 from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
@@ -18,6 +20,8 @@ class Flatten(Layer):
 
     For a map ``(C, H, W)``: index = (c * H + y) * W + x; for tokens ``(N, C)``: index = n * C + c.
     """
+
+    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one vector of the same kind."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, IntArray, Rows, SignalType
 
@@ -25,6 +27,8 @@ class Reshape(Layer):
     """
 
     shape: tuple[int, ...]
+
+    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the same kind in the new shape."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import CountArray, Dense, IntArray, Rows, SignalType
 
@@ -26,6 +28,8 @@ class SelectChannels(Layer):
     """
 
     indices: IntArray | CountArray
+
+    role: ClassVar[Role] = "routing"
 
     @property
     def parameters(self) -> int:

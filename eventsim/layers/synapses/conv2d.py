@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.weights import Weight, packed, shape_of
@@ -39,6 +41,8 @@ class Conv2d(Layer):
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
     dilation: tuple[int, int] = (1, 1)
+
+    role: ClassVar[Role] = "convolution"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values on the output grid."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
@@ -46,6 +47,8 @@ class Conv3d(Layer):
     padding: tuple[int, int] = (0, 0)
     groups: int = 1
     time_padding: Literal["centred", "causal"] = "centred"
+
+    role: ClassVar[Role] = "convolution"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values on the output grid."""

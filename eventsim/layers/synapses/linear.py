@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
+from eventsim.facts import Role
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
@@ -27,6 +29,8 @@ class Linear(Layer):
 
     weight: Weight = Weight()  # noqa: RUF009 - a descriptor, no default
     bias: FloatArray | None = None
+
+    role: ClassVar[Role] = "linear"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values at the same positions."""

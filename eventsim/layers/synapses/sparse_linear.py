@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.gather import gather_synapses
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
@@ -39,6 +40,8 @@ class SparseLinear(Layer):
     weights: FloatArray
     outputs: int
     bias: FloatArray | None = None
+
+    role: ClassVar[Role] = "linear"
 
     @classmethod
     def from_matrix(

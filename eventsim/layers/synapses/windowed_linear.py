@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
@@ -54,6 +55,8 @@ class WindowedLinear(Layer):
     exponent: int | tuple[int, ...] = 0
     decay: Literal["geometric", "constant"] = "geometric"
     form: Literal["accumulate_once", "reaccumulate"] = "accumulate_once"
+
+    role: ClassVar[Role] = "linear"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values at the same positions."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import rows_of
@@ -28,6 +30,8 @@ class DelayEach(Layer):
     """
 
     steps: CountArray
+
+    role: ClassVar[Role] = "routing"
 
     @property
     def parameters(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.time.steps import join_steps
 from eventsim.signals import Signal, SignalType
@@ -22,6 +23,7 @@ class JoinOverTime(Layer):
     """
 
     arguments: ClassVar[int] = 3
+    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the first input."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.kernels.rows import total_rows
 from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
@@ -18,6 +20,8 @@ class MeanOverTime(Layer):
 
     Sums run in time order in float32, so the result does not depend on the chunk size.
     """
+
+    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values of the same shape."""

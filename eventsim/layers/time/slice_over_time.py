@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from eventsim.context import Context
+from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.time.steps import take_steps
 from eventsim.signals import Signal, SignalType
@@ -27,6 +29,8 @@ class SliceOverTime(Layer):
 
     index: int
     parts: int
+
+    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the input."""
