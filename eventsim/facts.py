@@ -53,6 +53,12 @@ class Facts:
         Outputs that receive a bias.
     heads : int
         Of an attention; 0 elsewhere.
+    order : str
+        Of an attention without a softmax: ``"scores_first"`` or ``"context_first"``; empty elsewhere.
+    inner_macs : int
+        Those of `dense_macs` that read inside of the map, not in its padding.
+    zero_weights : int
+        Weights that are exactly 0.
     words : mapping of str to Words
         Memory that the layer owns: ``"weight"``, ``"bias"``, ``"potential"``, ``"sum"``, ``"table"``.
     entailed : mapping of str to mapping of str to int
@@ -66,6 +72,9 @@ class Facts:
     neurons: int = 0
     biased: int = 0
     heads: int = 0
+    order: str = ""
+    inner_macs: int = 0
+    zero_weights: int = 0
     words: Mapping[str, Words] = field(default_factory=dict)
     entailed: Entailed = field(default_factory=dict)
 

@@ -55,6 +55,7 @@ OPERATIONS: dict[str, Operation] = {
     for operation in (
         Operation("inputs", "values", "a value offered to a layer that multiplies, zero or not", "input", _OURS),
         Operation("nonzero_inputs", "values", "one of these that is not zero", "input", _OURS),
+        Operation("valued_inputs", "values", "one of these whose magnitude is not 1", "input", _OURS),
         Operation("spikes", "spikes", "a spike emitted by a neuron", "neurons", "Davies et al., IEEE Micro 2018"),
         Operation(
             "acs",

@@ -12,6 +12,7 @@ import numpy as np
 from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.signals import CountArray, FloatArray
+from eventsim.values import Values
 
 
 @dataclass(eq=False)
@@ -32,6 +33,8 @@ class LayerProfile:
         The layer's columns of the ledger by operation, those that its op wrote.
     by_steps : bool
         Whether the columns hold every time step; those of a stream hold sums.
+    values : tuple of Values
+        Of each input, where the layer multiplies, pools or joins: its values in the steps that were executed.
     """
 
     name: str
@@ -42,6 +45,7 @@ class LayerProfile:
     seconds: float = 0.0
     columns: dict[str, CountArray] = field(default_factory=dict)
     by_steps: bool = False
+    values: tuple[Values, ...] = ()
 
     @property
     def neurons(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -23,8 +23,11 @@ from eventsim.result import LayerProfile, Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
 from eventsim.traffic import UNCOUNTED, report_traffic
 from eventsim.untrusted import described
+from eventsim.values import Values, watch
 
 Signals = dict[str, Signal]
+WATCHED = ("pool", "join")
+"""Roles of layers whose inputs are looked at, besides those of layers that multiply."""
 
 
 class Run:
@@ -52,6 +55,11 @@ class Run:
             node.op.reset()
         self._delays = {edge: Delay(kind, edge.delay) for edge, kind in self._schedule.delays.items()}
         self._ledger = Ledger(self._nodes, time_steps)
+        self._values = {
+            name: tuple(Values() for _ in node.inputs)
+            for name, node in self._nodes.items()
+            if node.facts.dense_macs or node.facts.role in WATCHED
+        }
         self._seen = dict.fromkeys(self._nodes, 0)
         self._seconds = dict.fromkeys(self._nodes, 0.0)
         self._static: Signals = {}
@@ -143,6 +151,8 @@ class Run:
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
             if node.facts.role not in UNCOUNTED:
                 report_traffic(given, output, context.rows)
+            if node.name in self._values:
+                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             return output
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None
@@ -174,6 +184,7 @@ class Run:
                 self._seconds[node.name],
                 self._ledger.columns(node.name),
                 self._ledger.time_steps is not None,
+                tuple(replace(values) for values in self._values.get(node.name, ())),
             )
             for node in self._nodes.values()
         ]
@@ -186,6 +197,7 @@ class Run:
             "ops": {name: node.op.state() for name, node in self._nodes.items()},
             "delays": {tuple(edge): delay.held for edge, delay in self._delays.items()},
             "ledger": self._ledger.state(),
+            "values": {name: tuple(map(asdict, values)) for name, values in self._values.items()},
             "seen": dict(self._seen),
             "seconds": dict(self._seconds),
             "latency_s": self._latency_s,
@@ -202,5 +214,6 @@ class Run:
         for edge, delay in self._delays.items():
             delay.held = state["delays"][tuple(edge)]
         self._ledger.restore(state["ledger"])
+        self._values = {name: tuple(Values(**values) for values in inputs) for name, inputs in state["values"].items()}
         self._seen, self._seconds = state["seen"], state["seconds"]
         self._latency_s, self.steps, self.logits = state["latency_s"], state["steps"], state["logits"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.conventions import estimates
+from eventsim.accounting.conventions import estimates
 from eventsim.datasets.samples import Sample, open_sample
 from eventsim.energy import MODELS
 from eventsim.errors import EventsimError, InputError

@@ -20,6 +20,7 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.errors import LayerError
 from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.layers.synapses.weights import zeros_of
 from eventsim.signals import Signal, SignalType
 
 __all__ = ["Layer", "LayerError", "Op"]
@@ -55,6 +56,10 @@ class Layer(ABC):
         """Multiply-accumulates of one time step if nothing were sparse, as papers count them (borders included)."""
         return 0
 
+    def inner_macs(self, *inputs: SignalType) -> int:
+        """Return those of `dense_macs` that read inside of the map: all, where there is no padding."""
+        return self.dense_macs(*inputs)
+
     def neurons(self, *inputs: SignalType) -> int:
         """Return how many neurons hold a membrane potential."""
         return 0
@@ -78,6 +83,9 @@ class Layer(ABC):
             self.neurons(*inputs),
             output.size if "bias" in self.arrays() else 0,
             getattr(self, "heads", 0),
+            getattr(self, "order", ""),
+            self.inner_macs(*inputs),
+            zeros_of(self),
             self.words(*inputs),
             self.entailed(*inputs),
         )

@@ -46,6 +46,12 @@ def slide(
     return Window(height, width, out_height, out_width, *kernel, *stride, *padding, *dilation)
 
 
+def taps_inside(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
+    """Return how many taps of all windows along one axis lie on the map, not in its padding."""
+    at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - padding
+    return int(np.count_nonzero((at >= 0) & (at < size)))
+
+
 def sliding_spans(
     grid: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
 ) -> Spans:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from eventsim.conventions import estimates
+from eventsim.accounting.conventions import compare
 from eventsim.datasets import Evaluation, LayerSum
 from eventsim.energy import MODELS
 from eventsim.network import Network
@@ -22,7 +22,7 @@ def sample_document(name: str, network: Network, result: Result) -> dict[str, An
         **result.to_dict(),
         **({} if network.classifies else {"prediction": None}),
         "energy_mj": {model.name: model.millijoules(result.totals) for model in MODELS},
-        "conventions": estimates(network, result.profile),
+        "conventions": {name: each.to_dict() for name, each in compare(network, result.profile).items()},
     }
 
 

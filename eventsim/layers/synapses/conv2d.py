@@ -12,7 +12,7 @@ from eventsim.facts import Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.weights import Weight, packed, shape_of
-from eventsim.layers.window import output_grid, slide
+from eventsim.layers.window import output_grid, slide, taps_inside
 from eventsim.signals import FloatArray, SignalType
 
 
@@ -60,6 +60,13 @@ class Conv2d(Layer):
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole kernel at every output pixel."""
         return self.output_type(*inputs).positions * prod(shape_of(self))
+
+    def inner_macs(self, *inputs: SignalType) -> int:
+        """Return the taps that lie on the map, at every output pixel."""
+        (source,), (outputs, group_inputs, *kernel) = inputs, shape_of(self)
+        grid = self.output_type(source).grid
+        axes = zip(source.grid, grid, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return prod(taps_inside(*axis) for axis in axes) * outputs * group_inputs
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with weights packed tap by tap, input channel by input channel."""

@@ -15,7 +15,7 @@ from eventsim.layers.synapses.conv2d import map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.weights import Weight, packed, shape_of
 from eventsim.layers.time.steps import join_steps, take_steps
-from eventsim.layers.window import slide
+from eventsim.layers.window import slide, taps_inside
 from eventsim.signals import Dense, FloatArray, Rows, Signal, SignalType
 
 
@@ -64,6 +64,13 @@ class Conv3d(Layer):
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole kernel at every output pixel."""
         return self.output_type(*inputs).positions * prod(shape_of(self))
+
+    def inner_macs(self, *inputs: SignalType) -> int:
+        """Return the taps that lie on the map, at every output pixel; every time step of the kernel counts."""
+        (source,), (outputs, group_inputs, kernel_time, *kernel) = inputs, shape_of(self)
+        grid = self.output_type(source).grid
+        axes = zip(source.grid, grid, kernel, self.stride, self.padding, strict=True)
+        return prod(taps_inside(*axis) for axis in axes) * outputs * group_inputs * kernel_time
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op: one convolution of a map for each time step of the kernel."""

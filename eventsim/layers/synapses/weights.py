@@ -38,11 +38,14 @@ class Packed:
     parts : list of float32 array
     shape : tuple of int
         Of the weight as it was given.
+    zeros : int
+        Values in it that are exactly 0.
     """
 
     def __init__(self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> None:
         arranged = np.split(np.ascontiguousarray(taps(array), np.float32), count)
         self.shape = array.shape
+        self.zeros = array.size - int(np.count_nonzero(array))
         self.tiled = tiled
         self.parts = [pack(part) for part in arranged] if tiled else arranged
         self._taps = arranged[0].shape
@@ -81,6 +84,14 @@ def shape_of(layer: object) -> tuple[int, ...]:
     """Return the shape of a layer's field ``weight`` without unpacking it."""
     shape: tuple[int, ...] = vars(layer)["_weight"].shape
     return shape
+
+
+def zeros_of(layer: object) -> int:
+    """Return how many values of a layer's field ``weight`` are exactly 0, without unpacking it; 0 without one."""
+    held = vars(layer).get("_weight")
+    if held is None:
+        return 0
+    return held.zeros if isinstance(held, Packed) else int(np.size(held) - np.count_nonzero(held))
 
 
 def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> list[FloatArray]:
