@@ -31,6 +31,11 @@ PROGRAMS = {
     "snntorch-0.9.4": ("snntorch==0.9.4",),
     "others": PEERS["1.0.8"],
 }
+# Tools whose counting rules are reproduced, each beside the SpikingJelly that it can be used with.
+COUNTERS = {
+    "spikingjelly-2.0.0": ("spikingjelly==2.0.0", "loguru", "neurobench==2.3.0", "snntorch==1.0.0"),
+    "spikingjelly-0.0.0.0.12": ("spikingjelly==0.0.0.0.12", "syops==0.0.5", "progress==1.6.1"),
+}
 
 
 def floors() -> list[str]:
@@ -91,6 +96,15 @@ def programs(session: nox.Session, frameworks: str) -> None:
     session.install(TORCH, ".[test]", "matplotlib", "pbr")
     session.install("--no-deps", *PROGRAMS[frameworks])
     run_pytest(session, "tests/test_torch_neurons.py", "tests/test_torch_frameworks.py", "tests/test_torch_zoo.py")
+
+
+@nox.session
+@nox.parametrize("counters", list(COUNTERS))
+def conventions(session: nox.Session, counters: str) -> None:
+    """Compare conventions with the counters of SpikingJelly, NeuroBench and syops on the same networks."""
+    session.install(TORCH, ".[test]", "matplotlib", "pbr", "tqdm")
+    session.install("--no-deps", *COUNTERS[counters])
+    run_pytest(session, "tests/test_conventions_packages.py")
 
 
 @nox.session

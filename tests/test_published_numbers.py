@@ -21,18 +21,14 @@ from numpy.testing import assert_array_equal
 from state_dicts import STAGES, spikformer_shapes, spikformer_state
 
 from eventsim import Network, NetworkBuilder, Simulator
-from eventsim.conventions import (
-    AttentionFacts,
-    LayerFacts,
-    bias_additions,
-    spikformer_iclr,
-    spikformer_v2,
-    spikingformer_tool,
-)
+from eventsim.accounting.conventions import CONVENTIONS, Seen, energy_mj
 from eventsim.energy import FORTY_FIVE_NM, EnergyModel
+from eventsim.facts import Facts, Role
 from eventsim.layers import LIF, Affine, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Readout, Residual
 from eventsim.ledger import Counts
+from eventsim.result import LayerProfile
 from eventsim.signals import SignalType
+from eventsim.values import Values
 from eventsim_importers import spikformer
 from eventsim_importers.reading.checkpoint import BatchNorm, Checkpoint
 from eventsim_importers.reading.container import Contents
@@ -250,12 +246,31 @@ def test_dense_totals_on_imagenet(
 # Energy that papers print beside their operations
 
 
-def with_operations(network: Network, giga_operations: float) -> list[LayerFacts]:
-    """Facts of an image network whose layers behind the first convolution fire at one rate, such that the
-    synaptic operations are those that the paper prints."""
+ENOUGH = 10**15
+"""Inputs of a layer made up by hand: enough for every digit of a rate."""
+
+
+def at_rate(name: str, dense: int, rate: float, role: Role = "linear", biased: int = 0, steps: int = 1) -> Seen:
+    """A layer of so many dense operations in all its time steps, whose inputs are spikes at this rate; at a rate of 1
+    they are real values, as those of a first convolution and a head."""
+    nonzero = round(rate * ENOUGH)
+    spikes = Values(ENOUGH, nonzero, 0, nonzero, 0.0, 1.0, frozenset({0.0, 1.0}))
+    values = Values(ENOUGH, ENOUGH, ENOUGH, 0.0, -1.0, 2.0, None) if rate == 1 else spikes
+    some = SignalType("real", 1, (1,), dense=True)
+    facts = Facts(role, (some,), some, dense // steps, 0, biased, inner_macs=dense // steps)
+    columns = {"inputs": np.array([ENOUGH]), "nonzero_inputs": np.array([nonzero])}
+    return Seen(LayerProfile(name, "", "", facts, steps, 0.0, columns, values=(values,)))
+
+
+def with_operations(network: Network, giga_operations: float) -> list[Seen]:
+    """An image network whose layers behind the first convolution fire at one rate, such that the synaptic operations
+    are those that the paper prints."""
     first, *others = over_time(network, IMAGENET_STEPS).values()
-    density = giga_operations * GIGA / sum(others)
-    return [LayerFacts(first, 0, 1.0, False), *(LayerFacts(n, 0, density, True) for n in others)]
+    rate = giga_operations * GIGA / sum(others)
+    return [
+        at_rate("first", first, 1.0, "convolution", steps=IMAGENET_STEPS),
+        *(at_rate(f"layer {place}", n, rate) for place, n in enumerate(others)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -271,8 +286,8 @@ def with_operations(network: Network, giga_operations: float) -> list[LayerFacts
 def test_power_of_spikformer_in_table_2_of_version_2(
     size: tuple[int, int], operations: float, millijoules: float
 ) -> None:
-    counts = spikformer_v2(with_operations(IMAGENET[size].network(), operations))
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, abs=5e-4)
+    counts = CONVENTIONS["spikformer_v2"](with_operations(IMAGENET[size].network(), operations))
+    assert energy_mj(counts) == pytest.approx(millijoules, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -300,8 +315,8 @@ def test_power_of_spikformer_v2(operations: float, millijoules: float) -> None:
 
 def test_table_3_prints_one_power_that_no_convention_gives() -> None:
     layers = with_operations(IMAGENET[8, 512].network(), 10.95)
-    for convention in (spikformer_v2, spikformer_iclr):
-        assert abs(FORTY_FIVE_NM.millijoules(convention(layers)) - 11.304) > 0.1
+    for convention in ("spikformer_v2", "spikformer_iclr", "first_convolution_once", "attention_snn"):
+        assert abs(energy_mj(CONVENTIONS[convention](layers)) - 11.304) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -309,8 +324,8 @@ def test_table_3_prints_one_power_that_no_convention_gives() -> None:
     [((8, 512), 11.09, 11.577), ((8, 768), 12.54, 13.680)],  # Spikformer (ICLR), Spikingformer
 )
 def test_power_with_a_dense_first_convolution(size: tuple[int, int], operations: float, millijoules: float) -> None:
-    counts = spikformer_iclr(with_operations(IMAGENET[size].network(), operations))
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, abs=2e-3)
+    counts = CONVENTIONS["spikformer_iclr"](with_operations(IMAGENET[size].network(), operations))
+    assert energy_mj(counts) == pytest.approx(millijoules, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -319,9 +334,11 @@ def test_power_with_a_dense_first_convolution(size: tuple[int, int], operations:
 )
 def test_power_of_spiking_resnets_counts_the_stem_once(operations: float, millijoules: float) -> None:
     stem = Conv2d(np.broadcast_to(np.float32(1), (64, 3, 7, 7)), stride=(2, 2), padding=(3, 3))
-    counts = Counts(acs=round(operations * GIGA), macs=stem.dense_macs(SignalType("real", 3, (224, 224), dense=True)))
-    assert round(counts.macs / GIGA, 3) == 0.118
-    assert round(FORTY_FIVE_NM.millijoules(counts), 3) == millijoules
+    dense = stem.dense_macs(SignalType("real", 3, (224, 224), dense=True))
+    layers = [at_rate("stem", 4 * dense, 1.0, "convolution", steps=4), at_rate("others", 10**11, operations / 100)]
+    counts = CONVENTIONS["first_convolution_once"](layers)
+    assert (round(counts.macs / GIGA, 3), round(counts.acs / GIGA, 2)) == (0.118, operations)
+    assert round(energy_mj(counts), 3) == millijoules
 
 
 @pytest.mark.parametrize(
@@ -406,23 +423,28 @@ def test_logs_of_spikingformer(
     names = [name for name in dense_macs(network) if not name.endswith(".attn")]
     for name, row in zip(names, synapses, strict=True):
         steps = 1 if name == "head" else IMAGENET_STEPS
+        biased = network.types[name].size if network.layers[name].arrays().get("bias") is not None else 0
         rate = float(row["firing_rate_percent"]) / 100
-        layer = LayerFacts(
-            steps * dense_macs(network)[name], steps * bias_additions(network, name), rate, binary_input=rate < 1
-        )
-        operations = layer.dense_macs + layer.bias_additions
-        assert float(f"{operations:.9g}") == float(row["dense_ops_with_bias"]), name
+        layer = at_rate(name, steps * dense_macs(network)[name], rate, biased=biased, steps=steps)
+        assert float(f"{layer.dense_macs + layer.bias_additions:.9g}") == float(row["dense_ops_with_bias"]), name
         layers.append(layer)
+    tokens = SignalType("binary", size[1], (network.types["patch_embed.rpe_add"].positions,))
     for row in rows[len(synapses) :]:
-        rates = [float(rate) for rate in row["firing_rate_percent"].split(";")]
-        tokens, width = network.types["patch_embed.rpe_add"].positions, size[1]
-        attention = AttentionFacts(IMAGENET_STEPS, heads, tokens, width, *rates)
-        layers.append(LayerFacts(0, 0, 0.0, True, attention))
+        sources = tuple(fires_at(float(rate)) for rate in row["firing_rate_percent"].split(";"))
+        facts = Facts("attention", (tokens,) * 3, tokens, heads=heads, order="scores_first")
+        layers.append(Seen(LayerProfile(row["layer"], "", "", facts, IMAGENET_STEPS), sources))
     assert len(layers) == len(rows)
-    counts = spikingformer_tool(layers)
+    counts = CONVENTIONS["spikingformer_tool"](layers)
     assert counts.macs == macs
     assert counts.acs / GIGA == pytest.approx(giga_acs, rel=tolerance)
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, rel=tolerance)
+    assert energy_mj(counts) == pytest.approx(millijoules, rel=tolerance)
+
+
+def fires_at(rate: float) -> LayerProfile:
+    """Neurons that fire at this rate."""
+    some = SignalType("binary", 1)
+    facts = Facts("neurons", (some,), some, neurons=ENOUGH)
+    return LayerProfile("", "", "", facts, 1, 0.0, {"spikes": np.array([round(rate * ENOUGH)])})
 
 
 # Parameters of related systems, from the shapes of their layers

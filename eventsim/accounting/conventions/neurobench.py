@@ -42,8 +42,8 @@ def neurobench(layers: Layers) -> list[Charge]:
     Convolutions and linear layers alone, borders exact; a time step whose inputs are all -1, 0 or 1 is accumulates,
     any other multiply-accumulates. Attention and sums are not seen, nor are biases. Theirs adds up single precision
     numbers: equal to this up to 2^24 a layer and step, rounded above. Not kept here: where the zeros of a dense real
-    input lie (of a convolution, their share is taken), and which synapses have a weight of exactly 0, which theirs
-    skips: ``zero_weights`` says how many weights these are; the numbers are equal where there is none.
+    input lie (of a convolution, their share is taken), and, of a layer that is not pruned, which synapses have a weight
+    of exactly 0, which theirs skips: ``zero_weights`` says how many weights these are; without any, all is equal.
     """
     return [
         _synapses(layer)
@@ -55,6 +55,12 @@ def neurobench(layers: Layers) -> list[Charge]:
     ]
 
 
+def _counted_zeros(layer: Seen) -> int:
+    """Return the weights of 0 that count as synapses: those of a layer of which no more than half are 0."""
+    zeros, weights = layer.facts.zero_weights, layer.facts.words.get("weight")
+    return 0 if weights is not None and 2 * zeros > weights.number else zeros
+
+
 def metrics(layers: Layers) -> dict[str, float]:
     """Return the other metrics.
 
@@ -63,15 +69,16 @@ def metrics(layers: Layers) -> dict[str, float]:
     dict of str to float
         ``dense``: synapses served, were every input and weight 1. ``activation_sparsity``: outputs of neurons that are
         zero, per output. ``footprint_bytes``: weights, biases and tables; theirs has the buffers of neurons, too.
-        ``membrane_updates``: every neuron in the first time step, those whose potential changed in the others; only
-        where the neurons report it.
+        ``membrane_updates``: every neuron in the first time step, those whose charge changed the potential in the
+        others, where neurons report it; theirs compares potentials behind the reset, which is the same where a reset
+        subtracts one step late, as in snnTorch.
     """
     neurons = [layer.profile for layer in layers if layer.facts.role == "neurons"]
     outputs = sum(profile.neurons * profile.steps for profile in neurons)
     owned = (layer.facts.words.get(kind) for layer in layers for kind in ("weight", "bias", "table"))
     found: dict[str, float] = {
         "dense": sum(layer.profile.steps * layer.facts.inner_macs for layer in layers if layer.synaptic),
-        "zero_weights": sum(layer.facts.zero_weights for layer in layers if layer.synaptic),
+        "zero_weights": sum(_counted_zeros(layer) for layer in layers if layer.synaptic),
         "footprint_bytes": sum(words.bytes for words in owned if words is not None),
     }
     if outputs:

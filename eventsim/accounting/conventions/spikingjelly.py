@@ -84,7 +84,8 @@ def spikingjelly(layers: Layers) -> list[Charge]:
     depend on how a node is written), modules called once for all time steps. What the counters do and this does, too:
     one integer above 1 makes a whole layer multiply-accumulates, borders included; zeros of an attention map are not
     skipped. Not kept, and so not reproduced: where the ones lie in real values that all happen to be 0 or 1 (their
-    share counts), weights that are all 0 or 1, attention maps that are. Windows of mean pools are taken not to overlap.
+    share counts), weights that are all 0 or 1, attention maps that are, weights of 0 in a layer of which most are 0
+    (there they cost as much as others). Windows of mean pools are taken not to overlap.
     """
 
     def rule(layer: Seen) -> Charge | None:
@@ -93,8 +94,11 @@ def spikingjelly(layers: Layers) -> list[Charge]:
             return _synapses(layer)
         if role == "attention" and layer.facts.order and layer.values:
             return _attention(layer)
-        if layer.counts.additions and role in ("join", "pool"):
-            return _join(layer) if role == "join" else _pool(layer)
+        entailed = {operation for follows in layer.facts.entailed.values() for operation in follows}
+        if role == "join" and "residual_additions" in entailed and layer.facts.output.kind != "binary":
+            return _join(layer)
+        if role == "pool" and "pool_comparisons" not in entailed and not layer.dense_macs:
+            return _pool(layer)
         return None
 
     return _charged(rule, layers)
