@@ -216,7 +216,7 @@ def _run(args: Arguments) -> int:
             _complain(error)
             continue
         if not args.json:
-            tables.print_sample(_console(), samples[-1], detail=args.detail)
+            tables.print_sample(_console(), samples[-1], args.detail, args.conventions)
     if args.rows is not None:
         try:
             write_rows(args.rows, samples)
@@ -417,9 +417,12 @@ def _parser() -> Parser:
         ("profile", True, "the same, with counts, density and time of every layer"),
     ):
         run = command(name, _run, help_text)
-        run.set_defaults(detail=detail)
+        run.set_defaults(detail=detail, conventions=False)
         run.add_argument("model", metavar="MODEL.h5")
         run.add_argument("inputs", metavar="INPUT", nargs="+")
+        if detail:
+            says = "what papers and tools would have counted, and why"
+            run.add_argument("--conventions", action="store_true", help=says)
         run.add_argument("--rows", type=_csv_name, metavar="FILE.csv", help="write one row for each input and layer")
         _add_input_options(run)
 

@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from eventsim import InputError, Network, Preparation, Simulator
+from eventsim.accounting.conventions import CONVENTIONS, estimates
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
 from eventsim.energy import MODELS
 from eventsim.report.document import evaluation_document
@@ -97,7 +98,11 @@ def test_means_over_the_samples(small_network: Network, folder: Path) -> None:
     for model in MODELS:
         expected = np.mean([model.millijoules(result.totals) for result in results])
         assert document["energy_mj"][model.name] == pytest.approx(expected)
-    assert document["conventions"].keys() == {"spikformer_iclr", "spikformer_v2", "spikingformer_tool"}
+    counted = [estimates(small_network, result.profile) for result in results]
+    assert document["conventions"].keys() == counted[0].keys() == CONVENTIONS.keys() - {"stformer"}
+    for name, found in document["conventions"].items():
+        assert found == {key: pytest.approx(np.mean([each[name][key] for each in counted])) for key in found}
+        assert found.keys() == counted[0][name].keys()
 
 
 def test_a_label_that_is_no_class_is_refused(small_network: Network) -> None:

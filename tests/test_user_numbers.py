@@ -143,7 +143,8 @@ def test_rates_of_an_evaluation_weigh_samples_by_their_length(model, file_of, do
     assert (linear["dense_macs"], linear["acs"], neurons["spikes"], neurons["neuron_updates"]) == (24, 4, 2, 8)
     assert (evaluation["totals"]["acs"], evaluation["totals"]["neuron_updates"]) == (8, 16)
     # the first layer is dense, or left out, or 12 x 2 / 3 in the first sample and nothing in the second
-    assert evaluation["conventions"] == {
+    found = evaluation["conventions"]
+    assert {name: found[name] for name in ("spikformer_iclr", "spikformer_v2", "spikingformer_tool")} == {
         "spikformer_iclr": {"acs": 0, "macs": 24, "energy_mj": pytest.approx(24 * 4.6e-9)},
         "spikformer_v2": {"acs": 0, "macs": 0, "energy_mj": 0},
         "spikingformer_tool": {"acs": 4, "macs": 0, "energy_mj": pytest.approx(4 * 0.9e-9)},

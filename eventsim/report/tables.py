@@ -10,6 +10,7 @@ from rich.text import Text
 
 from eventsim.network import Network
 from eventsim.operations import OPERATIONS
+from eventsim.report.conventions import print_conventions, spread
 from eventsim.settings import Setting
 
 MAIN_GROUPS = ("synapses", "neurons", "joins")
@@ -64,8 +65,8 @@ def print_assumed(console: Console, network: Network) -> None:
         console.print(_line(f"assumed, as nothing says it: {said} (`eventsim info` tells more)"), soft_wrap=True)
 
 
-def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None:
-    """Print the prediction of one sample, and its counts layer by layer where `detail` asks for them."""
+def print_sample(console: Console, sample: dict[str, Any], detail: bool, conventions: bool = False) -> None:
+    """Print the prediction of one sample; with `detail` its counts layer by layer, and those of conventions."""
     if detail:
         _print_layers(console, sample)
     totals = sample["totals"]
@@ -84,11 +85,10 @@ def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None
     if detail:
         energies = ", ".join(f"{value:.6f} mJ ({name})" for name, value in sample["energy_mj"].items())
         console.print(f"energy, compute only: {energies}", soft_wrap=True)
-        estimates = ", ".join(
-            f"{name} {counted['acs']:,} ACs + {counted['macs']:,} MACs = {counted['energy_mj']:.6f} mJ"
-            for name, counted in sample["conventions"].items()
-        )
-        console.print(f"as published conventions would have it: {estimates}", soft_wrap=True)
+        if conventions:
+            print_conventions(console, sample["conventions"])
+        else:
+            console.print(spread(sample["conventions"]), soft_wrap=True)
 
 
 def synaptic_operations(counts: dict[str, Any]) -> int:

@@ -1,0 +1,56 @@
+"""Conventions side by side, as a table and in one line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eventsim.accounting.conventions import CONVENTIONS
+
+EXACT = next(iter(CONVENTIONS))
+"""What the others are held against: what was executed."""
+
+
+def spread(found: dict[str, dict[str, Any]]) -> str:
+    """Say in one line how far apart conventions are, the least and the largest energy with their names."""
+    ranked = sorted((each["energy_mj"], name) for name, each in found.items())
+    (low, first), (high, last) = ranked[0], ranked[-1]
+    return (
+        f"conventions: {found[EXACT]['energy_mj']:.6f} mJ as executed, an integer as additions; others say {low:.6f} "
+        f"({first}) to {high:.6f} ({last}); profile --conventions tells each, and why"
+    )
+
+
+def print_conventions(console: Console, found: dict[str, dict[str, Any]]) -> None:
+    """Print operations, energy and ratio to what was executed of each convention, then why they differ.
+
+    Parameters
+    ----------
+    console : Console
+    found : dict
+        ``conventions`` of a sample's document.
+    """
+    table = Table(header_style="bold", title="conventions", title_justify="left")
+    table.add_column("convention", overflow="fold", min_width=20)
+    table.add_column("counts", overflow="fold")
+    for heading in ("ACs", "MACs", "mJ at 45 nm", "x executed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    executed = found[EXACT]["energy_mj"]
+    for name, each in found.items():
+        ratio = f"{each['energy_mj'] / executed:.2f}" if executed else ""
+        numbers = f"{each['acs']:,}", f"{each['macs']:,}", f"{each['energy_mj']:.6f}", ratio
+        table.add_row(name, CONVENTIONS[name].what, *numbers)
+    console.print(table)
+    for name, each in found.items():
+        more = {key: value for key, value in each.items() if key not in ("acs", "macs", "energy_mj", "reasons")}
+        if more:
+            said = ", ".join(
+                f"{key} {value:,.4g}" if value % 1 else f"{key} {value:,.0f}" for key, value in more.items()
+            )
+            console.print(Text(f"{name}: {said}"), soft_wrap=True)
+    for name, each in found.items():
+        for reason in each["reasons"]:
+            console.print(Text(f"{name}: {reason}"), soft_wrap=True)
