@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim import dvs
@@ -50,7 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         warnings.simplefilter("ignore")  # what is to be said is said in words of this door
         warnings.simplefilter("always", PluginWarning)
-        return _run_command(args)
+        with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many samples run at once
+            return _run_command(args)
 
 
 def _run_command(args: Arguments) -> int:
@@ -216,7 +218,7 @@ def _run(args: Arguments) -> int:
             _complain(error)
             continue
         if not args.json:
-            tables.print_sample(_console(), samples[-1], detail=args.detail)
+            tables.print_sample(_console(), samples[-1], detail=args.detail, wide=args.wide)
     if args.rows is not None:
         try:
             write_rows(args.rows, samples)
@@ -421,6 +423,7 @@ def _parser() -> Parser:
         run.add_argument("model", metavar="MODEL.h5")
         run.add_argument("inputs", metavar="INPUT", nargs="+")
         run.add_argument("--rows", type=_csv_name, metavar="FILE.csv", help="write one row for each input and layer")
+        run.add_argument("--wide", action="store_true", help="every operation, in the tables of profile")
         _add_input_options(run)
 
     evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
