@@ -26,10 +26,10 @@ class Operation:
         What is counted, as a plural.
     what : str
         What one of them is.
-    group : {"input", "synapses", "neurons", "joins", "attention", "arithmetic", "memory", "alternative"}
-        What it belongs to. ``"input"`` is activity offered, not work; ``"arithmetic"`` is the work
-        beside synapses and neurons that energy models seldom price; ``"memory"`` is data moved; ``"alternative"`` is what another machine would execute in place of
-        the work counted.
+    group : Group
+        What it belongs to. ``"input"`` is activity offered, not work; ``"arithmetic"`` is work beside synapses and
+        neurons that energy models seldom price; ``"memory"`` is data moved; ``"alternative"`` is what another machine
+        would execute in place of the work counted.
     source : str
         Where the definition comes from.
     part_of : tuple of str

@@ -75,7 +75,7 @@ def print_assumed(console: Console, network: Network) -> None:
 
 
 def print_sample(console: Console, sample: dict[str, Any], *, detail: bool, wide: bool = False) -> None:
-    """Print the prediction of one sample, and its counts layer by layer where `detail` asks for them, all where `wide` does."""
+    """Print the prediction of one sample, and its each layer where `detail` asks for it; `wide` adds all counts."""
     if detail:
         _print_layers(console, sample, wide)
     totals = sample["totals"]
