@@ -38,7 +38,7 @@ PARTS = (
     "eventsim/datasets",
     "eventsim/report",
     "eventsim/preparation.py",
-    "eventsim/cli.py",
+    "eventsim/cli",
     "eventsim/accounting/conventions",
     "eventsim/energy.py",
     "eventsim/result.py",

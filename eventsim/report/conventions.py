@@ -20,7 +20,7 @@ def spread(found: dict[str, dict[str, Any]]) -> str:
     (low, first), (high, last) = ranked[0], ranked[-1]
     return (
         f"conventions: {found[EXACT]['energy_mj']:.6f} mJ as executed, an integer as additions; others say {low:.6f} "
-        f"({first}) to {high:.6f} ({last}); profile --conventions tells each, and why"
+        f"({first}) to {high:.6f} ({last}); --conventions tells each, and why"
     )
 
 
