@@ -65,6 +65,20 @@ def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.usefixtures("folder")
+def test_the_code_of_the_page_of_conventions_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    _, before = fenced("python", README)
+    (block,) = fenced("python", page("conventions.md"))
+    namespace: dict[str, Any] = {}
+    exec(before, namespace)
+    capsys.readouterr()
+    exec(block, namespace)
+    printed = capsys.readouterr().out.splitlines()
+    assert [line for line in printed if line in CONVENTIONS] == list(CONVENTIONS)
+    found = namespace["estimate"](namespace["network"], namespace["result"].profile, "syops")
+    assert f"syops {found.acs}" in " ".join(printed).replace("    ", "")
+
+
+@pytest.mark.usefixtures("folder")
 def test_the_code_of_the_readme_for_a_network_of_ones_own_runs() -> None:
     pytest.importorskip("torch", reason="needs PyTorch")
     with warnings.catch_warnings():

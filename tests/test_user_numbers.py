@@ -345,3 +345,34 @@ def test_dense_macs_of_every_layer(model, file_of, document, layer, shape, kind,
     (sample,) = document("profile", network, file_of(ones(4, *shape)))["samples"]
     assert [row["dense_macs"] for row in sample["layers"] if row["name"] == "layer0"] == [4 * macs]
     assert sample["totals"]["dense_macs"] == 4 * macs
+
+
+# --- conventions
+
+
+def test_conventions_side_by_side(model, file_of, told, document):
+    # 3 of 4 inputs, one of them 2: 2 x 3 synapses of ones and 3 of a two, 12 dense products and no bias
+    network = model(Input((4,), "graded"), Linear(ones(3, 4)), IF())
+    source = file_of([[1, 1, 2, 0]])
+    # 12 units x 0.9 pJ = 10.8 pJ; 9 MACs x 4.6 = 41.4; 12 x 4.6 = 55.2, and syops adds 3 neurons x 0.9
+    assert (
+        "conventions: 1.08e-08 mJ as executed, an integer as additions; others say 0 (spikformer_v2) to 5.79e-08 "
+        "(syops); --conventions tells each, and why"
+    ) in told("profile", network, source)
+    said = told("profile", network, source, "--conventions")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.splitlines()]
+    rows = {row[0]: row[2:] for row in cells if len(row) == 6}
+    assert rows["exact_unary"] == ["12", "0", "1.08e-08", "1.00"]
+    assert rows["exact_macs"] == ["0", "9", "4.14e-08", "3.83"]
+    assert rows["spikingjelly"] == ["0", "12", "5.52e-08", "5.11"]
+    assert "attention_snn" not in rows  # which is about a first convolution
+    assert "dampfhoffer: spikes_per_synapse 1, break_even_low 0.15, break_even_high 1.38" in said
+    reason = (
+        "+4.44e-08 mJ, 100% of the difference: one input that is neither 0 nor 1 makes a layer MACs, all of it, "
+        "borders included; layer linear is 100% alone: 12 MACs where 12 ACs were executed (1 of its 4 inputs are "
+        "integers above 1)"
+    )
+    assert f"spikingjelly: {reason}" in said
+    found = document("profile", network, source)["samples"][0]["conventions"]["spikingjelly"]
+    assert found == {"acs": 0, "macs": 12, "energy_mj": pytest.approx(55.2e-9), "reasons": [reason]}
+    assert "exact_unary" in told("run", network, source, "--conventions")

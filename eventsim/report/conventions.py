@@ -19,8 +19,8 @@ def spread(found: dict[str, dict[str, Any]]) -> str:
     ranked = sorted((each["energy_mj"], name) for name, each in found.items())
     (low, first), (high, last) = ranked[0], ranked[-1]
     return (
-        f"conventions: {found[EXACT]['energy_mj']:.6f} mJ as executed, an integer as additions; others say {low:.6f} "
-        f"({first}) to {high:.6f} ({last}); --conventions tells each, and why"
+        f"conventions: {found[EXACT]['energy_mj']:.4g} mJ as executed, an integer as additions; others say {low:.4g} "
+        f"({first}) to {high:.4g} ({last}); --conventions tells each, and why"
     )
 
 
@@ -41,7 +41,7 @@ def print_conventions(console: Console, found: dict[str, dict[str, Any]]) -> Non
     executed = found[EXACT]["energy_mj"]
     for name, each in found.items():
         ratio = f"{each['energy_mj'] / executed:.2f}" if executed else ""
-        numbers = f"{each['acs']:,}", f"{each['macs']:,}", f"{each['energy_mj']:.6f}", ratio
+        numbers = f"{each['acs']:,}", f"{each['macs']:,}", f"{each['energy_mj']:.4g}", ratio
         table.add_row(name, CONVENTIONS[name].what, *numbers)
     console.print(table)
     for name, each in found.items():
