@@ -87,9 +87,23 @@ def at_least_one(text: str) -> int:
 
 def csv_name(text: str) -> Path:
     """Read the name of a CSV file."""
-    if Path(text).suffix != ".csv":
-        raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in .csv")
+    return _named(text, ".csv")
+
+
+def npz_name(text: str) -> Path:
+    """Read the name of a file of NumPy arrays."""
+    return _named(text, ".npz")
+
+
+def _named(text: str, suffix: str) -> Path:
+    if Path(text).suffix != suffix:
+        raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in {suffix}")
     return Path(text)
+
+
+def layer_names(text: str) -> list[str]:
+    """Read names of layers with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def size(text: str) -> tuple[int, int]:

@@ -27,13 +27,21 @@ def sample_document(name: str, network: Network, result: Result) -> dict[str, An
 
 
 def run_document(
-    model: str, network: Network, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
+    model: str,
+    network: Network,
+    whence: dict[str, Any],
+    load_s: float,
+    compile_s: float,
+    samples: list[dict[str, Any]],
+    failed: list[tuple[str, str]],
 ) -> dict[str, Any]:
     """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
     return {
         "schema": SCHEMA,
         "model": model,
         "settings": settings_document(network),
+        "provenance": whence,
+        "load_s": load_s,
         "compile_s": compile_s,
         "samples": samples,
         "failed": failures(failed),
@@ -90,13 +98,16 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
     }
 
 
-def evaluation_document(model: str, network: Network, compile_s: float, evaluation: Evaluation) -> dict[str, Any]:
+def evaluation_document(
+    model: str, network: Network, whence: dict[str, Any], compile_s: float, evaluation: Evaluation
+) -> dict[str, Any]:
     """Return the document of ``evaluate``: totals are sums, layers, energies and conventions means over the samples."""
     n = max(evaluation.samples, 1)
     return {
         "schema": SCHEMA,
         "model": model,
         "settings": settings_document(network),
+        "provenance": whence,
         "compile_s": compile_s,
         "samples": evaluation.samples,
         "correct": evaluation.correct,

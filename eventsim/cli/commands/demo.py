@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from importlib import resources
 
 from eventsim.cli.arguments import Arguments
@@ -10,6 +11,7 @@ from eventsim.cli.printing import console, print_json
 from eventsim.importing import import_checkpoint
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
+from eventsim.report.provenance import provenance
 from eventsim.simulator import Simulator
 
 
@@ -19,12 +21,16 @@ def demo(args: Arguments) -> int:
         checkpoint = folder / "digits.safetensors"
         recording = min(folder.glob("digit_*.bin"))
         label = int(recording.stem.rpartition("_")[2])
+        began = time.perf_counter()
         network = import_checkpoint(checkpoint)
         simulator = Simulator(network)
+        load_s = time.perf_counter() - began
         compile_s = simulator.warm_up()
-        sample = {**simulated(simulator, Preparation(), str(recording)), "input": recording.name, "label": label}
+        _, sample = simulated(simulator, Preparation(), str(recording))
+        whence = provenance(checkpoint, network, Preparation(), {})
+        sample |= {"input": recording.name, "label": label}
     if args.json:
-        print_json(document.run_document(checkpoint.name, network, compile_s, [sample], []))
+        print_json(document.run_document(checkpoint.name, network, whence, load_s, compile_s, [sample], []))
         return 0
     screen = console()
     screen.print(

@@ -10,6 +10,7 @@ from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labe
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.modelfile import load
 from eventsim.report import document, tables
+from eventsim.report.provenance import provenance
 from eventsim.simulator import Simulator
 
 
@@ -40,7 +41,9 @@ def measure(args: Arguments) -> int:
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
     noted = preparation.noted(simulator.network)
-    description = document.evaluation_document(args.model, noted, compile_s, evaluation)
+    options = {"chunk": args.chunk, "threads": args.threads, "dataset": args.dataset, "split": args.split}
+    whence = provenance(args.model, simulator.network, preparation, options)
+    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation)
     if args.json:
         print_json(description)
     else:

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from eventsim.cli.arguments import Arguments, add_input_options, csv_name, preparation_of
+from eventsim.cli.arguments import Arguments, add_input_options, csv_name, layer_names, npz_name, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
 from eventsim.modelfile import load
+from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
+from eventsim.report.latency import Stopwatch, latency_document
+from eventsim.report.provenance import provenance, sha256
+from eventsim.report.recorded import write_recorded
 from eventsim.report.rows import write_rows
+from eventsim.result import Result
 from eventsim.simulator import Simulator
 
 
@@ -24,44 +31,79 @@ def add(parser: argparse.ArgumentParser) -> None:
     says = "what papers and tools would have counted, and why"
     parser.add_argument("--conventions", action="store_true", help=says)
     parser.add_argument("--wide", action="store_true", help="every operation, in the tables of profile")
+    parser.add_argument(
+        "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
+    )
+    parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
     add_input_options(parser)
 
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
-    simulator = Simulator(load(args.model), chunk=args.chunk)
+    began = time.perf_counter()
+    simulator = _simulator(args)
+    load_s = time.perf_counter() - began
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
     samples: list[dict[str, Any]] = []
     failed: list[tuple[str, str]] = []
-    for source in args.inputs:
+
+    def attempt(name: str, work: Callable[[], None]) -> None:
+        """Do one thing; where it fails, the others are still done, and what was computed is still printed."""
         try:
-            samples.append(simulated(simulator, preparation, source))
-        except InputError as error:  # the others are still simulated
-            failed.append((source, str(error)))
+            work()
+        except InputError as error:
+            failed.append((name, str(error)))
             complain(error)
-            continue
+
+    def take(source: str) -> None:
+        result, sample = simulated(simulator, preparation, source)
+        samples.append(sample)
         if not args.json:
-            tables.print_sample(
-                console(), samples[-1], detail=args.detail, wide=args.wide, conventions=args.conventions
-            )
+            shown = {"detail": args.detail, "wide": args.wide, "conventions": args.conventions}
+            tables.print_sample(console(), sample, **shown)
+        if args.output is not None:
+            attempt(str(args.output), lambda: write_recorded(args.output, result))
+
+    for source in args.inputs:
+        attempt(source, lambda source=source: take(source))  # type: ignore[misc]
     if args.rows is not None:
-        try:
-            write_rows(args.rows, samples)
-        except InputError as error:  # what was computed is still printed
-            failed.append((str(args.rows), str(error)))
-            complain(error)
+        attempt(str(args.rows), lambda: write_rows(args.rows, samples))
     if args.json:
-        noted = preparation.noted(simulator.network)
-        print_json(document.run_document(args.model, noted, compile_s, samples, failed))
+        network = simulator.network
+        options = {"chunk": args.chunk, "threads": 1, "record": args.record}
+        whence = provenance(args.model, network, preparation, options)
+        noted = preparation.noted(network)
+        print_json(document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed))
     elif samples:
         tables.print_assumed(console(), simulator.network)
     return 2 if failed else 0
 
 
-def simulated(simulator: Simulator, preparation: Preparation, source: str) -> dict[str, Any]:
-    """Return the document of one input."""
-    frames = preparation.frames(source, simulator.network)
+def _simulator(args: Arguments) -> Simulator:
+    """Return what simulates the model, and records where that is asked for."""
+    network = load(args.model)
+    if args.record is None and args.output is None:
+        return Simulator(network, chunk=args.chunk)
+    if args.record is None or args.output is None:
+        raise InputError("one of --record and -o found; expected both, --record LAYER,... -o FILE.npz")
+    if len(args.inputs) > 1:
+        raise InputError(f"{args.output}: {len(args.inputs)} inputs with --record found; expected one")
+    neurons = [name for name in args.record if name in network.layers and _has_potential(network, name)]
+    return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons)
+
+
+def _has_potential(network: Network, name: str) -> bool:
+    return network.layers[name].neurons(*network.input_types(name)) > 0
+
+
+def simulated(simulator: Simulator, preparation: Preparation, source: str) -> tuple[Result, dict[str, Any]]:
+    """Return the result of one input, and its document."""
+    reading = Stopwatch()
+    with reading:
+        frames = preparation.frames(source, simulator.network)
+    if isinstance(frames, Iterator):
+        frames = reading.timed(frames)
     with progress() as bar:
         task = bar.add_task(Path(source).name, total=None)
         result = simulator.run(
@@ -70,4 +112,9 @@ def simulated(simulator: Simulator, preparation: Preparation, source: str) -> di
             source,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    return document.sample_document(source, simulator.network, result)
+    bin_us = preparation.of(simulator.network).bin_us
+    return result, {
+        **document.sample_document(source, simulator.network, result),
+        "input_sha256": sha256(source),
+        "latency": latency_document(result, reading.seconds, bin_us),
+    }
