@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 import eventsim
 from eventsim import dvs
+from eventsim.accounting import energy
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
@@ -27,6 +28,7 @@ from eventsim.network import Network
 from eventsim.plugins import PluginWarning
 from eventsim.preparation import ORIENTATION, Preparation, numbers_of, size_of
 from eventsim.report import document, tables
+from eventsim.report.energy import add_energy_flag
 from eventsim.report.rows import write_rows
 from eventsim.simulator import Simulator
 
@@ -203,6 +205,7 @@ def _export(args: Arguments) -> int:
 
 def _run(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    models, shown = energy.choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk)
     preparation = _preparation(args, simulator.network)
     compile_s = simulator.warm_up()
@@ -210,13 +213,13 @@ def _run(args: Arguments) -> int:
     failed: list[tuple[str, str]] = []
     for source in args.inputs:
         try:
-            samples.append(_simulate(simulator, preparation, source))
+            samples.append(_simulate(simulator, preparation, source, models))
         except InputError as error:  # the others are still simulated
             failed.append((source, str(error)))
             _complain(error)
             continue
         if not args.json:
-            tables.print_sample(_console(), samples[-1], detail=args.detail)
+            tables.print_sample(_console(), samples[-1], args.detail, shown)
     if args.rows is not None:
         try:
             write_rows(args.rows, samples)
@@ -231,7 +234,9 @@ def _run(args: Arguments) -> int:
     return 2 if failed else 0
 
 
-def _simulate(simulator: Simulator, preparation: Preparation, source: str) -> dict[str, Any]:
+def _simulate(
+    simulator: Simulator, preparation: Preparation, source: str, models: Mapping[str, energy.EnergyModel] | None = None
+) -> dict[str, Any]:
     frames = preparation.frames(source, simulator.network)
     with _progress() as progress:
         task = progress.add_task(Path(source).name, total=None)
@@ -241,11 +246,12 @@ def _simulate(simulator: Simulator, preparation: Preparation, source: str) -> di
             source,
             on_progress=lambda done, total: progress.update(task, completed=done, total=total),
         )
-    return document.sample_document(source, simulator.network, result)
+    return document.sample_document(source, simulator.network, result, models)
 
 
 def _evaluate(args: Arguments) -> int:
     """Measure accuracy over a data set."""
+    models, shown = energy.choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
     samples = _labelled(args)
     preparation = _preparation(args, simulator.network)
@@ -255,17 +261,17 @@ def _evaluate(args: Arguments) -> int:
     with _progress() as progress:
         task = progress.add_task("evaluate", total=len(samples))
         try:
-            for outcome in evaluate(simulator, samples, preparation):
+            for outcome in evaluate(simulator, samples, preparation, models):
                 evaluation.take(outcome)
                 progress.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
     noted = preparation.noted(simulator.network)
-    description = document.evaluation_document(args.model, noted, compile_s, evaluation)
+    description = document.evaluation_document(args.model, noted, compile_s, evaluation, models)
     if args.json:
         _print_json(description)
     else:
-        tables.print_evaluation(_console(), description)
+        tables.print_evaluation(_console(), description, shown)
         tables.print_assumed(_console(), simulator.network)
     if interrupted:
         _complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")
@@ -421,6 +427,7 @@ def _parser() -> Parser:
         run.add_argument("model", metavar="MODEL.h5")
         run.add_argument("inputs", metavar="INPUT", nargs="+")
         run.add_argument("--rows", type=_csv_name, metavar="FILE.csv", help="write one row for each input and layer")
+        add_energy_flag(run)
         _add_input_options(run)
 
     evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
@@ -429,6 +436,7 @@ def _parser() -> Parser:
     evaluating.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     evaluating.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     evaluating.add_argument("--threads", type=_at_least_one, default=1, help="samples simulated at the same time")
+    add_energy_flag(evaluating)
     _add_input_options(evaluating)
 
     events = command("events", _events, "show what a recording holds")

@@ -2,7 +2,7 @@
 
 The ledger (`eventsim.ledger`) holds what was executed; a convention estimates it from dense work and firing rates.
 Shown side by side, they tell where a published figure comes from and how far it is from the truth. Every convention
-charges 45 nm: 0.9 pJ per accumulate, 4.6 pJ per multiply-accumulate (`eventsim.energy.FORTY_FIVE_NM`).
+charges 45 nm: 0.9 pJ per accumulate, 4.6 pJ per multiply-accumulate (the energy model ``45nm_mac``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from eventsim.energy import FORTY_FIVE_NM
+from eventsim.accounting.energy import models
 from eventsim.layers import SpikingAttention
 from eventsim.ledger import Counts
 from eventsim.network import Network
@@ -176,8 +176,9 @@ CONVENTIONS: Mapping[str, Callable[[Sequence[LayerFacts]], Counts]] = MappingPro
 def estimates(network: Network, profile: Sequence[LayerProfile]) -> dict[str, dict[str, float]]:
     """Return what each convention would have counted for a run: ``acs``, ``macs``, ``energy_mj`` by its name."""
     layers = facts(network, profile)
+    price = models()["45nm_mac"]
     counted = {name: convention(layers) for name, convention in CONVENTIONS.items()}
     return {
-        name: {"acs": counts.acs, "macs": counts.macs, "energy_mj": FORTY_FIVE_NM.millijoules(counts)}
+        name: {"acs": counts.acs, "macs": counts.macs, "energy_mj": price.millijoules(counts)}
         for name, counts in counted.items()
     }

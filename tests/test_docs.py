@@ -18,12 +18,12 @@ from typing import Any
 
 import h5py
 import pytest
+from eventsim.energy import MODELS
 
 import eventsim
 import eventsim.testing
 from eventsim import Network, conventions, modelfile, operations, save
 from eventsim.cli import main
-from eventsim.energy import MODELS
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (ROOT, ROOT / "importers")

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from eventsim.energy import MODELS
 from numpy.testing import assert_allclose
 
 from eventsim import InputError, Network, Preparation, Simulator
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
-from eventsim.energy import MODELS
 from eventsim.report.document import evaluation_document
 
 

@@ -21,6 +21,7 @@ from numpy.testing import assert_array_equal
 from state_dicts import STAGES, spikformer_shapes, spikformer_state
 
 from eventsim import Network, NetworkBuilder, Simulator
+from eventsim.accounting.energy import models
 from eventsim.conventions import (
     AttentionFacts,
     LayerFacts,
@@ -29,7 +30,6 @@ from eventsim.conventions import (
     spikformer_v2,
     spikingformer_tool,
 )
-from eventsim.energy import FORTY_FIVE_NM, EnergyModel
 from eventsim.layers import LIF, Affine, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Readout, Residual
 from eventsim.ledger import Counts
 from eventsim.signals import SignalType
@@ -272,7 +272,7 @@ def test_power_of_spikformer_in_table_2_of_version_2(
     size: tuple[int, int], operations: float, millijoules: float
 ) -> None:
     counts = spikformer_v2(with_operations(IMAGENET[size].network(), operations))
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, abs=5e-4)
+    assert models()["45nm_mac"].millijoules(counts) == pytest.approx(millijoules, abs=5e-4)
 
 
 @pytest.mark.parametrize(
@@ -295,13 +295,13 @@ def test_power_of_spikformer_in_table_2_of_version_2(
 )
 def test_power_of_spikformer_v2(operations: float, millijoules: float) -> None:
     counts = Counts(acs=round(operations * GIGA))
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, abs=4e-3)
+    assert models()["45nm_mac"].millijoules(counts) == pytest.approx(millijoules, abs=4e-3)
 
 
 def test_table_3_prints_one_power_that_no_convention_gives() -> None:
     layers = with_operations(IMAGENET[8, 512].network(), 10.95)
     for convention in (spikformer_v2, spikformer_iclr):
-        assert abs(FORTY_FIVE_NM.millijoules(convention(layers)) - 11.304) > 0.1
+        assert abs(models()["45nm_mac"].millijoules(convention(layers)) - 11.304) > 0.1
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_table_3_prints_one_power_that_no_convention_gives() -> None:
 )
 def test_power_with_a_dense_first_convolution(size: tuple[int, int], operations: float, millijoules: float) -> None:
     counts = spikformer_iclr(with_operations(IMAGENET[size].network(), operations))
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, abs=2e-3)
+    assert models()["45nm_mac"].millijoules(counts) == pytest.approx(millijoules, abs=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_power_of_spiking_resnets_counts_the_stem_once(operations: float, millij
     stem = Conv2d(np.broadcast_to(np.float32(1), (64, 3, 7, 7)), stride=(2, 2), padding=(3, 3))
     counts = Counts(acs=round(operations * GIGA), macs=stem.dense_macs(SignalType("real", 3, (224, 224), dense=True)))
     assert round(counts.macs / GIGA, 3) == 0.118
-    assert round(FORTY_FIVE_NM.millijoules(counts), 3) == millijoules
+    assert round(models()["45nm_mac"].millijoules(counts), 3) == millijoules
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ def test_attention_without_spikes_costs_one_product(
 ) -> None:
     products = steps * dense_macs(config.network())["block.0.attn"] // 2  # T N^2 D
     assert round(products / 1e6, 2) == megaflops
-    assert round(FORTY_FIVE_NM.millijoules(Counts(macs=products)) * 1e3) == microjoules
+    assert round(models()["45nm_mac"].millijoules(Counts(macs=products)) * 1e3) == microjoules
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_attention_without_spikes_costs_one_product(
     ],
 )
 def test_energy_of_attention(counts: Counts, microjoules: float) -> None:
-    assert FORTY_FIVE_NM.millijoules(counts) * 1e3 == pytest.approx(microjoules)
+    assert models()["45nm_mac"].millijoules(counts) * 1e3 == pytest.approx(microjoules)
 
 
 @pytest.mark.parametrize(
@@ -365,10 +365,10 @@ def test_energy_of_attention(counts: Counts, microjoules: float) -> None:
 def test_energy_of_denoised_attention_maps_in_table_3_of_ds2ta(
     base: float, base_nanojoules: float, denoised: float, nanojoules: float, reduction: float
 ) -> None:
-    model = EnergyModel("ds2ta", "fits the eight energies of the table", ac_pj=0.019, mac_pj=0.0)
-    products = dense_macs(CIFAR.network())["block.0.attn"] // 2  # N^2 D
+    model = models()["ds2ta_table3"]
+    entries = 4 * 12 * 64**2  # time steps, heads, tokens by tokens
     before, after = (
-        model.millijoules(Counts(acs=round(products * (1 - sparsity)))) * 1e6 for sparsity in (base, denoised)
+        model.millijoules(Counts(kept_scores=round(entries * (1 - sparsity)))) * 1e6 for sparsity in (base, denoised)
     )
     assert round(before, 2) == base_nanojoules
     assert round(after, 2) == nanojoules
@@ -422,7 +422,7 @@ def test_logs_of_spikingformer(
     counts = spikingformer_tool(layers)
     assert counts.macs == macs
     assert counts.acs / GIGA == pytest.approx(giga_acs, rel=tolerance)
-    assert FORTY_FIVE_NM.millijoules(counts) == pytest.approx(millijoules, rel=tolerance)
+    assert models()["45nm_mac"].millijoules(counts) == pytest.approx(millijoules, rel=tolerance)
 
 
 # Parameters of related systems, from the shapes of their layers

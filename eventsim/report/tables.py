@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventsim.accounting.energy import MAIN
 from eventsim.network import Network
 from eventsim.operations import OPERATIONS
+from eventsim.report.energy import energy_line, energy_lines
 from eventsim.settings import Setting
 
 MAIN_GROUPS = ("synapses", "neurons", "joins")
@@ -64,8 +67,8 @@ def print_assumed(console: Console, network: Network) -> None:
         console.print(_line(f"assumed, as nothing says it: {said} (`eventsim info` tells more)"), soft_wrap=True)
 
 
-def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None:
-    """Print the prediction of one sample, and its counts layer by layer where `detail` asks for them."""
+def print_sample(console: Console, sample: dict[str, Any], detail: bool, energies: Sequence[str] = MAIN) -> None:
+    """Print the prediction of one sample, and where `detail` asks for them its counts by layer, and energies."""
     if detail:
         _print_layers(console, sample)
     totals = sample["totals"]
@@ -82,8 +85,8 @@ def print_sample(console: Console, sample: dict[str, Any], detail: bool) -> None
         soft_wrap=True,
     )
     if detail:
-        energies = ", ".join(f"{value:.6f} mJ ({name})" for name, value in sample["energy_mj"].items())
-        console.print(f"energy, compute only: {energies}", soft_wrap=True)
+        for line in energy_lines(sample, energies):
+            console.print(line, markup=False, soft_wrap=True)
         estimates = ", ".join(
             f"{name} {counted['acs']:,} ACs + {counted['macs']:,} MACs = {counted['energy_mj']:.6f} mJ"
             for name, counted in sample["conventions"].items()
@@ -142,7 +145,7 @@ def _heading(operation: str) -> str:
     return operation.replace("_", "\n")
 
 
-def print_evaluation(console: Console, document: dict[str, Any]) -> None:
+def print_evaluation(console: Console, document: dict[str, Any], energies: Sequence[str] = MAIN) -> None:
     """Print accuracy, latency and mean counts; failed samples one per line."""
     for failure in document["failed"]:
         console.print(_line(f"failed: {failure['error']}"), soft_wrap=True)
@@ -157,8 +160,8 @@ def print_evaluation(console: Console, document: dict[str, Any]) -> None:
     table.add_row("latency", latency)
     for name in columns(document["totals"]):
         table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
-    for name, energy in document["energy_mj"].items():
-        table.add_row(f"energy, {name}", f"{energy:.6f} mJ per sample")
+    for name in energies:
+        table.add_row(f"energy, {name}", energy_line(document["energy"][name]))
     console.print(table)
 
 
