@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -23,6 +23,7 @@ LARGEST_PRICE = 1e12
 
 _REQUIRED = ("name", "source", "unit", "graded")
 _OPTIONAL = ("note", "included", "compute", "memory", "words", "tables", "roles")
+_AN_OPERATION = "an operation of eventsim.operations"
 _Read = TypeVar("_Read")
 
 
@@ -77,8 +78,8 @@ class _PriceFile:
         self.document = document
 
     def refuse(self, where: str, found: object, expected: str) -> NoReturn:
-        shown = found if isinstance(found, str) and " found" in found else f"{str(found)[:60]!r} found"
-        raise InputError(f"{self.path}: {where}{': ' if where else ''}{shown}; expected {expected}")
+        """Raise what is wrong at a key; values of any kind and length are shortened."""
+        raise InputError(f"{self.path}: {where}{': ' if where else ''}{str(found)[:60]!r} found; expected {expected}")
 
     def model(self) -> EnergyModel:
         for key in self.document:
@@ -94,7 +95,7 @@ class _PriceFile:
         compute, memory = self.prices("compute", self.document), self.prices("memory", self.document)
         words = self.words()
         included = self.included("included", self.document.get("included", []))
-        roles = self.by_name("roles", self.document, ROLES, "a role", self.role)
+        roles = self.by_name("roles", self.document, ROLES, self.role)
         model = EnergyModel(
             name, source, graded, self.text("note", "").strip(), compute, memory, words, included, roles
         )
@@ -117,14 +118,15 @@ class _PriceFile:
         priced = model.compute.keys() | model.memory.keys() | model.words.keys()
         if twice := sorted(priced & model.included):
             self.refuse("included", twice[0], "operations without a price of their own")
-        for name, role in model.roles.items():
-            if twice := sorted((role.compute.keys() | role.memory.keys()) & role.included):
+        for name, own in model.roles.items():
+            if twice := sorted((own.compute.keys() | own.memory.keys()) & own.included):
                 self.refuse(f"roles.{name}.included", twice[0], "operations without a price of their own there")
 
     def text(self, key: str, default: str | None = None) -> str:
         value = self.document.get(key, default)
         if value is None:
-            self.refuse("", f"no {key} found", f"{key} = " + ("'pJ'" if key == "unit" else "a text"))
+            expected = "'pJ'" if key == "unit" else "a text"
+            raise InputError(f"{self.path}: no {key} found; expected {key} = {expected}")
         if not isinstance(value, str) or (key in _REQUIRED and not value.strip()):
             self.refuse(key, value, "a text")
         return value
@@ -136,21 +138,22 @@ class _PriceFile:
         return value
 
     def by_name(
-        self, key: str, parent: Mapping[str, Any], known: Any, what: str, read: Callable[[str, Any], _Read]
+        self, where: str, parent: Mapping[str, Any], known: Collection[str], read: Callable[[str, Any], _Read]
     ) -> dict[str, _Read]:
-        """Read every entry of a table whose keys are known names."""
-        entries = self.table(key, parent, key)
+        """Read every entry of a table whose keys are known names; `where` ends with the key of the table."""
+        entries = self.table(where.rpartition(".")[2], parent, where)
         for name in entries:
             if name not in known:
-                self.refuse(key, name, f"{what}{': ' + ', '.join(known) if len(known) < 20 else ''}")
-        return {name: read(f"{key}.{name}", value) for name, value in entries.items()}
+                listed = _AN_OPERATION if len(known) == len(OPERATIONS) else f"one of {', '.join(known)}"
+                self.refuse(where, name, listed)
+        return {name: read(f"{where}.{name}", value) for name, value in entries.items()}
 
-    def prices(self, key: str, parent: Mapping[str, Any], at: str = "") -> dict[str, float]:
+    def prices(self, where: str, parent: Mapping[str, Any]) -> dict[str, float]:
         """Read prices by operation."""
-        found = self.by_name(key, parent, OPERATIONS, "an operation of eventsim.operations", self.number)
+        found = self.by_name(where, parent, OPERATIONS, self.number)
         for name in found:
             if OPERATIONS[name].group in ("input", "alternative"):
-                self.refuse(f"{at}{key}", name, f"work; {OPERATIONS[name].what}")
+                self.refuse(where, name, "work; that is what is offered, or what another machine would do")
         return found
 
     def number(self, where: str, value: Any) -> float:
@@ -176,7 +179,7 @@ class _PriceFile:
             self.refuse(where, value, "a list of operations")
         for name in value:
             if not isinstance(name, str) or name not in OPERATIONS:
-                self.refuse(where, name, "an operation of eventsim.operations")
+                self.refuse(where, name, _AN_OPERATION)
         return frozenset(value)
 
     def role(self, where: str, value: Any) -> OfRole:
@@ -186,8 +189,8 @@ class _PriceFile:
             if key not in ("compute", "memory", "included"):
                 self.refuse(where, key, "compute, memory or included")
         return OfRole(
-            self.prices("compute", value, f"{where}."),
-            self.prices("memory", value, f"{where}."),
+            self.prices(f"{where}.compute", value),
+            self.prices(f"{where}.memory", value),
             self.included(f"{where}.included", value.get("included", [])),
         )
 
@@ -198,7 +201,7 @@ class _PriceFile:
         def named(where: str, value: Any) -> tuple[str, Access]:
             return self.word(where, value, read)
 
-        entries = self.by_name("words", self.document, tuple(MEMORY_OF), "a word read or written", named)
+        entries = self.by_name("words", self.document, MEMORY_OF, named)
         used = {name for name, _ in entries.values()}
         if unused := sorted(read.keys() - used):
             self.refuse("tables", unused[0], "a table that an operation under words names")
