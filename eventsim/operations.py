@@ -141,7 +141,7 @@ OPERATIONS: dict[str, Operation] = {
         Operation(
             "scale_multiplications",
             "multiplications",
-            "an output of an attention that is not zero times the scale; none where the scale is 1",
+            "an output of an attention that is not zero times its scale, unless that is 1; with softmax, a score",
             "attention",
             _OURS,
         ),

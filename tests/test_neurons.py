@@ -135,7 +135,7 @@ def test_dilated_convolutions(kind, data):
         conv2d(x, weight, bias, *options, dilation),
         inputs=x.size,
         nonzero_inputs=np.count_nonzero(x),
-        **counts.conv2d_counts(x, weight.shape, *options, source.kind, source.dense, dilation),
+        **counts.conv2d_counts(x, weight, *options, source.kind, source.dense, dilation),
     )
 
 

@@ -358,10 +358,10 @@ def test_counts_are_those_of_brute_force(tmp_path: Path, sizes: dict[str, Any]) 
         work = {"acs": 0, "graded_macs": 0, "graded_acs": 0, "macs": 0}
         if layer.kind == "Conv2d":
             window = (description.stride, description.padding, description.groups)
-            work = reference_counts.conv2d_counts(x, description.weight.shape, *window, source.kind, source.dense)
+            work = reference_counts.conv2d_counts(x, description.weight, *window, source.kind, source.dense)
         elif layer.kind == "Linear":
             rows = as_tokens(x) if x.ndim > 2 else x
-            work = reference_counts.linear_counts(rows, description.weight.shape, source.kind, source.dense)
+            work = reference_counts.linear_counts(rows, description.weight, source.kind, source.dense)
         elif layer.name in macs_of:
             work["macs"] = macs_of[layer.name]
         checked.add((layer.kind, source.kind, source.dense))

@@ -50,7 +50,7 @@ def attend_scores_first(
     heads: int,
     scale: np.float32,
     out: npt.NDArray[np.float32],
-    additions: npt.NDArray[np.int64],
+    executed: npt.NDArray[np.int64],
 ) -> None:
     """Compute scale * (q k^T) v of one time step or several.
 
@@ -65,8 +65,8 @@ def attend_scores_first(
     scale : float32
     out : float32 array (steps * tokens, channels)
         Written.
-    additions : int64 array (steps,)
-        Written: additions executed in each step, coincidences of q and k and score times v additions.
+    executed : int64 array (2, steps)
+        Written: additions into the scores, which are coincidences of q and k, and additions of scores into the output.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -80,6 +80,7 @@ def attend_scores_first(
     sums = np.zeros(d, np.int32)
     for step in range(steps):
         base = step * tokens
+        met = 0
         added = 0
         _index(k, v, base, listeners, heard, v_start)
         for i in range(tokens):
@@ -93,7 +94,7 @@ def attend_scores_first(
                         c = q_indices[e]
                         for n in range(heard[c]):
                             scores[listeners[c, n]] += 1
-                        added += heard[c]
+                        met += heard[c]
                         e += 1
                     for j in range(tokens):
                         score = scores[j]
@@ -104,7 +105,8 @@ def attend_scores_first(
                             added += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-        additions[step] = added
+        executed[0, step] = met
+        executed[1, step] = added
 
 
 @kernel
@@ -129,9 +131,9 @@ def attend_through_table(
         ``table[:, 0]`` is 0: silence is not looked up.
     q, k, v, tokens, scale, out
         As for `attend_scores_first`.
-    executed : int64 array (3, steps)
-        Written: additions (coincidences of q and k, and table entry times v additions), lookups (scores that are not
-        zero), and those of which the table entry is not zero.
+    executed : int64 array (4, steps)
+        Written: additions into the scores, which are coincidences of q and k; additions of table entries into the
+        output; lookups, which are scores that are not zero; and those of which the table entry is not zero.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -146,7 +148,8 @@ def attend_through_table(
     sums = np.zeros(d, np.int64)
     for step in range(steps):
         base = step * tokens
-        additions = 0
+        met = 0
+        added = 0
         lookups = 0
         kept = 0
         _index(k, v, base, listeners, heard, v_start)
@@ -161,7 +164,7 @@ def attend_through_table(
                         c = q_indices[e]
                         for n in range(heard[c]):
                             scores[listeners[c, n]] += 1
-                        additions += heard[c]
+                        met += heard[c]
                         e += 1
                     for j in range(tokens):
                         score = scores[j]
@@ -173,12 +176,13 @@ def attend_through_table(
                                 kept += 1
                                 for s in range(v_start[j, h], v_start[j, h + 1]):
                                     sums[v_indices[s] - first] += entry
-                                additions += v_start[j, h + 1] - v_start[j, h]
+                                added += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-        executed[0, step] = additions
-        executed[1, step] = lookups
-        executed[2, step] = kept
+        executed[0, step] = met
+        executed[1, step] = added
+        executed[2, step] = lookups
+        executed[3, step] = kept
 
 
 @kernel
@@ -190,14 +194,15 @@ def attend_context_first(
     heads: int,
     scale: np.float32,
     out: npt.NDArray[np.float32],
-    additions: npt.NDArray[np.int64],
+    executed: npt.NDArray[np.int64],
 ) -> None:
     """Compute scale * q (k^T v) of one time step or several.
 
     Each pair of spikes of k and v in one token and head adds 1 to the context matrix; each spike of q then adds the
     non-zero entries of its row of the context to the output.
 
-    Parameters are those of `attend_scores_first`.
+    Parameters are those of `attend_scores_first`; executed are additions into the context, which are coincidences of k
+    and v, and additions of its entries into the output.
     """
     q_indptr, q_indices = q
     k_indptr, k_indices = k
@@ -210,6 +215,7 @@ def attend_context_first(
     sums = np.zeros(channels, np.int32)
     for step in range(steps):
         base = step * tokens
+        met = 0
         added = 0
         context[:] = 0
         for j in range(tokens):
@@ -224,7 +230,7 @@ def attend_context_first(
                 while s < v_stop and v_indices[s] < first + d:
                     context[c, v_indices[s] - first] += 1
                     s += 1
-                added += s - v_begin
+                met += s - v_begin
         for c in range(channels):
             n = 0
             for i in range(d):
@@ -241,4 +247,5 @@ def attend_context_first(
                     added += filled[c]
             for c in range(channels):
                 out[base + i, c] = np.float32(sums[c]) * scale
-        additions[step] = added
+        executed[0, step] = met
+        executed[1, step] = added

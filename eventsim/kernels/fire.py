@@ -59,15 +59,24 @@ def _charge(v: npt.NDArray[np.float32], x: npt.NDArray[np.float32], k: npt.NDArr
 
 
 @kernel
+def _nonzeros(x: npt.NDArray[np.float32]) -> int:
+    """Return how many values of a row are not zero."""
+    n = np.int32(0)
+    for c in range(len(x)):
+        n = np.int32(n + np.int32(x[c] != np.float32(0)))
+    return int(n)
+
+
+@kernel
 def fire(
     current: npt.NDArray[np.float32],
     potential: npt.NDArray[np.float32],
     constant: npt.NDArray[np.float32],
     threshold: npt.NDArray[np.float32],
     dynamics: Dynamics,
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
+    listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     charged: npt.NDArray[np.float32],
+    active: npt.NDArray[np.int32],
 ) -> int:
     """Advance every neuron by one time step or several: one spike at most in each, and a reset at once.
 
@@ -80,18 +89,20 @@ def fire(
     constant, threshold : float32 arrays (1 or positions, channels)
         The k of `Dynamics`, and the firing threshold.
     dynamics : Dynamics
-    indptr : int64 array (steps * positions + 1,)
-        Written: ends of the rows; ``indptr[0]`` is given and says where the spikes begin in `indices`.
-    indices : int32 array
-        Written: channels that fired. Needs room for one whole row more than the spikes.
+    listed : tuple (indptr, indices)
+        Written: ends of the rows, int64 (steps * positions + 1,), where ``indptr[0]`` is given and says where the
+        spikes begin in `indices`; and the channels that fired, int32, with room for one whole row more than the spikes.
     charged : float32 array (steps * positions, channels) or (0, channels)
         Written where it has room: the potentials after the charge, before any reset.
+    active : int32 array (steps * positions, 2)
+        Written: neurons of each row whose input was not zero, and whose charge changed the potential.
 
     Returns
     -------
     int
         Spikes.
     """
+    indptr, indices = listed
     positions, channels = potential.shape
     constant_rows = constant.shape[0]
     threshold_rows = threshold.shape[0]
@@ -105,21 +116,34 @@ def fire(
         v = potential[p]
         k = constant[p % constant_rows]
         th = threshold[p % threshold_rows]
+        moved = np.int32(0)  # 32 bits, as a wider sum is not added up side by side
         if dynamics.charge == INTEGRATE:
             for c in range(channels):
-                v[c] = v[c] + x[c]
+                h = v[c] + x[c]
+                moved = np.int32(moved + np.int32(h != v[c]))
+                v[c] = h
         elif dynamics.charge == LEAK_MULTIPLY:
             for c in range(channels):
-                v[c] = v[c] + (x[c] - v[c]) * k[c]
+                h = v[c] + (x[c] - v[c]) * k[c]
+                moved = np.int32(moved + np.int32(h != v[c]))
+                v[c] = h
         elif dynamics.charge == LEAK_DIVIDE:
             for c in range(channels):
-                v[c] = v[c] + (x[c] - v[c]) / k[c]
+                h = v[c] + (x[c] - v[c]) / k[c]
+                moved = np.int32(moved + np.int32(h != v[c]))
+                v[c] = h
         elif dynamics.charge == LEAK_FREE_INPUT:
             for c in range(channels):
-                v[c] = v[c] - v[c] / k[c] + x[c]
+                h = v[c] - v[c] / k[c] + x[c]
+                moved = np.int32(moved + np.int32(h != v[c]))
+                v[c] = h
         else:
             for c in range(channels):
-                v[c] = v[c] * k[c] + x[c]
+                h = v[c] * k[c] + x[c]
+                moved = np.int32(moved + np.int32(h != v[c]))
+                v[c] = h
+        active[row, 0] = _nonzeros(x)
+        active[row, 1] = moved
         if keep:
             for c in range(channels):
                 charged[row, c] = v[c]
@@ -143,12 +167,13 @@ def fire_any(
     dynamics: Dynamics,
     listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     charged: npt.NDArray[np.float32],
+    active: npt.NDArray[np.int32],
 ) -> int:
     """Do what `fire` does with every reset, several spikes a step, and a floor under the potential.
 
     Parameters
     ----------
-    current, potential, dynamics, charged
+    current, potential, dynamics, charged, active
         As for `fire`.
     constants : tuple (constant, threshold, floor)
         The potential is lifted to the floor at the end of a step: (1 or positions, channels), (0, channels) for none.
@@ -166,7 +191,7 @@ def fire_any(
     constant_rows, threshold_rows, floor_rows = constant.shape[0], threshold.shape[0], floor.shape[0]
     zero, one = np.float32(0), np.float32(1)
     keep = charged.shape[0] != 0
-    late = np.zeros(channels, np.float32)
+    late, before = np.zeros(channels, np.float32), np.empty(channels, np.float32)
     n = indptr[0]
     for row in range(current.shape[0]):
         p = row % positions
@@ -176,6 +201,7 @@ def fire_any(
             for c in range(channels):
                 above = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
                 late[c] = one if above else zero
+        before[:] = v
         _charge(v, current[row], constant[p % constant_rows], dynamics.charge)
         if dynamics.reset == ZERO_LATE:
             for c in range(channels):
@@ -183,6 +209,11 @@ def fire_any(
         elif dynamics.reset >= SUBTRACT_LATE:
             for c in range(channels):
                 v[c] = v[c] - late[c] * th[c]
+        moved = 0
+        for c in range(channels):
+            moved += v[c] != before[c]
+        active[row, 0] = _nonzeros(current[row])
+        active[row, 1] = moved
         if keep:
             for c in range(channels):
                 charged[row, c] = v[c]

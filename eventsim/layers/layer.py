@@ -76,7 +76,7 @@ class Layer(ABC):
             output,
             self.dense_macs(*inputs),
             self.neurons(*inputs),
-            output.size if "bias" in self.arrays() else 0,
+            output.size if getattr(self, "bias", None) is not None else 0,
             getattr(self, "heads", 0),
             self.words(*inputs),
             self.entailed(*inputs),

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
 
@@ -34,6 +34,10 @@ class Readout(Layer):
         if source.grid:
             raise LayerError(f"input {source} found; expected one vector of logits")
         return replace(source, kind="real", dense=True)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

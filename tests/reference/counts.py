@@ -7,6 +7,7 @@ Layers with synapses return {"acs", "graded_macs", "graded_acs", "macs"}; what d
 * real: macs = the same pairs, or with dense=True the pairs of every input, zeros too.
 
 A synapse exists where the kernel, moved by the stride, covers the pixel: fewer of them leave the pixels at a border.
+Where more than half of the weights of a layer are 0, it was pruned, and a weight of 0 is no synapse.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ Pair = tuple[int, int]
 
 def conv2d_counts(
     x: Float32,
-    weight_shape: tuple[int, int, int, int],
+    weight: Float32 | tuple[int, int, int, int],
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
     groups: int = 1,
@@ -27,11 +28,12 @@ def conv2d_counts(
     dense: bool = False,
     dilation: Pair = (1, 1),
 ) -> Counts:
-    """Pairs of a convolution; a weight of 0 is a synapse too."""
+    """Pairs of a convolution with a weight, or with an unpruned one of this shape."""
     steps, channels, height, width = x.shape
-    out, per_group, kh, kw = weight_shape
+    exists = _synapses(weight)
+    out, per_group, kh, kw = exists.shape
     if channels != per_group * groups:
-        raise ValueError(f"{channels} input channels, weight {weight_shape}, {groups} groups")
+        raise ValueError(f"{channels} input channels, weight {exists.shape}, {groups} groups")
     counts = _Pairs(kind, dense)
     reach = dilation[0] * (kh - 1) + 1, dilation[1] * (kw - 1) + 1
     for i in range((height + 2 * padding[0] - reach[0]) // stride[0] + 1):
@@ -45,17 +47,28 @@ def conv2d_counts(
                     for t in range(steps):
                         for channel in range(channels):
                             # the taps (i, j, a, b) of this channel: one synapse to each output channel of its group
-                            counts.add(x[t, channel, row, column], out // groups)
+                            first = channel // per_group * (out // groups)
+                            to = exists[first : first + out // groups, channel % per_group, a, b]
+                            counts.add(x[t, channel, row, column], int(to.sum()))
     return counts.result()
 
 
-def linear_counts(x: Float32, weight_shape: tuple[int, int], kind: str = "binary", dense: bool = False) -> Counts:
-    """Pairs of a linear layer on x[..., F]; a weight of 0 is a synapse too."""
+def linear_counts(x: Float32, weight: Float32 | tuple[int, int], kind: str = "binary", dense: bool = False) -> Counts:
+    """Pairs of a linear layer on x[..., F] with a weight, or with an unpruned one of this shape."""
     counts = _Pairs(kind, dense)
-    for row in x.reshape(-1, weight_shape[1]):
-        for value in row:
-            counts.add(value, weight_shape[0])
+    exists = _synapses(weight)
+    for row in x.reshape(-1, exists.shape[1]):
+        for channel, value in enumerate(row):
+            counts.add(value, int(exists[:, channel].sum()))
     return counts.result()
+
+
+def _synapses(weight: Float32 | tuple[int, ...]) -> NDArray[np.bool_]:
+    """Whether each weight is a synapse."""
+    if isinstance(weight, tuple):
+        return np.ones(weight, bool)
+    pruned = 2 * np.count_nonzero(weight) < weight.size
+    return weight != 0 if pruned else np.ones(weight.shape, bool)
 
 
 def sparse_linear_counts(x: Float32, weight: Float32, kind: str = "binary", dense: bool = False) -> Counts:

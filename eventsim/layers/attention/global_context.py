@@ -116,6 +116,15 @@ class GlobalContextOp(Op):
             self.macs += 2 * layer.norm_weight.size
         if self.gated:
             self.macs += output.size
+        hidden, gates = len(layer.value_weight), output.channels if self.gated else 0
+        normed = layer.norm_weight is not None
+        self.real = {
+            "exponentials": output.positions + gates,
+            "divisions": output.positions + gates + (hidden + 2 if normed else 0),
+            "square_roots": int(normed),
+            "weight_reads": output.size + 2 * layer.value_weight.size + (hidden if normed else 0),
+            "bias_reads": output.positions + hidden + output.channels + (hidden if normed else 0),
+        }
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Transform one chunk."""
@@ -131,6 +140,8 @@ class GlobalContextOp(Op):
         report_inputs(signal, context.rows)
         context.rows.add("macs", self.macs)
         context.rows.add("additions", 0 if self.gated else self.output.size)
+        for operation, executed in self.real.items():
+            context.rows.add(operation, executed)
         return Dense(self.output, signal.steps, out.reshape(-1, self.output.channels))
 
     def _gain(self, x: FloatArray) -> FloatArray:

@@ -99,6 +99,8 @@ class SoftmaxAttentionOp(Op):
             out[:] = attended.transpose(2, 0, 1, 3)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * pairs * channels)
+        for operation in ("scale_multiplications", "exponentials", "divisions"):
+            context.rows.add(operation, pairs * self.heads)
         return Dense(self.output, steps, out.reshape(-1, channels))
 
     def _attend(self, qkv: FloatArray) -> FloatArray:

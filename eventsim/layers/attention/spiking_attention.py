@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias
 
@@ -9,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.signals import FLOAT32_MAX, Dense, Rows, SignalType
+from eventsim.ledger import LedgerRows
+from eventsim.signals import FLOAT32_MAX, CountArray, Dense, FloatArray, Rows, SignalType
 
 Matrices: TypeAlias = npt.NDArray[np.float64]
 
@@ -69,11 +71,29 @@ class SpikingAttention(Layer):
         q, k, v = inputs
         return q.positions * k.positions * (q.channels + v.channels)
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return the map of one head, or its context, and the outputs."""
+        q, k, v = inputs
+        entries = q.positions * k.positions if self.order == "scores_first" else q.channels * v.channels // self.heads
+        held = entries if self.order == "scores_first" else entries // self.heads
+        return {"sum": Words(held + q.positions * v.channels)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sums that are read and written, and the entries of the map that are added."""
+        return ATTENDING
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         output = self.output_type(*inputs)
         spikes_alone = all(source.kind == "binary" and source.shape == inputs[0].shape for source in inputs)
         return SpikingAttentionOp(self, output) if spikes_alone else GradedAttentionOp(self, inputs, output)
+
+
+ATTENDING: Entailed = {
+    "coincidences": {"sum_reads": 1, "sum_writes": 1},
+    "value_additions": {"sum_reads": 2, "sum_writes": 1},
+}
+"""An entry of the map is read before it is added to an output, which is read and written."""
 
 
 class SpikingAttentionOp(Op):
@@ -95,12 +115,26 @@ class SpikingAttentionOp(Op):
         q, k, v = inputs
         out = np.empty((q.steps * self.output.positions, self.output.channels), np.float32)
         pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        additions = np.empty(q.steps, np.int64)
-        self.attend(pairs[0], pairs[1], pairs[2], self.output.positions, self.heads, self.scale, out, additions)
+        executed = np.empty((2, q.steps), np.int64)
+        self.attend(pairs[0], pairs[1], pairs[2], self.output.positions, self.heads, self.scale, out, executed)
         for part in (q, k, v):
             report_inputs(part, context.rows)
-        context.rows.add("acs", additions)
+        report_attention(executed, "acs", context.rows)
+        report_scale(out, q.steps, self.scale, context.rows)
         return Dense(self.output, q.steps, out)
+
+
+def report_attention(executed: CountArray, operation: str, rows: LedgerRows) -> None:
+    """Report the additions into the map and those into the output ``(2, steps)``, and their sum as an operation."""
+    rows.add(operation, executed.sum(axis=0))
+    rows.add("coincidences", executed[0])
+    rows.add("value_additions", executed[1])
+
+
+def report_scale(out: FloatArray, steps: int, scale: np.float32, rows: LedgerRows) -> None:
+    """Report the multiplications by the scale: one for each output that is not zero, none by 1."""
+    if scale != 1:
+        rows.add("scale_multiplications", np.count_nonzero(out.reshape(steps, -1), axis=1))
 
 
 class GradedAttentionOp(Op):
@@ -122,16 +156,17 @@ class GradedAttentionOp(Op):
         """Attend within each step of one chunk."""
         steps = inputs[0].steps
         out = np.empty((steps, self.output.positions, self.output.channels), np.float32)
-        products, units = np.empty(steps, np.int64), np.empty(steps, np.int64)
+        executed, units = np.empty((2, steps), np.int64), np.empty(steps, np.int64)
         parts = [self._by_head(signal) for signal in inputs]
         for step in range(steps):
             q, k, v = (part[step] for part in parts)
-            attended, products[step], units[step] = self.multiply(q, k, v)
+            attended, executed[:, step], units[step] = self.multiply(q, k, v)
             out[step] = attended.swapaxes(0, 1).reshape(out[step].shape)
         for signal in inputs:
             report_inputs(signal, context.rows)
-        context.rows.add("graded_macs" if self.graded else "acs", products)
+        report_attention(executed, "graded_macs" if self.graded else "acs", context.rows)
         context.rows.add("graded_acs", units if self.graded else 0)
+        report_scale(out, steps, self.scale, context.rows)
         return Dense(self.output, steps, out.reshape(-1, self.output.channels) * self.scale)
 
     def _by_head(self, signal: Rows) -> Matrices:
@@ -141,20 +176,23 @@ class GradedAttentionOp(Op):
         return rows.reshape(signal.steps, kind.positions, self.heads, kind.channels // self.heads).swapaxes(1, 2)
 
 
-def _scores_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, int, int]:
-    """Return (q k^T) v, how many values met, and the same in unary additions; all are ``(heads, tokens, d)``."""
+def _scores_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, tuple[int, int], int]:
+    """Return (q k^T) v, how many values met in each product, and all in unary additions.
+
+    All are ``(heads, tokens, d)``.
+    """
     scores = q @ k.swapaxes(1, 2)
     asked = np.count_nonzero(scores, axis=1)  # by head and token of v: the scores that it is added for
-    products = _met(q, k) + np.sum(asked * np.count_nonzero(v, axis=2))
-    return scores @ v, int(products), int(scores.sum() + np.sum(asked * v.sum(axis=2)))
+    met = _met(q, k), int(np.sum(asked * np.count_nonzero(v, axis=2)))
+    return scores @ v, met, int(scores.sum() + np.sum(asked * v.sum(axis=2)))
 
 
-def _context_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, int, int]:
+def _context_first(q: Matrices, k: Matrices, v: Matrices) -> tuple[Matrices, tuple[int, int], int]:
     """Return q (k^T v) and counts as `_scores_first` does."""
     entries = k.swapaxes(1, 2) @ v
     filled = np.count_nonzero(entries, axis=2)  # by head and channel of q
-    products = _met(k.swapaxes(1, 2), v.swapaxes(1, 2)) + np.sum(filled * np.count_nonzero(q, axis=1))
-    return q @ entries, int(products), int(entries.sum() + np.sum(filled * q.sum(axis=1)))
+    met = _met(k.swapaxes(1, 2), v.swapaxes(1, 2)), int(np.sum(filled * np.count_nonzero(q, axis=1)))
+    return q @ entries, met, int(entries.sum() + np.sum(filled * q.sum(axis=1)))
 
 
 def _met(a: Matrices, b: Matrices) -> int:

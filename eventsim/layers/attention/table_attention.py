@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.attention import attend_through_table
+from eventsim.layers.attention.spiking_attention import ATTENDING, report_attention, report_scale
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import FLOAT32_MAX, Dense, IntArray, Rows, SignalType
@@ -74,6 +76,15 @@ class TableAttention(Layer):
         """Return 2 N^2 D: both products over all tokens."""
         return 2 * inputs[0].positions ** 2 * inputs[0].channels
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return the tables, and the map of one head with the outputs."""
+        source = inputs[0]
+        return {"table": Words(self.table.size), "sum": Words(source.positions**2 + source.size)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sums that are read and written, and the score and the entry that a lookup reads."""
+        return {**ATTENDING, "table_lookups": {"table_reads": 1, "sum_reads": 1}}
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return TableAttentionOp(self, self.output_type(*inputs))
@@ -98,15 +109,17 @@ class TableAttentionOp(Op):
         tokens = self.output.positions
         out = np.empty((q.steps * tokens, self.output.channels), np.float32)
         pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        executed = np.empty((3, q.steps), np.int64)
+        executed = np.empty((4, q.steps), np.int64)
         attend_through_table(pairs[0], pairs[1], pairs[2], tokens, self.table, self.scale, out, executed)
-        additions, lookups, kept = executed
+        lookups, kept = executed[2:]
         rows = context.rows
         for part in (q, k, v):
             report_inputs(part, rows)
-        rows.add("acs", additions)
+        report_attention(executed[:2], "acs", rows)
+        report_scale(out, q.steps, self.scale, rows)
         rows.add("table_lookups", lookups)
         rows.add("scores", len(self.table) * tokens**2)
         rows.add("nonzero_scores", lookups)
         rows.add("kept_scores", kept)
+        rows.add("removed_scores", lookups - kept)
         return Dense(self.output, q.steps, out)

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import gate_rows
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
@@ -42,6 +42,10 @@ class Gate(Layer):
         kinds = {g.kind, x.kind}
         kind: Kind = "real" if "real" in kinds else "graded" if "graded" in kinds else "binary"
         return replace(x, kind=kind, dense=g.dense and x.dense)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return that every value that meets its gate is a product with a gate."""
+        return {operation: {"gate_products": 1} for operation in ("comparisons", "graded_macs", "macs")}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import join_rows
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, Rows, SignalType
@@ -45,6 +45,10 @@ class Residual(Layer):
                 raise LayerError(f"inputs {a} and {b} found; {self.mode!r} expects spikes on both sides")
             return a
         return replace(a, kind="real" if "real" in (a.kind, b.kind) else "graded", dense=a.dense or b.dense)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return that its additions are residual ones."""
+        return {"additions": {"residual_additions": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

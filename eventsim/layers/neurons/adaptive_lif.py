@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.neurons.spiking import updating
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -138,6 +140,14 @@ class AdaptiveLIF(Layer):
         gates = self.gates
         return gates.macs if gates else 0
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one potential for each neuron, and every coefficient."""
+        return {"potential": Words(inputs[0].size), "weight": Words(self.parameters)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum of both terms, the comparison and the reset; coefficients are counted where they multiply."""
+        return updating(INTEGRATE, 1)
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return AdaptiveLIFOp(self, self.output_type(*inputs))
@@ -241,17 +251,39 @@ class AdaptiveLIFOp(Op):
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
         self.membrane.begin(steps)
+        changed, charged = np.empty(steps, np.int64), np.empty_like(self.potential)
         for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
-            self.membrane.fire(index, self._charge(x), self.potential)
+            before = self.potential.copy()
+            self.membrane.fire(index, self._charge(x), self.potential, charged)
+            changed[index] = np.count_nonzero(charged != before)
             self.step += 1
         spikes = self.membrane.spikes(steps)
         report_inputs(signal, rows)
         rows.add("spikes", spikes.nonzeros_by_step)
         rows.add("neuron_updates", self.output.size)
+        rows.add("updates_with_input", signal.nonzeros_by_step)
+        rows.add("updates_with_change", changed)
+        rows.add("updates_with_spike", spikes.nonzeros_by_step)
         macs, additions = self._work()
         rows.add("macs", macs)
         rows.add("additions", additions)
+        for operation, executed in self._reads().items():
+            rows.add(operation, executed)
         return spikes
+
+    def _reads(self) -> dict[str, int]:
+        """Return the coefficients read in one time step, and the work of the gates' sigmoid."""
+        encodings = sum(array is not None for array in (self.past_encoding, self.potential_encoding))
+        reads = {"weight_reads": (2 + encodings) * self.output.size}
+        if self.gates is None:
+            return reads
+        hidden, gates = self.gates.reduce_weight.shape[1], self.gates.expand_weight.shape[1]
+        return {
+            "weight_reads": reads["weight_reads"] + self.gates.macs,
+            "bias_reads": hidden + gates,
+            "exponentials": gates,
+            "divisions": gates + (2 if self.of_terms else 1) * self.output.channels,
+        }
 
     def _charge(self, x: FloatArray) -> FloatArray:
         """Leave one part of V in the potential and return the other; the membrane adds them, fires and resets."""

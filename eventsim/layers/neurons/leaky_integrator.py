@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
-from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of
+from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of, updating
 from eventsim.signals import Dense, Rows, SignalType
 
 
@@ -54,12 +55,24 @@ class LeakyIntegrator(Layer):
         """Return one neuron per value of the input."""
         return inputs[0].size
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one potential for each neuron."""
+        return {"potential": Words(inputs[0].size)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return what the charge consists of; nothing is compared."""
+        return updating(self._charge, 0)
+
+    @property
+    def _charge(self) -> int:
+        return INTEGRATE if (np.asarray(self.decay) == 1).all() else DECAY
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
         decay = rows_of(self.decay, "decay", source)
         never = np.full((1, source.channels), np.inf, np.float32)
-        dynamics = Dynamics(INTEGRATE if (decay == 1).all() else DECAY, 0, True)
+        dynamics = Dynamics(self._charge, 0, True)
         start = rows_of(self.start, "start", source)
         return LeakyIntegratorOp(Membrane(self.output_type(source), decay, never, dynamics, start))
 
@@ -76,5 +89,5 @@ class LeakyIntegratorOp(MembraneOp):
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps)
         self.membrane.fire(0, current, self.potential, emitted)
-        context.rows.add("neuron_updates", signal.type.size)
+        self.report(signal.steps, context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

@@ -47,5 +47,5 @@ class PLIAFOp(NeuronOp):
         self.membrane.fire(0, current, self.potential, emitted)
         np.maximum(emitted, 0, out=emitted)
         output = self.membrane.output
-        context.rows.add("neuron_updates", output.size)
+        self.report(signal.steps, context.rows, self.membrane.spikes(signal.steps).nonzeros_by_step)
         return rows_from_dense(output, signal.steps, emitted)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.ledger import LedgerRows
+from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
 
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
 
 RESETS = ("zero", "subtract", "subtract_late", "subtract_once", "zero_late")
 """In the order of the numbers that the kernel knows them by."""
+
+CHARGING = {INTEGRATE: (0, 1), LEAK_MULTIPLY: (1, 2), LEAK_DIVIDE: (1, 2), LEAK_FREE_INPUT: (1, 2), DECAY: (1, 1)}
+"""Leak multiplications and additions of each charge equation."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -98,6 +103,14 @@ class Neuron(Layer):
     def neurons(self, *inputs: SignalType) -> int:
         """Return one neuron per value of the input."""
         return inputs[0].size
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one potential for each neuron."""
+        return {"potential": Words(inputs[0].size)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return what the charge consists of, a comparison with the threshold and the floor, and a reset by spike."""
+        return updating(self.op_charge, 1 + (self.v_min is not None))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -216,6 +229,19 @@ def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:
     )
 
 
+def updating(charge: int, comparisons: int) -> Entailed:
+    """Return what one update of a potential entails: reading, charging, comparing, writing, and a reset by spike."""
+    leaks, additions = CHARGING[charge]
+    update = {
+        "leak_multiplications": leaks,
+        "membrane_additions": additions,
+        "membrane_comparisons": comparisons,
+        "potential_reads": 1,
+        "potential_writes": 1,
+    }
+    return {"neuron_updates": update, "updates_with_spike": {"resets": 1}}
+
+
 class MembraneOp(Op):
     """Holds the potential of a membrane from step to step."""
 
@@ -235,6 +261,14 @@ class MembraneOp(Op):
         """Set every potential to its start."""
         self.potential: FloatArray = self.membrane.at_rest()
 
+    def report(self, steps: int, rows: LedgerRows, fired: CountArray | int = 0) -> None:
+        """Report the updates of one chunk: all, those with an input or a change, and those that fired."""
+        rows.add("neuron_updates", self.membrane.output.size)
+        with_input, with_change = self.membrane.active(steps)
+        rows.add("updates_with_input", with_input)
+        rows.add("updates_with_change", with_change)
+        rows.add("updates_with_spike", fired)
+
 
 class NeuronOp(MembraneOp):
     """Charges the membrane and fires, step by step."""
@@ -248,5 +282,5 @@ class NeuronOp(MembraneOp):
         self.membrane.fire(0, signal.to_array(), self.potential)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
-        context.rows.add("neuron_updates", spikes.type.size)
+        self.report(signal.steps, context.rows, spikes.nonzeros_by_step)
         return spikes

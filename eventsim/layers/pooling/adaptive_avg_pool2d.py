@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.sum_pool2d import SumPool2dOp
 from eventsim.layers.window import adaptive_grid, adaptive_spans
@@ -36,6 +36,10 @@ class AdaptiveAvgPool2d(Layer):
         """Return real values, sparse if the input is."""
         (source,) = inputs
         return replace(source, kind="real", grid=adaptive_grid(source, self.output_size))
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
 from eventsim.layers.window import adaptive_grid, adaptive_spans
@@ -30,6 +30,10 @@ class AdaptiveMaxPool2d(Layer):
         """Return the same kind on the output grid."""
         (source,) = inputs
         return replace(source, grid=adaptive_grid(source, self.output_size), dense=source.kind == "real")
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the largest value so far, which a comparison reads and writes."""
+        return {"comparisons": {"pool_comparisons": 1, "sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

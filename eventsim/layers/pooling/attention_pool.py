@@ -22,7 +22,7 @@ class AttentionPool(Layer):
 
     A bias of the logits would cancel. The sums run step by step in float32, scaled to the largest logit so far
     (Milakov and Gimelshein, 2018), so nothing but one vector is kept and the result does not depend on the chunk size.
-    Exponentials and that scaling are not counted.
+    That scaling is not counted.
 
     Parameters
     ----------
@@ -81,6 +81,9 @@ class AttentionPoolOp(Op):
             self.peak = peak
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * signal.type.size)
+        context.rows.add("weight_reads", signal.type.size)
+        context.rows.add("exponentials", signal.type.positions)
         if not context.final:
             return Dense(self.output, 0, self.pooled[None][:0])
+        context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.channels)
         return Dense(self.output, 1, (self.pooled / self.total)[None])

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -59,6 +59,10 @@ class MaxPool2d(Layer):
         high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         windows = output_grid(source.grid, (high, wide), self.stride, self.padding, self.ceil_mode)
         return sliding_spans(source.grid, windows, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the largest value so far, which a comparison reads and writes."""
+        return {"comparisons": {"pool_comparisons": 1, "sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

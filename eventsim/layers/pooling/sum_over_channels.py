@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import sum_groups
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
@@ -38,6 +38,10 @@ class SumOverChannels(Layer):
             raise LayerError(f"{self.groups} groups found; expected a divisor of the {source.channels} channels")
         real = source.kind == "real"
         return replace(source, kind="real" if real else "graded", channels=self.groups, dense=real)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
@@ -30,6 +30,10 @@ class SumOverPositions(Layer):
     def divisor(self, source: SignalType) -> int:
         """Return what the sums are divided by."""
         return 1
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -63,4 +67,6 @@ class SumOverPositionsOp(Op):
             context.rows.add("additions", signal.nonzeros_by_step)
         if self.output.kind == "graded":
             return rows_from_dense(self.output, signal.steps, sums)
+        if self.divisor != 1:
+            context.rows.add("divisions", self.output.size)
         return Dense(self.output, signal.steps, sums / self.divisor)

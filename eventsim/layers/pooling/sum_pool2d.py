@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -49,6 +49,10 @@ class SumPool2d(Layer):
         """Return nothing: sums are not divided."""
         return None
 
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
@@ -77,11 +81,15 @@ class SumPool2dOp(Op):
         if isinstance(signal, Rows):
             rows, added = pooled_rows(signal, self.output, self.spans, self.overlap, maximum=False)
             context.rows.add("additions", added)
-            return rows if self.divisors is None else self._averaged(rows, self.divisors)
+            if self.divisors is None:
+                return rows
+            context.rows.add("divisions", rows.nonzeros_by_step)
+            return self._averaged(rows, self.divisors)
         pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
         touched = pool_dense(signal.data, signal.steps, self.spans, pooled, False)
         context.rows.add("additions", np.full(signal.steps, touched // max(signal.steps, 1)))
         if self.divisors is not None:
+            context.rows.add("divisions", self.output.size)
             pooled /= np.tile(self.divisors, (signal.steps, 1))
         return Dense(self.output, signal.steps, pooled)
 

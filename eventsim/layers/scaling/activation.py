@@ -22,7 +22,7 @@ class Activation(Layer):
     r"""ReLU or sigmoid of every value, or softmax over the channels of each position, in float32.
 
     A real-valued gate has one, such as that of squeeze and excitation. A value that ReLU looks at is a comparison, in
-    rows those that are not zero; exponentials and divisions are not counted.
+    rows those that are not zero; sigmoid and softmax take an exponential and a division for each value.
 
     Parameters
     ----------
@@ -69,6 +69,8 @@ class ActivationOp(Op):
                 return signal
             return without_zeros(replace(signal, values=np.maximum(signal.values, np.float32(0))))
         apply = expit if self.function == "sigmoid" else _softmax
+        context.rows.add("exponentials", output.size)
+        context.rows.add("divisions", output.size)
         data = np.empty((signal.steps, output.positions, output.channels), np.float32)
         for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):
             y[:] = apply(x)

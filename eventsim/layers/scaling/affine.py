@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.neurons.spiking import rows_of
@@ -41,6 +41,10 @@ class Affine(Layer):
         if self.shift is not None:
             rows_of(self.shift, "shift", source)
         return replace(source, kind="real", dense=source.dense or self.shift is not None)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the scale, and the shift, that a product reads."""
+        return {"macs": {"weight_reads": 1, **({} if self.shift is None else {"bias_reads": 1})}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -21,7 +21,8 @@ class LayerNorm(Layer):
     .. math:: y_c = \frac{x_c - \mu}{\sqrt{\sigma^2 + \epsilon}}\, w_c + b_c
 
     with the mean and the (biased) variance of the channels, in float32. Counted are two multiply-accumulates per value
-    - its square, and scale with shift - and one addition, for the mean; papers count none, so `dense_macs` is 0.
+    - its square, and scale with shift - one addition, for the mean, and one division; for each row a square root, and
+    the divisions of both means. Papers count none, so `dense_macs` is 0.
 
     Parameters
     ----------
@@ -61,6 +62,7 @@ class LayerNormOp(Op):
 
     def __init__(self, layer: LayerNorm, output: SignalType) -> None:
         self.weight = layer.weight
+        self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.eps = np.float32(layer.eps)
         self.output = output
@@ -77,4 +79,9 @@ class LayerNormOp(Op):
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)
+        context.rows.add("divisions", self.output.size + 2 * self.output.positions)
+        context.rows.add("square_roots", self.output.positions)
+        context.rows.add("weight_reads", self.output.size)
+        if self.biased:
+            context.rows.add("bias_reads", self.output.size)
         return Dense(self.output, signal.steps, data)

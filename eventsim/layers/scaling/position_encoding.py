@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -42,6 +42,10 @@ class PositionEncoding(Layer):
                 f"encoding of shape {shape} found; expected (time steps or 1, {channels} or 1, {positions} or 1)"
             )
         return replace(source, kind="real", dense=True)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the entry of the encoding that an addition reads."""
+        return {"additions": {"weight_reads": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
-from eventsim.layers.synapses.weights import Weight, packed, shape_of
+from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
 from eventsim.layers.window import output_grid, slide
 from eventsim.signals import FloatArray, SignalType
 
@@ -61,18 +62,26 @@ class Conv2d(Layer):
         """Return the whole kernel at every output pixel."""
         return self.output_type(*inputs).positions * prod(shape_of(self))
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases and partial sums."""
+        return words_of(self, self.output_type(*inputs).size)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the words that a product reads and writes."""
+        return SERVING
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with weights packed tap by tap, input channel by input channel."""
         (source,) = inputs
         output, shape, groups = self.output_type(source), shape_of(self), self.groups
-        (held,) = packed(
+        held = packed(
             self,
             lambda weight: taps_of(weight, groups),
             lambda taps: weight_of(taps, shape, groups),
             tiled=groups == 1 and not source.dense,
         )
         window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding, self.dilation)
-        return SynapsesOp(source, output, held, self.bias, window, groups)
+        return SynapsesOp(source, output, held.parts[0], self.bias, window, groups, held.fans[0])
 
 
 def map_type(

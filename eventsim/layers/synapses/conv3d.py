@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar, Literal
@@ -9,11 +10,11 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
-from eventsim.layers.synapses.weights import Weight, packed, shape_of
+from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.layers.window import slide
 from eventsim.signals import Dense, FloatArray, Rows, Signal, SignalType
@@ -65,6 +66,14 @@ class Conv3d(Layer):
         """Return the whole kernel at every output pixel."""
         return self.output_type(*inputs).positions * prod(shape_of(self))
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases and partial sums."""
+        return words_of(self, self.output_type(*inputs).size)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the words that a product reads and writes."""
+        return SERVING
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op: one convolution of a map for each time step of the kernel."""
         (source,) = inputs
@@ -72,7 +81,7 @@ class Conv3d(Layer):
         outputs, group_inputs, kernel_time, *kernel = shape_of(self)
         map_shape = (outputs, group_inputs, *kernel)
         tiled = groups == 1 and not source.dense
-        parts = packed(
+        held = packed(
             self,
             lambda weight: np.concatenate([taps_of(weight[:, :, t], groups) for t in range(kernel_time)]),
             lambda taps: np.stack([weight_of(part, map_shape, groups) for part in np.split(taps, kernel_time)], axis=2),
@@ -80,19 +89,22 @@ class Conv3d(Layer):
             count=kernel_time,
         )
         window = slide(source, output, (kernel[0], kernel[1]), self.stride, self.padding)
-        taps = [SynapsesOp(source, output, part, None, window, groups) for part in parts]
+        taps = [
+            SynapsesOp(source, output, part, None, window, groups, fan)
+            for part, fan in zip(held.parts, held.fans, strict=True)
+        ]
         before = kernel_time - 1 if self.time_padding == "causal" else kernel_time // 2
-        bias = np.zeros(output.channels, np.float32) if self.bias is None else self.bias
-        return Conv3dOp(output, taps, bias, before)
+        return Conv3dOp(output, taps, self.bias, before)
 
 
 class Conv3dOp(Op):
     """Adds up the kernel's time steps, the earliest first: one order for every chunk size."""
 
-    def __init__(self, output: SignalType, taps: list[SynapsesOp], bias: FloatArray, before: int) -> None:
+    def __init__(self, output: SignalType, taps: list[SynapsesOp], bias: FloatArray | None, before: int) -> None:
         self.output = output
         self.taps = taps
-        self.bias = bias
+        self.biased = bias is not None
+        self.bias = np.zeros(output.channels, np.float32) if bias is None else bias
         self.before = before
         self.looks_ahead = before < len(taps) - 1
         self.once_if_static = len(taps) == 1
@@ -117,6 +129,7 @@ class Conv3dOp(Op):
         out = np.empty((signal.steps, self.output.positions, self.output.channels), np.float32)
         out[:] = self.bias
         report_inputs(signal, context.rows)
+        context.rows.add("bias_additions", self.output.size if self.biased else 0)
         for tap, synapses in enumerate(self.taps):
             shift = old + tap - self.before  # output step t reads step t + shift of what was seen
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)

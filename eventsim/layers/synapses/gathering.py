@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.gather import gather, gather_groups
+from eventsim.kernels.gather import count_synapses, gather, gather_groups
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
@@ -52,6 +52,8 @@ class SynapsesOp(Op):
     bias : float32 array (output channels,) or None
     window : Window
     groups : int
+    fan : int64 array (taps, input channels), optional
+        Of a pruned weight: the synapses of each tap and input, those counted.
     """
 
     state_names = ()
@@ -66,13 +68,16 @@ class SynapsesOp(Op):
         bias: FloatArray | None,
         window: Window,
         groups: int = 1,
+        fan: CountArray | None = None,
     ) -> None:
         self.source = source
         self.output = output
         self.weight = weight
+        self.biased = bias is not None
         self.bias = np.zeros(output.channels, np.float32) if bias is None else bias
         self.window = window
         self.groups = groups
+        self.fan = fan
         self.kernel = kernel_of(source, groups)
         self.own()
 
@@ -83,6 +88,7 @@ class SynapsesOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         report_inputs(inputs[0], context.rows)
+        context.rows.add("bias_additions", self.output.size if self.biased else 0)
         return self.serve(inputs[0], context.rows)
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:
@@ -100,6 +106,8 @@ class SynapsesOp(Op):
             gather(signal.triple, self.weight, channels, out, signal.steps, self.window, products, units)
         else:
             gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
+        if self.fan is not None and isinstance(signal, Rows):
+            count_synapses(signal.triple, self.fan, signal.steps, self.window, products, units)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
 
@@ -110,18 +118,19 @@ class SynapsesOp(Op):
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
         maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
-        pixels = 0
+        products = 0
         for tap, tap_weight in enumerate(self.weight):
             dy = tap // w.kernel_width * w.dilation_height - w.pad_height
             dx = tap % w.kernel_width * w.dilation_width - w.pad_width
             ys, source_ys = _tap_range(dy, w.stride_height, w.height, w.out_height)
             xs, source_xs = _tap_range(dx, w.stride_width, w.width, w.out_width)
-            pixels += len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
+            pixels = len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
+            products += pixels * (self.source.channels * fan if self.fan is None else int(self.fan[tap].sum()))
             for step in range(signal.steps):
                 for group in range(groups):
                     block = tap_weight[group * group_inputs : (group + 1) * group_inputs]
                     sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
-        return int(pixels * self.source.channels * fan)
+        return products
 
 
 def kernel_of(source: SignalType, groups: int) -> str:

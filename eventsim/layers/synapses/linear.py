@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
-from eventsim.layers.synapses.weights import Weight, packed, shape_of
+from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
 from eventsim.signals import FloatArray, SignalType
 
 
@@ -41,6 +42,14 @@ class Linear(Layer):
         outputs, channels = shape_of(self)
         return inputs[0].positions * outputs * channels
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases and partial sums."""
+        return words_of(self, self.output_type(*inputs).size)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the words that a product reads and writes."""
+        return SERVING
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with the weight rows of the input channels side by side."""
         return matrix_op(self, inputs[0], self.bias)
@@ -65,5 +74,7 @@ def matrix_op(layer: Layer, source: SignalType, bias: FloatArray | None) -> Syna
     """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer."""
     n = source.positions
     one_tap = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
-    (held,) = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled=not source.dense)
-    return SynapsesOp(source, matrix_type(source, shape_of(layer), bias), held, bias, one_tap)
+    held = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled=not source.dense)
+    return SynapsesOp(
+        source, matrix_type(source, shape_of(layer), bias), held.parts[0], bias, one_tap, fan=held.fans[0]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -9,11 +10,12 @@ import numpy as np
 import scipy.sparse
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.gather import gather_synapses
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.synapses.gathering import report_inputs, report_products
+from eventsim.layers.synapses.weights import SERVING
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
@@ -85,6 +87,15 @@ class SparseLinear(Layer):
         """Return the whole matrix, zero synapses included, at every position."""
         return inputs[0].size * self.outputs
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases and partial sums."""
+        words = {"weight": Words(self.weights.size), "sum": Words(self.output_type(*inputs).size)}
+        return words if self.bias is None else {**words, "bias": Words(self.bias.size)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the words that a product reads and writes."""
+        return SERVING
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return SparseLinearOp(self, self.output_type(*inputs))
@@ -100,6 +111,7 @@ class SparseLinearOp(Op):
 
     def __init__(self, layer: SparseLinear, output: SignalType) -> None:
         self.synapses = (layer.indptr, layer.targets, layer.weights)
+        self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.output = output
 
@@ -114,4 +126,5 @@ class SparseLinearOp(Op):
         products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
         gather_synapses(signal.triple, *self.synapses, out, products, units)
         report_products(signal.type, products, units, context.rows)
+        context.rows.add("bias_additions", self.output.size if self.biased else 0)
         return Dense(self.output, signal.steps, out)

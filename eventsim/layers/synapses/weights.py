@@ -6,15 +6,26 @@ they came from is let go, and arranged back when somebody asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, overload
 
 import numpy as np
 
+from eventsim.facts import Entailed, Words
 from eventsim.kernels.gather import pack, unpack
-from eventsim.signals import FloatArray
+from eventsim.signals import CountArray, FloatArray
 
 Arrange = Callable[[FloatArray], FloatArray]
+
+PRODUCT = {"weight_reads": 1, "sum_reads": 1, "sum_writes": 1}
+SERVING: Entailed = {
+    "acs": PRODUCT,
+    "graded_macs": PRODUCT,
+    "macs": PRODUCT,
+    "bias_additions": {"bias_reads": 1, "sum_reads": 1, "sum_writes": 1},
+}
+"""A product reads its weight and adds to a partial sum."""
 
 
 class Packed:
@@ -38,10 +49,13 @@ class Packed:
     parts : list of float32 array
     shape : tuple of int
         Of the weight as it was given.
+    fans : list of int64 array (taps, inputs), or of None
+        Of a pruned weight, for each part: how many outputs each input reaches through each tap.
     """
 
     def __init__(self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> None:
         arranged = np.split(np.ascontiguousarray(taps(array), np.float32), count)
+        self.fans = [fan_of(part) if is_pruned(array) else None for part in arranged]
         self.shape = array.shape
         self.tiled = tiled
         self.parts = [pack(part) for part in arranged] if tiled else arranged
@@ -83,8 +97,24 @@ def shape_of(layer: object) -> tuple[int, ...]:
     return shape
 
 
-def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> list[FloatArray]:
-    """Return the parts of a layer's field ``weight`` as a kernel reads them, and let go of any other form.
+def words_of(layer: Any, outputs: int) -> Mapping[str, Words]:
+    """Return the memory of a layer with the fields ``weight`` and ``bias`` and so many outputs a time step."""
+    words = {"weight": Words(prod(shape_of(layer))), "sum": Words(outputs)}
+    return words if layer.bias is None else {**words, "bias": Words(layer.bias.size)}
+
+
+def is_pruned(weight: FloatArray) -> bool:
+    """Return whether more than half of the weights are zero; a weight of zero is no synapse then."""
+    return bool(2 * np.count_nonzero(weight) < weight.size)
+
+
+def fan_of(taps: FloatArray) -> CountArray:
+    """Return how many weights ``(taps, inputs, outputs)`` of each tap and input are not zero."""
+    return np.asarray(np.count_nonzero(taps, axis=2), np.int64)
+
+
+def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> Packed:
+    """Return a layer's field ``weight`` as a kernel reads it, and let go of any other form.
 
     Parameters are those of `Packed`.
     """
@@ -92,4 +122,4 @@ def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int 
     if not isinstance(held, Packed) or held.tiled != tiled:
         array = held.unpack() if isinstance(held, Packed) else held
         vars(layer)["_weight"] = held = Packed(array, taps, back, tiled, count)
-    return held.parts
+    return held

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
-from eventsim.layers.synapses.weights import Weight, shape_of
+from eventsim.layers.synapses.weights import SERVING, Weight, fan_of, is_pruned, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
 
@@ -101,6 +102,15 @@ class WindowedLinear(Layer):
         outputs, _ = shape_of(self)
         return np.repeat(np.array(_listed(values), np.int64), outputs // len(_listed(values)))
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases and partial sums, those of the steps before included."""
+        output = self.output_type(*inputs)
+        return words_of(self, output.size * self.longest)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the words that a product reads and writes."""
+        return {**SERVING, "additions": {"sum_reads": 1, "sum_writes": 1}}
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
@@ -116,8 +126,12 @@ class WindowedLinear(Layer):
             outputs = self.listeners(age)
             if isinstance(outputs, slice):
                 continue
-            same = age - 1 in later and len(outputs) == later[age - 1].output.channels
-            later[age] = later[age - 1] if same else matrix_op(Linear(self.weight[outputs]), source, None)
+            if age - 1 in later and len(outputs) == later[age - 1].output.channels:
+                later[age] = later[age - 1]
+                continue
+            weight = self.weight
+            later[age] = matrix_op(Linear(weight[outputs]), source, None)
+            later[age].fan = fan_of(weight[outputs].T[None]) if is_pruned(weight) else None
         return later
 
 
@@ -142,6 +156,7 @@ class WindowedLinearOp(Op):
         self.output = output
         self.synapses = synapses
         self.later = later
+        self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.once = layer.form == "accumulate_once"
         self.kernel = f"{synapses.kernel}_{'once' if self.once else 'window'}"
@@ -163,6 +178,7 @@ class WindowedLinearOp(Op):
         signal, rows = inputs[0], context.rows
         steps, positions = signal.steps, self.output.positions
         report_inputs(signal, rows)
+        rows.add("bias_additions", self.output.size if self.biased else 0)
         arrived = self.synapses.serve(signal, rows) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
         products = np.concatenate([self.products, self._products_by_step(signal)])

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import total_rows
 from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, Rows, SignalType
@@ -26,6 +26,10 @@ class MeanOverTime(Layer):
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values of the same shape."""
         return replace(inputs[0], kind="real", dense=True)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that an addition reads and writes."""
+        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -62,4 +66,5 @@ class MeanOverTimeOp(Op):
         context.rows.add("additions", signal.nonzeros_by_step)
         if not context.final:
             return Dense(self.output, 0, self.total[:0])
+        context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.size)
         return Dense(self.output, 1, self.total / np.float32(self.steps))
