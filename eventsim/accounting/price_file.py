@@ -23,6 +23,7 @@ LARGEST_PRICE = 1e12
 
 _REQUIRED = ("name", "source", "unit", "graded")
 _OPTIONAL = ("note", "included", "compute", "memory", "words", "tables", "roles")
+_NAME = r"[\w.-]+"
 _AN_OPERATION = "an operation of eventsim.operations"
 _Read = TypeVar("_Read")
 
@@ -67,6 +68,17 @@ def parse_prices(path: str, content: bytes) -> EnergyModel:
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad TOML, numbers or nesting without end
         said = str(error).split("\n", 1)[0][:120]
         raise InputError(f"{path}: no TOML ({said}); expected a price file") from None
+    return read_prices(path, document)
+
+
+def read_prices(path: str, document: Mapping[str, Any]) -> EnergyModel:
+    """Read the tables of a price file.
+
+    Raises
+    ------
+    InputError
+        As `load_prices`.
+    """
     return _PriceFile(path, document).model()
 
 
@@ -86,7 +98,7 @@ class _PriceFile:
             if key not in (*_REQUIRED, *_OPTIONAL):
                 self.refuse("", key, f"one of {', '.join((*_REQUIRED, *_OPTIONAL))}")
         name, source, unit, graded = (self.text(key) for key in _REQUIRED)
-        if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        if not re.fullmatch(_NAME, name, re.ASCII):
             self.refuse("name", name, "letters, digits, '_', '.' and '-'")
         if unit != "pJ":
             self.refuse("unit", unit, "'pJ'")
@@ -196,6 +208,9 @@ class _PriceFile:
 
     def words(self) -> dict[str, Access]:
         tables = self.table("tables", self.document, "tables")
+        for name in tables:
+            if not re.fullmatch(_NAME, name, re.ASCII):
+                self.refuse("tables", name, "letters, digits, '_', '.' and '-'")
         read = {name: self.access(f"tables.{name}", value) for name, value in tables.items()}
 
         def named(where: str, value: Any) -> tuple[str, Access]:

@@ -10,6 +10,8 @@ from eventsim.accounting.energy import MAIN, Energy
 
 TOLD = 3
 """Operations without a price that a line names; the document has all."""
+SAME = 1e-9
+"""Of a mean: samples that differ by less differ by rounding."""
 
 
 def add_energy_flag(parser: argparse.ArgumentParser) -> None:
@@ -45,13 +47,17 @@ def energy_lines(document: Mapping[str, Any], shown: Sequence[str]) -> list[str]
 
 def energy_line(energy: Mapping[str, Any]) -> str:
     """Say one energy of a document."""
-    said = f"{energy['total_mj']:.6f} mJ"
-    if energy.get("std_mj"):
-        said += f" +- {energy['std_mj']:.6f}"
-    said += f" (compute {energy['compute_mj']:.6f}, memory {energy['memory_mj']:.6f})"
+    said = f"{_number(energy['total_mj'])} mJ"
+    if energy.get("std_mj", 0.0) > SAME * energy["total_mj"]:
+        said += f" +- {_number(energy['std_mj'])}"
+    said += f" (compute {_number(energy['compute_mj'])}, memory {_number(energy['memory_mj'])})"
     unpriced = sorted(energy["unpriced"].items(), key=lambda item: -item[1])
     if not unpriced:
         return said
     named = ", ".join(f"{executed:,.0f} {name.replace('_', ' ')}" for name, executed in unpriced[:TOLD])
     more = f" and {len(unpriced) - TOLD} more" if len(unpriced) > TOLD else ""
     return f"{said}; without a price: {named}{more}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.6f}" if value >= 1e-3 else f"{value:.3g}"
