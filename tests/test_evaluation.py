@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from eventsim.accounting.energy import models
 from numpy.testing import assert_allclose
 
 from eventsim import InputError, Network, Preparation, Simulator
+from eventsim.accounting.energy import models
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
 from eventsim.report.document import evaluation_document
 

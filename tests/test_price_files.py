@@ -89,7 +89,7 @@ REFUSED = {
     "no text": (HEAD.replace('"own"', "7"), "name: '7' found; expected a text"),
     "unknown key": (
         "prices = 1\n" + HEAD,
-        "'prices' found; expected one of name, source, unit, graded, note, included, compute, memory, words, tables, ro",
+        "'prices' found; expected one of name, source, unit, graded, note, included, compute, memory, words, tables, ",
     ),
     "negative": (HEAD + "compute.acs = -0.1", "compute.acs: '-0.1' found; expected picojoules from 0 to 1e+12"),
     "a joule and more": (

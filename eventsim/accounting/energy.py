@@ -18,7 +18,7 @@ from eventsim.accounting.energy_model import Energy, EnergyModel, energies
 from eventsim.accounting.price_file import load_prices, parse_prices
 from eventsim.errors import InputError
 
-__all__ = ["MAIN", "Energy", "EnergyModel", "choose", "energies", "load_prices", "models"]
+__all__ = ["MAIN", "Energy", "EnergyModel", "choose", "energies", "load_prices", "markdown", "models"]
 
 MAIN = ("45nm_mac", "lemaire2022", "loihi_active")
 """Shown where nobody chooses: what most papers quote, the same work with its memory, and a chip."""
@@ -62,3 +62,34 @@ def choose(given: Sequence[str]) -> tuple[dict[str, EnergyModel], tuple[str, ...
                 f"energy model {text!r} found; expected one of {', '.join(models())}, or a price file .toml"
             )
     return known, tuple(shown) or MAIN
+
+
+def markdown() -> str:
+    """Return the shipped models as the documentation shows them: prices in picojoules, and where they come from."""
+    lines = ["| model | arithmetic | memory | source |", "|---|---|---|---|"]
+    for model in models().values():
+        parts = [_listed(model.compute), _listed(model.memory)]
+        for role, own in model.roles.items():
+            for index, prices in enumerate((own.compute, own.memory)):
+                parts[index] += f"; {role}: {_listed(prices)}" if prices else ""
+        parts[1] += "".join(f"; {each}" for each in _words(model))
+        compute, memory = (part.removeprefix("; ") or "-" for part in parts)
+        lines.append(f"| `{model.name}` | {compute} | {memory} | {model.source} |")
+    return "\n".join(lines)
+
+
+def _listed(prices: Mapping[str, float]) -> str:
+    return ", ".join(f"`{operation}` {price:g}" for operation, price in prices.items())
+
+
+def _words(model: EnergyModel) -> list[str]:
+    """Say what words cost: operations with the same table together."""
+    tables: dict[str, list[str]] = {}
+    for operation, access in model.words.items():
+        said = f"{access.per_bit:g} per bit"
+        for bits, points in access.points.items():
+            line = ", ".join(f"{price:g} at {size:g}" for size, price in points)
+            said = f"a word of {bits} bits by the bytes of its memory ({line})"
+        at = "" if access.size is None else f" (of {access.size} bytes)"
+        tables.setdefault(said, []).append(f"`{operation}`{at}")
+    return [f"{said}: {', '.join(operations)}" for said, operations in tables.items()]
