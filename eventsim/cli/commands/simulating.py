@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from eventsim.accounting import energy
 from eventsim.cli.arguments import Arguments, add_input_options, csv_name, layer_names, npz_name, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
@@ -15,6 +16,7 @@ from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
+from eventsim.report.energy import add_energy_flag
 from eventsim.report.latency import Stopwatch, latency_document
 from eventsim.report.provenance import provenance, sha256
 from eventsim.report.recorded import write_recorded
@@ -35,11 +37,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
+    add_energy_flag(parser)
     add_input_options(parser)
 
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    by, models = energy.choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
     load_s = time.perf_counter() - began
@@ -57,10 +61,10 @@ def simulate(args: Arguments) -> int:
             complain(error)
 
     def take(source: str) -> None:
-        result, sample = simulated(simulator, preparation, source)
+        result, sample = simulated(simulator, preparation, source, by)
         samples.append(sample)
         if not args.json:
-            shown = {"detail": args.detail, "wide": args.wide, "conventions": args.conventions}
+            shown = {"detail": args.detail, "wide": args.wide, "conventions": args.conventions, "energies": models}
             tables.print_sample(console(), sample, **shown)
         if args.output is not None:
             attempt(str(args.output), lambda: write_recorded(args.output, result))
@@ -97,8 +101,13 @@ def _has_potential(network: Network, name: str) -> bool:
     return network.layers[name].neurons(*network.input_types(name)) > 0
 
 
-def simulated(simulator: Simulator, preparation: Preparation, source: str) -> tuple[Result, dict[str, Any]]:
-    """Return the result of one input, and its document."""
+def simulated(
+    simulator: Simulator,
+    preparation: Preparation,
+    source: str,
+    by: Mapping[str, energy.EnergyModel] | None = None,
+) -> tuple[Result, dict[str, Any]]:
+    """Return the result of one input, and its document, with energies by all shipped models or those given."""
     reading = Stopwatch()
     with reading:
         frames = preparation.frames(source, simulator.network)
@@ -114,7 +123,7 @@ def simulated(simulator: Simulator, preparation: Preparation, source: str) -> tu
         )
     bin_us = preparation.of(simulator.network).bin_us
     return result, {
-        **document.sample_document(source, simulator.network, result),
+        **document.sample_document(source, simulator.network, result, by),
         "input_sha256": sha256(source),
         "latency": latency_document(result, reading.seconds, bin_us),
     }
