@@ -90,6 +90,11 @@ def csv_name(text: str) -> Path:
     return _named(text, ".csv")
 
 
+def html_name(text: str) -> Path:
+    """Read the name of a page."""
+    return _named(text, ".html")
+
+
 def npz_name(text: str) -> Path:
     """Read the name of a file of NumPy arrays."""
     return _named(text, ".npz")

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from eventsim.accounting import energy
-from eventsim.cli.arguments import Arguments, add_input_options, csv_name, layer_names, npz_name, preparation_of
+from eventsim.cli.arguments import (
+    Arguments,
+    add_input_options,
+    csv_name,
+    html_name,
+    layer_names,
+    npz_name,
+    preparation_of,
+)
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
 from eventsim.modelfile import load
@@ -17,12 +25,22 @@ from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
 from eventsim.report.energy import add_energy_flag
+from eventsim.report.html.page import write_report
+from eventsim.report.html.watching import watch
 from eventsim.report.latency import Stopwatch, latency_document
 from eventsim.report.provenance import provenance, sha256
 from eventsim.report.recorded import write_recorded
 from eventsim.report.rows import write_rows
 from eventsim.result import Result
 from eventsim.simulator import Simulator
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``profile``."""
+    add(parser)
+    parser.add_argument(
+        "--report", type=html_name, metavar="FILE.html", help="write everything as a page, of one input"
+    )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,6 +78,12 @@ def simulate(args: Arguments) -> int:
             failed.append((name, str(error)))
             complain(error)
 
+    def whole() -> dict[str, Any]:
+        options = {"chunk": args.chunk, "threads": 1, "record": args.record}
+        whence = provenance(args.model, simulator.network, preparation, options)
+        noted = preparation.noted(simulator.network)
+        return document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed)
+
     def take(source: str) -> None:
         result, sample = simulated(simulator, preparation, source, by)
         samples.append(sample)
@@ -68,17 +92,18 @@ def simulate(args: Arguments) -> int:
             tables.print_sample(console(), sample, **shown)
         if args.output is not None:
             attempt(str(args.output), lambda: write_recorded(args.output, result))
+        if args.report is not None:
+            frames = preparation.frames(source, simulator.network)
+            priced = energy.energies(result.profile, by)
+            page = args.report, whole(), sample, priced
+            attempt(str(args.report), lambda: write_report(*page, watch(simulator.network, frames, result)))
 
     for source in args.inputs:
         attempt(source, lambda source=source: take(source))  # type: ignore[misc]
     if args.rows is not None:
         attempt(str(args.rows), lambda: write_rows(args.rows, samples))
     if args.json:
-        network = simulator.network
-        options = {"chunk": args.chunk, "threads": 1, "record": args.record}
-        whence = provenance(args.model, network, preparation, options)
-        noted = preparation.noted(network)
-        print_json(document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed))
+        print_json(whole())
     elif samples:
         tables.print_assumed(console(), simulator.network)
     return 2 if failed else 0
@@ -86,6 +111,8 @@ def simulate(args: Arguments) -> int:
 
 def _simulator(args: Arguments) -> Simulator:
     """Return what simulates the model, and records where that is asked for."""
+    if args.report is not None and len(args.inputs) > 1:
+        raise InputError(f"{args.report}: {len(args.inputs)} inputs with --report found; expected one")
     network = load(args.model)
     if args.record is None and args.output is None:
         return Simulator(network, chunk=args.chunk)
