@@ -1,5 +1,8 @@
 """The ways in which eventsim refuses or fails, each one line long."""
 
+INTERRUPTED = 130
+"""What the command line exits with where somebody stopped it."""
+
 
 class EventsimError(Exception):
     """Base of every error that eventsim raises on purpose; the command line exits with 1."""

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from eventsim.errors import InputError
 
-Group: TypeAlias = Literal["input", "synapses", "neurons", "joins", "attention", "real", "memory", "alternative"]
+Group: TypeAlias = Literal["input", "synapses", "neurons", "joins", "attention", "arithmetic", "memory", "alternative"]
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Operation:
         What is counted, as a plural.
     what : str
         What one of them is.
-    group : {"input", "synapses", "neurons", "joins", "attention", "real", "memory", "alternative"}
-        What it belongs to. ``"input"`` is activity offered, not work; ``"real"`` is arithmetic that spiking networks
-        seldom need; ``"memory"`` is data moved; ``"alternative"`` is what another machine would execute in place of
-        the work counted.
+    group : Group
+        What it belongs to. ``"input"`` is activity offered, not work; ``"arithmetic"`` is work beside synapses and
+        neurons that energy models seldom price; ``"memory"`` is data moved; ``"alternative"`` is what another machine
+        would execute in place of the work counted.
     source : str
         Where the definition comes from.
     part_of : tuple of str
@@ -142,10 +142,10 @@ OPERATIONS: dict[str, Operation] = {
             "scale_multiplications",
             "multiplications",
             "an output of an attention that is not zero times its scale, unless that is 1; with softmax, a score",
-            "attention",
+            "arithmetic",
             _OURS,
         ),
-        Operation("bias_additions", "additions", "a bias added to an output in one time step", "synapses", _LEMAIRE),
+        Operation("bias_additions", "additions", "a bias added to an output in one time step", "arithmetic", _LEMAIRE),
         Operation(
             "residual_additions",
             "additions",
@@ -200,9 +200,11 @@ OPERATIONS: dict[str, Operation] = {
             _UPDATE,
         ),
         Operation("resets", "resets", "a potential reset after a spike", "neurons", _OURS, _UPDATE),
-        Operation("exponentials", "exponentials", "an exponential, in a softmax or a sigmoid", "real", _OURS),
-        Operation("divisions", "divisions", "a division, in a softmax, a sigmoid, a mean or a norm", "real", _OURS),
-        Operation("square_roots", "square roots", "a square root, in a norm", "real", _OURS),
+        Operation("exponentials", "exponentials", "an exponential, in a softmax or a sigmoid", "arithmetic", _OURS),
+        Operation(
+            "divisions", "divisions", "a division, in a softmax, a sigmoid, a mean or a norm", "arithmetic", _OURS
+        ),
+        Operation("square_roots", "square roots", "a square root, in a norm", "arithmetic", _OURS),
         Operation(
             "messages",
             "messages",

@@ -1,35 +1,50 @@
-"""Recording: an observer that keeps what some layers emit."""
+"""Recording: an observer that keeps what some layers emit, and the potentials of neurons."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from eventsim.context import Observed
 from eventsim.ledger import LedgerRows
-from eventsim.signals import FloatArray, to_frames
+from eventsim.signals import Dense, FloatArray, to_frames
+
+Kept: TypeAlias = dict[str, list[FloatArray]]
 
 
 class Recorder:
-    """Keeps the outputs of layers until they are taken.
+    """Keeps the outputs of layers, and what neurons hold after each chunk, until they are taken.
 
     Parameters
     ----------
     layers : iterable of str
+        Whose outputs are kept.
+    potentials : iterable of str
+        Layers of neurons whose membrane potential is kept, after the reset; chunks must be of one time step then.
     """
 
-    def __init__(self, layers: Iterable[str]) -> None:
-        self._kept: dict[str, list[FloatArray]] = {name: [] for name in layers}
+    def __init__(self, layers: Iterable[str], potentials: Iterable[str] = ()) -> None:
+        self._outputs: Kept = {name: [] for name in layers}
+        self._potentials: Kept = {name: [] for name in potentials}
 
     def on_layer(self, node: Observed, inputs: Sequence[Any], output: Any, rows: LedgerRows) -> None:
-        """Copy the output of a layer that is recorded."""
-        if node.name in self._kept:
-            self._kept[node.name].append(to_frames(output.expand(rows.steps)).copy())
+        """Copy what is to be kept of a layer."""
+        if node.name in self._outputs:
+            self._outputs[node.name].append(to_frames(output.expand(rows.steps)).copy())
+        if node.name in self._potentials:
+            held = Dense(output.type, 1, np.array(node.op.potential, np.float32))
+            self._potentials[node.name].append(to_frames(held).copy())
 
-    def take(self) -> dict[str, FloatArray]:
-        """Return what was recorded, over time, and forget it."""
-        recorded = {name: np.concatenate(chunks) for name, chunks in self._kept.items() if chunks}
-        self._kept = {name: [] for name in self._kept}
-        return recorded
+    def take(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
+        """Return outputs and potentials over time, and forget them."""
+        taken = _joined(self._outputs), _joined(self._potentials)
+        for kept in (self._outputs, self._potentials):
+            for chunks in kept.values():
+                chunks.clear()
+        return taken
+
+
+def _joined(kept: Kept) -> dict[str, FloatArray]:
+    return {name: np.concatenate(chunks) for name, chunks in kept.items() if chunks}

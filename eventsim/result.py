@@ -121,6 +121,11 @@ class Result:
         Output of the layers asked for, ``(T, C, H, W)``, ``(T, N, C)`` or ``(T, C)``; of a stream, in the last step.
     latency_s : float
         Seconds from the first frame to the logits.
+    step_logits : float32 array (S, classes)
+        The logits after each time step that had some: all T of them, or fewer, the last ones, behind a mean over time;
+        one where nothing changes over time. Of a recording of unknown length and of a stream, those of the last chunk.
+    potentials : dict of str to float32 array
+        Membrane potentials after the reset of the layers asked for, as `recorded`.
     """
 
     logits: FloatArray
@@ -129,11 +134,28 @@ class Result:
     step_latency_s: list[float]
     recorded: dict[str, FloatArray]
     latency_s: float
+    step_logits: FloatArray
+    potentials: dict[str, FloatArray] = field(default_factory=dict)
 
     @property
     def prediction(self) -> int:
         """Index of the largest logit."""
         return int(np.argmax(self.logits))
+
+    @property
+    def decided_step(self) -> int | None:
+        """The first time step from which on the prediction stayed as it ended; None without logits of every step."""
+        if len(self.step_logits) != self.time_steps:
+            return None
+        other = np.flatnonzero(self.step_logits.argmax(axis=1) != self.prediction)
+        return int(other[-1]) + 1 if len(other) else 0
+
+    def first_step_of(self, label: int) -> int | None:
+        """Return the first time step after which `label` was predicted; None if never, or not told by every step."""
+        if len(self.step_logits) != self.time_steps:
+            return None
+        right = np.flatnonzero(self.step_logits.argmax(axis=1) == label)
+        return int(right[0]) if len(right) else None
 
     @property
     def totals(self) -> Counts:

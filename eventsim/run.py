@@ -37,13 +37,21 @@ class Run:
         Layers whose outputs are kept.
     observers : sequence of Observer
         Who else is told about every layer.
+    potentials : sequence of str
+        Layers whose membrane potentials are kept.
     """
 
-    def __init__(self, schedule: Schedule, record: Sequence[str] = (), observers: Sequence[Observer] = ()) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        record: Sequence[str] = (),
+        observers: Sequence[Observer] = (),
+        potentials: Sequence[str] = (),
+    ) -> None:
         self._schedule = schedule
         self._nodes = {node.name: replace(node, op=node.op.fork()) for node in schedule.nodes}
-        self._recorder = Recorder(record)
-        self._observers = (*observers, self._recorder) if record else tuple(observers)
+        self._recorder = Recorder(record, potentials)
+        self._observers = (*observers, self._recorder) if record or potentials else tuple(observers)
         self.begin(None)
 
     def begin(self, time_steps: int | None) -> None:
@@ -58,6 +66,7 @@ class Run:
         self._recorder.take()
         self._latency_s = 0.0
         self._latencies: list[float] = []
+        self._step_logits: list[FloatArray] = []
         self.steps = 0
         self.logits: FloatArray = np.empty(0, np.float32)
 
@@ -71,7 +80,10 @@ class Run:
             else:
                 self._run_node(self._nodes[part.name], signals, chunk)
             if self._schedule.output in done and signals[self._schedule.output].steps:
-                self.logits = signals[self._schedule.output].to_array()[-1].copy()
+                if self._ledger.time_steps is None:  # of a stream, nothing that grows
+                    self._step_logits.clear()
+                self._step_logits.append(signals[self._schedule.output].to_array().copy())
+                self.logits = self._step_logits[-1][-1]
             for name in done:
                 signals.pop(name, None)
         self.steps += chunk.steps
@@ -163,7 +175,7 @@ class Run:
             observer.on_layer(node, given, output, self._ledger.rows(node.name, start, steps))
 
     def result(self) -> Result:
-        """Return what has been computed so far; of a stream, recorded outputs and the latency of the steps since."""
+        """Return what has been computed so far; of a stream, recorded outputs and latencies of the steps since."""
         profile = [
             LayerProfile(
                 node.name,
@@ -178,7 +190,18 @@ class Run:
             for node in self._nodes.values()
         ]
         latencies, self._latencies = self._latencies, []
-        return Result(self.logits, self.steps, profile, latencies, self._recorder.take(), self._latency_s)
+        step_logits, self._step_logits = self._step_logits, []
+        recorded, potentials = self._recorder.take()
+        return Result(
+            self.logits.copy(),
+            self.steps,
+            profile,
+            latencies,
+            recorded,
+            self._latency_s,
+            np.concatenate(step_logits) if step_logits else self.logits[None],
+            potentials,
+        )
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next time step depends on, and the sums so far, as plain data."""

@@ -25,8 +25,10 @@ from eventsim.run import Run
 class Simulator:
     """Runs a network event by event, in chunks of time steps.
 
-    Results and counts do not depend on `chunk` or `threads`. A simulator can be pickled: its network and options are,
-    the stream and the observers are not.
+    Results and counts do not depend on `chunk` or `threads`. A sample is simulated on one thread, but for the matrix
+    products of real-valued layers, which NumPy's library divides as it likes; ``threadpoolctl.threadpool_limits(1)``
+    holds it to one, as the command line does. A simulator can be pickled: its network and options are, the stream and
+    the observers are not.
 
     Parameters
     ----------
@@ -38,6 +40,9 @@ class Simulator:
         Samples that `run_many` simulates at the same time.
     record : iterable of str
         Layers whose outputs are kept in the result.
+    potentials : iterable of str
+        Layers of neurons whose membrane potentials, after the reset, are kept in the result; every chunk is one time
+        step then.
     observers : sequence of Observer
         Told about every layer right after it has run; see `eventsim.context.Observer`.
 
@@ -54,6 +59,7 @@ class Simulator:
         chunk: int | None = None,
         threads: int = 1,
         record: Iterable[str] = (),
+        potentials: Iterable[str] = (),
         observers: Sequence[Observer] = (),
     ) -> None:
         if chunk is not None and chunk < 1:
@@ -64,11 +70,14 @@ class Simulator:
         self.chunk = chunk
         self.threads = threads
         self.record = tuple(record)
+        self.potentials = tuple(potentials)
         self.observers = tuple(observers)
         for name in self.record:
             if name not in network.layers:
                 raise InputError(f"layer {name!r} to record not found in network {network.name}")
         self.schedule = plan(network)
+        if self.potentials:
+            self._keep_potentials()
         self._local = threading.local()
         self._stream: Run | None = None
 
@@ -76,7 +85,8 @@ class Simulator:
         return f"Simulator({self.network!r}, chunk={self.chunk}, threads={self.threads})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"network": self.network, "chunk": self.chunk, "threads": self.threads, "record": self.record}
+        names = ("network", "chunk", "threads", "record", "potentials")
+        return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, options: dict[str, Any]) -> None:
         self.__init__(**options)  # type: ignore[misc]
@@ -184,10 +194,20 @@ class Simulator:
             )
         stream.restore(state)
 
+    def _keep_potentials(self) -> None:
+        """Take one time step after the other, so that there is a potential to keep after each."""
+        nodes = {node.name: node for node in self.schedule.nodes}
+        for name in self.potentials:
+            if name not in nodes or "potential" not in nodes[name].op.state_names:
+                raise InputError(f"layer {name!r}: no neurons found in network {self.network.name}; expected some")
+        if self.chunk not in (None, 1):
+            raise InputError(f"chunk {self.chunk} found; expected 1, or none, where potentials are kept")
+        self.chunk = 1
+
     def _streaming(self) -> Run:
         if self._stream is None:
             self._refuse_look_ahead("all steps in one chunk; a single step found, use run")
-            self._stream = Run(self.schedule, self.record, self.observers)
+            self._stream = Run(self.schedule, self.record, self.observers, self.potentials)
         return self._stream
 
     def _refuse_look_ahead(self, needs: str) -> None:
@@ -198,6 +218,6 @@ class Simulator:
     def _thread_run(self) -> Run:
         """Return the run of the calling thread, made once."""
         if not hasattr(self._local, "run"):
-            self._local.run = Run(self.schedule, self.record, self.observers)
+            self._local.run = Run(self.schedule, self.record, self.observers, self.potentials)
         run: Run = self._local.run
         return run

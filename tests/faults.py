@@ -38,7 +38,7 @@ PARTS = (
     "eventsim/datasets",
     "eventsim/report",
     "eventsim/preparation.py",
-    "eventsim/cli.py",
+    "eventsim/cli",
     "eventsim/conventions.py",
     "eventsim/accounting",
     "eventsim/result.py",

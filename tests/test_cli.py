@@ -162,7 +162,7 @@ def test_an_interrupted_evaluation_prints_what_it_has(capsys, folder: Path, monk
         yield from itertools.islice(evaluate(*arguments), 3)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eventsim.cli.evaluate", interrupted)
+    monkeypatch.setattr("eventsim.cli.commands.evaluating.evaluate", interrupted)
     code, out, err = call(capsys, "evaluate", folder / "m.h5", folder / "data", "--json")
     assert code == 130
     assert json.loads(out)["samples"] == 3

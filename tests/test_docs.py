@@ -17,14 +17,16 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 
 import eventsim
 import eventsim.testing
-from eventsim import Network, conventions, modelfile, operations, save
+from eventsim import Network, NetworkBuilder, conventions, modelfile, operations, save
 from eventsim.accounting import energy
 from eventsim.accounting.price_file import parse_prices
 from eventsim.cli import main
+from eventsim.layers import Input, Linear, Readout
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = (ROOT, ROOT / "importers")
@@ -172,6 +174,8 @@ PLACES = {
     "conventions": "<convention>",
     "checkpoints": "<format>",
     "events": "<format>",
+    "options": "<name>",
+    "preparation": "<name>",
 }
 TYPES = {"int": int, "float": (int, float), "string": str, "list": list, "object": dict, "null": type(None)}
 
@@ -201,6 +205,13 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
 @pytest.fixture
 def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]]]:
     """Documents by the heading of their section."""
+    streaming, frames = tmp_path / "streaming.h5", tmp_path / "frames.npy"
+    build = NetworkBuilder("answers in every step")
+    build.add("input", Input((4,)))
+    build.add("head", Linear(np.eye(3, 4, dtype=np.float32)), "input")
+    build.add("readout", Readout(), "head")
+    save(build.build(time_steps=2), streaming)
+    np.save(frames, np.ones((2, 4), np.float32))
     model = tmp_path / "model.h5"
     for label, recording in enumerate(RECORDINGS):
         (tmp_path / "data" / str(label)).mkdir(parents=True)
@@ -210,7 +221,12 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
     inputs = (RECORDINGS[0], tmp_path / "absent.bin")
     return {
         "`import`": [imported, printed(capsys, "info", model)],
-        "`run`": [printed(capsys, "demo"), *(printed(capsys, name, model, *inputs) for name in ("run", "profile"))],
+        "`run`": [
+            printed(capsys, "demo"),
+            *(printed(capsys, name, model, *inputs) for name in ("run", "profile")),
+            printed(capsys, "run", streaming, frames, "--chunk", 1),
+            printed(capsys, "run", model, RECORDINGS[0], "--bin-us", 100_000),
+        ],
         "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data")],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
         "`formats`": [printed(capsys, "formats")],
@@ -237,7 +253,7 @@ def test_documents_have_the_keys_that_the_page_names(documents: dict[str, list[d
 
 
 def test_commands_that_the_page_names_print_the_same_document(documents: dict[str, list[dict[str, Any]]]) -> None:
-    _, run, profile = (dict(values(document)) for document in documents["`run`"])
+    run, profile = (dict(values(document)) for document in documents["`run`"][1:3])
     assert list(run) == list(profile)
     imported, shown = documents["`import`"]
     assert imported == shown

@@ -240,7 +240,7 @@ def test_latency_percentiles_are_those_of_the_samples(model, file_of, document, 
         for outcome, milliseconds in zip(evaluate(*arguments), squares, strict=True):
             yield dataclasses.replace(outcome, latency_s=milliseconds / 1000)
 
-    monkeypatch.setattr("eventsim.cli.evaluate", timed)
+    monkeypatch.setattr("eventsim.cli.commands.evaluating.evaluate", timed)
     arguments = ("evaluate", model(Input((2,), "binary"), Linear(ones(3, 2))), tmp_path / "data")
     # of 0, 1, 4 ... 100 in order: the sum is 385, number 5 is 25, number 9 is 81, 99 % of ten gaps is number 9.9
     expected = {"mean": 0.035, "p50": 0.025, "p90": 0.081, "p99": 0.0981}

@@ -33,13 +33,21 @@ def sample_document(
 
 
 def run_document(
-    model: str, network: Network, compile_s: float, samples: list[dict[str, Any]], failed: list[tuple[str, str]]
+    model: str,
+    network: Network,
+    whence: dict[str, Any],
+    load_s: float,
+    compile_s: float,
+    samples: list[dict[str, Any]],
+    failed: list[tuple[str, str]],
 ) -> dict[str, Any]:
     """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
     return {
         "schema": SCHEMA,
         "model": model,
         "settings": settings_document(network),
+        "provenance": whence,
+        "load_s": load_s,
         "compile_s": compile_s,
         "samples": samples,
         "failed": failures(failed),
@@ -99,6 +107,7 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
 def evaluation_document(
     model: str,
     network: Network,
+    whence: dict[str, Any],
     compile_s: float,
     evaluation: Evaluation,
     by: Mapping[str, EnergyModel] | None = None,
@@ -111,6 +120,7 @@ def evaluation_document(
         "schema": SCHEMA,
         "model": model,
         "settings": settings_document(network),
+        "provenance": whence,
         "compile_s": compile_s,
         "samples": evaluation.samples,
         "correct": evaluation.correct,

@@ -18,11 +18,21 @@ from eventsim.settings import Setting
 MAIN_GROUPS = ("synapses", "neurons", "joins")
 OTHER_GROUPS = ("attention", "alternative")
 """Of operations that few layers execute: a table of their own. Inputs are told by the density."""
+WIDE_GROUPS = ("arithmetic", "memory")
 
 
 def columns(totals: dict[str, Any], groups: tuple[str, ...] = (*MAIN_GROUPS, *OTHER_GROUPS)) -> list[str]:
-    """Return the operations of some groups that have a column: those that occurred."""
-    return [name for name, operation in OPERATIONS.items() if operation.group in groups and totals[name]]
+    """Return the operations of some groups that have a column: those that occurred and are no part of others."""
+    return [
+        name
+        for name, operation in OPERATIONS.items()
+        if operation.group in groups and totals[name] and not operation.part_of
+    ]
+
+
+def _parts(totals: dict[str, Any]) -> list[str]:
+    """Return the operations that tell more of others, those that occurred."""
+    return [name for name, operation in OPERATIONS.items() if operation.part_of and totals[name]]
 
 
 def print_network(console: Console, document: dict[str, Any]) -> None:
@@ -67,10 +77,12 @@ def print_assumed(console: Console, network: Network) -> None:
         console.print(_line(f"assumed, as nothing says it: {said} (`eventsim info` tells more)"), soft_wrap=True)
 
 
-def print_sample(console: Console, sample: dict[str, Any], detail: bool, energies: Sequence[str] = MAIN) -> None:
-    """Print the prediction of one sample, and where `detail` asks for them its counts by layer, and energies."""
+def print_sample(
+    console: Console, sample: dict[str, Any], *, detail: bool, wide: bool = False, energies: Sequence[str] = MAIN
+) -> None:
+    """Print the prediction of one sample; where `detail` asks for it energies and layers, `wide` with all counts."""
     if detail:
-        _print_layers(console, sample)
+        _print_layers(console, sample, wide)
     totals = sample["totals"]
     said = [("prediction ", "bold"), (str(sample["prediction"]), "bold green")]
     if sample["prediction"] is None:
@@ -104,10 +116,10 @@ def share(counts: dict[str, Any]) -> str:
     return f"{100 * synaptic_operations(counts) / max(counts['dense_macs'], 1):.1f} %"
 
 
-def _print_layers(console: Console, sample: dict[str, Any]) -> None:
+def _print_layers(console: Console, sample: dict[str, Any], wide: bool) -> None:
     """Print what every layer executed; operations that few layers execute in a second table, of those layers."""
     totals = sample["totals"]
-    main, other = columns(totals, MAIN_GROUPS), columns(totals, OTHER_GROUPS)
+    main = columns(totals, MAIN_GROUPS)
     table = Table(header_style="bold")
     table.add_column("layer", overflow="fold", min_width=16)
     table.add_column("kernel", overflow="fold")
@@ -127,17 +139,25 @@ def _print_layers(console: Console, sample: dict[str, Any]) -> None:
             f"{layer['seconds'] * 1e3:.2f}",
         )
     console.print(table)
-    if not other:
+    _print_operations(console, rows, columns(totals, OTHER_GROUPS))
+    if wide:
+        for names in (_parts(totals), *(columns(totals, (group,)) for group in WIDE_GROUPS)):
+            _print_operations(console, rows, names)
+
+
+def _print_operations(console: Console, rows: list[dict[str, Any]], names: list[str]) -> None:
+    """Print some operations of the layers that executed them; the last row is the total."""
+    if not names:
         return
     table = Table(header_style="bold")
     table.add_column("layer", overflow="fold", min_width=16)
-    for name in other:
+    for name in names:
         table.add_column(_heading(name), justify="right", no_wrap=True)
     for layer in rows:
-        if layer is totals:
+        if layer is rows[-1]:
             table.add_section()
-        if any(layer[name] for name in other):
-            table.add_row(_line(layer["name"]), *(_number(layer[name]) for name in other))
+        if any(layer[name] for name in names):
+            table.add_row(_line(layer["name"]), *(_number(layer[name]) for name in names))
     console.print(table)
 
 

@@ -1,0 +1,142 @@
+"""Arguments that several commands take, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from eventsim import dvs
+from eventsim.accounting.energy import MAIN
+from eventsim.cli.printing import complain
+from eventsim.errors import InputError
+from eventsim.network import Network
+from eventsim.preparation import ORIENTATION, Preparation, numbers_of, size_of
+
+Arguments = argparse.Namespace
+YES_OR_NO = argparse.BooleanOptionalAction
+
+
+def preparation_of(args: Arguments, network: Network | None = None) -> Preparation:
+    """Return what the flags say; a flag of the orientation leaves the others as the model says."""
+    turns = {name: getattr(args, name) for name in ORIENTATION}
+    orientation = None
+    if any(value is not None for value in turns.values()):
+        model = (Preparation() if network is None else Preparation().of(network)).orientation or dvs.Orientation()
+        orientation = replace(model, **{name: value for name, value in turns.items() if value is not None})
+    preparation = Preparation(
+        time_steps=getattr(args, "time_steps", None),
+        window=getattr(args, "window", None),
+        bin_us=getattr(args, "bin_us", None),
+        binary=getattr(args, "binary", None),
+        fit=getattr(args, "fit", None),
+        sensor_size=args.sensor,
+        camera=args.camera,
+        orientation=orientation,
+        mean=getattr(args, "mean", None),
+        std=getattr(args, "std", None),
+    )
+    if network is not None:
+        for sentence in preparation.overridden(network):
+            complain(sentence)
+    return preparation
+
+
+def check_output(output: str, source: str) -> None:
+    """Refuse to write over what is read."""
+    if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
+        raise InputError(f"{output}: -o names the file that is read; expected another name")
+
+
+def add_energy_option(parser: argparse.ArgumentParser) -> None:
+    """Say which energies tables show, and which prices there are beside those that are shipped."""
+    parser.add_argument(
+        "--energy",
+        action="append",
+        default=[],
+        metavar="NAME|FILE.toml",
+        help=f"energy model to show, or a file of prices; may repeat; default: {', '.join(MAIN)}",
+    )
+
+
+def add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Say how inputs become frames and frames go through the network."""
+    parser.add_argument("--time-steps", type=at_least_one, metavar="T", help="default: the model's")
+    parser.add_argument(
+        "--window",
+        choices=("count", "time"),
+        help="T frames of equally many events, or equal time; default: the model's",
+    )
+    parser.add_argument("--bin-us", type=at_least_one, metavar="US", help="bins of fixed duration instead")
+    parser.add_argument("--binary", action=YES_OR_NO, help="clip event counts to 1; default: the model's")
+    parser.add_argument(
+        "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
+    )
+    parser.add_argument("--chunk", type=at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    parser.add_argument("--mean", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
+    parser.add_argument("--std", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
+    add_recording_options(parser)
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """Say how recordings are read."""
+    parser.add_argument("--sensor", type=size, metavar="WxH", help="sensor size, for formats that do not tell")
+    parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
+    for name in ("flip-x", "flip-y", "transpose", "flip-polarity"):
+        parser.add_argument(f"--{name}", action=YES_OR_NO, help="orientation of the events; default: the model's")
+
+
+def at_least_one(text: str) -> int:
+    """Read a positive whole number."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} found, expected a whole number of at least 1")
+    return value
+
+
+def csv_name(text: str) -> Path:
+    """Read the name of a CSV file."""
+    return _named(text, ".csv")
+
+
+def npz_name(text: str) -> Path:
+    """Read the name of a file of NumPy arrays."""
+    return _named(text, ".npz")
+
+
+def _named(text: str, suffix: str) -> Path:
+    if Path(text).suffix != suffix:
+        raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in {suffix}")
+    return Path(text)
+
+
+def layer_names(text: str) -> list[str]:
+    """Read names of layers with commas between them."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read WIDTHxHEIGHT."""
+    try:
+        return size_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} found, expected {error}") from None
+
+
+def shape(text: str) -> tuple[int, ...]:
+    """Read the shape of a time step."""
+    parts = text.lower().split("x")
+    if not 1 <= len(parts) <= 3 or not all(part.isdecimal() and 0 < int(part) < 1 << 31 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text} found, expected a shape such as 3x32x32")
+    return tuple(map(int, parts))
+
+
+def floats(text: str) -> tuple[float, ...]:
+    """Read numbers with commas between them."""
+    try:
+        return numbers_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text} found, expected {error}") from None

@@ -1,0 +1,25 @@
+"""``eventsim info``: what a model file holds."""
+
+from __future__ import annotations
+
+import argparse
+
+from eventsim.cli.arguments import Arguments
+from eventsim.cli.printing import console, print_json
+from eventsim.modelfile import load
+from eventsim.report import document, tables
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``info``."""
+    parser.add_argument("model", metavar="MODEL.h5")
+
+
+def info(args: Arguments) -> int:
+    """Describe a model file."""
+    description = document.network_document(args.model, load(args.model))
+    if args.json:
+        print_json(description)
+    else:
+        tables.print_network(console(), description)
+    return 0

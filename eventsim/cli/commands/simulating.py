@@ -1,0 +1,130 @@
+"""``eventsim run`` and ``eventsim profile``: predictions, and what every layer executed."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from eventsim.accounting.energy import EnergyModel, choose
+from eventsim.cli.arguments import (
+    Arguments,
+    add_energy_option,
+    add_input_options,
+    csv_name,
+    layer_names,
+    npz_name,
+    preparation_of,
+)
+from eventsim.cli.printing import complain, console, print_json, progress
+from eventsim.errors import InputError
+from eventsim.modelfile import load
+from eventsim.network import Network
+from eventsim.preparation import Preparation
+from eventsim.report import document, tables
+from eventsim.report.latency import Stopwatch, latency_document
+from eventsim.report.provenance import provenance, sha256
+from eventsim.report.recorded import write_recorded
+from eventsim.report.rows import write_rows
+from eventsim.result import Result
+from eventsim.simulator import Simulator
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``run`` and ``profile``."""
+    parser.add_argument("model", metavar="MODEL.h5")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    parser.add_argument("--rows", type=csv_name, metavar="FILE.csv", help="write one row for each input and layer")
+    parser.add_argument("--wide", action="store_true", help="every operation, in the tables of profile")
+    parser.add_argument(
+        "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
+    )
+    parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
+    add_energy_option(parser)
+    add_input_options(parser)
+
+
+def simulate(args: Arguments) -> int:
+    """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    models, shown = choose(args.energy)
+    began = time.perf_counter()
+    simulator = _simulator(args)
+    load_s = time.perf_counter() - began
+    preparation = preparation_of(args, simulator.network)
+    compile_s = simulator.warm_up()
+    samples: list[dict[str, Any]] = []
+    failed: list[tuple[str, str]] = []
+
+    def attempt(name: str, work: Callable[[], None]) -> None:
+        """Do one thing; where it fails, the others are still done, and what was computed is still printed."""
+        try:
+            work()
+        except InputError as error:
+            failed.append((name, str(error)))
+            complain(error)
+
+    def take(source: str) -> None:
+        result, sample = simulated(simulator, preparation, source, models)
+        samples.append(sample)
+        if not args.json:
+            tables.print_sample(console(), sample, detail=args.detail, wide=args.wide, energies=shown)
+        if args.output is not None:
+            attempt(str(args.output), lambda: write_recorded(args.output, result))
+
+    for source in args.inputs:
+        attempt(source, lambda source=source: take(source))  # type: ignore[misc]
+    if args.rows is not None:
+        attempt(str(args.rows), lambda: write_rows(args.rows, samples))
+    if args.json:
+        network = simulator.network
+        options = {"chunk": args.chunk, "threads": 1, "record": args.record, "energy": args.energy}
+        whence = provenance(args.model, network, preparation, options)
+        noted = preparation.noted(network)
+        print_json(document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed))
+    elif samples:
+        tables.print_assumed(console(), simulator.network)
+    return 2 if failed else 0
+
+
+def _simulator(args: Arguments) -> Simulator:
+    """Return what simulates the model, and records where that is asked for."""
+    network = load(args.model)
+    if args.record is None and args.output is None:
+        return Simulator(network, chunk=args.chunk)
+    if args.record is None or args.output is None:
+        raise InputError("one of --record and -o found; expected both, --record LAYER,... -o FILE.npz")
+    if len(args.inputs) > 1:
+        raise InputError(f"{args.output}: {len(args.inputs)} inputs with --record found; expected one")
+    neurons = [name for name in args.record if name in network.layers and _has_potential(network, name)]
+    return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons)
+
+
+def _has_potential(network: Network, name: str) -> bool:
+    return network.layers[name].neurons(*network.input_types(name)) > 0
+
+
+def simulated(
+    simulator: Simulator, preparation: Preparation, source: str, models: Mapping[str, EnergyModel] | None = None
+) -> tuple[Result, dict[str, Any]]:
+    """Return the result of one input, and its document."""
+    reading = Stopwatch()
+    with reading:
+        frames = preparation.frames(source, simulator.network)
+    if isinstance(frames, Iterator):
+        frames = reading.timed(frames)
+    with progress() as bar:
+        task = bar.add_task(Path(source).name, total=None)
+        result = simulator.run(
+            frames,
+            preparation.time_steps,
+            source,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    bin_us = preparation.of(simulator.network).bin_us
+    return result, {
+        **document.sample_document(source, simulator.network, result, models),
+        "input_sha256": sha256(source),
+        "latency": latency_document(result, reading.seconds, bin_us),
+    }

@@ -1,0 +1,94 @@
+"""The command line: which command, what it may end with, and how it says that it failed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from threadpoolctl import threadpool_limits
+
+import eventsim
+from eventsim.cli.arguments import Arguments
+from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating
+from eventsim.cli.printing import complain, print_json
+from eventsim.errors import INTERRUPTED, EventsimError, InputError
+from eventsim.plugins import PluginWarning
+from eventsim.report import document
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with 2 and one line that says where help is."""
+        self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return 0 (ok), 1 (the work failed), 2 (wrong usage or bad input) or 130 (interrupted)."""
+    args = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.simplefilter("ignore")  # what is to be said is said in words of this door
+        warnings.simplefilter("always", PluginWarning)
+        with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many samples run at once
+            return _run_command(args)
+
+
+def _run_command(args: Arguments) -> int:
+    try:
+        return int(args.command(args))
+    except EventsimError as error:
+        return _fail(args, error, 2 if isinstance(error, InputError) else 1)
+    except MemoryError:
+        return _fail(args, "not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps", 1)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return _fail(args, "interrupted", INTERRUPTED)
+
+
+def _fail(args: Arguments, error: object, code: int) -> int:
+    """Say in one line why a command failed as a whole; a machine gets its document all the same."""
+    complain(error)
+    if args.json:
+        print_json(document.error_document(" ".join(str(error).split())))
+    return code
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    complain(message)
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="eventsim", description="Event-driven simulator for spiking transformers.")
+    parser.add_argument("--version", action="version", version=f"eventsim {eventsim.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, function: Callable[[Arguments], int], help_text: str) -> argparse.ArgumentParser:
+        sub: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+        sub.set_defaults(command=function)
+        sub.add_argument("--json", action="store_true", help="print one JSON document")
+        return sub
+
+    command("demo", demo.demo, "run what the package ships: a trained checkpoint sees a recording")
+    command("formats", formats.list_formats, "list the checkpoint and event-file formats")
+    importing.add(command("import", importing.import_model, "import a trained checkpoint"))
+    info.add(command("info", info.info, "show layers, shapes, parameters and dense MACs per step"))
+    exporting.add(
+        command("export", exporting.export, "write a network as a NIR graph, where every layer has a node there")
+    )
+    run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
+    profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
+    for each, detail in ((run, False), (profile, True)):
+        each.set_defaults(detail=detail)
+        simulating.add(each)
+    evaluating.add(
+        command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
+    )
+    events.add(command("events", events.describe, "show what a recording holds"))
+    return parser

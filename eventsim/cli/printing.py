@@ -1,0 +1,32 @@
+"""What every command says, and where: results to stdout, messages and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def complain(error: object) -> None:
+    """Say in one line on stderr what went wrong."""
+    print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
+
+
+def console() -> Console:
+    """Return where results go: as wide as the terminal, or 180 columns in a pipe."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+
+
+def progress() -> Progress:
+    """Return a bar on stderr, which only a terminal shows."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def print_json(description: dict[str, Any]) -> None:
+    """Print a document on stdout."""
+    print(json.dumps(description, indent=1, allow_nan=False))

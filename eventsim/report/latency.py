@@ -1,0 +1,83 @@
+"""How long a sample took, and where: as a document."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from eventsim.result import Result
+
+Frame = TypeVar("Frame")
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside of ``with`` blocks, and in the steps of iterators.
+
+    Attributes
+    ----------
+    seconds : float
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+    def timed(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Yield what `frames` yields; the time that it takes for each counts."""
+        while True:
+            with self:
+                try:
+                    frame = next(frames)
+                except StopIteration:
+                    return
+            yield frame
+
+
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Return median, 95th and 99th percentile, and the worst of some durations; nothing of none."""
+    if not len(seconds):
+        return {}
+    median, p95, p99 = np.percentile(seconds, (50, 95, 99))
+    return {"median": float(median), "p95": float(p95), "p99": float(p99), "worst": float(max(seconds))}
+
+
+def latency_document(result: Result, reading_s: float, bin_us: int | None, label: int | None = None) -> dict[str, Any]:
+    """Return where the time of a sample went.
+
+    Parameters
+    ----------
+    result : Result
+    reading_s : float
+        Seconds to read the input, cut it into frames and fit these to the model.
+    bin_us : int or None
+        Duration of a time step in microseconds, where it is fixed.
+    label : int, optional
+        The right class, where it is known.
+    """
+    chunks = result.step_latency_s
+    document: dict[str, Any] = {
+        "reading_s": reading_s,
+        "simulation_s": result.latency_s,
+        "first_chunk_s": chunks[0],
+        "chunks": len(chunks),
+        "chunk_s": spread(chunks),
+        "decided_step": result.decided_step,
+    }
+    if label is not None:
+        document["first_correct_step"] = result.first_step_of(label)
+    per_step = len(chunks) == result.time_steps
+    for key in ("decided", "first_correct"):
+        if per_step and document.get(f"{key}_step") is not None:
+            document[f"{key}_s"] = sum(chunks[: document[f"{key}_step"] + 1])
+    if bin_us is not None:
+        step_s = (result.latency_s + reading_s) / result.time_steps
+        document["real_time"] = {"step_s": bin_us * 1e-6, "factor": bin_us * 1e-6 / step_s}
+    return document

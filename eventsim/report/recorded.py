@@ -1,0 +1,31 @@
+"""Recorded spikes and potentials as a file, for comparison with another program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from eventsim.errors import InputError
+from eventsim.result import Result
+
+
+def write_recorded(path: str | Path, result: Result) -> None:
+    """Write what was recorded as ``.npz``: ``LAYER`` its outputs, ``LAYER:potential`` its potentials, and ``:logits``.
+
+    Outputs and potentials are float32 ``(T, C, H, W)``, ``(T, N, C)`` or ``(T, C)``; potentials are those after the
+    reset, at the end of each time step. ``:logits`` holds the logits, ``:step_logits`` those of every step with some.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    arrays = dict(result.recorded)
+    arrays |= {f"{name}:potential": potentials for name, potentials in result.potentials.items()}
+    arrays |= {":logits": result.logits, ":step_logits": result.step_logits}
+    try:
+        with Path(path).open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # names of layers are no keywords of it
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
