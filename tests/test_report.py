@@ -111,7 +111,7 @@ def test_the_page_says_what_the_document_says(demo: tuple[Path, dict[str, Any]])
     assert f"class {sample['prediction']}" in text
     for layer in sample["layers"]:
         assert layer["name"] in text
-    for name, energy in sample["energy"].items():
+    for name in sample["energy"]:
         assert name in text
     for name, convention in sample["conventions"].items():
         assert name in text

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eventsim.accounting.energy import MAIN, Energy
+from eventsim.accounting.energy import Energy
 
 TOLD = 3
 """Operations without a price that a line names; the document has all."""
 SAME = 1e-9
 """Of a mean: samples that differ by less differ by rounding."""
-
-
-def add_energy_flag(parser: argparse.ArgumentParser) -> None:
-    """Let a command choose energy models."""
-    parser.add_argument(
-        "--energy",
-        action="append",
-        default=[],
-        metavar="NAME|FILE.toml",
-        help=f"energy model to show, or a file of prices; may repeat; default: {', '.join(MAIN)}",
-    )
 
 
 def energy_document(energy: Energy, samples: int = 1) -> dict[str, Any]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.accounting import energy
-from eventsim.cli.arguments import Arguments, add_input_options, at_least_one, preparation_of
+from eventsim.accounting.energy import choose
+from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.modelfile import load
 from eventsim.report import document, tables
-from eventsim.report.energy import add_energy_flag
 from eventsim.report.provenance import provenance
 from eventsim.simulator import Simulator
 
@@ -23,13 +22,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
-    add_energy_flag(parser)
+    add_energy_option(parser)
     add_input_options(parser)
 
 
 def measure(args: Arguments) -> int:
     """Measure accuracy over a data set."""
-    by, shown = energy.choose(args.energy)
+    models, shown = choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
     samples = _labelled(args)
     preparation = preparation_of(args, simulator.network)
@@ -39,15 +38,21 @@ def measure(args: Arguments) -> int:
     with progress() as bar:
         task = bar.add_task("evaluate", total=len(samples))
         try:
-            for outcome in evaluate(simulator, samples, preparation, by):
+            for outcome in evaluate(simulator, samples, preparation, models):
                 evaluation.take(outcome)
                 bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
     noted = preparation.noted(simulator.network)
-    options = {"chunk": args.chunk, "threads": args.threads, "dataset": args.dataset, "split": args.split}
+    options = {
+        "chunk": args.chunk,
+        "threads": args.threads,
+        "dataset": args.dataset,
+        "split": args.split,
+        "energy": args.energy,
+    }
     whence = provenance(args.model, simulator.network, preparation, options)
-    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation, by)
+    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
     if args.json:
         print_json(description)
     else:

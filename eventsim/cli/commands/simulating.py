@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eventsim.accounting import energy
+from eventsim.accounting.energy import EnergyModel, choose, energies
 from eventsim.cli.arguments import (
     Arguments,
+    add_energy_option,
     add_input_options,
     csv_name,
     html_name,
@@ -24,7 +25,6 @@ from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
-from eventsim.report.energy import add_energy_flag
 from eventsim.report.html.page import write_report
 from eventsim.report.html.watching import watch
 from eventsim.report.latency import Stopwatch, latency_document
@@ -55,13 +55,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
-    add_energy_flag(parser)
+    add_energy_option(parser)
     add_input_options(parser)
 
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
-    by, models = energy.choose(args.energy)
+    models, shown = choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
     load_s = time.perf_counter() - began
@@ -79,22 +79,22 @@ def simulate(args: Arguments) -> int:
             complain(error)
 
     def whole() -> dict[str, Any]:
-        options = {"chunk": args.chunk, "threads": 1, "record": args.record}
+        options = {"chunk": args.chunk, "threads": 1, "record": args.record, "energy": args.energy}
         whence = provenance(args.model, simulator.network, preparation, options)
         noted = preparation.noted(simulator.network)
         return document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed)
 
     def take(source: str) -> None:
-        result, sample = simulated(simulator, preparation, source, by)
+        result, sample = simulated(simulator, preparation, source, models)
         samples.append(sample)
         if not args.json:
-            shown = {"detail": args.detail, "wide": args.wide, "conventions": args.conventions, "energies": models}
-            tables.print_sample(console(), sample, **shown)
+            extra = {"wide": args.wide, "conventions": args.conventions, "energies": shown}
+            tables.print_sample(console(), sample, detail=args.detail, **extra)
         if args.output is not None:
             attempt(str(args.output), lambda: write_recorded(args.output, result))
         if args.report is not None:
             frames = preparation.frames(source, simulator.network)
-            priced = energy.energies(result.profile, by)
+            priced = energies(result.profile, models)
             page = args.report, whole(), sample, priced
             attempt(str(args.report), lambda: write_report(*page, watch(simulator.network, frames, result)))
 
@@ -129,12 +129,9 @@ def _has_potential(network: Network, name: str) -> bool:
 
 
 def simulated(
-    simulator: Simulator,
-    preparation: Preparation,
-    source: str,
-    by: Mapping[str, energy.EnergyModel] | None = None,
+    simulator: Simulator, preparation: Preparation, source: str, models: Mapping[str, EnergyModel] | None = None
 ) -> tuple[Result, dict[str, Any]]:
-    """Return the result of one input, and its document, with energies by all shipped models or those given."""
+    """Return the result of one input, and its document."""
     reading = Stopwatch()
     with reading:
         frames = preparation.frames(source, simulator.network)
@@ -150,7 +147,7 @@ def simulated(
         )
     bin_us = preparation.of(simulator.network).bin_us
     return result, {
-        **document.sample_document(source, simulator.network, result, by),
+        **document.sample_document(source, simulator.network, result, models),
         "input_sha256": sha256(source),
         "latency": latency_document(result, reading.seconds, bin_us),
     }
