@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +32,19 @@ class Readout(Layer):
         if source.grid:
             raise LayerError(f"input {source} found; expected one vector of logits")
         return replace(source, kind="real", dense=True)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the vectors, or their sums over time, in float64."""
+        (x,) = inputs
+        if self.reduce == "last":
+            return x
+        sums = np.cumsum(np.concatenate([memory.kept.get("sum", np.zeros((1, x.shape[1]))), x]), axis=0)
+        memory.kept["sum"] = sums[-1:]
+        return np.asarray(sums[1:], np.float32)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

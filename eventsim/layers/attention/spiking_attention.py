@@ -8,11 +8,12 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.context import Context
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.signals import FLOAT32_MAX, Dense, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Rows, SignalType
 
 Matrices: TypeAlias = npt.NDArray[np.float64]
 
@@ -66,6 +67,12 @@ class SpikingAttention(Layer):
         """Return both products over all pairs of tokens: 2 N^2 D for equal shapes."""
         q, k, v = inputs
         return q.positions * k.positions * (q.channels + v.channels)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return ``scale q (k^T v)``: integers, exact in float64, and one product in float32."""
+        q, k, v = (by_head(x, self.heads) for x in inputs)
+        context = k.astype(np.float64).swapaxes(2, 3) @ v
+        return in_shape(heads_together(q @ context), inputs[0].shape[1:]) * np.float32(self.scale)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -7,10 +7,11 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import join_rows
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 MODES = ("add", "iand", "and")
 
@@ -43,6 +44,17 @@ class Residual(Layer):
                 raise LayerError(f"inputs {a} and {b} found; {self.mode!r} expects spikes on both sides")
             return a
         return replace(a, kind="real" if "real" in (a.kind, b.kind) else "graded", dense=a.dense or b.dense)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the join of every two values, in float32."""
+        a, b = inputs
+        if self.mode == "add":
+            return a + b
+        return a * (1 - b) if self.mode == "iand" else a * b
+
+    def absolute(self) -> Layer | None:
+        """Return the layer itself where it adds."""
+        return self if self.mode == "add" else None
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eventsim.layers.dense import Memory, spread
 from eventsim.context import Context
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -49,6 +50,21 @@ class LeakyIntegrator(Layer):
     def neurons(self, *inputs: SignalType) -> int:
         """Return one neuron per value of the input."""
         return inputs[0].size
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the potentials, in float32."""
+        (x,) = inputs
+        decay, start = spread(self.decay, x.shape[1:]), spread(self.start, x.shape[1:])
+        v = memory.kept.get("potential", np.broadcast_to(start, x.shape[1:]))
+        out = np.empty_like(x)
+        for step, current in enumerate(x):
+            v = out[step] = v * decay + current
+        memory.kept["potential"] = np.array(v)
+        return out
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute decay and start."""
+        return replace(self, decay=np.abs(np.asarray(self.decay)), start=np.abs(np.asarray(self.start)))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

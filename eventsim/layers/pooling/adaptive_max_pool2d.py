@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
-from eventsim.layers.window import adaptive_grid, adaptive_spans
-from eventsim.signals import SignalType
+from eventsim.layers.window import adaptive_grid, adaptive_spans, adaptively
+from eventsim.signals import FloatArray, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,6 +29,14 @@ class AdaptiveMaxPool2d(Layer):
         """Return the same kind on the output grid."""
         (source,) = inputs
         return replace(source, grid=adaptive_grid(source, self.output_size), dense=source.kind == "real")
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the maxima, window by window."""
+        return adaptively(inputs[0], self.output_size, np.max)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: a maximum is off by no more than the values that it compares."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
-from eventsim.layers.window import output_grid, sliding_spans
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.layers.window import output_grid, sliding_spans, taps_over
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,6 +56,20 @@ class MaxPool2d(Layer):
         high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         windows = output_grid(source.grid, (high, wide), self.stride, self.padding, self.ceil_mode)
         return sliding_spans(source.grid, windows, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the maxima, tap by tap."""
+        (x,) = inputs
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        windows = output_grid(x.shape[2:], (reach[0], reach[1]), self.stride, self.padding, self.ceil_mode)
+        out = np.full((*x.shape[:2], *windows), -np.inf, np.float32)
+        for _, read in taps_over(x, self.kernel_size, self.stride, self.padding, windows, self.dilation, -np.inf):
+            np.maximum(out, read, out=out)
+        return out
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: a maximum is off by no more than the values that it compares."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

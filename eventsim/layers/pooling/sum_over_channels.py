@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
 from eventsim.kernels.rows import sum_groups
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +35,16 @@ class SumOverChannels(Layer):
             raise LayerError(f"{self.groups} groups found; expected a divisor of the {source.channels} channels")
         real = source.kind == "real"
         return replace(source, kind="real" if real else "graded", channels=self.groups, dense=real)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums over each group of channels, in float64."""
+        rows = tokens(inputs[0])
+        sums = rows.reshape(*rows.shape[:2], self.groups, rows.shape[2] // self.groups).sum(axis=3, dtype=np.float64)
+        return in_shape(sums, inputs[0].shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
-from eventsim.layers.window import output_grid, sliding_spans
+from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -44,6 +45,21 @@ class SumPool2d(Layer):
     def divisors(self, source: SignalType) -> FloatArray | None:
         """Return nothing: sums are not divided."""
         return None
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums, tap by tap in float64, divided in float32 where an average is asked for."""
+        (x,) = inputs
+        source = SignalType("real", x.shape[1], x.shape[2:], dense=True)
+        windows, divisors = self.windows(source), self.divisors(source)
+        sums = np.zeros((*x.shape[:2], *windows))
+        for _, read in taps_over(x, self.kernel_size, self.stride, self.padding, windows):
+            sums += read
+        pooled = np.asarray(sums, np.float32)
+        return pooled if divisors is None else pooled / divisors.reshape(windows)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eventsim.layers.dense import Memory, spread
 from eventsim.context import Context
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import without_zeros
@@ -37,6 +38,16 @@ class Affine(Layer):
         if self.shift is not None:
             rows_of(self.shift, "shift", source)
         return replace(source, kind="real", dense=source.dense or self.shift is not None)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return product and sum, each rounded to float32."""
+        (x,) = inputs
+        scaled = x * spread(self.scale, x.shape[1:])
+        return scaled if self.shift is None else scaled + spread(self.shift, x.shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute scale and shift."""
+        return replace(self, scale=np.abs(self.scale), shift=None if self.shift is None else np.abs(self.shift))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

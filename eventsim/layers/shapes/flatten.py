@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import flatten_rows
 from eventsim.layers.layer import Layer, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -23,6 +24,15 @@ class Flatten(Layer):
         """Return one vector of the same kind."""
         (source,) = inputs
         return SignalType(source.kind, source.size, (), source.dense)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return every time step as one vector."""
+        (x,) = inputs
+        return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
