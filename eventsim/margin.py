@@ -7,6 +7,7 @@ as much.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,11 +20,23 @@ from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Flags, Neuron
 from eventsim.signals import FloatArray
 
-ALLOWED = 8
+ALLOWED = 8.0
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
 EPSILON = float(np.finfo(np.float32).eps) / 2
 SMALLEST = float(np.finfo(np.float32).tiny)
 """Values below it have fewer digits, or are zeros."""
+
+
+def allowed_for(terms: float) -> float:
+    r"""Return the ratio allowed for a value that is the sum of so many terms: :math:`\max(8, 2\sqrt{n})`.
+
+    Each of n additions is off by up to eps times the sum so far, evenly to both sides. For terms of equal sign, the
+    worst case, that makes a standard deviation of :math:`\sqrt{n}/3` times eps and the sum; twice the root is six of
+    them, which one value in 500 million exceeds. After Higham and Mary, "A new approach to probabilistic rounding error
+    analysis" (SIAM J. Sci. Comput., 2019). For spikes it is 8 whatever they are made of.
+    """
+    return max(ALLOWED, 2 * math.sqrt(terms))
+
 
 Step: TypeAlias = Callable[[FloatArray, FloatArray], tuple[DenseStep, FloatArray]]
 """From potentials and inputs of one time step to what happens in it, and to the potentials that it leaves."""
@@ -46,7 +59,9 @@ class Differences:
     largest_distance : float
         From the threshold, of potentials where spikes differ.
     largest_ratio : float
-        Of a difference, or such a distance, to eps times the sum of absolute terms; up to `ALLOWED` is explained.
+        Of a difference, or such a distance, to eps times the sum of absolute terms.
+    allowed : float
+        The largest ratio that rounding explains.
     """
 
     compared: int = 0
@@ -55,6 +70,7 @@ class Differences:
     largest_difference: float = 0.0
     largest_distance: float = 0.0
     largest_ratio: float = 0.0
+    allowed: float = ALLOWED
 
     def take_values(self, ours: FloatArray, theirs: FloatArray, terms: npt.ArrayLike | None) -> None:
         """Compare values; those that are exact have no terms and must be equal."""
@@ -80,7 +96,7 @@ class Differences:
 
     def _note(self, difference: Reals, ratio: Reals) -> None:
         self.differing += difference.size
-        self.outside += int((~(ratio <= ALLOWED)).sum())  # NaN is outside, too
+        self.outside += int((~(ratio <= self.allowed)).sum())  # NaN is outside, too
         self.largest_ratio = max(self.largest_ratio, _largest(ratio))
 
 

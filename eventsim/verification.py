@@ -29,7 +29,7 @@ from eventsim.layers.dense import Memory, spread, tokens
 from eventsim.layers.input import Frames
 from eventsim.layers.neurons.spiking import DenseStep, Neuron
 from eventsim.ledger import LedgerRows
-from eventsim.margin import Differences, Firing
+from eventsim.margin import Differences, Firing, allowed_for
 from eventsim.network import Network
 from eventsim.plan import Schedule
 from eventsim.signals import Dense, FloatArray, Rows, SignalType, to_frames
@@ -61,7 +61,8 @@ def verify(
     .. math:: |v - \theta| \le 8\, \epsilon \Big(\sum |w x| + |bias| + |v|\Big), \qquad \epsilon = 2^{-24}
 
     over the inputs of that neuron since its last reset to a value (the rule of `eventsim.testing.compare_layers`), and
-    a real value only by as much as the same makes of its terms. Once more everything runs densely end to end, which
+    a real value only by as much as the same makes of its terms, with :math:`2\sqrt{n}` in place of 8 where it is the sum
+    of n > 16 of them. Once more everything runs densely end to end, which
     tells how far a flip travels.
 
     Parameters
@@ -218,6 +219,14 @@ class _Layer:
     firing : Firing or None
     once : tuple, optional
         What was computed for an image shown in every step.
+    summed : float
+        Terms of the sum that a value is, in one time step.
+    is_sum : bool
+        Whether it is a sum of real values, with an `absolute` layer.
+    steps : int
+        Time steps heard.
+    before : list of _Layer
+        The layers heard.
     apart : bool
         Whether the machine that is dense end to end has heard anything else.
     """
@@ -233,12 +242,11 @@ class _Layer:
     spikes: int = 0
     firing: Firing | None = None
     once: _Signals | None = None
+    summed: float = 1.0
+    is_sum: bool = False
+    steps: int = 0
+    before: list[_Layer] = field(default_factory=list)
     apart: bool = False
-
-    @property
-    def absolute(self) -> Layer | None:
-        """The layer that adds up terms, of a layer of real values that is a sum."""
-        return self.layer.absolute() if self.kind.kind == "real" else None
 
 
 class _Beside:
@@ -267,7 +275,12 @@ class _Beside:
             for edge in network.inputs[name]:
                 sources.append(_Waiting(network.types[edge.source], edge.delay))
                 self.listeners[edge.source].append(sources[-1])
-            self.layers[name] = _Layer(network.layers[name], network.types[name], sources)
+            layer, kind, heard = network.layers[name], network.types[name], network.input_types(name)
+            multiplied = max([layer.dense_macs(*heard), *(source.size for source in heard)])
+            self.layers[name] = _Layer(layer, kind, sources, summed=multiplied / kind.size)
+            self.layers[name].is_sum = kind.kind == "real" and layer.absolute() is not None
+        for name, here in self.layers.items():
+            here.before = [self.layers[edge.source] for edge in network.inputs[name]]
 
     def counted(self, frames: Iterator[npt.ArrayLike]) -> Iterator[npt.ArrayLike]:
         """Pass on the frames of a stream; its end, which is read before the last chunk runs, tells the length."""
@@ -335,13 +348,20 @@ class _Beside:
             self._fire(node, here, given[0], emitted)
             here.alone.take_values(dense, emitted, None)
             return _Signals(emitted, emitted, emitted, dense)
-        absolute = here.absolute
-        sums = absolute is not None or isinstance(layer, Threshold)
+        sums = here.is_sum or isinstance(layer, Threshold)
+        if here.kind.kind == "real":
+            here.steps += max((len(signals.heard) for signals in given), default=0)
+            own = here.summed * (here.steps if node.op.state_names else 1)
+            found.allowed = max(
+                found.allowed,
+                allowed_for(own),
+                *(source.differences.allowed for source in here.before if here.is_sum and source.is_sum),
+            )
         heard = tuple(signals.heard if sums else signals.emitted for signals in given) if given else alone
         before = copy.copy(here.memory.kept)
         values = self._checked(node.name, layer.dense(heard, here.memory), emitted)
         terms = None
-        if absolute is not None:
+        if here.is_sum and (absolute := layer.absolute()) is not None:
             terms = absolute.dense(tuple(signals.terms for signals in given), here.terms_memory)
         elif here.kind.kind == "real":
             terms = layer.terms(heard, values, here.terms_memory)
@@ -355,7 +375,7 @@ class _Beside:
             here.apart, here.alone_memory = True, Memory(before, here.memory.final)
         dense = self._checked(node.name, layer.dense(alone, here.alone_memory), emitted) if here.apart else values
         here.alone.take_values(dense, emitted, None)
-        if terms is None or absolute is None:
+        if terms is None or not here.is_sum:
             return _Signals(emitted, emitted, np.abs(emitted), dense)
         return _Signals(emitted, values, terms, dense)
 
@@ -407,6 +427,7 @@ class _Beside:
                 here.differences.largest_distance,
                 here.differences.largest_difference,
                 here.differences.largest_ratio,
+                here.differences.allowed,
                 here.alone.differing,
                 here.alone.largest_difference,
             )

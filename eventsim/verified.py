@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.margin import ALLOWED
 from eventsim.signals import FloatArray
 
 
@@ -36,8 +35,9 @@ class LayerVerification:
     largest_difference : float
         Of values; of neurons, of the potentials at the end of each piece of the time steps.
     largest_ratio : float
-        Of a difference, or of a distance from the threshold, to eps = 2^-24 times the sum of the absolute terms; up to 8
-        is what rounding explains.
+        Of a difference, or of a distance from the threshold, to eps = 2^-24 times the sum of the absolute terms.
+    allowed : float
+        The largest ratio that rounding explains: 8, for values that are sums of n terms 2 sqrt(n) if that is more.
     end_to_end_differing : int
         Values that differ where everything before was dense, too.
     end_to_end_difference : float
@@ -54,8 +54,14 @@ class LayerVerification:
     largest_distance: float
     largest_difference: float
     largest_ratio: float
+    allowed: float
     end_to_end_differing: int
     end_to_end_difference: float
+
+    @property
+    def margin(self) -> float:
+        """The share of the margin that the largest ratio is."""
+        return self.largest_ratio / self.allowed
 
     def to_dict(self) -> dict[str, Any]:
         """Return the layer as one plain row; None for a number that is not finite."""
@@ -116,9 +122,9 @@ class Verification:
         return sum(layer.end_to_end_differing for layer in self.layers if layer.fires)
 
     @property
-    def largest_ratio(self) -> float:
-        """The largest ratio of any layer; up to 8 is what rounding explains."""
-        return max(layer.largest_ratio for layer in self.layers)
+    def margin(self) -> float:
+        """The largest share of the margin that any layer takes; rounding explains up to 1."""
+        return max(layer.margin for layer in self.layers)
 
     @property
     def logit_difference(self) -> float:
@@ -154,12 +160,12 @@ class Verification:
             far = f"{first.largest_distance:.3g} from the threshold" if first.fires else f"{first.largest_difference:.3g}"
             return (
                 f"differs (first layer {first.name}: {first.outside:,} of {first.compared:,} {what} that rounding does "
-                f"not explain, up to {far}, {first.largest_ratio / ALLOWED:.3g} times the margin)"
+                f"not explain, up to {far}, {first.margin:.3g} times the margin)"
             )
         flipped = sum(layer.differing > 0 for layer in fire)
         return (
             f"differs only within the rounding margin ({self.differing:,} of {self.compared:,} spikes in "
-            f"{_layers(flipped)}, at most {self.largest_ratio / ALLOWED:.2g} of the margin; end to end "
+            f"{_layers(flipped)}, at most {self.margin:.2g} of the margin; end to end "
             f"{self.end_to_end_differing:,} spikes and {self.logit_difference:.2g} in a logit, "
             f"{self._said_of_the_prediction()})"
         )
@@ -184,7 +190,7 @@ class Verification:
             "time_steps": self.time_steps,
             "compared": self.compared,
             "differing": self.differing,
-            "largest_ratio": _finite(self.largest_ratio),
+            "margin": _finite(self.margin),
             "end_to_end_differing": self.end_to_end_differing,
             "logit_difference": _finite(self.logit_difference),
             "prediction": self.prediction,
