@@ -29,6 +29,7 @@ from eventsim.preparation import ORIENTATION, Preparation, numbers_of, size_of
 from eventsim.report import document, tables
 from eventsim.report.rows import write_rows
 from eventsim.simulator import Simulator
+from eventsim.verify_command import Door, verify_inputs
 
 Arguments = argparse.Namespace
 INTERRUPTED = 130
@@ -244,6 +245,13 @@ def _simulate(simulator: Simulator, preparation: Preparation, source: str) -> di
     return document.sample_document(source, simulator.network, result)
 
 
+def _verify(args: Arguments) -> int:
+    """Compare a network with its dense form, layer by layer."""
+    network = load(args.model)
+    door = Door(None if args.json else _console(), _progress, _complain, _print_json)
+    return verify_inputs(args.model, network, _preparation(args, network), args.inputs, door)
+
+
 def _evaluate(args: Arguments) -> int:
     """Measure accuracy over a data set."""
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
@@ -423,6 +431,11 @@ def _parser() -> Parser:
         run.add_argument("--rows", type=_csv_name, metavar="FILE.csv", help="write one row for each input and layer")
         _add_input_options(run)
 
+    verifying = command("verify", _verify, "compare every layer with its dense form on recordings, frames or images")
+    verifying.add_argument("model", metavar="MODEL.h5")
+    verifying.add_argument("inputs", metavar="INPUT", nargs="+")
+    _add_frame_options(verifying)
+
     evaluating = command("evaluate", _evaluate, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
     evaluating.add_argument("model", metavar="MODEL.h5")
     evaluating.add_argument("dataset", metavar="DATASET")
@@ -438,6 +451,11 @@ def _parser() -> Parser:
 
 
 def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--chunk", type=_at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    _add_frame_options(parser)
+
+
+def _add_frame_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--time-steps", type=_at_least_one, metavar="T", help="default: the model's")
     parser.add_argument(
         "--window",
@@ -449,7 +467,6 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
     )
-    parser.add_argument("--chunk", type=_at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
     parser.add_argument("--mean", type=_floats, metavar="R,G,B", help="image normalisation; default: the model's")
     parser.add_argument("--std", type=_floats, metavar="R,G,B", help="image normalisation; default: the model's")
     _add_recording_options(parser)

@@ -16,11 +16,12 @@ from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
 from eventsim.layers import Affine, Input, Threshold
+from eventsim.layers.dense import Reals
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Neuron, rows_of
 from eventsim.ledger import Ledger
-from eventsim.margin import Differences, Firing, Reals
+from eventsim.margin import Differences, Firing
 from eventsim.network import Network
 from eventsim.plan import Node, plan
 from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Signal, SignalType

@@ -31,7 +31,7 @@ from eventsim.layers.neurons.spiking import DenseStep, Neuron
 from eventsim.ledger import LedgerRows
 from eventsim.margin import Differences, Firing, allowed_for
 from eventsim.network import Network
-from eventsim.plan import Schedule
+from eventsim.plan import Loop, Schedule
 from eventsim.signals import Dense, FloatArray, Rows, SignalType, to_frames
 from eventsim.simulator import Simulator
 from eventsim.untrusted import described
@@ -61,9 +61,8 @@ def verify(
     .. math:: |v - \theta| \le 8\, \epsilon \Big(\sum |w x| + |bias| + |v|\Big), \qquad \epsilon = 2^{-24}
 
     over the inputs of that neuron since its last reset to a value (the rule of `eventsim.testing.compare_layers`), and
-    a real value only by as much as the same makes of its terms, with :math:`2\sqrt{n}` in place of 8 where it is the sum
-    of n > 16 of them. Once more everything runs densely end to end, which
-    tells how far a flip travels.
+    a real value only by as much as the same makes of its terms, with :math:`2\sqrt{n}` in place of 8 where it is the
+    sum of n > 16 of them. Once more everything runs densely end to end, which tells how far a flip travels.
 
     Parameters
     ----------
@@ -101,8 +100,8 @@ def verify(
     for layer_name, layer in network.layers.items():
         if type(layer).dense is Layer.dense:
             raise InputError(
-                f"layer {layer_name}: {type(layer).__name__} of {type(layer).__module__} has no dense form, so it cannot "
-                "be verified; expected a method `dense`, which docs/contributing/add-a-layer.md describes"
+                f"layer {layer_name}: {type(layer).__name__} of {type(layer).__module__} has no dense form, so it "
+                "cannot be verified; expected a method `dense`, which docs/contributing/add-a-layer.md describes"
             )
     length = _length(network, frames, time_steps)
     beside = _Beside(network, length, on_progress)
@@ -152,7 +151,7 @@ def _bytes(schedule: Schedule, network: Network) -> tuple[int, int, str]:
     waiting: dict[str, int] = {}
     most, where = 0, ""
     for part, done in zip(schedule.parts, schedule.done_after, strict=True):
-        for node in getattr(part, "nodes", (part,)):
+        for node in part.nodes if isinstance(part, Loop) else (part,):
             heard = sum(kind.size for kind in network.input_types(node.name))
             waiting[node.name] = WAITING * network.types[node.name].size
             held = sum(waiting.values()) + WORKING * (heard + network.types[node.name].size)

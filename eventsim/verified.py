@@ -66,9 +66,7 @@ class LayerVerification:
     def to_dict(self) -> dict[str, Any]:
         """Return the layer as one plain row; None for a number that is not finite."""
         row = asdict(self)
-        return {
-            key: None if isinstance(value, float) and not isfinite(value) else value for key, value in row.items()
-        }
+        return {key: None if isinstance(value, float) and not isfinite(value) else value for key, value in row.items()}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -157,7 +155,9 @@ class Verification:
         first = next((layer for layer in self.layers if layer.outside), None)
         if first is not None:
             what = "spikes" if first.fires else "values"
-            far = f"{first.largest_distance:.3g} from the threshold" if first.fires else f"{first.largest_difference:.3g}"
+            far = (
+                f"{first.largest_distance:.3g} from the threshold" if first.fires else f"{first.largest_difference:.3g}"
+            )
             return (
                 f"differs (first layer {first.name}: {first.outside:,} of {first.compared:,} {what} that rounding does "
                 f"not explain, up to {far}, {first.margin:.3g} times the margin)"

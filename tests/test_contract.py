@@ -428,7 +428,9 @@ def test_the_contract_catches(fault: str) -> None:
 
 
 def test_a_layer_without_a_dense_form_does_not_keep_the_contract() -> None:
-    with pytest.raises(AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"):
+    with pytest.raises(
+        AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"
+    ):
         check_layer(WithoutDenseForm(), CURRENTS, steps=STEPS)
 
 

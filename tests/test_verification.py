@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from strategies import Drawn, networks, recurrent_networks
-from test_networks import as_reference, simulate
+from test_networks import simulate
 
 import eventsim
-from eventsim.layers.dense import Memory
 
 pytestmark = pytest.mark.kernels
 

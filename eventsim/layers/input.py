@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.errors import InputError
 from eventsim.kernels.rows import list_frames
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType

@@ -50,7 +50,13 @@ def slide(
 
 
 def taps_over(
-    x: Array, kernel: tuple[int, ...], stride: Pair, padding: Pair, windows: Pair, dilation: Pair = (1, 1), fill: float = 0
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    windows: Pair,
+    dilation: Pair = (1, 1),
+    fill: float = 0,
 ) -> Iterator[tuple[Pair, Array]]:
     """Yield each tap of a kernel and what it reads of maps (T, C, H, W) in every window, (T, C, *windows).
 

@@ -84,9 +84,7 @@ class _DenseForm:
         nothing = self.layer.dense(tuple(array[:0] for array in given), Memory(final=False))
         self.require(len(nothing) == 0, f"dense form emits {len(nothing)} time steps for none")
 
-    def run(
-        self, given: tuple[FloatArray, ...], memory: Memory, terms_memory: Memory
-    ) -> tuple[FloatArray, FloatArray]:
+    def run(self, given: tuple[FloatArray, ...], memory: Memory, terms_memory: Memory) -> tuple[FloatArray, FloatArray]:
         """Return the dense output, and the terms that it is the sum of."""
         dense = self.layer.dense(given, memory)
         absolute = self.layer.absolute()
@@ -103,5 +101,6 @@ class _DenseForm:
         found.take_values(dense, other, terms if self.kind.kind == "real" else None)
         self.require(
             not found.outside,
-            f"dense form {what}, in {found.outside} of {found.compared} values, by up to {found.largest_difference:.3g}",
+            f"dense form {what}, in {found.outside} of {found.compared} values, by up to "
+            f"{found.largest_difference:.3g}",
         )

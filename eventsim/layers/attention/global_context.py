@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -105,7 +105,7 @@ class GlobalContext(Layer):
         return in_shape(x * expit(gain) if self.combination == "gated" else x + gain, inputs[0].shape[1:])
 
     def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
-        """Return the sums of absolute terms on the way to every value, each step's rounding carried through the next."""
+        """Return the sums of absolute terms on the way to every value, rounding carried on from step to step."""
         x = tokens(inputs[0]).astype(np.float64)
         size = np.abs(x)
         weights = self._shares(x)

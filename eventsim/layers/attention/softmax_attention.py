@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.context import Context
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Rows, SignalType

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape
 from eventsim.context import Context
 from eventsim.kernels.attention import attend_through_table
+from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, IntArray, Rows, SignalType

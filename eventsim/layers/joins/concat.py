@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, channel_axis
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, channel_axis
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 

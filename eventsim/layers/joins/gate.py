@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
 from eventsim.kernels.rows import gate_rows
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.layers.synapses.gathering import report_inputs

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import join_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from eventsim.layers.neurons.spiking import DenseStep, Flags
-from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.context import Context
 from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
+from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.neurons.spiking import DenseStep, Flags
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 

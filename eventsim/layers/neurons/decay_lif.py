@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eventsim.signals import FloatArray
-from eventsim.layers.dense import spread
 from eventsim.kernels.fire import DECAY
+from eventsim.layers.dense import spread
 from eventsim.layers.neurons.spiking import Neuron, PerNeuron
+from eventsim.signals import FloatArray
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

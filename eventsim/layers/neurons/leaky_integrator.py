@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, spread
 from eventsim.context import Context
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of

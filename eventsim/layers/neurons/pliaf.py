@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import PLIF, NeuronOp

@@ -8,9 +8,9 @@ from typing import ClassVar, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.layers.dense import Memory, spread
 from eventsim.context import Context
 from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -151,7 +151,8 @@ class Neuron(Layer):
         charged, late = self.charged(v, x), np.zeros(x.shape, np.bool_)
         if self.reset in LATE:
             late = above(v, threshold)
-            charged = np.where(late, np.float32(0), charged) if self.reset == "zero_late" else charged - late * threshold
+            lost = np.asarray(np.where(late, np.float32(0), charged), np.float32)
+            charged = lost if self.reset == "zero_late" else charged - late.astype(np.float32) * threshold
         fired = np.asarray(above(charged, threshold), np.float32)
         return DenseStep(charged, late, fired * np.trunc(charged / threshold) if self.multiple_spikes else fired)
 
@@ -159,7 +160,7 @@ class Neuron(Layer):
         """Return the potential that a step leaves in which these neurons spiked."""
         threshold = spread(self.v_threshold, charged.shape)
         if self.reset == "zero":
-            charged = np.where(spikes != 0, np.float32(0), charged)
+            charged = np.asarray(np.where(spikes != 0, np.float32(0), charged), np.float32)
         elif self.reset == "subtract":
             charged = charged - spikes * threshold
         elif self.reset == "subtract_once":

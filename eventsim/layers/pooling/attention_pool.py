@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

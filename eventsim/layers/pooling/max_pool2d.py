@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
 from eventsim.kernels.rows import sum_groups
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

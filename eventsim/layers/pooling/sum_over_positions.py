@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, tokens
 from eventsim.context import Context
 from eventsim.kernels.rows import sum_rows
+from eventsim.layers.dense import Memory, tokens
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import flatten_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 

@@ -7,8 +7,8 @@ from math import prod
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, with_past
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import convolved, map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.kernels.window import Window
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.weights import Weight, packed, shape_of

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse
 
-from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.context import Context
 from eventsim.kernels.gather import gather_synapses
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.synapses.gathering import report_inputs, report_products

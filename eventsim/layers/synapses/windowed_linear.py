@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, in_shape, tokens, with_past
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, in_shape, tokens, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eventsim.layers.dense import Memory, spread, with_past
 from eventsim.context import Context
+from eventsim.layers.dense import Memory, spread, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import rows_of

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
 from eventsim.kernels.rows import total_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.time.steps import take_steps
 from eventsim.signals import FloatArray, Signal, SignalType

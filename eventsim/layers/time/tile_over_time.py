@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from eventsim.layers.dense import Memory
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import FloatArray, Signal, SignalType
