@@ -8,7 +8,7 @@ as much.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.layers.dense import Reals
+from eventsim.layers.layer import Layer
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Flags, Neuron
-from eventsim.signals import FloatArray
+from eventsim.signals import FloatArray, SignalType
 
 ALLOWED = 8.0
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
@@ -27,15 +28,33 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 """Values below it have fewer digits, or are zeros."""
 
 
-def allowed_for(terms: float) -> float:
-    r"""Return the ratio allowed for a value that is the sum of so many terms: :math:`\max(8, 2\sqrt{n})`.
+def allowed_for(products: float, additions: float) -> float:
+    r"""Return the ratio allowed for a real value: :math:`\max(8, 2\sqrt{p} + a)`.
 
-    Each of n additions is off by up to eps times the sum so far, evenly to both sides. For terms of equal sign, the
-    worst case, that makes a standard deviation of :math:`\sqrt{n}/3` times eps and the sum; twice the root is six of
-    them, which one value in 500 million exceeds. After Higham and Mary, "A new approach to probabilistic rounding error
-    analysis" (SIAM J. Sci. Comput., 2019). For spikes it is 8 whatever they are made of.
+    Each addition is off by up to eps times the sum so far. Where weights are multiplied, that goes to both sides alike:
+    for p terms of equal sign, the worst case, the standard deviation is :math:`\sqrt{p}/3` times eps and the sum, and
+    twice the root is six of them, which one value in 500 million exceeds (after Higham and Mary, "A new approach to
+    probabilistic rounding error analysis", SIAM J. Sci. Comput., 2019). Where values are added as they are, they may be
+    equal, and then every addition is off to the same side, by up to a eps in all. For spikes it is 8 whatever they are
+    made of.
+
+    Parameters
+    ----------
+    products : float
+        Weighted terms of the sum that a value is.
+    additions : float
+        Real values that are added as they are.
     """
-    return max(ALLOWED, 2 * math.sqrt(terms))
+    return max(ALLOWED, 2 * math.sqrt(products) + additions)
+
+
+def allowed_by(layer: Layer, sources: Sequence[SignalType], output: SignalType, steps: int) -> float:
+    """Return the ratio allowed for the real values of a layer whose sums hold so many time steps, 1 without memory."""
+    products = layer.dense_macs(*sources) / output.size
+    if products:
+        return allowed_for(products * steps, 0)
+    largest = max((source.size for source in sources if source.kind == "real"), default=0)
+    return allowed_for(0, largest / output.size * steps)  # integers are added without rounding
 
 
 Step: TypeAlias = Callable[[FloatArray, FloatArray], tuple[DenseStep, FloatArray]]

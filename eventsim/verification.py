@@ -29,7 +29,7 @@ from eventsim.layers.dense import Memory, spread, tokens
 from eventsim.layers.input import Frames
 from eventsim.layers.neurons.spiking import DenseStep, Neuron
 from eventsim.ledger import LedgerRows
-from eventsim.margin import Differences, Firing, allowed_for
+from eventsim.margin import Differences, Firing, allowed_by
 from eventsim.network import Network
 from eventsim.plan import Loop, Schedule
 from eventsim.signals import Dense, FloatArray, Rows, SignalType, to_frames
@@ -61,8 +61,8 @@ def verify(
     .. math:: |v - \theta| \le 8\, \epsilon \Big(\sum |w x| + |bias| + |v|\Big), \qquad \epsilon = 2^{-24}
 
     over the inputs of that neuron since its last reset to a value (the rule of `eventsim.testing.compare_layers`), and
-    a real value only by as much as the same makes of its terms, with :math:`2\sqrt{n}` in place of 8 where it is the
-    sum of n > 16 of them. Once more everything runs densely end to end, which tells how far a flip travels.
+    a real value only by as much as the same makes of its terms, with more than 8 for sums of many terms
+    (`eventsim.margin.allowed_for`). Once more everything runs densely end to end, which tells how far a flip travels.
 
     Parameters
     ----------
@@ -218,8 +218,6 @@ class _Layer:
     firing : Firing or None
     once : tuple, optional
         What was computed for an image shown in every step.
-    summed : float
-        Terms of the sum that a value is, in one time step.
     is_sum : bool
         Whether it is a sum of real values, with an `absolute` layer.
     steps : int
@@ -241,7 +239,6 @@ class _Layer:
     spikes: int = 0
     firing: Firing | None = None
     once: _Signals | None = None
-    summed: float = 1.0
     is_sum: bool = False
     steps: int = 0
     before: list[_Layer] = field(default_factory=list)
@@ -274,9 +271,8 @@ class _Beside:
             for edge in network.inputs[name]:
                 sources.append(_Waiting(network.types[edge.source], edge.delay))
                 self.listeners[edge.source].append(sources[-1])
-            layer, kind, heard = network.layers[name], network.types[name], network.input_types(name)
-            multiplied = max([layer.dense_macs(*heard), *(source.size for source in heard)])
-            self.layers[name] = _Layer(layer, kind, sources, summed=multiplied / kind.size)
+            layer, kind = network.layers[name], network.types[name]
+            self.layers[name] = _Layer(layer, kind, sources)
             self.layers[name].is_sum = kind.kind == "real" and layer.absolute() is not None
         for name, here in self.layers.items():
             here.before = [self.layers[edge.source] for edge in network.inputs[name]]
@@ -350,10 +346,11 @@ class _Beside:
         sums = here.is_sum or isinstance(layer, Threshold)
         if here.kind.kind == "real":
             here.steps += max((len(signals.heard) for signals in given), default=0)
-            own = here.summed * (here.steps if node.op.state_names else 1)
             found.allowed = max(
                 found.allowed,
-                allowed_for(own),
+                allowed_by(
+                    layer, self.network.input_types(node.name), here.kind, here.steps if node.op.state_names else 1
+                ),
                 *(source.differences.allowed for source in here.before if here.is_sum and source.is_sum),
             )
         heard = tuple(signals.heard if sums else signals.emitted for signals in given) if given else alone

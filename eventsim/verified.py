@@ -37,7 +37,7 @@ class LayerVerification:
     largest_ratio : float
         Of a difference, or of a distance from the threshold, to eps = 2^-24 times the sum of the absolute terms.
     allowed : float
-        The largest ratio that rounding explains: 8, for values that are sums of n terms 2 sqrt(n) if that is more.
+        The largest ratio that rounding explains: 8, more for values that are sums of many terms.
     end_to_end_differing : int
         Values that differ where everything before was dense, too.
     end_to_end_difference : float

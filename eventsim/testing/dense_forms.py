@@ -9,7 +9,7 @@ import numpy as np
 
 from eventsim.layers import Layer
 from eventsim.layers.dense import Memory
-from eventsim.margin import Differences, allowed_for
+from eventsim.margin import Differences, allowed_by
 from eventsim.signals import FloatArray, Signal, SignalType, to_frames
 
 
@@ -57,8 +57,7 @@ class _DenseForm:
         self.layer, self.steps = layer, steps
         self.kind = layer.output_type(*sources)
         self.looks_ahead = layer.op(*sources).looks_ahead
-        products = max([layer.dense_macs(*sources), *(source.size for source in sources)])
-        self.allowed = allowed_for(steps * products / self.kind.size)
+        self.allowed = allowed_by(layer, sources, self.kind, steps)
 
     def require(self, holds: bool, message: str) -> None:
         if not holds:
