@@ -213,7 +213,7 @@ class _Layer:
     memory, terms_memory, alone_memory : Memory
     differences, alone : Differences
         From equal inputs, and end to end.
-    spikes : int
+    emitted : int
         That the event-driven layer emitted.
     firing : Firing or None
     once : tuple, optional
@@ -236,7 +236,7 @@ class _Layer:
     alone_memory: Memory = field(default_factory=Memory)
     differences: Differences = field(default_factory=Differences)
     alone: Differences = field(default_factory=Differences)
-    spikes: int = 0
+    emitted: int = 0
     firing: Firing | None = None
     once: _Signals | None = None
     is_sum: bool = False
@@ -333,7 +333,7 @@ class _Beside:
     ) -> _Signals:
         layer, found = here.layer, here.differences
         if here.kind.kind != "real":
-            here.spikes += int(np.rint(emitted.sum(dtype=np.float64)))
+            here.emitted += int(np.rint(emitted.sum(dtype=np.float64)))
         alone = tuple(signals.alone for signals in given)
         if isinstance(layer, Input):
             assert isinstance(inputs[0], Frames)
@@ -417,7 +417,7 @@ class _Beside:
                 type(here.layer).__name__,
                 here.firing is not None or isinstance(here.layer, Threshold),
                 here.differences.compared,
-                here.spikes,
+                here.emitted,
                 here.differences.differing,
                 here.differences.outside,
                 here.differences.largest_distance,

@@ -24,7 +24,7 @@ class LayerVerification:
     compared : int
         Values compared, over all time steps: of neurons, spikes and silences; of a layer that an image drives, those of
         one step.
-    spikes : int
+    emitted : int
         Sum of the spikes or integers that the event-driven layer emitted; 0 for real values.
     differing : int
         Values that differ, from equal inputs.
@@ -48,7 +48,7 @@ class LayerVerification:
     kind: str
     fires: bool
     compared: int
-    spikes: int
+    emitted: int
     differing: int
     outside: int
     largest_distance: float

@@ -161,7 +161,15 @@ def test_energies_and_conventions_are_those_of_the_code() -> None:
 # --- documents
 
 PLACES = {"energy_mj": "<energy model>", "conventions": "<convention>", "checkpoints": "<format>", "events": "<format>"}
-TYPES = {"int": int, "float": (int, float), "string": str, "list": list, "object": dict, "null": type(None)}
+TYPES = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "string": str,
+    "list": list,
+    "object": dict,
+    "null": type(None),
+}
 
 
 def values(value: Any, at: str = "", parent: str = "") -> Iterator[tuple[str, Any]]:
@@ -199,6 +207,7 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
     return {
         "`import`": [imported, printed(capsys, "info", model)],
         "`run`": [printed(capsys, "demo"), *(printed(capsys, name, model, *inputs) for name in ("run", "profile"))],
+        "`verify`": [printed(capsys, "verify", model, *inputs)],
         "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data")],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
         "`formats`": [printed(capsys, "formats")],

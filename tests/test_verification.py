@@ -71,7 +71,7 @@ def test_dyadic_networks_are_equal_bit_for_bit_in_pieces_of_any_size(strategy: A
         if frames is drawn.frames:
             assert_array_equal(found.logits, result.logits)
             spikes = {layer.name: layer.counts.spikes for layer in result.profile if layer.neurons}
-            assert {layer.name: layer.spikes for layer in found.layers if layer.name in spikes} == spikes
+            assert {layer.name: layer.emitted for layer in found.layers if layer.name in spikes} == spikes
             size = {name: kind.size for name, kind in drawn.network.types.items()}
             assert all(layer.compared == steps * size[layer.name] for layer in found.layers if layer.fires)
 

@@ -91,7 +91,7 @@ def test_a_recording_is_prepared_as_for_run(capsys: pytest.CaptureFixture[str], 
         assert sample["time_steps"] == simulated["time_steps"]
         assert sample["prediction"] == simulated["prediction"]
         spikes = {row["name"]: row["spikes"] for row in simulated["layers"]}
-        assert {row["name"]: row["spikes"] for row in sample["layers"]}["lif"] == spikes["lif"] > 0
+        assert {row["name"]: row["emitted"] for row in sample["layers"]}["lif"] == spikes["lif"] > 0
 
 
 def test_what_does_not_fit_in_memory_is_one_line(

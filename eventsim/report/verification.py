@@ -32,7 +32,7 @@ def print_verification(console: Console, sample: dict[str, Any]) -> None:
     table.add_column("kind")
     for heading in (
         "compared",
-        "spikes",
+        "emitted",
         "differ",
         "outside\nmargin",
         "from\nthreshold",
@@ -47,7 +47,7 @@ def print_verification(console: Console, sample: dict[str, Any]) -> None:
             Text(layer["name"]),
             layer["kind"],
             _number(layer["compared"]),
-            _number(layer["spikes"]),
+            _number(layer["emitted"]),
             _number(layer["differing"]),
             _number(layer["outside"]),
             _real(layer["largest_distance"]),
