@@ -272,17 +272,29 @@ def test_a_spike_further_from_the_threshold_is_none_of_rounding(monkeypatch: pyt
 
 
 def test_after_a_flip_the_other_side_is_followed() -> None:
-    """A subtracting neuron that flipped once is in step with the spikes that were emitted, for all resets."""
+    """Half a threshold more fires a neuron that did not, and none that did, if its reset is the other's."""
     network, frames = near_the_threshold()
+    weight, threshold = network.layers["synapses"].weight, network.layers["fire"].v_threshold
+    half = frames * (np.arange(len(weight[0])) <= np.argmin(np.abs(np.cumsum(weight[0]) - threshold / 2)))
     for reset in ("zero", "subtract", "subtract_late", "zero_late"):
         build = NetworkBuilder("on")
         x = build.add("input", Input((frames.shape[1],), "binary"))
-        x = build.add("synapses", Linear(network.layers["synapses"].weight), x)
-        x = build.add("fire", IF(network.layers["fire"].v_threshold, reset), x)
+        x = build.add("synapses", Linear(weight), x)
+        x = build.add("fire", IF(threshold, reset), x)
         build.add("readout", Readout("sum"), x)
-        found = verify(build.build(), np.concatenate([frames, 0 * frames, frames, 0 * frames]))
+        found = verify(build.build(), np.concatenate([frames, half, 0 * half]))
         assert found.holds, (reset, found)
-        assert found.layers[2].differing >= 1
+        assert found.layers[2].differing == 1
+
+
+def test_end_to_end_a_flip_ends_what_was_shared_and_forgets_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eventsim.verification.PIECE_BYTES", 1)
+    network, frames = near_the_threshold()
+    more = frames * (network.layers["synapses"].weight > 0)
+    found = verify(network, np.concatenate([more, frames]))
+    assert found.differing == 1
+    assert found.logits.sum() + found.dense_logits.sum() == 6, "two spikes each, and two more on one side"
+    assert found.logit_difference == 1
 
 
 @pytest.mark.parametrize("seed", range(4))
