@@ -39,7 +39,7 @@ from eventsim.verified import LayerVerification, Verification
 
 PIECE_BYTES = 2**30
 """So much memory a piece of the time steps may take."""
-WAITING, WORKING = 24, 40
+WAITING, WORKING = 24, 48
 """Bytes of a value while it waits for its listeners, and while a layer is at work on it (float64, terms, copies)."""
 WEIGHT = 20
 """Bytes of a weight while its layer is at work: unpacked, absolute, float64."""
@@ -133,7 +133,7 @@ def piece_of(schedule: Schedule, network: Network, length: int | None, name: str
     InputError
         If the dense form of as few steps as possible does not fit in memory; names the layer that needs the most.
     """
-    each, fixed, where = _bytes(schedule, network)
+    each, fixed, where = needed_bytes(schedule, network)
     ahead = any(node.op.looks_ahead for node in schedule.nodes)
     piece = (length or 1) if ahead else max(1, min(PIECE_BYTES // each, length or STREAM_CHUNK))
     needed, available = piece * each + fixed, available_bytes()
@@ -146,7 +146,7 @@ def piece_of(schedule: Schedule, network: Network, length: int | None, name: str
     return None if ahead else piece
 
 
-def _bytes(schedule: Schedule, network: Network) -> tuple[int, int, str]:
+def needed_bytes(schedule: Schedule, network: Network) -> tuple[int, int, str]:
     """Return the bytes that every time step takes, those that do not depend on the steps, and where the most are."""
     waiting: dict[str, int] = {}
     most, where = 0, ""
