@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -21,7 +21,7 @@ from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Flags, Neuron
 from eventsim.signals import FloatArray, SignalType
 
-ALLOWED = 8.0
+ALLOWED = 8
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
 EPSILON = float(np.finfo(np.float32).eps) / 2
 SMALLEST = float(np.finfo(np.float32).tiny)
@@ -89,7 +89,7 @@ class Differences:
     largest_difference: float = 0.0
     largest_distance: float = 0.0
     largest_ratio: float = 0.0
-    allowed: float = ALLOWED
+    allowed: float = field(default_factory=lambda: ALLOWED)
 
     def take_values(self, ours: FloatArray, theirs: FloatArray, terms: npt.ArrayLike | None) -> None:
         """Compare values; those that are exact have no terms and must be equal."""

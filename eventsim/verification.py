@@ -118,7 +118,7 @@ def verify(
 
 def _length(network: Network, frames: Any, time_steps: int | None) -> int | None:
     """Return the time steps of a sample, None where only its end will tell; the simulator checks the rest."""
-    if isinstance(frames, Iterator):
+    if isinstance(frames, Iterator) or np.ndim(frames) == 0:
         return None
     if np.ndim(frames) == len(network.input.shape):
         return time_steps or network.time_steps

@@ -378,6 +378,8 @@ def test_a_dense_form_of_another_package_that_fails_is_named() -> None:
         (np.ones((4, 3, 6, 6)), "input: a time step of shape 3 x 6 x 6 found; the model takes 2 x 6 x 6"),
         (np.full((4, 2, 6, 6), 0.5), "input: values that are negative or not whole found"),
         (np.ones((0, 2, 6, 6)), "input: no time steps found"),
+        (np.float32(1), "input: a time step of shape  found; the model takes 2 x 6 x 6"),
+        (iter(()), "input: no time steps found"),
     ],
 )
 def test_frames_that_do_not_fit(small_network: Network, frames: np.ndarray, words: str) -> None:
