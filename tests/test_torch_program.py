@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from torch_oracle import example, export, frames_for, make_dyadic, neuron, neurons_of, torch
 
 import eventsim_importers.torch_program.operations as tables
-from eventsim import InputError, Network, Result, Simulator, comparison, from_torch, import_checkpoint
+from eventsim import InputError, Network, Result, Simulator, from_torch, import_checkpoint, margin
 from eventsim.layers import IF
 from eventsim_importers.torch_program import reading
 from eventsim_importers.torch_program.neurons.protocol import Neuron
@@ -932,7 +932,7 @@ def test_that_flips_within_rounding_are_accepted(monkeypatch: pytest.MonkeyPatch
 
     network = from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)
     assert re.fullmatch(r"\d+ spikes of 1 layers, [1-9]\d* that rounding moved", verified(network))
-    monkeypatch.setattr(comparison, "ALLOWED", 0.0)
+    monkeypatch.setattr(margin, "ALLOWED", 0.0)
     with pytest.raises(InputError, match=r"^layer fire: "):
         from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from eventsim.comparison import ALLOWED, compare_layers
+from eventsim.comparison import compare_layers
 from eventsim.errors import InputError
+from eventsim.margin import ALLOWED
 from eventsim.network import Network
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
