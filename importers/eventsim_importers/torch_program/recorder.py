@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from eventsim.untrusted import described
 from eventsim_importers.torch_program.neurons.protocol import Neuron
 
 NEURON = "neuron"
+RETYPED = "another type of float"
 SAME_VALUE = ("detach", "contiguous", "clone", "requires_grad_", "alias", "positive", "to", "float", "type_as", "cpu")
 """Operations that leave values and axes as they are; a change of their type is looked for."""
 CONSTANT = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")
@@ -69,6 +71,8 @@ class Node:
     call : int
         How often that module had been called before.
     neuron : Neuron, optional
+    function : callable, optional
+        PyTorch's own.
     """
 
     number: int
@@ -79,6 +83,7 @@ class Node:
     path: str
     call: int
     neuron: Neuron | None = None
+    function: Callable[..., Any] | None = None
 
     @property
     def refs(self) -> list[Ref]:
@@ -96,10 +101,13 @@ class Program:
         The first is the example.
     output : object
         What the module returned, with `Ref` in the place of tensors.
+    owners : dict of int to list of str
+        The modules that hold a parameter or buffer, by the address of its storage.
     """
 
     nodes: list[Node]
     output: Any
+    owners: dict[int, list[str]] = field(default_factory=dict)
 
 
 def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Module], Neuron | None]) -> Program:
@@ -138,7 +146,15 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
                 "the module takes"
             ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
-    return Program(recorder.nodes, output)
+    return Program(recorder.nodes, output, _owners(module))
+
+
+def _owners(module: nn.Module) -> dict[int, list[str]]:
+    owners: dict[int, list[str]] = defaultdict(list)
+    for path, each in module.named_modules():
+        for tensor in (*each.parameters(recurse=False), *each.buffers(recurse=False)):
+            owners[tensor.untyped_storage().data_ptr()].append(path)
+    return owners
 
 
 class _Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -223,12 +239,13 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         keywords: dict[str, Any],
         results: Sequence[torch.Tensor],
         neuron: Neuron | None = None,
+        function: Callable[..., Any] | None = None,
     ) -> list[Ref]:
         """Note an operation."""
         path, call = self.stack[-1]
         number = len(self.nodes)
         shapes = [tuple(result.shape) for result in results]
-        self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron))
+        self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron, function))
         return [Ref(number, index) for index in range(len(results))]
 
     def __torch_function__(
@@ -255,7 +272,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             given = (given[0].clone(), *given[1:])  # as it was
         result = func(*args, **keywords)
         given, named = _in_places(given, named)
-        self.note(name, given, named, args, result)
+        before = next(each.dtype for each in leaves((args, keywords)) if isinstance(each, torch.Tensor))
+        self.note(func, given, named, args, result, before)
         return result
 
     def check_arguments(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -285,8 +303,9 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             if other is not args[0] and place and other.untyped_storage().data_ptr() == place:
                 self.stale[other] = name
 
-    def note(self, name: str, given: Any, named: Any, args: tuple[Any, ...], result: Any) -> None:
-        """Note what an operation made."""
+    def note(self, func: Any, given: Any, named: Any, args: tuple[Any, ...], result: Any, before: torch.dtype) -> None:
+        """Note what an operation made; `before` is the type of numbers of the first tensor that it took."""
+        name = _name(func)
         if name in CONSTANT:
             return
         if name == "__setitem__":
@@ -296,9 +315,11 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if not made:
             return
         if name in SAME_VALUE and isinstance(given[0], Ref) and made[0].is_floating_point():
-            self.known[made[0]] = given[0]
-            return
-        for tensor, ref in zip(made, self.add(name, given, named, made), strict=True):
+            if made[0].dtype == before:
+                self.known[made[0]] = given[0]
+                return
+            name = RETYPED  # the same values, with which PyTorch may reckon otherwise
+        for tensor, ref in zip(made, self.add(name, given, named, made, function=func), strict=True):
             self.known[tensor] = ref
 
     def where(self) -> str:
