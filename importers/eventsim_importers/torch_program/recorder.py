@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -256,6 +257,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if self.opaque:
             return func(*args, **keywords)
         name = _name(func)
+        if name == "__setitem__":
+            self.written_back(*args)
         self.check_arguments(name, args, keywords)
         given, named = mapped(args, self.reference), mapped(keywords, self.reference)
         if not any(isinstance(each, Ref) for each in leaves((given, named))):
@@ -286,7 +289,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             if tensor in self.stale:
                 raise InputError(
                     f"{self.where()}: {name} of a tensor found of which a view was changed in place by "
-                    f"{self.stale[tensor]}; expected an operation that makes a new one"
+                    f"{self.stale[tensor][0]}; expected an operation that makes a new one"
                 )
             if tensor in self.states and tensor not in self.known:
                 raise InputError(
@@ -294,14 +297,23 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
                     "emit"
                 )
 
+    def written_back(self, tensor: Any, index: Any, value: Any) -> None:
+        """Trust a tensor again when what was changed in place of it is put there: ``x[1:] += y`` does both."""
+        if tensor not in self.stale or not isinstance(value, torch.Tensor):
+            return
+        _, places = self.stale[tensor]
+        if places == {_place(tensor[index])} == {_place(value)}:
+            del self.stale[tensor]
+
     def change_in_place(self, name: str, args: tuple[Any, ...]) -> None:
         """Note that other tensors hold other values after a change in place."""
         if not IN_PLACE.fullmatch(name) or not args or not isinstance(args[0], torch.Tensor):
             return
-        place = args[0].untyped_storage().data_ptr()
+        storage = args[0].untyped_storage().data_ptr()
         for other in list(self.known):
-            if other is not args[0] and place and other.untyped_storage().data_ptr() == place:
-                self.stale[other] = name
+            if other is not args[0] and storage and other.untyped_storage().data_ptr() == storage:
+                _, places = self.stale.get(other, (name, set()))
+                self.stale[other] = (name, places | {_place(args[0])})
 
     def note(self, func: Any, given: Any, named: Any, args: tuple[Any, ...], result: Any, before: torch.dtype) -> None:
         """Note what an operation made; `before` is the type of numbers of the first tensor that it took."""
@@ -318,13 +330,19 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             if made[0].dtype == before:
                 self.known[made[0]] = given[0]
                 return
-            name = RETYPED  # the same values, with which PyTorch may reckon otherwise
+            name, func = RETYPED, partial(torch.Tensor.to, dtype=made[0].dtype)  # with which PyTorch reckons otherwise
+            given, named = given[:1], {}
         for tensor, ref in zip(made, self.add(name, given, named, made, function=func), strict=True):
             self.known[tensor] = ref
 
     def where(self) -> str:
         """Name the module that is at work."""
         return f"module {self.stack[-1][0] or 'itself'}"
+
+
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return where in memory the values of a tensor lie."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def _in_places(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -129,7 +129,7 @@ class Translation:
 
     def _translate(self, node: Node) -> None:
         self.at_work = node
-        method = tables.tabulate if tables.tabulates(self, node) else OPERATIONS.get(node.operation)
+        method = tables.of_scores(self, node) or OPERATIONS.get(node.operation)
         if method is None:
             shapes = ", ".join(str(self.nodes[ref.node].shapes[ref.result]) for ref in node.refs)
             raise self.error(node, f"operation {node.operation} on {shapes} found; expected one that has a layer here")
@@ -165,11 +165,12 @@ class Translation:
         return self.build.build(self.time_steps, tuple(settings))
 
     def _leave_out_unheard(self) -> None:
-        """Remove layers that nothing reads: scales that became part of a window."""
+        """Remove layers that nothing reads: scales that became part of a window, or what comes to be times 0."""
         build = self.build
-        while unheard := build.layers.keys() - {edge.source for edge in build.edges} - {"readout"}:
+        while unheard := build.layers.keys() - {edge.source for edge in build.edges} - {"readout", "input"}:
             for name in unheard:
                 del build.layers[name], build.types[name]
+                self.neurons.pop(name, None)
             build.edges[:] = [edge for edge in build.edges if edge.target not in unheard]
 
     # --- what a node reads

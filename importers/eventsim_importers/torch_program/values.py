@@ -104,7 +104,9 @@ class Tabled:
     ----------
     scores : Scores
     entries : tensor (heads, d + 1)
-        Of the type that PyTorch computes with.
+        Of the type that PyTorch computes with; of some heads, if it is of those.
+    heads : tuple of int
+        Which they are.
     dims : tuple
         End in queries, keys.
     scale : float
@@ -113,6 +115,7 @@ class Tabled:
 
     scores: Scores
     entries: torch.Tensor
+    heads: tuple[int, ...]
     dims: Dims
     scale: float = 1.0
 

@@ -131,7 +131,16 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
 def _indexed(at: Translation, node: Node, value: Value | OverTime) -> Held:
     index = node.arguments[1]
     given = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(each, (torch.Tensor, Ref, tuple)) for each in given):
+    listed = [axis for axis, each in enumerate(given) if isinstance(each, (torch.Tensor, Ref, tuple))]
+    if len(listed) == 1 and Ellipsis not in given and not isinstance(given[listed[0]], Ref):
+        (axis,) = listed
+        chosen = torch.as_tensor(given[axis]).detach().cpu().numpy()
+        plain = all(
+            isinstance(each, slice) and each == slice(None) for place, each in enumerate(given) if place != axis
+        )
+        if plain and chosen.ndim == 1 and chosen.dtype.kind == "i" and windows.is_time(at, value, axis):
+            return windows.steps_of(at, node, value, axis, chosen)
+    if listed:
         raise AxesError("an index that is a tensor or a list found; expected numbers and slices")
     if Ellipsis in given:
         dots = given.index(Ellipsis)

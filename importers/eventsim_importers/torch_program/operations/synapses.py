@@ -73,7 +73,7 @@ def conv2d(at: Translation, node: Node) -> Held:
 
 def pad(at: Translation, node: Node) -> Held:
     """Zeros before or behind time, for a convolution over time or as a shift."""
-    held = at.held[node.refs[0]]
+    held = at.held.get(node.refs[0])
     value = windows.promoted(at, held) if isinstance(held, Padded) else at.given(node)
     given = [int(each) for each in leaves(at.plain(node, 1, "pad", ()))]
     if at.plain(node, 2, "mode", "constant") != "constant" or at.plain(node, 3, "value", 0) not in (0, None):

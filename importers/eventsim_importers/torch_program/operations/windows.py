@@ -20,7 +20,7 @@ from eventsim.layers import (
 )
 from eventsim_importers.torch_program.axes import AxesError, Dims, joined, whole
 from eventsim_importers.torch_program.over_time import Terms, added, by_age, identity, is_identity, joined_steps, mixed
-from eventsim_importers.torch_program.recorder import Node, Ref
+from eventsim_importers.torch_program.recorder import Node, Ref, leaves
 from eventsim_importers.torch_program.values import Factors, Held, OverTime, Padded, Value
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ def promoted(at: Translation, held: Value | OverTime | Padded) -> OverTime:
     if isinstance(held, OverTime):
         return held
     if isinstance(held, Padded):
-        value = promoted(at, held.value)
-        axis = next(axis for axis in range(len(value.dims)) if is_time(at, value, axis))
-        return _with_zeros(at, value, axis, held.before, held.after, value.made)
+        inner = promoted(at, held.value)
+        axis = next(axis for axis in range(len(inner.dims)) if is_time(at, inner, axis))
+        return _with_zeros(at, inner, axis, held.before, held.after, inner.made)
     value = at.plainly(held)
     factors: Factors = np.eye(at.time_steps, k=-value.delay)[:, :, None]
     name = value.layer
@@ -128,6 +128,8 @@ def written(at: Translation, node: Node) -> Held:
     base, index, part = node.arguments[:3]
     given = index if isinstance(index, tuple) else (index,)
     axis = next((axis for axis, each in enumerate(given) if each != slice(None)), 0)
+    if isinstance(base, torch.Tensor):  # what is written over need not be zero
+        base[index] = 0
     target = at.loose(base, node) if isinstance(base, Ref) else base
     source = at.loose(part, node) if isinstance(part, Ref) else part
     plain = Ellipsis not in given and isinstance(given[axis], int | slice) and axis == len(given) - 1
@@ -354,4 +356,23 @@ def attended(at: Translation, node: Node, attend: Any, name: str, v: OverTime) -
     return OverTime(terms, dims, node.number) if terms else None
 
 
-OPERATIONS = {"__setitem__": written}
+def rolled(at: Translation, node: Node) -> Held:
+    """Return time steps in a circle: the first that come last are to be set to zero."""
+    held = at.given(node)
+    shifts, dims = (tuple(leaves(at.plain(node, place, word, ()))) for place, word in ((1, "shifts"), (2, "dims")))
+    if len(shifts) != 1 or len(dims) != 1 or not is_time(at, held, dims[0] % len(held.dims)):
+        raise AxesError("a roll of another axis than time found; expected time")
+    axis = dims[0] % len(held.dims)
+    return steps_of(at, node, held, axis, np.roll(np.arange(promoted(at, held).steps), shifts[0]))
+
+
+def selected(at: Translation, node: Node) -> Held:
+    """Return the time steps of an index."""
+    held, index = at.given(node), at.plain(node, 2, "index", None)
+    axis = int(at.plain(node, 1, "dim", 0)) % len(held.dims)
+    if not isinstance(index, torch.Tensor) or not is_time(at, held, axis):
+        raise AxesError("an index of another axis than time found; expected time")
+    return steps_of(at, node, held, axis, index.detach().cpu().numpy())
+
+
+OPERATIONS = {"__setitem__": written, "roll": rolled, "index_select": selected}
