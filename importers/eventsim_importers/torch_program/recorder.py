@@ -260,6 +260,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name == "__setitem__":
             self.written_back(*args)
         self.check_arguments(name, args, keywords)
+        if name in ("__getitem__", "__setitem__") and isinstance(args[1], list):
+            args = (args[0], torch.as_tensor(args[1]), *args[2:])  # not one number for each axis
         given, named = mapped(args, self.reference), mapped(keywords, self.reference)
         if not any(isinstance(each, Ref) for each in leaves((given, named))):
             return func(*args, **keywords)

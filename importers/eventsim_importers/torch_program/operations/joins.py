@@ -64,12 +64,15 @@ def plus(at: Translation, node: Node) -> Held:
 
 
 def _summed_steps(at: Translation, node: Node, a: Any, b: Any) -> Held | None:
-    """Return a sum of time steps of the same layers; None where it is of others."""
+    """Return a sum of time steps of the same layers, or of parts of time; None where a join of two signals is meant."""
     if not all(isinstance(each, OverTime) or (isinstance(each, Value) and find(each.dims, "time")) for each in (a, b)):
         return None
     one, other = windows.promoted(at, a), windows.promoted(at, b)
     alike = one.terms.keys() >= other.terms.keys() or one.terms.keys() <= other.terms.keys()
-    if not alike or one.steps != other.steps or not same(*level(one, other)):
+    if one.steps != other.steps or not same(*level(one, other)):
+        return None
+    whole_time = one.steps == at.time_steps
+    if whole_time and not alike and windows.has_layers(one) and windows.has_layers(other):
         return None
     return windows.summed(node, one, other, -1 if node.operation in SUBTRACTS else 1)
 

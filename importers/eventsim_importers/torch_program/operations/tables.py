@@ -25,14 +25,14 @@ from eventsim_importers.torch_program.values import Held, Scores, Tabled
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
-LOOKUPS = {"__getitem__": 0, "take": 0, "gather": 0, "embedding": 1}
+LOOKUPS = {"__getitem__": 0, "take": 0, "gather": 0, "embedding": 1, "bucketize": 1}
 """Operations that read a table, and where it stands among their arguments."""
 ONE_BY_ONE = (
     RETYPED, "to", "type", "long", "int", "short", "bool", "double", "round", "floor", "ceil", "trunc", "abs", "neg",
     "clamp", "clip", "clamp_min", "clamp_max", "minimum", "maximum", "add", "sub", "rsub", "mul", "div", "pow",
     "square", "sqrt", "exp", "exp2", "log1p", "sigmoid", "tanh", "relu", "remainder", "ge", "gt", "le", "lt", "eq",
     "ne", "logical_and", "logical_or", "logical_not", "bitwise_right_shift", "bitwise_left_shift", "where",
-    "masked_fill", "bucketize",
+    "masked_fill",
 )  # fmt: skip
 """Operations whose every result depends on one score alone."""
 SPELLED = {
@@ -54,7 +54,8 @@ def of_scores(at: Translation, node: Node) -> Callable[[Translation, Node], Held
     held = [at.held.get(ref) for ref in node.refs if not isinstance(ref, Earlier)]
     if not any(isinstance(each, Scores | Tabled) for each in held):
         return None
-    if node.operation in LOOKUPS and isinstance(at.plain(node, LOOKUPS[node.operation], "weight", None), torch.Tensor):
+    place = LOOKUPS.get(node.operation, len(node.arguments))
+    if place < len(node.arguments) and isinstance(node.arguments[place], torch.Tensor):
         return tabulated
     if node.operation in OF_HEADS:
         return one_head
@@ -211,27 +212,36 @@ def _narrowed(given: torch.Tensor, rank: int, head: int | None, heads: int, kept
 
 
 def one_head(at: Translation, node: Node) -> Held | Sequence[Held]:
-    """Return the scores of one head, or of each."""
+    """Return the scores of one head, or of each; or without an axis of size 1."""
     (held,) = _tables(at, node)
-    head = _head_axis(held)
-    if node.operation == "__getitem__":
-        index = node.arguments[1]
-        given = index if isinstance(index, tuple) else (index,)
-        place = next((axis for axis, each in enumerate(given) if each != slice(None)), 0)
-        chosen = given[place] if place == len(given) - 1 else None
-    else:
-        place = int(at.plain(node, 1, "dim", 0)) % len(held.dims)
-        chosen = at.plain(node, 2, "index", None)
-    count = len(held.heads)
-    numbers = list(range(count)) if node.operation == "unbind" else [chosen % count] if type(chosen) is int else []
-    if place != head or not numbers:
-        raise AxesError("a part of attention scores found; expected all, or those of one head")
+    place, chosen = _picked(at, node, len(held.dims))
     dims = (*held.dims[:place], *held.dims[place + 1 :])
+    if chosen in (0, -1) and not held.dims[place]:
+        return held.along(dims)
+    count = len(held.heads)
+    numbers = list(range(count)) if node.operation == "unbind" else [chosen % count] if chosen is not None else []
+    if place != _head_axis(held) or not numbers:
+        raise AxesError("a part of attention scores found; expected all, or those of one head")
     found = [
         replace(held, entries=held.entries[number : number + 1], heads=(held.heads[number],), dims=dims)
         for number in numbers
     ]
     return found if node.operation == "unbind" else found[0]
+
+
+def _picked(at: Translation, node: Node, rank: int) -> tuple[int, int | None]:
+    """Return the axis of which an index takes one, and which."""
+    if node.operation != "__getitem__":
+        return int(at.plain(node, 1, "dim", 0)) % rank, at.plain(node, 2, "index", None)
+    index = node.arguments[1]
+    given = list(index) if isinstance(index, tuple) else [index]
+    if Ellipsis in given:
+        dots = given.index(Ellipsis)
+        given[dots : dots + 1] = [slice(None)] * (rank + 1 - len(given))
+    chosen = [(axis, each) for axis, each in enumerate(given) if each != slice(None)]
+    if len(chosen) != 1 or type(chosen[0][1]) is not int:
+        raise AxesError("a part of attention scores found; expected all, or those of one head")
+    return chosen[0]
 
 
 def heads_together(at: Translation, node: Node) -> Held:

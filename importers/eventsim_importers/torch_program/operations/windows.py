@@ -128,12 +128,14 @@ def written(at: Translation, node: Node) -> Held:
     base, index, part = node.arguments[:3]
     given = index if isinstance(index, tuple) else (index,)
     axis = next((axis for axis, each in enumerate(given) if each != slice(None)), 0)
-    if isinstance(base, torch.Tensor):  # what is written over need not be zero
-        base[index] = 0
+    if isinstance(base, torch.Tensor):
+        base = base.clone()
+        base[index] = 0  # what is written over need not be zero
     target = at.loose(base, node) if isinstance(base, Ref) else base
     source = at.loose(part, node) if isinstance(part, Ref) else part
     plain = Ellipsis not in given and isinstance(given[axis], int | slice) and axis == len(given) - 1
     signal = source if isinstance(source, Value | OverTime) else target
+    plain = plain and (not isinstance(target, Value | OverTime) or is_time(at, target, axis))
     if not plain or not isinstance(signal, Value | OverTime) or not all(_fits(at, each) for each in (target, source)):
         raise AxesError("a part that is written into found; expected time steps of a signal, or of zeros")
     one = isinstance(given[axis], int)
@@ -231,8 +233,16 @@ def _of_earlier_steps(at: Translation, held: OverTime) -> Value:
     return _sum(at, first, parts, held.dims)
 
 
-def _parts(at: Translation, held: OverTime) -> Value:
-    """Add the parts of time that are added up, each one of equally long ones."""
+def has_layers(held: OverTime) -> bool:
+    """Tell whether each step is made of itself and earlier ones, the same in every step, and of any."""
+    try:
+        return bool(by_age(held.terms))
+    except AxesError:
+        return False
+
+
+def _equal_parts(at: Translation, held: OverTime) -> list[tuple[str, int, Factors]]:
+    """Return the layer, the first time step and the factor of each of the equal parts of time that are added up."""
     found = []
     for layer, factors in held.terms.items():
         steps, heard = np.nonzero(factors.any(axis=2))
@@ -246,9 +256,14 @@ def _parts(at: Translation, held: OverTime) -> Value:
             found.append((layer, start, diagonal[0]))
     if not found:
         raise AxesError("no time step that is not zero found; expected some")
+    return found
+
+
+def _parts(at: Translation, held: OverTime) -> Value:
+    """Add the parts of time that are added up."""
     name = at.named(at.nodes[held.made], "steps")
     parts = []
-    for number, (layer, start, factor) in enumerate(found):
+    for number, (layer, start, factor) in enumerate(_equal_parts(at, held)):
         part = SliceOverTime(start // held.steps, at.time_steps // held.steps)
         parts.append((number, Value(at.add(name, part, Value(layer, held.dims)), held.dims), factor))
     return _sum(at, name, parts, held.dims)
@@ -295,7 +310,7 @@ def synapses_window(at: Translation, held: OverTime) -> tuple[Value, Window] | N
     if any((factor != factor[0]).any() for factor in factors.values()):
         return None
     (layer,) = held.terms
-    window = window_of(factors, 1)
+    window = window_of({age: factor[:1] for age, factor in factors.items()}, 1)
     return None if window is None else (Value(layer, held.dims), window)
 
 
