@@ -18,6 +18,7 @@ from eventsim.layers import (
     Conv2d,
     Layer,
     Linear,
+    PositionEncoding,
     Residual,
     SliceOverTime,
     SpikingAttention,
@@ -195,6 +196,17 @@ def test_currents_that_have_no_windowed_layer(name: str, types: list[type]) -> N
     assert [edge.delay for edge in network.edges if edge.delay] == [1]
 
 
+def test_that_a_bias_is_added_where_it_is_read() -> None:
+    """Without it, the currents are read too."""
+
+    def work(m: Any, s: Any, t: Any) -> Any:
+        u = currents(m, s)
+        return torch.cat([u + m.line.bias.view(-1, 1), u], 2)
+
+    types = [type(layer) for layer in made(compared(work, line=SIX)).values()]
+    assert types == [Linear, PositionEncoding, Concat]
+
+
 # --- before other layers
 
 
@@ -214,6 +226,7 @@ def test_windows_of_other_layers_are_delayed_edges() -> None:
     "work",
     [
         lambda m, s, t: on_channels(m, 0.75 * s + 0.375 * ago(s)),
+        lambda m, s, t: on_channels(m, 0.5 * s + 0.25 * ago(s)),
         lambda m, s, t: on_channels(m, s - ago(s)),
         lambda m, s, t: on_channels(m, s + torch.tensor([1, 0.5] * 4).view(-1, 1, 1) * ago(s)),
         lambda m, s, t: s + ago(t),
@@ -324,8 +337,16 @@ def test_that_a_tensor_is_refused_whose_parts_were_changed_and_not_put_back() ->
         y[1:] += t[:-1]
         return y
 
-    with pytest.raises(InputError, match="of which a view was changed in place by"):
-        compared(through_a_view)
+    def another_part(m: Any, s: Any, t: Any) -> Any:
+        y = s.clone()
+        rest = y[1:]
+        rest += t[:-1]
+        y[:1] = t[:1]
+        return y
+
+    for work in (through_a_view, another_part):
+        with pytest.raises(InputError, match="of which a view was changed in place by"):
+            compared(work)
 
 
 # --- any arithmetic of time steps

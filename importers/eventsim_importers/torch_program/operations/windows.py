@@ -326,7 +326,7 @@ def window_of(factors: Mapping[int, Factors], channels: int) -> Window | None:
     windows = (ages != 0).argmin(axis=0)
     windows[(ages != 0).all(axis=0)] = len(ages)
     there = np.arange(len(ages))[:, None] < windows
-    if (ages[0] != 1).any() or (ages[~there] != 0).any() or (mantissa[there] != 0.5).any():
+    if (ages[~there] != 0).any() or (mantissa[there] != 0.5).any():
         return None
     halvings = 1 - exponent
     first = halvings[1] if len(ages) > 1 else np.zeros(channels, np.int64)
