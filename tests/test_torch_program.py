@@ -96,10 +96,15 @@ SIZES = {"width": 32, "depth": 1, "heads": 2, "classes": 7, "time_steps": T}
 MODELS: dict[str, Callable[[int], Any]] = {
     "spikformer": lambda channels: example("spikformer").Spikformer("dvs", **SIZES, in_channels=channels, size=32),
     "spikformer_v2": lambda channels: example("spikformer_v2").SpikformerV2(**SIZES, in_channels=channels, size=32),
+    "ds2ta": lambda channels: example("ds2ta").DS2TA("dvs", **SIZES, in_channels=channels, size=32),
     "stformer": lambda channels: example("stformer").STFormer(**SIZES, in_channels=channels, size=32),
 }
 HELPERS = {
     "spikformer": (
+        {"patch_embed.rpe_lif_add", "mean_over_positions"},
+        {"patch_embed.rpe_add", "mean_over_tokens"},
+    ),
+    "ds2ta": (
         {"patch_embed.rpe_lif_add", "mean_over_positions"},
         {"patch_embed.rpe_add", "mean_over_tokens"},
     ),

@@ -114,7 +114,7 @@ def read(
     program = record(own, example.clone(), lambda each: at[each])
     _reset(known.values())
     key, wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted))
+    program, loop = folded(Program(program.nodes, wanted, program.owners))
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
