@@ -75,6 +75,8 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Conv2d(random(5, 6, 2, 3), stride=(2, 1), padding=(1, 2), dilation=(2, 1)), MAP),
     (layers.Conv2d(random(4, 3, 3, 2), groups=2, padding=(1, 0), dilation=(1, 3)), COUNTS),
     (layers.Conv2d(random(5, 6, 2, 2), random(5), dilation=(3, 2)), CURRENTS),
+    (layers.CropOverTime(2), MAP),
+    (layers.CropOverTime(1, 3), CURRENTS),
     (layers.DecayLIF(decay=0.75, v_threshold=0.5, reset="subtract_late", strict=True), CURRENTS),
     (layers.DecayLIF(decay=random(6), v_threshold=0.25, reset="subtract_once"), CURRENTS),
     (layers.DecayLIF(decay=0.5, v_threshold=0.25, reset="zero_late", start=0.125), MAP),

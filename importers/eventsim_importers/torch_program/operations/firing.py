@@ -31,8 +31,8 @@ def neuron(at: Translation, node: Node) -> Sequence[Held]:
     assert neuron is not None
     value = at.value_of(node.refs[0], node)
     times = find(value.dims, "time")
-    if value.layer in at.late:
-        raise AxesError("an input that is there once, not in each time step, found; expected time steps")
+    if value.layer in at.steps:
+        raise AxesError("an input that is there once, or in some time steps, found; expected it in every step")
     if neuron.time_axis is not None and at.time_steps > 1 and times != [neuron.time_axis]:
         raise AxesError(f"time in axis {', '.join(map(str, times)) or 'none'} found; expected axis {neuron.time_axis}")
     if neuron.time_axis is None and times:
@@ -44,9 +44,7 @@ def neuron(at: Translation, node: Node) -> Sequence[Held]:
     names[:-1] = [f"{node.path}.current{index or ''}" for index in range(len(names) - 1)]
     for name, layer in zip(names, _fitted(at, node, value), strict=True):
         value = Value(at.build.add(name, layer, at.heard(value)), value.dims)
-    promised = at.promised.get(node.path)
-    if promised is not None and promised != at.build.types[node.path]:
-        raise AxesError(f"{at.build.types[node.path]} found; {promised} was expected where it is read a step later")
+    at.check_promise(node.path)
     at.emitted[node.path] = value
     return [value]
 

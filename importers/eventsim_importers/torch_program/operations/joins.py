@@ -28,18 +28,13 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.one_step import ADDS, DIVIDES, MULTIPLIES, NEGATES, SUBTRACTS
 from eventsim_importers.torch_program.operations import attention
 from eventsim_importers.torch_program.recorder import Node, Ref
-from eventsim_importers.torch_program.unrolled import ADDS
 from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
-
-
-SUBTRACTS = ("sub", "sub_", "__sub__", "__isub__", "rsub", "__rsub__", "subtract")
-MULTIPLIES = ("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
-DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide", "__rtruediv__", "__rdiv__")
 
 
 def plus(at: Translation, node: Node) -> Held:
@@ -68,19 +63,19 @@ def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
 
 def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
     """Add an array of the module's own."""
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
     return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
 
 
-def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
+def spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
     """Return numbers of the module's own as (T or 1, positions or 1, channels), by the axes of a value."""
     kind = at.kind(value)
     array = number.detach().float().cpu().numpy() if isinstance(number, torch.Tensor) else np.float32(number)
     if np.ndim(array) > len(value.dims):
         raise AxesError(f"an array of {np.ndim(array)} axes with {len(value.dims)} found; expected at most as many")
     array = np.asarray(array).reshape((1,) * (len(value.dims) - np.ndim(array)) + np.shape(array))
-    sizes = {"time": at.time_steps, "position": kind.positions, "channel": kind.channels}
+    sizes = {"time": at.steps_of(value), "position": kind.positions, "channel": kind.channels}
     fine: list[int] = []
     order: list[Atom] = []
     for axis, dim in enumerate(value.dims):
@@ -162,10 +157,10 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     if isinstance(layer, SpikingAttention) and np.size(number) == 1 and at.alone(node.number, value):
         at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
         return value
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
-    return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+    return Value(at.add(at.named(node, "scale"), Affine(per_step(array[0], kind)), value), value.dims)
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
@@ -247,7 +242,7 @@ def _is_one(value: Any) -> bool:
     )
 
 
-def _per_step(array: FloatArray, kind: SignalType) -> FloatArray:
+def per_step(array: FloatArray, kind: SignalType) -> FloatArray:
     """Return (positions or 1, channels or 1) as (channels,) or of the shape of one time step."""
     if array.shape[0] == 1:
         return np.ascontiguousarray(np.broadcast_to(array[0], (kind.channels,)))
@@ -259,5 +254,5 @@ OPERATIONS = {
     **dict.fromkeys((*ADDS, *SUBTRACTS), plus),
     **dict.fromkeys((*MULTIPLIES, *DIVIDES), times),
     **dict.fromkeys(("cat", "concat", "concatenate"), concat),
-    **dict.fromkeys(("neg", "negative", "__neg__"), negative),
+    **dict.fromkeys(NEGATES, negative),
 }

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 from eventsim.layers import (
+    CropOverTime,
+    Layer,
     SelectChannels,
     SliceOverTime,
 )
@@ -22,8 +24,8 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.one_step import Earlier
 from eventsim_importers.torch_program.recorder import Node, Ref, leaves
-from eventsim_importers.torch_program.unrolled import Earlier
 from eventsim_importers.torch_program.values import Held, Value
 
 if TYPE_CHECKING:
@@ -73,7 +75,7 @@ def repeat(at: Translation, node: Node) -> Held:
             continue
         if found > 1:
             raise AxesError(f"an axis of {found} repeated to {size} found; expected one of size 1")
-        if size == at.time_steps and not find(value.dims, "time") and axis == 0 and at.static:
+        if size == at.time_steps and not find(value.dims, "time") and not any(dims[:axis]) and at.static:
             dims[axis] = whole("time", size)
         else:
             raise AxesError(f"axis {axis} repeated {size} times found; expected time, of {at.time_steps} steps")
@@ -181,9 +183,12 @@ def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop
 
 def _steps(at: Translation, node: Node, value: Value, axis: int, start: int, stop: int) -> Value:
     size, length = size_of(value.dims[axis]), stop - start
-    if size != at.time_steps or size % length or start % length:
-        raise AxesError(f"time steps {start}:{stop} of {size} found; expected one of equal parts")
-    layer = at.add(at.named(node, "steps"), SliceOverTime(start // length, size // length), value)
+    if size != at.steps_of(value) or length < 1:
+        raise AxesError(f"time steps {start}:{stop} of {size} found; expected some of all")
+    cut: Layer = CropOverTime(start, None if stop == size else stop)
+    if not size % length and not start % length:
+        cut = SliceOverTime(start // length, size // length)
+    layer = at.add(at.named(node, "steps"), cut, value)
     dims = (*value.dims[:axis], whole("time", length), *value.dims[axis + 1 :])
     return Value(layer, dims)
 
