@@ -91,6 +91,8 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.GlobalContext(random(6), random(1), random(2, 6), random(2), random(6, 2), random(6)), CURRENTS),
     (layers.IF(v_threshold=1.5), CURRENTS),
     (layers.IF(v_threshold=0.25, reset="subtract", multiple_spikes=True, v_min=-0.25, start=0.5), CURRENTS),
+    (layers.IF(0.5, "subtract", emits="charge"), MAP),
+    (layers.DecayLIF(0.5, "zero_late", decay=random(6), emits="potential"), CURRENTS),
     (layers.IntegerActivation(), CURRENTS),
     (layers.IntegerActivation(2, "up"), SPARSE),
     (layers.LIF(reset="subtract", v_threshold=2.0), COUNTS),

@@ -432,9 +432,16 @@ def _emitted(
     seen: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def keep(path: str, neuron: Neuron) -> Callable[..., None]:
-        return lambda _module, _given, output: seen.setdefault(path, []).append(
-            neuron.emitted(output).detach().float().numpy().copy()
-        )
+        def kept(_module: nn.Module, _given: Any, output: Any) -> None:
+            index = translation.potentials.get(path)
+            tensor = neuron.emitted(output) if index is None else neuron.state(output)[index]
+            array = tensor.detach().float().numpy().copy()
+            if index is not None:  # what the layer emits
+                state = neuron.states[index]
+                array = (array - np.float32(state.shift)) / np.float32(state.gain)
+            seen.setdefault(path, []).append(array)
+
+        return kept
 
     modules = dict(own.named_modules())
     handles = [
@@ -450,6 +457,6 @@ def _emitted(
     for path, arrays in seen.items():
         value = translation.emitted[path]
         stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]
-        found[path] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
+        found[value.layer] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
     logits = _named(results)[output].detach().float().numpy()
     return found, translation.as_logits(logits)

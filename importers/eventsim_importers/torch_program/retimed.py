@@ -57,7 +57,7 @@ def in_order(nodes: list[Node]) -> list[Node]:
     late = {node.number for node in nodes if node.operation in (NEURON, TRACE)}
 
     def waits(ref: Ref, at_all: bool) -> bool:
-        if isinstance(ref, Earlier) and (not at_all or (ref.node in late and not ref.result)):
+        if isinstance(ref, Earlier) and (not at_all or ref.node in late):
             return False
         return ref.node not in done and ref.node in left
 

@@ -20,6 +20,7 @@ from eventsim.layers import (
     Flatten,
     Input,
     Layer,
+    LeakyIntegrator,
     MeanOverTime,
     Readout,
     SliceOverTime,
@@ -86,6 +87,7 @@ class Translation:
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
         self.emitted: dict[str, Value] = {}
+        self.potentials: dict[str, int] = {}  # of neurons of which no spikes are read, which state their layer emits
         self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.traces = self._names_of_traces()
@@ -176,7 +178,7 @@ class Translation:
         """Return a result of another operation, as what a layer emits."""
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
-        if ref.result and self.nodes[ref.node].operation == NEURON:
+        if ref.result and self.nodes[ref.node].operation == NEURON and ref not in self.held:
             path = self.nodes[ref.node].path
             raise self.error(node, f"{node.operation} of the state of {path} found; expected what its neurons emit")
         held = self.held[ref]
@@ -197,6 +199,10 @@ class Translation:
         elif source.operation == NEURON and source.neuron and not ref.result:
             multiple = getattr(source.neuron.layers[-1], "multiple_spikes", False)
             name, kind = source.path, SignalType("graded" if multiple else "binary", shape[0], shape[1:])
+            if isinstance(source.neuron.layers[-1], LeakyIntegrator):
+                kind = SignalType("real", shape[0], shape[1:], dense=True)
+        elif source.operation == NEURON and source.neuron and source.neuron.passes_on(ref.result - 1):
+            name, kind = self.name_of_potential(source), SignalType("real", shape[0], shape[1:], dense=True)
         else:
             raise self.error(
                 node,
@@ -205,6 +211,10 @@ class Translation:
             )
         self.promised[name] = kind
         return Value(name, ((), whole("channel", shape[0]), *grid_axes(shape[1:])), ref.steps)
+
+    def name_of_potential(self, node: Node) -> str:
+        """Return the name of the layer that emits the potential of neurons: their own, if no spike of them is read."""
+        return f"{node.path}.potential" if (node.number, 0) in self.read else node.path
 
     def check_promise(self, name: str) -> None:
         """Check that a layer emits what those that read it a step later were told."""

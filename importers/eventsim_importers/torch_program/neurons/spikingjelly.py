@@ -17,7 +17,7 @@ from eventsim.layers import IF, LIF, PLIF, DecayLIF, Layer
 from eventsim.layers.neurons.spiking import PerNeuron
 from eventsim_importers.torch_program.neurons.classes import Classes, refusal
 from eventsim_importers.torch_program.neurons.parameters import logit, number, plain
-from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.neurons.protocol import Neuron, State
 
 SINGLE = ("IFNode", "LIFNode", "ParametricLIFNode")
 CLASSES = Classes(
@@ -56,7 +56,11 @@ def read(module: Any) -> Neuron | None:
         raise refusal(module, "surrogate_function with spiking=False, which is no spike,", "spiking=True")
     layer = _layer(module, kind.removeprefix("MultiStep"))
     many = kind.startswith("MultiStep") or getattr(module, "step_mode", "s") == "m"
-    return Neuron((layer,), 0 if many else None, lambda output: output, lambda output: (), module.reset)
+    if many:
+        return Neuron((layer,), 0, lambda output: output, lambda output: (), module.reset)
+    shift = 0.0 if _at_rest(module, "v_reset") is None else number(_at_rest(module, "v_reset"))
+    states = (State(shift=shift),)
+    return Neuron((layer,), None, lambda output: output, lambda output: (module.v,), module.reset, states)
 
 
 def _layer(module: Any, kind: str) -> Layer:
