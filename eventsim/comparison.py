@@ -16,7 +16,18 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels, Threshold
+from eventsim.layers import (
+    Affine,
+    Concat,
+    Flatten,
+    Input,
+    Layer,
+    LeakyIntegrator,
+    Reshape,
+    Residual,
+    SelectChannels,
+    Threshold,
+)
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of
@@ -29,7 +40,7 @@ ALLOWED = 8
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
 EPSILON = float(np.finfo(np.float32).eps) / 2
 LATE = ("subtract_late", "subtract_once", "zero_late")
-KEEP_BOUNDS = (Concat, Flatten, Reshape, Residual, SelectChannels)
+KEEP_BOUNDS = (Concat, Flatten, LeakyIntegrator, Reshape, Residual, SelectChannels)
 
 Reals = npt.NDArray[np.float64]
 
@@ -203,6 +214,8 @@ class _Comparison:
         if name in self.theirs or not (sums or isinstance(layer, KEEP_BOUNDS)):
             return np.abs(self._signal(name).to_array())
         changed = {field: np.abs(array) for field, array in arrays.items() if field != "indices"}
+        if isinstance(layer, LeakyIntegrator):
+            changed = {"decay": np.abs(layer.decay), "start": np.abs(layer.start)}
         if name in self.terms:
             changed["shift" if isinstance(layer, Affine) else "bias"] = self.terms[name]
         given = []

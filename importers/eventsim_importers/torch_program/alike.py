@@ -25,14 +25,14 @@ class Likeness:
 
     Attributes
     ----------
-    starts : set of int
-        Operations in whose place the first steps had other values than zeros.
+    starts : list of tuple (int, tensor)
+        Operations in whose place the first steps had other values than zeros, and these.
     """
 
     def __init__(self, steps: Steps, groups: list[Group]) -> None:
         self.all = steps
         self.by_template = {group.template.number: group for group in groups}
-        self.starts: set[int] = set()
+        self.starts: list[tuple[int, torch.Tensor]] = []
 
     def check(self, group: Group) -> None:
         """Compare an operation in every step with that in the last.
@@ -89,7 +89,7 @@ class Likeness:
     def _does_the_same(self, node: Node, group: Group, step: int) -> bool:
         expected = self.relative(group.template, group.last)
         found = (node.refs[:1], {}) if node.operation == NEURON else (node.arguments, node.keywords)
-        starts = set(self.starts)
+        starts = list(self.starts)
         if self._alike(found, expected, step):
             return True
         self.starts = starts
@@ -134,7 +134,7 @@ class Likeness:
                 return False
             if isinstance(found, torch.Tensor) and not _is_nothing(found):
                 # what is made of silence, such as a bias, need not be nothing
-                self.starts.add(expected.node)
+                self.starts.append((expected.node, found))
                 return self.all.nodes[expected.node].operation != NEURON
             return found is None or _is_nothing(found)
         if found is None and isinstance(expected, tuple) and expected:

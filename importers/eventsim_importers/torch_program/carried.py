@@ -41,7 +41,10 @@ class _Form:
     rest: Any
 
 
-def carried(nodes: Sequence[Node], steps: Steps, starts: set[int]) -> list[Node]:
+Starts = Sequence[tuple[int, torch.Tensor]]
+
+
+def carried(nodes: Sequence[Node], steps: Steps, starts: Starts) -> list[Node]:
     """Return the program of one step with its states as sums.
 
     Parameters
@@ -50,8 +53,8 @@ def carried(nodes: Sequence[Node], steps: Steps, starts: set[int]) -> list[Node]
         Of one step, and around it.
     steps : Steps
         Numbers for what is added.
-    starts : set of int
-        Operations whose results before the first step are not zeros.
+    starts : sequence of tuple (int, tensor)
+        Operations whose results before the first step are not zeros, and these.
 
     Raises
     ------
@@ -61,13 +64,37 @@ def carried(nodes: Sequence[Node], steps: Steps, starts: set[int]) -> list[Node]
     found = list(nodes)
     read = {ref.node for node in nodes for ref in node.refs if isinstance(ref, Earlier)}
     for number in sorted(read):
-        state = next(node for node in found if node.number == number)
-        if state.operation == NEURON:
-            continue
-        circle = _circle(found, state)
-        if circle:
+        state = next((node for node in found if node.number == number), None)
+        circle = _circle(found, state) if state is not None and state.operation != NEURON else []
+        if state is not None and circle:
             found = _State(found, state, circle, steps, starts).rewritten()
+    for node in found:
+        if node.operation != NEURON and _hears_itself(found, node):
+            raise _refusal(node, "and that depends on another such state", EXPECTED)
     return found
+
+
+def _hears_itself(nodes: Sequence[Node], node: Node) -> bool:
+    """Tell whether what an operation makes comes back to it some steps later, through no neurons."""
+    by_number = {each.number: each for each in nodes}
+    seen: set[int] = set()
+    waiting = [ref.node for ref in node.refs]
+    while waiting:
+        number = waiting.pop()
+        if number == node.number:
+            return True
+        if number not in seen and by_number[number].operation != NEURON:
+            seen.add(number)
+            waiting.extend(ref.node for ref in by_number[number].refs)
+    return False
+
+
+def _refusal(node: Node, what: str, expected: str) -> InputError:
+    words = f"{what} " if what else ""
+    return InputError(
+        f"module {node.path or 'itself'}: {node.operation} of a state that the loop hands on outside of neurons "
+        f"{words}found; {expected}"
+    )
 
 
 def _circle(nodes: Sequence[Node], state: Node) -> list[Node]:
@@ -79,9 +106,12 @@ def _circle(nodes: Sequence[Node], state: Node) -> list[Node]:
         node = by_number[number]
         if number not in reached:
             reached[number] = False
-            reached[number] = node.operation not in (NEURON, TRACE) and any(
-                ref.node == state.number if isinstance(ref, Earlier) else reaches(ref.node) for ref in node.refs
-            )
+            found = [
+                ref.node == state.number if isinstance(ref, Earlier) else reaches(ref.node)
+                for ref in node.refs
+                if node.operation not in (NEURON, TRACE)
+            ]
+            reached[number] = any(found)
         return reached[number]
 
     if not reaches(state.number):
@@ -99,21 +129,21 @@ class _State:
     """One state, and what a step makes of it."""
 
     def __init__(
-        self, nodes: Sequence[Node], state: Node, circle: Sequence[Node], steps: Steps, starts: set[int]
+        self, nodes: Sequence[Node], state: Node, circle: Sequence[Node], steps: Steps, starts: Starts
     ) -> None:
         self.nodes, self.state, self.steps = list(nodes), state, steps
         self.circle = {node.number: node for node in circle}
         self.forms: dict[int, _Form] = {}
         self.added: list[Node] = []
-        self.begun = bool(starts & self.circle.keys())
+        self.starts = [(number, value) for number, value in starts if number in self.circle]
 
     def rewritten(self) -> list[Node]:
         """Return the program with the sum in the place of what made the state."""
         form = self._form(self.state)
         if not isinstance(form.rest, Ref):
-            raise self._refusal(self.state, "to which nothing is added", EXPECTED)
-        if self.begun:
-            raise self._refusal(self.state, "that begins with other values than zeros", "expected zeros, or nothing")
+            raise _refusal(self.state, "to which nothing is added", EXPECTED)
+        if not all(self._begins_with(number, value) for number, value in self.starts):
+            raise _refusal(self.state, "that begins with other values than zeros", "expected zeros, or nothing")
         readers = [
             node
             for node in self.nodes
@@ -130,6 +160,11 @@ class _State:
         unused = {number for number in self.circle if number != trace.number and number not in used}
         return [node for node in (*rest, *self.added) if node.number not in unused]
 
+    def _begins_with(self, number: int, value: torch.Tensor) -> bool:
+        """Tell whether a value before the first step is what an operation makes of a state of zeros."""
+        rest = 0 if number == self.state.number else self._form(self.circle[number]).rest
+        return not isinstance(rest, Ref) and bool((value == (0 if rest is None else rest)).all())
+
     def _form(self, node: Node) -> _Form:
         """Return what an operation makes of the state, from what its operands make of it."""
         if node.number in self.forms:
@@ -138,14 +173,14 @@ class _State:
         if operation in NEGATES:
             form = self._times(node, self._operand(node, node.arguments[0]), -1)
         elif operation not in ADDS + SUBTRACTS + MULTIPLIES + DIVIDES or set(node.keywords) - {"alpha"}:
-            raise self._refusal(node, "", EXPECTED)
+            raise _refusal(node, "", EXPECTED)
         else:
             given = node.arguments[:2] if operation not in REVERSED else node.arguments[1::-1]
             one, other = (self._operand(node, each) for each in given)
             if operation in MULTIPLIES + DIVIDES:
                 form = self._product(node, one, other)
             elif node.keywords.get("alpha", 1) != 1 or len(node.arguments) > 2:
-                raise self._refusal(node, "with a factor alpha", EXPECTED)
+                raise _refusal(node, "with a factor alpha", EXPECTED)
             else:
                 form = self._sum(node, one, other)
         self.forms[node.number] = form
@@ -154,7 +189,7 @@ class _State:
     def _operand(self, node: Node, given: Any) -> _Form:
         if isinstance(given, Earlier) and given.node == self.state.number:
             if given.steps != 1:
-                raise self._refusal(node, f"of {given.steps} steps before", EXPECTED)
+                raise _refusal(node, f"of {given.steps} steps before", EXPECTED)
             return _Form(1, None)
         if isinstance(given, Ref) and not isinstance(given, Earlier) and given.node in self.circle:
             return self._form(self.circle[given.node])
@@ -181,7 +216,7 @@ class _State:
         state, number = (one, other) if one.factor is not None else (other, one)
         divides = node.operation in DIVIDES
         if number.factor is not None or isinstance(number.rest, Ref) or (divides and state is other):
-            raise self._refusal(node, "times what depends on the example" if not divides else "", EXPECTED)
+            raise _refusal(node, "times what depends on the example" if not divides else "", EXPECTED)
         return self._times(node, state, 1 / number.rest if divides else number.rest)
 
     def _times(self, node: Node, form: _Form, number: Any) -> _Form:
@@ -198,13 +233,6 @@ class _State:
         made = self.steps.add(replace(node, operation=operation, arguments=given, keywords={}), None)
         self.added.append(made)
         return Ref(made.number)
-
-    def _refusal(self, node: Node, what: str, expected: str) -> InputError:
-        words = f"{what} " if what else ""
-        return InputError(
-            f"module {node.path or 'itself'}: {node.operation} of a state that the loop hands on outside of neurons "
-            f"{words}found; {expected}"
-        )
 
 
 def _is_one(factor: Any) -> bool:

@@ -64,12 +64,14 @@ class Steps:
     def __init__(self, number: int, nodes: dict[int, Node]) -> None:
         self.number = number
         self.nodes = nodes
+        self._free = max(nodes) + 1
         self.step_of: dict[Ref, int | None] = {}
         self.group_of: dict[int, Group] = {}
 
     def add(self, node: Node, step: int | None) -> Node:
         """Give a new operation a number and a step."""
-        node = replace(node, number=max(self.nodes) + 1)
+        node = replace(node, number=self._free)
+        self._free += 1
         self.nodes[node.number] = node
         for index in range(len(node.shapes)):
             self.step_of[Ref(node.number, index)] = step

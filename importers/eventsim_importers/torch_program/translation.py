@@ -42,7 +42,7 @@ from eventsim_importers.torch_program.one_step import REVERSED, TRACE, Earlier
 from eventsim_importers.torch_program.operations import OPERATIONS
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
-from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Emitted, Held, Padded, PoolWeights, Scores, Value
 
 OUTPUT = -1
 """In the place of an operation that reads a result: the output."""
@@ -86,8 +86,7 @@ class Translation:
         self.steps: dict[str, int] = {}  # of layers that emit less often than in every time step, how often
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
-        self.emitted: dict[str, Value] = {}
-        self.potentials: dict[str, int] = {}  # of neurons of which no spikes are read, which state their layer emits
+        self.emitted: list[Emitted] = []
         self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.traces = self._names_of_traces()

@@ -170,9 +170,9 @@ class _Folding:
     def _goes_on(self, group: Group, likeness: Likeness) -> bool:
         """Tell whether an operation is done in every step, or in all from one on, and say from which."""
         found, last = sorted(group.by_step), self.last
-        if found != list(range(found[0], found[-1] + 1)) or found[-1] < last - 1:
+        if found != list(range(found[0], found[-1] + 1)):
             return False
-        if found[-1] < last and not self._for_the_next(group):
+        if found[-1] < last and found[-1] < self._read_up_to(group):
             return False
         if found[0] == 0:
             return True
@@ -184,17 +184,17 @@ class _Folding:
         group.first = found[0]
         return True
 
-    def _for_the_next(self, group: Group) -> bool:
-        """Tell whether only the step after reads a result, so that the last may lack it."""
+    def _read_up_to(self, group: Group) -> int:
+        """Return the last step of which the loop reads a result: where later steps alone read it, none of the last."""
         made = {node.number: step for step, node in group.by_step.items()}
-        return all(
-            step > made[ref.node]
+        reach = [
+            other.last - (step - made[ref.node])
             for other in self.groups
-            if other.last == self.last  # one that the last step lacks, too, is asked the same
             for step, node in other.by_step.items()
             for ref in node.refs
             if ref.node in made
-        )
+        ]
+        return max(reach, default=self.last)
 
     def _one_step(self, group: Group, likeness: Likeness) -> Node:
         """Return what the operation does in a step, in terms of the operations of one step."""

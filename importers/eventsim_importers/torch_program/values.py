@@ -33,6 +33,24 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Emitted:
+    """What a layer of neurons emits, and where the module has it.
+
+    Attributes
+    ----------
+    path : str
+        Of the neurons.
+    value : Value
+    state : int or None
+        Which tensor of their state it is; None for the spikes.
+    """
+
+    path: str
+    value: Value
+    state: int | None = None
+
+
+@dataclass(frozen=True)
 class Padded:
     """A value with silent time steps before and behind it."""
 

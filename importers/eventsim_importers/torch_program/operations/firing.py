@@ -23,7 +23,7 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.neurons.protocol import State
 from eventsim_importers.torch_program.recorder import NEURON, Node
-from eventsim_importers.torch_program.values import Held, Value
+from eventsim_importers.torch_program.values import Emitted, Held, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -66,11 +66,12 @@ def neuron(at: Translation, node: Node) -> Sequence[Held | None]:
                 emits = replace(layer, emits=state.value)
                 found = Value(at.build.add(own, emits, at.heard(source)), source.dims)
                 at.check_promise(own)
-            if not spikes and place == last:
-                at.emitted[node.path], at.potentials[node.path] = found, index
+            if state.value != "emitted" or (not spikes and place == last):
+                at.emitted.append(Emitted(node.path, found, index))
             held[1 + index] = _measured(at, node, found, state)
     if spikes:
-        held[0] = at.emitted[node.path] = value
+        held[0] = value
+        at.emitted.append(Emitted(node.path, value))
     return held
 
 
