@@ -155,6 +155,29 @@ def test_that_a_reset_to_zero_ends_the_terms() -> None:
         assert (layer.differing, layer.outside) == (1, outside), reset
 
 
+@pytest.mark.parametrize("emits", ["charge", "potential"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_potentials(reset: Any, emits: Any) -> None:
+    """Where a charge meets the threshold it may be reset or not; what differs elsewhere is found."""
+    frames = eighths()
+    strict, loose = (network_of(DecayLIF(0.5, reset, each, decay=0.5, emits=emits)) for each in (True, False))
+    ours, theirs = (recorded(each, frames, "fire") for each in (strict, loose))
+    (layer,) = compare_layers(strict, frames, ours)
+    assert (layer.differing, layer.outside, layer.largest_ratio) == (0, 0, 0)
+    (layer,) = compare_layers(strict, frames, theirs)
+    if emits == "potential" and reset in ("zero", "subtract"):
+        assert layer.differing >= 3
+        assert (layer.outside, layer.largest_ratio) == (0, 0)
+    wrong = ours["fire"].copy()
+    wrong[-1, 7] += 0.125 + (abs(wrong[-1, 7] + 0.125) == 0.5)
+    (layer,) = compare_layers(strict, frames, {"fire": wrong})
+    assert layer.differing == 1
+    assert layer.outside == 1 or emits == "potential"
+    wrong[3] += 0.0625
+    (layer,) = compare_layers(strict, frames, {"fire": wrong})
+    assert layer.outside > 20
+
+
 def test_several_spikes_in_a_step() -> None:
     network = network_of(IF(0.5, "subtract", multiple_spikes=True), np.eye(1, dtype=F))
     frames = np.array([[1.0], [0.25]], F)
