@@ -102,6 +102,9 @@ TAKEN: dict[str, Way] = {
     "x[t : t + 1].flatten(0, 1)": lambda m, x: mean(m, (x[t : t + 1].flatten(0, 1) for t in range(len(x)))),
     "x[t : t + 1, 0]": lambda m, x: mean(m, (x[t : t + 1, 0] for t in range(len(x)))),
     "x[t, ...]": lambda m, x: mean(m, (x[t, ...] for t in range(len(x)))),
+    "x[t, :, 1:] before x[t, :, :1]": lambda m, x: mean(
+        m, (torch.cat([x[t, :, 1:], x[t, :, :1]], 1) for t in range(len(x)))
+    ),
     "x[t][None, 0]": lambda m, x: mean(m, (x[t][None, 0] for t in range(len(x)))),
     "transposed, x[:, t]": lambda m, x: mean(m, (x.transpose(0, 1)[:, t] for t in range(len(x)))),
     "split": lambda m, x: mean(m, (part[0] for part in x.split(1))),
@@ -177,6 +180,13 @@ def read_in_every_step(m: Any, x: Any) -> Any:
     return torch.stack(out).mean(0)
 
 
+def filled(m: Any, x: Any) -> Any:
+    out = torch.zeros(1, len(x), 5)
+    for t, frame in enumerate(x):
+        out[:, t] = m.head(m.step(frame))
+    return out.mean(1)
+
+
 def subtracted(m: Any, x: Any) -> Any:
     total = 0
     for frame in x:
@@ -191,6 +201,7 @@ def subtracted(m: Any, x: Any) -> Any:
         in_two_lines,
         in_one_line,
         read_in_every_step,
+        filled,
         subtracted,
         lambda m, x: m.head(torch.stack([m.step(frame) for frame in x]).sum(0)),
         lambda m, x: m.head(torch.stack([m.step(frame) for frame in x])[-1]),
@@ -359,6 +370,19 @@ def of_the_map(m: Any, x: Any) -> Any:
     return out
 
 
+def fewer_products_at_first(m: Any, x: Any) -> Any:
+    """Which of three products the first step lacks, and which the last, no number tells."""
+    before, out = None, 0
+    for frame in x:
+        spikes = m.step(frame)
+        y = spikes * 2
+        if before is not None:
+            y = y + before * 0.5
+        out = out + m.head(y * 0.25)
+        before = spikes
+    return out
+
+
 def changes_of_frames(m: Any, x: Any) -> Any:
     before, out = torch.zeros(1, 2, 4, 4), 0
     for frame in x:
@@ -394,6 +418,7 @@ TRACES: dict[str, Way] = {
     "cascade": cascade,
     "as a current": as_a_current,
     "of the map": of_the_map,
+    "fewer products at first": fewer_products_at_first,
     "changes of frames": changes_of_frames,
     "two steps of spikes": two_steps_of_spikes,
 }

@@ -109,11 +109,14 @@ def _places(nodes: list[Node], longest: list[Node], steps: Steps) -> list[int]:
     places: list[int] = []
     for index, node in enumerate(nodes):
         free = range(places[-1] + 1 if places else 0, len(longest) - (len(nodes) - index) + 1)
-        places.append(next((place for place in free if expected[place] == _work(node, steps)), free[-1]))
+        work = _work(node, steps)
+        alike = [place for place in free if expected[place] == work]
+        alike += [place for place in free if expected[place][1] == work[1]]  # of sums that the first step lacks
+        places.append([*alike, free[-1]][0])
     return places
 
 
-def _work(node: Node, steps: Steps) -> Any:
+def _work(node: Node, steps: Steps) -> tuple[Any, Any]:
     """Return what an operation has to work on in its own step: results of which operations, and numbers."""
     own = steps.step_of[Ref(node.number)]
     made = []
