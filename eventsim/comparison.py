@@ -15,13 +15,13 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Input, Threshold
+from eventsim.layers import PLIAF, Affine, Input, Threshold
 from eventsim.layers.dense import Reals
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Neuron, rows_of
 from eventsim.ledger import Ledger
-from eventsim.margin import Differences, Firing
+from eventsim.margin import Differences, Firing, Holding
 from eventsim.network import Network
 from eventsim.plan import Node, plan
 from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Signal, SignalType
@@ -170,7 +170,7 @@ class _Comparison:
             return LayerComparison(name, spikes, 0, 0, 0.0)
         terms = np.asarray(sum(self._bound(edge.source).astype(np.float64) for edge in node.inputs))
         found = Differences()
-        if isinstance(layer, Neuron):
+        if isinstance(layer, Neuron) and not isinstance(layer, PLIAF):
             _fire(layer, arriving[0], theirs, terms, found)
         elif isinstance(layer, Threshold):
             x = np.array(arriving[0].to_array(), np.float64).reshape(theirs.shape)
@@ -207,11 +207,13 @@ class _Comparison:
 
 
 def _fire(layer: Neuron, signal: Signal, theirs: FloatArray, terms: Reals, found: Differences) -> None:
-    """Step through neurons by their op."""
+    """Step through neurons by the op of those that spike."""
     kind, steps = signal.type, signal.steps
+    beside = Firing if layer.emits == "spikes" else Holding
+    spiking = replace(layer, emits="spikes")
     dense = SignalType("real", kind.channels, kind.grid, dense=True)
-    op = layer.op(dense)
-    never = replace(layer, v_threshold=FLOAT32_MAX / 4, reset="zero", multiple_spikes=False, v_min=None).op(dense)
+    op = spiking.op(dense)
+    never = replace(spiking, v_threshold=FLOAT32_MAX / 4, reset="zero", multiple_spikes=False, v_min=None).op(dense)
     threshold = rows_of(layer.v_threshold, "v_threshold", kind)
     floor = None if layer.v_min is None else rows_of(layer.v_min, "v_min", kind)
     ledger = Ledger({"": op}, 1)
@@ -231,4 +233,4 @@ def _fire(layer: Neuron, signal: Signal, theirs: FloatArray, terms: Reals, found
         return DenseStep(charged, late, spikes), np.array(op.state()["potential"])
 
     current = np.array(signal.to_array()).reshape(steps, kind.positions, kind.channels)
-    Firing(layer, threshold, floor, step, np.array(op.state()["potential"])).take(current, theirs, terms, found)
+    beside(layer, threshold, floor, step, np.array(op.state()["potential"])).take(current, theirs, terms, found)

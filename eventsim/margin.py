@@ -113,6 +113,15 @@ class Differences:
         self._note(far, far / (EPSILON * allowed[wrong] + SMALLEST))
         self.largest_distance = max(self.largest_distance, _largest(far))
 
+    def take_held(self, wrong: Flags, difference: Reals, allowed: Reals, explained: Flags) -> None:
+        """Note where potentials differ, by how much, and the terms of their sums; some are explained by a spike."""
+        self.compared += wrong.size
+        if not wrong.any():
+            return
+        ratio = np.where(explained, 0.0, difference / (EPSILON * allowed + SMALLEST))
+        self._note(difference[wrong], ratio[wrong])
+        self.largest_difference = max(self.largest_difference, _largest(difference[wrong & ~explained]))
+
     def _note(self, difference: Reals, ratio: Reals) -> None:
         self.differing += difference.size
         self.outside += int((~(ratio <= self.allowed)).sum())  # NaN is outside, too
@@ -177,6 +186,62 @@ class Firing:
             if self.layer.reset == "zero":
                 self.sums[fired != 0] = 0
             self.potential = after
+
+
+class Holding:
+    r"""Neurons that emit their potential, beside those of another execution, from whose potential each step goes on.
+
+    A potential may differ as a spike may, by what rounding makes of the terms of one step. Where the charge is so near
+    to the threshold that rounding explains a spike, it explains the reset.
+
+    Parameters
+    ----------
+    layer : Neuron
+        Which emits charges or potentials.
+    threshold : float32 array
+        That broadcasts to the potentials.
+    floor : float32 array or None
+        Likewise, the lowest potential.
+    step : callable
+        See `Step`.
+    potential : float32 array
+        At the beginning of the sample, in any order of axes that the other arrays have too.
+    """
+
+    def __init__(
+        self, layer: Neuron, threshold: FloatArray, floor: FloatArray | None, step: Step, potential: FloatArray
+    ) -> None:
+        self.layer, self.threshold, self.floor, self.step = layer, threshold, floor, step
+        self.potential = potential
+
+    def take(self, current: FloatArray, theirs: FloatArray, terms: npt.ArrayLike, differences: Differences) -> None:
+        """Go on by the time steps of some inputs, beside what the other emits; `terms` are those of the inputs."""
+        threshold = self.threshold
+        for x, held, added in zip(current, theirs, np.asarray(terms, np.float64), strict=True):
+            happened, after = self.step(self.potential, x)
+            charged = happened.charged
+            ours = charged if self.layer.emits == "charge" else after
+            wrong = ours != held
+            allowed = added + np.abs(self.potential) + np.abs(charged) + np.abs(threshold)
+            tied = np.abs(charged.astype(np.float64) - threshold) <= ALLOWED * EPSILON * allowed
+            explained = tied & (self.layer.emits == "potential")
+            differences.take_held(wrong, np.abs(ours.astype(np.float64) - held), allowed, explained)
+            self.potential = np.asarray(self._left(after, held, wrong), np.float32)
+
+    def _left(self, after: FloatArray, held: FloatArray, wrong: Flags) -> FloatArray:
+        """Return the potentials that a step of the other leaves, as far as what it emits tells."""
+        layer, threshold = self.layer, self.threshold
+        if layer.emits == "potential":
+            return held
+        if layer.reset in ("subtract_late", "zero_late"):
+            return held if self.floor is None else np.maximum(held, self.floor)
+        if layer.reset == "subtract_once" or not wrong.any():
+            return after
+        above = np.greater if layer.strict else np.greater_equal
+        times = np.trunc(held / threshold) if layer.multiple_spikes else 1
+        fired = np.asarray(above(held, threshold) * times, np.float32)
+        left = _after(layer, held, fired, threshold, fired > 0)
+        return np.where(wrong, left if self.floor is None else np.maximum(left, self.floor), after)
 
 
 def _after(

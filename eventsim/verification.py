@@ -29,7 +29,7 @@ from eventsim.layers.dense import Memory, spread, tokens
 from eventsim.layers.input import Frames
 from eventsim.layers.neurons.spiking import DenseStep, Neuron
 from eventsim.ledger import LedgerRows
-from eventsim.margin import Differences, Firing, allowed_by
+from eventsim.margin import Differences, Firing, Holding, allowed_by
 from eventsim.network import Network
 from eventsim.plan import Loop, Schedule
 from eventsim.signals import Dense, FloatArray, Rows, SignalType, to_frames
@@ -215,7 +215,7 @@ class _Layer:
         From equal inputs, and end to end.
     emitted : int
         That the event-driven layer emitted.
-    firing : Firing or None
+    firing : Firing or Holding or None
     once : tuple, optional
         What was computed for an image shown in every step.
     is_sum : bool
@@ -237,7 +237,7 @@ class _Layer:
     differences: Differences = field(default_factory=Differences)
     alone: Differences = field(default_factory=Differences)
     emitted: int = 0
-    firing: Firing | None = None
+    firing: Firing | Holding | None = None
     once: _Signals | None = None
     is_sum: bool = False
     steps: int = 0
@@ -340,9 +340,13 @@ class _Beside:
             alone = (inputs[0].array,)
         if isinstance(layer, (Neuron, AdaptiveLIF)) and not isinstance(layer, PLIAF):
             dense = self._checked(node.name, layer.dense(alone, here.alone_memory), emitted)
+            if here.kind.kind == "real":  # potentials show the rounding of what they take in
+                found.allowed = max(
+                    found.allowed, *(each.differences.allowed for each in here.before if each.is_sum), 0
+                )
             self._fire(node, here, given[0], emitted)
             here.alone.take_values(dense, emitted, None)
-            return _Signals(emitted, emitted, emitted, dense)
+            return _Signals(emitted, emitted, np.abs(emitted), dense)
         sums = here.is_sum or isinstance(layer, Threshold)
         if here.kind.kind == "real":
             here.steps += max((len(signals.heard) for signals in given), default=0)
@@ -395,13 +399,12 @@ class _Beside:
                 happened = layer.step(v, x, here.memory)
                 return happened, layer.after(happened.charged, happened.late, happened.spikes)
 
-            here.firing = Firing(
-                layer,
-                spread(layer.v_threshold, shape),
-                None if floor is None else spread(floor, shape),
-                step,
-                layer.rest(shape),
-            )
+            threshold = spread(layer.v_threshold, shape)
+            floor = None if floor is None else spread(floor, shape)
+            if isinstance(layer, Neuron) and layer.emits != "spikes":
+                here.firing = Holding(layer, threshold, floor, step, layer.rest(shape))
+            else:
+                here.firing = Firing(layer, threshold, floor, step, layer.rest(shape))
         here.firing.take(given.heard, emitted, given.terms, here.differences)
         potential = getattr(node.op, "potential", None)
         if isinstance(potential, np.ndarray) and len(emitted):
@@ -415,7 +418,7 @@ class _Beside:
             LayerVerification(
                 name,
                 type(here.layer).__name__,
-                here.firing is not None or isinstance(here.layer, Threshold),
+                isinstance(here.firing, Firing) or isinstance(here.layer, Threshold),
                 here.differences.compared,
                 here.emitted,
                 here.differences.differing,

@@ -48,6 +48,7 @@ PARTS = (
 DOOR = ["test_user_numbers", "test_user_output", "test_cli", "test_dvs_command_line"]
 TESTS = {
     "importers/eventsim_importers/reading": ["test_importing", "test_user_*", "test_importer_plugins"],
+    "importers/eventsim_importers/torch_program": ["test_torch_loops", "test_torch_program", "test_torch_*"],
     "importers": ["test_importing", "test_importer_contract"],
     "eventsim/dvs": ["test_dvs_*", "test_user_output", "test_cli"],
     "eventsim/datasets": ["test_data_sets", *DOOR, "test_dvs_tonic"],

@@ -155,6 +155,55 @@ def test_that_a_reset_to_zero_ends_the_terms() -> None:
         assert (layer.differing, layer.outside) == (1, outside), reset
 
 
+@pytest.mark.parametrize("emits", ["charge", "potential"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_potentials(reset: Any, emits: Any) -> None:
+    """Where a charge meets the threshold it may be reset or not; what differs elsewhere is found."""
+    frames = eighths()
+    strict, loose = (network_of(DecayLIF(0.5, reset, each, decay=0.5, emits=emits)) for each in (True, False))
+    ours, theirs = (recorded(each, frames, "fire") for each in (strict, loose))
+    (layer,) = compare_layers(strict, frames, ours)
+    assert (layer.differing, layer.outside, layer.largest_ratio) == (0, 0, 0)
+    (layer,) = compare_layers(strict, frames, theirs)
+    if emits == "potential" and reset in ("zero", "subtract"):
+        assert layer.differing >= 3
+        assert (layer.outside, layer.largest_ratio) == (0, 0)
+    wrong = ours["fire"].copy()
+    wrong[-1, 7] += 0.125 + (abs(wrong[-1, 7] + 0.125) == 0.5)
+    (layer,) = compare_layers(strict, frames, {"fire": wrong})
+    assert layer.differing == 1
+    assert layer.outside == 1 or emits == "potential"
+    wrong[3] += 0.0625
+    (layer,) = compare_layers(strict, frames, {"fire": wrong})
+    assert layer.outside > 20
+
+
+@pytest.mark.parametrize("emits", ["charge", "potential"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_that_each_step_goes_on_from_the_potential_of_the_other(reset: Any, emits: Any) -> None:
+    """One step heard something else; the steps after do not differ for it."""
+    if (reset, emits) == ("subtract_once", "charge"):
+        return  # of which a charge does not tell the potential
+    frames, other = eighths(), eighths()
+    other[3] += F(1 / 16)
+    network = network_of(DecayLIF(0.53, reset, decay=0.5, emits=emits))
+    (layer,) = compare_layers(network, frames, recorded(network, other, "fire"))
+    assert 0 < layer.differing == layer.outside <= N
+
+
+@pytest.mark.parametrize("decay", [1.0, -1.0])
+def test_that_a_leaky_integrator_keeps_the_terms(decay: float) -> None:
+    """Of 8, 8 - 8 and 0.5 the terms are larger than the values."""
+    build = NetworkBuilder("compared")
+    x = build.add("input", Input((1,), "real"))
+    x = build.add("current", LeakyIntegrator(decay), x)
+    x = build.add("fire", IF(float(F(8.5) + F(8 * 40 * EPSILON))), x)
+    build.add("readout", Readout("sum"), x)
+    frames = np.array([[8], [-8 * decay], [0.5]], F)
+    (layer,) = compare_layers(build.build(3), frames, {"fire": np.array([[0], [0], [1]], F)})
+    assert (layer.differing, layer.outside) == (1, 0)
+
+
 def test_several_spikes_in_a_step() -> None:
     network = network_of(IF(0.5, "subtract", multiple_spikes=True), np.eye(1, dtype=F))
     frames = np.array([[1.0], [0.25]], F)

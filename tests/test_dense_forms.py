@@ -32,7 +32,7 @@ from reference import (
 from eventsim import layers
 from eventsim.layers import Layer
 from eventsim.layers.dense import Memory
-from eventsim.layers.neurons.spiking import RESETS
+from eventsim.layers.neurons.spiking import EMITTED, RESETS
 from eventsim.signals import SignalType, to_frames
 from eventsim.testing.samples import random_signal
 
@@ -140,6 +140,18 @@ def neuron(rng: Rng) -> Case:
         (kind,),
         on_tokens(lambda x: neurons.decay_lif(x, other, **theirs, **more)[0]),
     )
+
+
+def potentials(rng: Rng) -> Case:
+    kind, emits = source(rng), int(rng.integers(1, 3))
+    decay, threshold = some(rng, kind.channels), rng.choice(np.array([0.25, 0.5, 1], F), kind.channels)
+    reset, floor = str(rng.choice(RESETS)), some(rng, kind.channels) - 1
+    layer = layers.DecayLIF(threshold, reset, decay=decay, v_min=floor, emits=EMITTED[emits])
+
+    def expected(x: np.ndarray) -> np.ndarray:
+        return neurons.neuron_states(x, lambda v, x_t: v * decay + x_t, threshold, reset, False, v_min=floor)[emits]
+
+    return layer, (kind,), on_tokens(expected)
 
 
 def adaptive(rng: Rng) -> Case:
@@ -334,6 +346,8 @@ def times(rng: Rng) -> Case:
     cases: list[Case] = [
         (layers.DelayEach(steps), (kind,), lambda x: over_time.delay_each(x, steps)),
         (layers.SliceOverTime(index, parts), (kind,), lambda x: over_time.slice_over_time(x, index, parts)),
+        (layers.CropOverTime(index, index + parts), (kind,), lambda x: over_time.crop_over_time(x, index, index + 3)),
+        (layers.CropOverTime(index), (kind,), lambda x: over_time.crop_over_time(x, index, None)),
         (layers.JoinOverTime(), (kind,) * 3, lambda a, b, _: over_time.join_over_time(a, b)),
         (layers.TileOverTime(), (kind,) * 2, lambda a, b: over_time.tile_over_time(a, len(b))),
     ]
@@ -341,7 +355,7 @@ def times(rng: Rng) -> Case:
 
 
 EXACT = (conv2d, conv3d, linear, windowed, neuron, leaky_integrator, without_memory, max_pool, pool, adaptive_pool)
-EXACT += (sums, spiking, joins, shapes, times)
+EXACT += (potentials, sums, spiking, joins, shapes, times)
 ROUNDED = (adaptive, attention_pool, softmax, context, scaling)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from plain_rows import check, signal_type
 from reference import counts
-from reference.neurons import leaky_integrator, neuron
+from reference.neurons import leaky_integrator, neuron_states
 from reference.over_time import delay_each
 from reference.synapses import conv2d
 from strategies import OUTPUTS, activity, constants, randoms, slidings, thresholds, weights
@@ -17,6 +17,7 @@ from eventsim import InputError, NetworkBuilder
 from eventsim.layers import (
     IF,
     LIF,
+    PLIAF,
     PLIF,
     Conv2d,
     DecayLIF,
@@ -26,6 +27,7 @@ from eventsim.layers import (
     LeakyIntegrator,
     Reshape,
 )
+from eventsim.layers.neurons.spiking import EMITTED
 
 pytestmark = pytest.mark.kernels
 
@@ -73,14 +75,15 @@ def test_neurons_follow_their_definition(layer, kind, data):
     decay_input = data.draw(st.booleans())
     fields, _ = charged(layer, constant, decay_input)
     _, charge = charged(layer, expected_constant, decay_input)
-    expected, _ = neuron(
+    emits = data.draw(st.sampled_from(EMITTED))
+    expected = neuron_states(
         x, charge, expected_threshold, reset, strict, expected_start, expected_v_min, multiple_spikes=multiple
-    )
+    )[EMITTED.index(emits)]
     done = check(
-        layer(threshold, reset, strict, **fields, multiple_spikes=multiple, start=start, v_min=v_min),
+        layer(threshold, reset, strict, **fields, multiple_spikes=multiple, start=start, v_min=v_min, emits=emits),
         [(source, x)],
         expected,
-        spikes=int(expected.sum()),
+        spikes=int(expected.sum()) if emits == "spikes" else 0,
         neuron_updates=counts.neuron_updates(x),
     )
     assert done.op.kernel == "fire"
@@ -144,6 +147,8 @@ def test_dilated_convolutions(kind, data):
     [
         (IF(reset="late"), r"reset 'late' found; expected 'zero' or 'subtract', or one of 'subtract_late'"),
         (IF(reset="subtract_late", multiple_spikes=True), "several spikes in a step with reset 'subtract_late'"),
+        (IF(emits="v"), "emits 'v' found; expected one of 'spikes', 'charge', 'potential'"),
+        (PLIAF(emits="charge"), r"emits 'charge' found; expected 'spikes', in the place of which it emits max\(h, 0\)"),
         (IF(strict=True, multiple_spikes=True), "several spikes in a step and strict"),
         (IF(0.0, multiple_spikes=True), r"several spikes in a step, v_threshold 0\.0"),
         (IF(start=np.ones(3, F)), r"start of shape \(3,\)"),

@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
-from reference.over_time import conv3d, conv3d_pairs, join_over_time, slice_over_time, tile_over_time
+from reference.over_time import (
+    conv3d,
+    conv3d_pairs,
+    crop_over_time,
+    join_over_time,
+    slice_over_time,
+    tile_over_time,
+)
 from strategies import KINDS, activity, weights
 
 from eventsim import InputError, Network, NetworkBuilder, Result, Simulator, load, save
@@ -17,10 +24,12 @@ from eventsim.layers import (
     LIF,
     Concat,
     Conv3d,
+    CropOverTime,
     Flatten,
     Input,
     JoinOverTime,
     Layer,
+    MeanOverTime,
     Readout,
     Residual,
     SliceOverTime,
@@ -178,6 +187,8 @@ def test_pairs_of_the_reference_by_hand() -> None:
         (Conv3d(np.zeros((4, 2, 0, 1, 1), F)), r"weight of shape \(4, 2, 0, 1, 1\) found"),
         (Conv3d(np.zeros((4, 2, 1, 1, 1), F), time_padding="same"), r"time_padding 'same' found; expected 'centred'"),
         (Conv3d(np.zeros((4, 2, 1, 5, 1), F)), r"kernel \(5, 1\) with padding \(0, 0\) does not fit into a 4x4 map"),
+        (CropOverTime(-1), r"time steps -1: found; expected a start from 0 on, and a stop behind it"),
+        (CropOverTime(2, 2), r"time steps 2:2 found; expected a start from 0 on, and a stop behind it"),
         (SliceOverTime(2, 2), r"part 2 of 2 found; expected one from 0 to 1"),
     ],
 )
@@ -203,6 +214,32 @@ def test_parts_of_time_and_their_repetition(data: st.DataObject, kind: str, step
                 run(network, frames, 1)
     if steps >= parts:
         assert_array_equal(np.concatenate(covered), frames)
+
+
+@given(st.data(), st.sampled_from(KINDS), st.integers(2, 7))
+def test_time_steps_left_out(data: st.DataObject, kind: str, steps: int) -> None:
+    """What stands behind works for the steps that are left, and is counted in the last of the sample."""
+    start = data.draw(st.integers(0, steps - 1))
+    stop = data.draw(st.none() | st.integers(start + 1, steps))
+    frames = data.draw(activity(kind, steps, 3, 2, 2))
+    network = network_of(Input((3, 2, 2), kind), CropOverTime(start, stop), MeanOverTime())
+    left = crop_over_time(frames, start, stop)
+    result = run(network, frames)
+    assert_array_equal(result.recorded["layer"], left)
+    profile = {each.name: each for each in result.profile}
+    assert not any(profile["layer"].counts.values())
+    assert profile["more0"].counts.additions == np.count_nonzero(left)
+    assert not profile["more0"].by_step["additions"][: steps - len(left)].any()
+    for chunk in range(1, steps):
+        with pytest.raises(InputError, match=r"looks ahead"):
+            run(network, frames, chunk)
+
+
+def test_a_sample_without_the_steps_that_are_left_is_refused() -> None:
+    frames = np.ones((3, 3, 2, 2), F)
+    for layer, words in ((CropOverTime(3), "3:"), (CropOverTime(1, 4), "1:4")):
+        with pytest.raises(InputError, match=rf"^layer layer: 3 time steps found; expected those of {words}$"):
+            run(network_of(Input((3, 2, 2), "real"), layer), frames)
 
 
 def joined(kind: str, parts: int, order: list[int]) -> Network:

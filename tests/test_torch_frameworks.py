@@ -205,17 +205,195 @@ def test_sinabs_squeezed() -> None:
     check(Squeezed)
 
 
-def test_that_a_state_used_for_more_is_refused() -> None:
-    """Potentials of one layer as the output: no layer here emits them."""
+# --- states that are read
+
+
+class States(Loop):
+    """`Loop`, reading states: of what is done in a step, logits."""
+
+    def __init__(self, one: Callable[[int], Any], two: Callable[[int], Any], way: Callable[..., Any]) -> None:
+        super().__init__(one, two)
+        self.way, self.head = way, nn.Linear(8, 5)
+
+    def forward(self, x: Any) -> Any:
+        first = second = None
+        out = []
+        for frame in x:
+            spikes, *first = self.one(self.conv(frame), *(first or ()))
+            spikes, *second = self.two(self.line(self.pool(spikes).flatten(1)), *(second or ()))
+            out.append(self.way(self, spikes, *second))
+        return self.head(torch.stack(out).mean(0))
+
+
+def membrane(m: Any, spikes: Any, *state: Any) -> Any:
+    return state[-1]
+
+
+def membrane_and_spikes(m: Any, spikes: Any, *state: Any) -> Any:
+    return spikes + state[-1] * 0.5
+
+
+def current(m: Any, spikes: Any, *state: Any) -> Any:
+    return state[0] - spikes
+
+
+READ = {
+    "subtract": lambda snn: snn.Leaky(0.5),
+    "zero": lambda snn: snn.Leaky(0.5, reset_mechanism="zero"),
+    "none": lambda snn: snn.Leaky(0.5, reset_mechanism="none"),
+    "subtract at once": lambda snn: snn.Leaky(0.75, reset_delay=False),
+    "zero at once": lambda snn: snn.Leaky(0.75, reset_mechanism="zero", reset_delay=False),
+    "synaptic": lambda snn: snn.Synaptic(0.5, 0.75),
+    "synaptic, zero": lambda snn: snn.Synaptic(0.5, 0.75, reset_mechanism="zero"),
+    "synaptic, none": lambda snn: snn.Synaptic(0.5, 0.75, reset_mechanism="none"),
+    "lapicque": lambda snn: snn.Lapicque(R=2.0, C=2.0),
+    "lapicque, zero": lambda snn: snn.Lapicque(R=2.0, C=2.0, reset_mechanism="zero"),
+}
+
+
+@pytest.mark.parametrize("way", [membrane, membrane_and_spikes, current])
+@pytest.mark.parametrize("name", READ)
+def test_snntorch_states_that_are_read(name: str, way: Callable[..., Any]) -> None:
+    """Caught: the potential on the other side of the reset, the current of the next step."""
+    snn = framework("snntorch")
+    network = check(lambda: States(lambda c: READ[name](snn), lambda c: READ[name](snn), way))
+    emits = {name for name, layer in network.layers.items() if getattr(layer, "emits", "spikes") != "spikes"}
+    passed_on = "none" in name or (way is current and "synaptic" in name)  # by a layer of its own
+    assert emits == (set() if passed_on else {"two"} if way is membrane else {"two.potential"})
+    assert ("two" in network.layers) == (way is not membrane or not passed_on)
+
+
+def test_snntorch_sums_of_spikes_and_potentials() -> None:
+    """The loop of many tutorials, and one of its two sums."""
     snn = framework("snntorch")
 
-    class Potentials(Loop):
-        def forward(self, x: Any) -> Any:
-            state, out = None, []
-            for frame in x:
-                _, *state = self.two(self.line(self.pool(self.conv(frame)).flatten(1)), *(state or ()))
-                out.append(state[-1])
-            return torch.stack(out).sum(0)
+    class Sums(Loop):
+        def __init__(self, warm_up: int) -> None:
+            super().__init__(lambda c: snn.Leaky(0.5), lambda c: snn.Leaky(0.5))
+            self.warm_up = warm_up
 
-    with pytest.raises(InputError, match=r"^(module|layer) \S+: .* found; expected .*$"):
-        check(lambda: Potentials(lambda c: snn.Leaky(0.5), lambda c: snn.Leaky(0.5)))
+        def forward(self, x: Any) -> Any:
+            one, two = self.one.reset_mem(), self.two.reset_mem()
+            spike_sum, mem_sum = torch.zeros(1, 8), torch.zeros(1, 8)
+            for t in range(x.shape[0]):
+                spikes, one = self.one(self.conv(x[t]), one)
+                spikes, two = self.two(self.line(self.pool(spikes).flatten(1)), two)
+                if t >= self.warm_up:
+                    spike_sum += spikes
+                    mem_sum += two
+            return spike_sum / 4 + mem_sum / 8
+
+    for warm_up in (0, 1, 2):
+        network = check(lambda warm_up=warm_up: Sums(warm_up))  # type: ignore[misc]
+        assert {"two", "two.potential"} <= network.layers.keys()
+
+
+def test_snntorch_potentials_that_are_hidden() -> None:
+    snn = framework("snntorch")
+
+    class Hidden(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one = nn.Conv2d(2, 4, 3), snn.Leaky(0.5, init_hidden=True)
+            self.line, self.two = nn.Linear(144, 8), snn.Leaky(0.75, init_hidden=True, output=True)
+
+        def forward(self, x: Any) -> Any:
+            out = []
+            for frame in x:
+                self.one(self.conv(frame))
+                _, potential = self.two(self.line(self.one.mem.flatten(1)))
+                out.append(potential)
+            return torch.stack(out).mean(0)
+
+    network = check(Hidden)
+    assert {name: getattr(network.layers[name], "emits", None) for name in ("one", "two")} == {
+        "one": "potential",
+        "two": "potential",
+    }
+
+
+def test_norse_states_that_are_read() -> None:
+    """``s.v`` and ``s.i``, of neurons that are measured from another potential, too."""
+    norse = framework("norse")
+
+    class Read(nn.Module):
+        def __init__(self, read: Callable[..., Any], v_reset: float) -> None:
+            super().__init__()
+            p = norse.LIFParameters(
+                tau_syn_inv=torch.tensor(250.0), tau_mem_inv=torch.tensor(500.0), v_reset=torch.tensor(v_reset),
+                v_leak=torch.tensor(0.25),
+            )  # fmt: skip
+            self.conv, self.one, self.read = nn.Conv2d(2, 4, 3), norse.LIFCell(p), read
+            self.line, self.two = nn.Linear(144, 8), norse.LIFCell(p)
+
+        def forward(self, x: Any) -> Any:
+            first = second = None
+            out = 0
+            for frame in x:
+                spikes, first = self.one(self.conv(frame), first)
+                spikes, second = self.two(self.line(spikes.flatten(1)), second)
+                out = out + self.read(spikes, second)
+            return out
+
+    for v_reset in (0.0, -0.25):
+        for read in (lambda z, s: s.v, lambda z, s: s.i, lambda z, s: z + s.v * 0.5 - s.i * 0.25):
+            check(lambda read=read, v_reset=v_reset: Read(read, v_reset))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("cell", ["LIFBoxCell", "IAFCell", "LICell", "LIBoxCell"])
+def test_norse_potentials_of_other_cells(cell: str) -> None:
+    norse = framework("norse")
+
+    class Read(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one = nn.Conv2d(2, 4, 3), getattr(norse, cell)()
+            self.line, self.two = nn.Linear(144, 8), getattr(norse, cell)()
+
+        def forward(self, x: Any) -> Any:
+            first = second = None
+            out = []
+            for frame in x:
+                spikes, first = self.one(self.conv(frame), first)
+                _, second = self.two(self.line((spikes + first.v).flatten(1)), second)
+                out.append(second.v)
+            return torch.stack(out)[1:].mean(0)
+
+    check(Read)
+
+
+def test_sinabs_in_a_loop_of_ones_own() -> None:
+    """Neurons of all steps, of which a loop takes slices and keeps a trace."""
+    layers = framework("sinabs")
+
+    class Traced(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one = nn.Conv2d(2, 4, 3), layers.LIF(tau_mem=2.0, norm_input=False)
+            self.line = nn.Linear(144, 8)
+
+        def forward(self, x: Any) -> Any:
+            y = self.one(self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            return self.line(y[:, 1:].flatten(2)).mean(1)
+
+    check(Traced, time_axis=1)
+
+
+def test_that_states_of_all_steps_are_refused() -> None:
+    """Caught: the last potential of a call that takes all time steps, taken for that of each."""
+    layers = framework("sinabs")
+
+    class Potentials(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.one = nn.Conv2d(2, 4, 3), layers.IAF()
+            self.line = nn.Linear(144, 8)
+
+        def forward(self, x: Any) -> Any:
+            self.one(self.conv(x.flatten(0, 1)).unflatten(0, x.shape[:2]))
+            return self.line(self.one.v_mem.flatten(1))
+
+    with pytest.raises(
+        InputError, match=r"^module itself: flatten of the state of neurons one found; expected what .*$"
+    ):
+        check(Potentials, time_axis=1)

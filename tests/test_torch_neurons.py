@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -71,8 +72,6 @@ def in_pytorch(module: Any, neuron: Neuron, x: Array) -> Array:
                 if isinstance(output, tuple) and not getattr(module, "init_hidden", False):
                     state = output[1:]
                 seen.append(neuron.emitted(output)[0])
-                assert all(torch.is_tensor(each) for each in neuron.state(output))
-                assert bool(neuron.state(output)) == isinstance(output, tuple)
             emitted = torch.stack(seen)
     neuron.reset()
     return emitted.numpy()
@@ -88,6 +87,28 @@ def in_eventsim(layers: tuple[Layer, ...], x: Array) -> Array:
     return np.asarray(Simulator(build.build(), record=[name]).run(x).recorded[name])
 
 
+def compare_states(module: Any, neuron: Neuron, layers: tuple[Layer, ...], x: Array) -> None:
+    """Compare what the tensors of a state hold behind each step with what is said of them."""
+    state: tuple[Any, ...] = ()
+    seen: list[Array] = []
+    neuron.reset()
+    for frame in torch.tensor(x):
+        with torch.no_grad():
+            output = module(frame[None], *state)
+        if isinstance(output, tuple) and not getattr(module, "init_hidden", False):
+            state = output[1:]
+        seen.append([each.numpy().copy() for each in neuron.state(output)])
+    neuron.reset()
+    assert {len(each) for each in seen} == {len(neuron.states)} != {0}
+    for index, said in enumerate(neuron.states):
+        made = list(layers[: len(layers) + 1 + said.layer if said.layer < 0 else said.layer + 1])
+        if said.value != "emitted":
+            made[-1] = dataclasses.replace(made[-1], emits=said.value)  # type: ignore[call-arg]
+        found = in_eventsim(tuple(made), x) * said.gain + said.shift
+        expected = np.array([each[index] for each in seen]).reshape(found.shape)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5, err_msg=f"state {index}")
+
+
 def compare(make: Make, shape: tuple[int, ...] = (CHANNELS,), fires: bool = True, seeds: int = 3) -> None:
     module = make().eval()
     neuron = neuron_of(copy.deepcopy(module))
@@ -100,6 +121,8 @@ def compare(make: Make, shape: tuple[int, ...] = (CHANNELS,), fires: bool = True
         expected = in_pytorch(module, neuron, x)
         np.testing.assert_array_equal(in_pytorch(module, neuron, x), expected, err_msg="not at rest")
         found = in_eventsim(layers, x)
+        if neuron.time_axis is None and not seed:
+            compare_states(module, neuron, layers, x)
         if fires:
             np.testing.assert_array_equal(found.reshape(expected.shape), expected, err_msg=f"{kind} {seed}")
             assert 0 < (expected > 0).mean() < 1

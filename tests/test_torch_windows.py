@@ -16,8 +16,10 @@ from eventsim.layers import (
     Affine,
     Concat,
     Conv2d,
+    CropOverTime,
     Layer,
     Linear,
+    MeanOverTime,
     PositionEncoding,
     Residual,
     SliceOverTime,
@@ -268,6 +270,12 @@ def test_parts_of_time_are_slices() -> None:
     assert sum(isinstance(layer, SliceOverTime) for layer in network.layers.values()) == 3
 
 
+@pytest.mark.parametrize("work", [lambda s: (s[1:] + 0.5 * s[:3])[1:], lambda s: torch.relu(s[1:])[1:]])
+def test_parts_that_are_not_equal(work: Any) -> None:
+    network = compared(lambda m, s, t: (work(s) + t[2:]).sum(0, keepdim=True))
+    assert {type(layer) for layer in made(network).values()} >= {CropOverTime, SliceOverTime, MeanOverTime}
+
+
 # --- of values and products in attention
 
 
@@ -304,7 +312,8 @@ BAD: dict[str, tuple[Work, str]] = {
     "first step repeated": (lambda s: s + torch.cat([s[:1], s[:-1]]), UNLIKE),
     "factors that change": (lambda s: s + 0.5 * ago(s) * torch.tensor([1.0, 1, 2, 1]).view(-1, 1, 1, 1, 1), UNLIKE),
     "ones before": (lambda s: torch.cat([torch.ones_like(s[:1]), s[:-1]]), "time steps beside an array found"),
-    "part": (lambda s: s[1:], r"time steps 1:4 of 4 found; expected one of equal parts"),
+    "part": (lambda s: torch.cat([s[:1] * 0, s[:2]]), "time steps -1:2 of 4 found; expected a part of them"),
+    "parts of parts": (lambda s: torch.cat([torch.relu(s[:3]), s[3:]]), "parts of 3 time steps and of 4 found"),
     "nothing": (lambda s: torch.cat([torch.zeros_like(s), s[:0]]), "no time step that is not zero found"),
     "written channels": (lambda s: written(s, (slice(None), slice(None), 0)), "a part that is written into found"),
     "written numbers": (lambda s: written(s, 0, 1.0), "a part that is written into found"),

@@ -26,6 +26,7 @@ from eventsim.layers import (
     Affine,
     Conv2d,
     Conv3d,
+    DecayLIF,
     Flatten,
     Input,
     JoinOverTime,
@@ -42,6 +43,7 @@ from eventsim.layers import (
     Threshold,
     TileOverTime,
 )
+from eventsim.layers.neurons.spiking import RESETS, PotentialOp
 from eventsim.margin import ALLOWED, EPSILON, Differences, allowed_for
 from eventsim.signals import Dense, Rows, SignalType
 from eventsim.testing.samples import random_rows
@@ -323,6 +325,30 @@ def test_networks_with_real_weights_hold(seed: int) -> None:
     assert found.holds, found
     assert 0.01 < found.margin < 0.7, found
     assert found.prediction == found.dense_prediction
+
+
+@pytest.mark.parametrize("emits", ["charge", "potential"])
+@pytest.mark.parametrize("reset", RESETS)
+def test_potentials_hold_with_real_weights(reset: Any, emits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step goes on from the potential that was emitted, so that one that is wrong is one difference."""
+    rng = np.random.default_rng(0)
+    build = NetworkBuilder("potentials")
+    x = build.add("input", Input((400,), "real"))
+    x = build.add("synapses", Linear(rng.normal(size=(30, 400)).astype(F)), x)
+    x = build.add("held", DecayLIF(3.0, reset, decay=0.9, v_min=-9.0, emits=emits), x)
+    build.add("readout", Readout("sum"), x)
+    network, frames = build.build(8), rng.normal(size=(8, 400)).astype(F)
+    found = {layer.name: layer for layer in verify(network, frames).layers}["held"]
+    assert found.differing > 0 == found.outside
+    assert not found.fires
+
+    def wrong(output: Any) -> Any:
+        output.data.reshape(-1)[2 * 30 + 7] += F(0.01)
+        return output
+
+    spoil(monkeypatch, PotentialOp, wrong)
+    found = {layer.name: layer for layer in verify(network, frames).layers}["held"]
+    assert found.outside in (1, 2)
 
 
 def test_a_sum_of_many_terms_of_one_sign_holds() -> None:

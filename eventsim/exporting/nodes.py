@@ -84,6 +84,8 @@ class Place(NamedTuple):
 
 def _firing(place: Place, **metadata: Any) -> Fields:
     layer = place.layer
+    if layer.emits != "spikes":
+        raise NoNodeError(f"emits={layer.emits!r}, while neurons there emit spikes")
     said: Fields = {"reset": layer.reset, "strict": text(layer.strict), **metadata}
     if layer.reset in ("zero", "subtract"):
         said["reset_delay"] = "false"

@@ -43,6 +43,7 @@ from eventsim.layers.synapses.conv3d import Conv3d
 from eventsim.layers.synapses.linear import Linear
 from eventsim.layers.synapses.sparse_linear import SparseLinear
 from eventsim.layers.synapses.windowed_linear import WindowedLinear
+from eventsim.layers.time.crop_over_time import CropOverTime
 from eventsim.layers.time.delay_each import DelayEach
 from eventsim.layers.time.join_over_time import JoinOverTime
 from eventsim.layers.time.mean_over_time import MeanOverTime
@@ -64,6 +65,7 @@ __all__ = [
     "Concat",
     "Conv2d",
     "Conv3d",
+    "CropOverTime",
     "DecayLIF",
     "DelayEach",
     "Flatten",

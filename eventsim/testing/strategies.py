@@ -101,12 +101,21 @@ def frames(draw: st.DrawFn, network: Network, steps: int | None = None) -> Float
 
 
 @st.composite
-def neurons(draw: st.DrawFn) -> Layer:
-    """Neurons of any of the common types."""
+def neurons(draw: st.DrawFn, potentials: bool = False) -> Layer:
+    """Neurons of any of the common types.
+
+    Parameters
+    ----------
+    potentials : bool
+        Whether they may emit their potentials instead of spikes.
+    """
     options: dict[str, Any] = {
         "v_threshold": draw(st.sampled_from([0.25, 0.5, 1.0, 1.5])),
         "reset": draw(st.sampled_from(["zero", "subtract"])),
         "strict": draw(st.booleans()),
+        "emits": draw(st.sampled_from(["spikes", "spikes", "spikes", "potential", "charge"]))
+        if potentials
+        else "spikes",
     }
     kind: Any = draw(st.sampled_from([IF, LIF, PLIF]))
     if kind is LIF:
@@ -130,7 +139,7 @@ def layers(draw: st.DrawFn) -> tuple[Layer, tuple[SignalType, ...]]:
     if name == "conv":
         return draw(convolutions(source)), (source,)
     if name == "neuron":
-        return draw(neurons()), (source,)
+        return draw(neurons(potentials=True)), (source,)
     if name == "pool":
         adaptive = draw(st.sampled_from([None, None, AdaptiveAvgPool2d, AdaptiveMaxPool2d]))
         if adaptive is not None:

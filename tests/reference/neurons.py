@@ -85,7 +85,23 @@ def neuron(
     v_min: ArrayLike | None = None,
     multiple_spikes: bool = False,
 ) -> tuple[Float32, Float32]:
-    """Spikes and potentials before the reset, with the resets that snnTorch has, written as snnTorch writes them.
+    """Spikes and potentials before the reset; see neuron_states."""
+    options = (v_threshold, reset, strict, start, v_min, multiple_spikes)
+    spikes, charged, _ = neuron_states(x, charge, *options)
+    return spikes, charged
+
+
+def neuron_states(
+    x: Float32,
+    charge: Callable[[Float32, Float32], Float32],
+    v_threshold: ArrayLike,
+    reset: str,
+    strict: bool,
+    start: ArrayLike = 0.0,
+    v_min: ArrayLike | None = None,
+    multiple_spikes: bool = False,
+) -> tuple[Float32, Float32, Float32]:
+    """Spikes, potentials before and behind the reset, with the resets that snnTorch has, as snnTorch writes them.
 
     There, `late` is 1 where v is above the threshold when a step begins, and the layers compute
 
@@ -96,7 +112,7 @@ def neuron(
     Several spikes in a step are as many as the threshold goes into h, for h at or above it (sinabs).
     """
     inputs, threshold = np.asarray(x, np.float32), np.asarray(v_threshold, np.float32)
-    spikes, potentials = np.zeros_like(inputs), np.zeros_like(inputs)
+    spikes, charged, potentials = np.zeros_like(inputs), np.zeros_like(inputs), np.zeros_like(inputs)
     v = np.zeros(inputs.shape[1:], np.float32) + np.asarray(start, np.float32)
     for t in range(len(inputs)):
         late = (v > threshold if strict else v >= threshold).astype(np.float32)
@@ -116,8 +132,8 @@ def neuron(
             "zero_late": h,
         }
         v = after[reset] if v_min is None else np.maximum(after[reset], np.asarray(v_min, np.float32))
-        spikes[t], potentials[t] = fired, h
-    return spikes, potentials
+        spikes[t], charged[t], potentials[t] = fired, h, v
+    return spikes, charged, potentials
 
 
 def _over_time(

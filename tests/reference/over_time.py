@@ -75,6 +75,11 @@ def slice_over_time(x: Float32, index: int, parts: int) -> Float32:
     return x[start : max(start + 1, (index + 1) * len(x) // parts)]
 
 
+def crop_over_time(x: Float32, start: int, stop: int | None) -> Float32:
+    """Steps start up to stop, or all from start on."""
+    return np.array([step for t, step in enumerate(x) if t >= start and (stop is None or t < stop)], np.float32)
+
+
 def tile_over_time(x: Float32, steps: int) -> Float32:
     """y[t] = x[t mod S], S being the steps of x."""
     return x[np.arange(steps) % len(x)]

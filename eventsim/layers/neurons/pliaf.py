@@ -8,7 +8,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Op
+from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import PLIF, NeuronOp
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -26,7 +26,10 @@ class PLIAF(PLIF):
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return rows of the positive values at the same positions."""
-        return replace(super().output_type(*inputs), kind="real")
+        emitted = super().output_type(*inputs)
+        if self.emits != "spikes":
+            raise LayerError(f"emits {self.emits!r} found; expected 'spikes', in the place of which it emits max(h, 0)")
+        return replace(emitted, kind="real")
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the positive potentials before the reset, in float32."""

@@ -23,6 +23,7 @@ PerNeuron = float | FloatArray
 
 RESETS = ("zero", "subtract", "subtract_late", "subtract_once", "zero_late")
 """In the order of the numbers that the kernel knows them by."""
+EMITTED = ("spikes", "charge", "potential")
 
 CHARGING = {INTEGRATE: (0, 1), LEAK_MULTIPLY: (1, 2), LEAK_DIVIDE: (1, 2), LEAK_FREE_INPUT: (1, 2), DECAY: (1, 1)}
 """Leak multiplications and additions of each charge equation."""
@@ -84,6 +85,9 @@ class Neuron(Layer):
         The membrane potential at the beginning of every sample.
     v_min : float or float32 array, optional
         ``v = max(v, v_min)`` at the end of a step.
+    emits : {"spikes", "charge", "potential"}
+        What other layers hear: s, or, as a readout of potentials does, h or the v that a step leaves. Then a spike
+        resets the potential and goes nowhere: none is counted.
     """
 
     v_threshold: PerNeuron = 1.0
@@ -92,6 +96,7 @@ class Neuron(Layer):
     multiple_spikes: bool = field(default=False, kw_only=True)
     start: PerNeuron = field(default=0.0, kw_only=True)
     v_min: PerNeuron | None = field(default=None, kw_only=True)
+    emits: Literal["spikes", "charge", "potential"] = field(default="spikes", kw_only=True)
 
     charge: ClassVar[int] = INTEGRATE
     role: ClassVar[Role] = "neurons"
@@ -107,8 +112,10 @@ class Neuron(Layer):
         return 0
 
     def output_type(self, *inputs: SignalType) -> SignalType:
-        """Return spikes at the same positions: graded where there may be several in a step."""
+        """Return spikes at the same positions, graded where there may be several in a step; or real values."""
         (source,) = inputs
+        if self.emits not in EMITTED:
+            raise LayerError(f"emits {self.emits!r} found; expected one of {', '.join(map(repr, EMITTED))}")
         if self.reset not in RESETS:
             others = ", ".join(map(repr, RESETS[2:]))
             raise LayerError(f"reset {self.reset!r} found; expected 'zero' or 'subtract', or one of {others}")
@@ -125,6 +132,8 @@ class Neuron(Layer):
         rows_of(self.start, "start", source)
         if self.v_min is not None:
             rows_of(self.v_min, "v_min", source)
+        if self.emits != "spikes":
+            return replace(source, kind="real", dense=True)
         return replace(source, kind="graded" if self.multiple_spikes else "binary", dense=False)
 
     def neurons(self, *inputs: SignalType) -> int:
@@ -140,14 +149,14 @@ class Neuron(Layer):
         return updating(self.op_charge, 1 + (self.v_min is not None))
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
-        """Return the spikes, step by step, in float32."""
+        """Return the spikes, or the potentials that are emitted in their place, step by step, in float32."""
         (x,) = inputs
         v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
         out = np.empty_like(x)
         for index, current in enumerate(x):
             step = self.step(v, current, memory)
-            out[index] = step.spikes
             v = self.after(step.charged, step.late, step.spikes)
+            out[index] = {"spikes": step.spikes, "charge": step.charged}.get(self.emits, v)
         memory.kept["potential"] = v
         return out
 
@@ -185,7 +194,8 @@ class Neuron(Layer):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return NeuronOp(self.membrane(source, self.output_type(source)))
+        membrane = self.membrane(source, self.output_type(source))
+        return NeuronOp(membrane) if self.emits == "spikes" else PotentialOp(membrane, self.emits == "charge")
 
     def membrane(self, source: SignalType, output: SignalType) -> Membrane:
         """Return the membrane potentials of these neurons, with every constant spread over the channels."""
@@ -364,3 +374,30 @@ class NeuronOp(MembraneOp):
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
         self.report(signal.steps, context.rows, spikes.nonzeros_by_step)
         return spikes
+
+
+class PotentialOp(MembraneOp):
+    """Does what a `NeuronOp` does, and passes on the potential instead of the spikes."""
+
+    kernel = "fire"
+
+    def __init__(self, membrane: Membrane, charged: bool) -> None:
+        super().__init__(membrane)
+        self.charged = charged
+
+    def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
+        """Charge, fire and reset in every step of one chunk."""
+        (signal,) = inputs
+        current = signal.to_array()
+        emitted = np.empty_like(current)
+        self.membrane.begin(signal.steps)
+        if self.charged:
+            self.membrane.fire(0, current, self.potential, emitted)
+        else:
+            positions = signal.type.positions
+            for step in range(signal.steps):
+                rows = slice(step * positions, (step + 1) * positions)
+                self.membrane.fire(step, current[rows], self.potential)
+                emitted[rows] = self.potential
+        self.report(signal.steps, context.rows, self.membrane.spikes(signal.steps).nonzeros_by_step)
+        return Dense(self.membrane.output, signal.steps, emitted)

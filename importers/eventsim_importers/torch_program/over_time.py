@@ -23,6 +23,8 @@ def identity(steps: int) -> Factors:
 
 def added(one: Terms, other: Terms) -> Terms:
     """Return the sum, of as many steps."""
+    for factors in one.values():
+        _check_alike(other, factors.shape[1])
     found = dict(one)
     for layer, factors in other.items():
         found[layer] = found[layer] + factors if layer in found else factors
@@ -30,7 +32,22 @@ def added(one: Terms, other: Terms) -> Terms:
 
 
 def joined_steps(parts: Sequence[Terms | int], steps: int) -> Terms:
-    """Return parts one behind the other; a number is of so many steps of zeros."""
+    """Return parts one behind the other; a number is of so many steps of zeros.
+
+    Parameters
+    ----------
+    parts : sequence of dict or int
+    steps : int
+        Of each of the layers.
+
+    Raises
+    ------
+    AxesError
+        If there are other numbers of steps of one of them.
+    """
+    for part in parts:
+        if not isinstance(part, int):
+            _check_alike(part, steps)
     layers = list(dict.fromkeys(layer for part in parts if not isinstance(part, int) for layer in part))
     widths = {
         layer: max(part[layer].shape[2] for part in parts if not isinstance(part, int) and layer in part)
@@ -45,6 +62,15 @@ def joined_steps(parts: Sequence[Terms | int], steps: int) -> Terms:
             rows.append(np.broadcast_to(factors, (length, steps, widths[layer])))
         found[layer] = np.concatenate(rows)
     return found
+
+
+def _check_alike(part: Terms, steps: int) -> None:
+    """Refuse what is made of layers that do not emit in so many time steps."""
+    for factors in part.values():
+        if factors.shape[1] != steps:
+            raise AxesError(
+                f"parts of {steps} time steps and of {factors.shape[1]} found; expected parts of the same steps"
+            )
 
 
 def mixed(matrix: Factors, terms: Terms) -> Terms:

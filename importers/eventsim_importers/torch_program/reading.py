@@ -31,6 +31,7 @@ from eventsim_importers.torch_program.neurons.protocol import Neuron
 from eventsim_importers.torch_program.recorder import Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
+from eventsim_importers.torch_program.values import Emitted
 
 LOGITS = 1e-4
 """Largest difference of logits, as a share of the largest."""
@@ -430,27 +431,32 @@ def _emitted(
     output: int | str,
 ) -> tuple[dict[str, FloatArray], FloatArray]:
     """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits."""
-    seen: dict[str, list[np.ndarray[Any, Any]]] = {}
+    seen: dict[str, list[FloatArray]] = {}
 
-    def keep(path: str, neuron: Neuron) -> Callable[..., None]:
-        return lambda _module, _given, output: seen.setdefault(path, []).append(
-            neuron.emitted(output).detach().float().numpy().copy()
-        )
+    def keep(neuron: Neuron, emitted: Emitted) -> Callable[..., None]:
+        def kept(_module: nn.Module, _given: Any, output: Any) -> None:
+            tensor = neuron.emitted(output) if emitted.state is None else neuron.state(output)[emitted.state]
+            array = tensor.detach().float().numpy().copy()
+            if emitted.state is not None:  # what the layer emits
+                state = neuron.states[emitted.state]
+                array = (array - np.float32(state.shift)) / np.float32(state.gain)
+            seen.setdefault(emitted.value.layer, []).append(array)
+
+        return kept
 
     modules = dict(own.named_modules())
     handles = [
-        modules[path].register_forward_hook(keep(path, neuron))
-        for path, neuron in known.items()
-        if neuron is not None and path in translation.neurons
+        modules[each.path].register_forward_hook(keep(neuron, each))
+        for each in translation.emitted
+        if (neuron := known[each.path]) is not None
     ]
     with torch.no_grad():
         results = own(example.clone())
     for handle in handles:
         handle.remove()
     found = {}
-    for path, arrays in seen.items():
-        value = translation.emitted[path]
-        stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]
-        found[path] = translation.as_signal(value, stacked, known[path].time_axis is None)  # type: ignore[union-attr]
+    for each in translation.emitted:
+        arrays, loop = seen[each.value.layer], known[each.path].time_axis is None  # type: ignore[union-attr]
+        found[each.value.layer] = translation.as_signal(each.value, np.stack(arrays) if loop else arrays[0], loop)
     logits = _named(results)[output].detach().float().numpy()
     return found, translation.as_logits(logits)

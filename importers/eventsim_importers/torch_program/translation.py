@@ -17,9 +17,11 @@ from eventsim.errors import InputError
 from eventsim.layers import (
     Affine,
     AttentionPool,
+    CropOverTime,
     Flatten,
     Input,
     Layer,
+    LeakyIntegrator,
     MeanOverTime,
     Readout,
     SliceOverTime,
@@ -37,16 +39,14 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
+from eventsim_importers.torch_program.one_step import REVERSED, TRACE, Earlier
 from eventsim_importers.torch_program.operations import OPERATIONS, tables, windows
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
-from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Held, OverTime, Padded, Value
+from eventsim_importers.torch_program.values import Emitted, Held, OverTime, Padded, Value
 
 OUTPUT = -1
 """In the place of an operation that reads a result: the output."""
-REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
-"""Operations that are methods of their second operand."""
 
 
 class Translation:
@@ -84,13 +84,14 @@ class Translation:
         self.nodes = {node.number: node for node in program.nodes}
         self.readers: dict[int, list[int]] = {}
         self.maker: dict[str, int] = {}  # of each layer, the operation
-        self.late: set[str] = set()  # layers that emit once, for the whole sample or a part of its time
+        self.steps: dict[str, int] = {}  # of layers that emit less often than in every time step, how often
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
-        self.emitted: dict[str, Value] = {}
+        self.emitted: list[Emitted] = []
         self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.sums: dict[Any, Value] = {}  # sums of time steps that have their layers
+        self.traces = self._names_of_traces()
         self.static = not find(dims, "time")
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
 
@@ -154,7 +155,7 @@ class Translation:
         timed = bool(find(logits.dims, "time"))
         if timed and readout is None:
             raise InputError(
-                f"output of {self.time_steps} time steps found; expected readout=mean, sum or last (--set "
+                f"output of {self.steps_of(logits)} time steps found; expected readout=mean, sum or last (--set "
                 "readout=mean) to say how they become the logits of the sample"
             )
         last = self.heard(logits)
@@ -200,7 +201,7 @@ class Translation:
         """Return a result of another operation, as what a layer emits or as a sum of time steps."""
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
-        if ref.result and self.nodes[ref.node].operation == NEURON:
+        if ref.result and self.nodes[ref.node].operation == NEURON and ref not in self.held:
             path = self.nodes[ref.node].path
             raise self.error(node, f"{node.operation} of the state of {path} found; expected what its neurons emit")
         held = self.held[ref]
@@ -217,15 +218,44 @@ class Translation:
         if isinstance(held, Value):
             return Value(held.layer, held.dims, held.delay + ref.steps, held.complement)
         source = self.nodes[ref.node]
-        if source.operation != NEURON or not source.neuron:
-            raise self.error(node, f"{node.operation} of a result of the step before found; expected that of a neuron")
         shape = source.shapes[ref.result][1:]
-        kind = SignalType(
-            "graded" if getattr(source.neuron.layers[-1], "multiple_spikes", False) else "binary", shape[0], shape[1:]
-        )
-        self.promised[source.path] = kind
-        dims = ((), whole("channel", shape[0]), *grid_axes(shape[1:]))
-        return Value(source.path, dims, ref.steps)
+        if source.operation == TRACE:
+            name, kind = self.traces[source.number], SignalType("real", shape[0], shape[1:], dense=True)
+        elif source.operation == NEURON and source.neuron and not ref.result:
+            multiple = getattr(source.neuron.layers[-1], "multiple_spikes", False)
+            name, kind = source.path, SignalType("graded" if multiple else "binary", shape[0], shape[1:])
+            if isinstance(source.neuron.layers[-1], LeakyIntegrator):
+                kind = SignalType("real", shape[0], shape[1:], dense=True)
+        elif source.operation == NEURON and source.neuron and source.neuron.passes_on(ref.result - 1):
+            name, kind = self.name_of_potential(source), SignalType("real", shape[0], shape[1:], dense=True)
+        else:
+            raise self.error(
+                node,
+                f"{node.operation} of a state that the loop hands on outside of neurons found; expected neurons, or a "
+                "sum that leaks: state = factor * state + signal",
+            )
+        self.promised[name] = kind
+        return Value(name, ((), whole("channel", shape[0]), *grid_axes(shape[1:])), ref.steps)
+
+    def name_of_potential(self, node: Node) -> str:
+        """Return the name of the layer that emits the potential of neurons: their own, if no spike of them is read."""
+        return f"{node.path}.potential" if (node.number, 0) in self.read else node.path
+
+    def check_promise(self, name: str) -> None:
+        """Check that a layer emits what those that read it a step later were told."""
+        promised = self.promised.get(name)
+        if promised is not None and promised != self.build.types[name]:
+            raise AxesError(f"{self.build.types[name]} found; {promised} was expected where it is read a step later")
+
+    def _names_of_traces(self) -> dict[int, str]:
+        """Return names for the leaky sums, which may be read before they are added."""
+        names: dict[int, str] = {}
+        for node in self.program.nodes:
+            if node.operation == TRACE:
+                name = self.named(node, "trace")
+                count = sum(other == name or other.startswith(f"{name}.") for other in names.values())
+                names[node.number] = f"{name}.{count}" if count else name
+        return names
 
     def constant(self, node: Node, index: int, keyword: str) -> FloatArray | None:
         """Return an argument that is a tensor of the module's own."""
@@ -256,13 +286,19 @@ class Translation:
         while free in self.build.layers:
             free, number = f"{name}.{number}", number + 1
         heard = [self.heard(source) for source in sources]
-        once = {source.layer in self.late for source in sources}
-        if len(once) > 1:
-            raise AxesError("what is there in each time step with what is there once found; expected the same steps")
+        found = sorted({self.steps_of(source) for source in sources})
+        if len(found) > 1:
+            times = " and ".join("once" if each == 1 else f"in {each} time steps" for each in found)
+            raise AxesError(f"what is there {times} together found; expected the same steps")
         self.maker[free] = self.at_work.number
-        if once == {True} or isinstance(layer, MeanOverTime | AttentionPool | SliceOverTime):
-            self.late.add(free)
+        steps = _left(layer, found[0])
+        if steps != self.time_steps or isinstance(layer, MeanOverTime | AttentionPool):
+            self.steps[free] = steps
         return self.build.add(free, layer, *heard)
+
+    def steps_of(self, value: Value | OverTime) -> int:
+        """Return how many time steps there are of a value."""
+        return value.steps if isinstance(value, OverTime) else self.steps.get(value.layer, self.time_steps)
 
     def alone(self, number: int, value: Value) -> bool:
         """Tell whether an operation alone reads what a layer emits, and nothing between changes values."""
@@ -322,7 +358,7 @@ class Translation:
     def sum_over_time(self, value: Value) -> Value:
         """Add the sum over all time steps: their mean times their number."""
         mean = self.add("mean_over_time", MeanOverTime(), value)
-        steps = np.full(self.kind(value).channels, self.time_steps, np.float32)
+        steps = np.full(self.kind(value).channels, self.steps_of(value), np.float32)
         return Value(self.add("sum_over_time", Affine(steps), Value(mean, value.dims)), value.dims)
 
     def map_of(self, node: Node) -> Value:
@@ -365,17 +401,18 @@ class Translation:
             Whether they were.
         """
         kind = self.kind(value)
-        dims = (whole("time", self.time_steps), *value.dims) if loop else value.dims
+        steps = self.steps_of(value)
+        dims = (whole("time", steps), *value.dims) if loop else value.dims
         atoms = [atom for dim in dims for atom in dim]
         fine = np.asarray(array, np.float32).reshape([atom.size for atom in atoms])
         if not find(dims, "time"):
             fine, atoms = (
-                np.broadcast_to(fine, (self.time_steps, *fine.shape)),
-                [Atom("time", 1, self.time_steps), *atoms],
+                np.broadcast_to(fine, (steps, *fine.shape)),
+                [Atom("time", 1, steps), *atoms],
             )
         of = ("time", "channel", "position") if len(kind.grid) == 2 else ("time", "position", "channel")
         order = sorted(range(len(atoms)), key=lambda at: (of.index(atoms[at].of), -atoms[at].stride))
-        return np.ascontiguousarray(fine.transpose(order).reshape(self.time_steps, *kind.shape))
+        return np.ascontiguousarray(fine.transpose(order).reshape(steps, *kind.shape))
 
     def as_logits(self, array: FloatArray) -> FloatArray:
         """Return the output of the module as the network reads it out."""
@@ -395,3 +432,14 @@ class Translation:
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""
         return f"{node.path}.{word}" if node.path else word
+
+
+def _left(layer: Layer, steps: int) -> int:
+    """Return how many of so many time steps a layer emits."""
+    if isinstance(layer, MeanOverTime | AttentionPool):
+        return 1
+    if isinstance(layer, SliceOverTime):
+        return steps // layer.parts
+    if isinstance(layer, CropOverTime):
+        return (steps if layer.stop is None else layer.stop) - layer.start
+    return steps

@@ -40,6 +40,24 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Emitted:
+    """What a layer of neurons emits, and where the module has it.
+
+    Attributes
+    ----------
+    path : str
+        Of the neurons.
+    value : Value
+    state : int or None
+        Which tensor of their state it is; None for the spikes.
+    """
+
+    path: str
+    value: Value
+    state: int | None = None
+
+
+@dataclass(frozen=True)
 class Padded:
     """A value with silent time steps before and behind it."""
 
@@ -70,6 +88,11 @@ class OverTime:
     def steps(self) -> int:
         """How many time steps there are."""
         return len(next(iter(self.terms.values())))
+
+    @property
+    def heard(self) -> int:
+        """How many time steps there are of each of the layers."""
+        return int(next(iter(self.terms.values())).shape[1])
 
     def along(self, dims: Dims) -> OverTime:
         """Return the same with other axes."""

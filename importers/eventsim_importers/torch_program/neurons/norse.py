@@ -18,7 +18,7 @@ from eventsim.layers import IF, LIF, PLIF, Layer, LeakyIntegrator
 from eventsim.layers.neurons.spiking import PerNeuron
 from eventsim_importers.torch_program.neurons.classes import GIVE, Classes, named, refusal
 from eventsim_importers.torch_program.neurons.parameters import logit, number, plain, scaled
-from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.neurons.protocol import Neuron, State
 
 DEFINING = (
     "snn", "coba_lif", "iaf", "izhikevich", "leaky_integrator", "leaky_integrator_box", "lif", "lif_adex",
@@ -50,8 +50,27 @@ def read(module: Any) -> Neuron | None:
         raise refusal(module, f"activation {named(module.activation)[1]}", f"the one of {kind}, or {GIVE}")
     cell = kind.removesuffix("Cell")
     layers = {"IAF": _integrate, "LI": _leak, "LIBox": _leak}.get(cell, _fire)(module, cell)
-    time_axis = None if kind.endswith("Cell") else 0
-    return Neuron(layers, time_axis, lambda output: output[0], lambda output: _flat(output[1]), lambda: None)
+    if not kind.endswith("Cell"):
+        return Neuron(layers, 0, lambda output: output[0], lambda output: _flat(output[1]), lambda: None)
+    states = _states(module, cell)
+    return Neuron(layers, None, lambda output: output[0], lambda output: _flat(output[1]), lambda: None, states)
+
+
+def _states(module: Any, cell: str) -> tuple[State, ...]:
+    """Return what v and i hold: v from v_reset on, and of the current what a step leaves."""
+    if cell.startswith("LI") and not cell.startswith("LIF"):
+        potential = State(value="emitted")
+    else:
+        potential = State(shift=_rest(module))
+    if cell not in ("LIF", "LI"):
+        return (potential,)
+    return (potential, State(0, "emitted", plain(1 - np.float64(_rate(module, "tau_syn_inv")))))
+
+
+def _rest(module: Any) -> PerNeuron:
+    """Return from where a potential is measured."""
+    subtracts = hasattr(module.p, "reset_method") and named(module.p.reset_method)[1] == "reset_subtract"
+    return 0.0 if subtracts else number(module.p.v_reset)
 
 
 def _flat(state: Any) -> tuple[Any, ...]:
@@ -92,7 +111,7 @@ def _fire(module: Any, cell: str) -> tuple[Layer, ...]:
         if method not in (("norse", "reset_value"), ("norse", "reset_subtract")):
             raise refusal(module, f"reset_method {method[1]}", f"reset_value or reset_subtract, or {GIVE}")
         subtract = method[1] == "reset_subtract"
-    rest = 0.0 if subtract else number(p.v_reset)
+    rest = _rest(module)
     leak = plain(number(p.v_leak) - rest)
     rate = _rate(module, "tau_mem_inv")
     threshold = plain(number(p.v_th) - rest)

@@ -4,12 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from eventsim.errors import InputError
 from eventsim.layers import Layer
+from eventsim.layers.neurons.spiking import PerNeuron
+
+
+@dataclass(frozen=True)
+class State:
+    """What a tensor of a neuron's state holds: ``gain * value + shift``.
+
+    Attributes
+    ----------
+    layer : int
+        Which of the neuron's layers has the value, from 0, or from -1 back.
+    value : {"emitted", "potential", "charge"}
+        What the layer emits; or, of one that spikes, the potential that a step leaves, or that before the reset.
+    gain, shift : float or float32 array
+    """
+
+    layer: int = -1
+    value: Literal["emitted", "potential", "charge"] = "potential"
+    gain: PerNeuron = 1.0
+    shift: PerNeuron = 0.0
 
 
 @dataclass(frozen=True)
@@ -26,9 +46,11 @@ class Neuron:
     emitted : callable
         ``emitted(output)``: of what the module returns, the tensor that ``layers`` emit.
     state : callable
-        ``state(output)``: the other tensors of it, which only the next call of the module may read.
+        ``state(output)``: the other tensors of it, or of the module, that the next call reads.
     reset : callable
         ``reset()``: put the module at rest, as before the first time step.
+    states : tuple of State, optional
+        What each tensor of `state` holds, where the rest of the network may read it; of a single-step module.
     """
 
     layers: tuple[Layer, ...]
@@ -36,6 +58,14 @@ class Neuron:
     emitted: Callable[[Any], Any]
     state: Callable[[Any], tuple[Any, ...]]
     reset: Callable[[], None]
+    states: tuple[State, ...] = ()
+
+    def passes_on(self, state: int) -> bool:
+        """Tell whether a tensor of the state is the potential of its last layer as it is."""
+        if not 0 <= state < len(self.states):
+            return False
+        found = self.states[state]
+        return found.value != "emitted" and bool(np.all(np.asarray(found.gain) == 1) and not np.any(found.shift))
 
     def fitted(self, shape: tuple[int, ...], channels: int) -> tuple[Layer, ...]:
         """Return the layers for a time step of this shape, without the batch, of which axis `channels` is the channels.

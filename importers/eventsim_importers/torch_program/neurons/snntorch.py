@@ -10,6 +10,7 @@ Without a reset (``"none"``) the potential is a layer of its own, and a threshol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from eventsim.layers import DecayLIF, Layer, LeakyIntegrator, Threshold
 from eventsim.layers.neurons.spiking import PerNeuron
 from eventsim_importers.torch_program.neurons.classes import GIVE, Classes, refusal
 from eventsim_importers.torch_program.neurons.parameters import is_at_least, number, plain, scaled
-from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.neurons.protocol import Neuron, State
 
 CLASSES = Classes("snntorch", modules=("snntorch._neurons",), known=("Leaky", "Synaptic", "Lapicque"))
 MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
@@ -48,7 +49,7 @@ def read(module: Any) -> Neuron | None:
     if kind == "Synaptic":
         before = (LeakyIntegrator(_share(module.alpha)),)
     layers = before + _fires(module, kind, beta)
-    return Neuron(layers, None, _emitted, _state, lambda: _reset(module))
+    return Neuron(layers, None, _emitted, _state(module, kind), lambda: _reset(module), _states(module, kind))
 
 
 def _share(value: Any) -> PerNeuron:
@@ -104,8 +105,25 @@ def _emitted(output: Any) -> Any:
     return output[0] if isinstance(output, tuple) else output
 
 
-def _state(output: Any) -> tuple[Any, ...]:
-    return tuple(output[1:]) if isinstance(output, tuple) else ()
+def _state(module: Any, kind: str) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what finds the state: in what the module returns, or, if it hides it there, in itself."""
+    names = ("syn", "mem") if kind == "Synaptic" else ("mem",)
+
+    def state(output: Any) -> tuple[Any, ...]:
+        return tuple(output[1:]) if isinstance(output, tuple) else tuple(getattr(module, name) for name in names)
+
+    return state
+
+
+def _states(module: Any, kind: str) -> tuple[State, ...]:
+    """Return what the state holds: a reset of Leaky to zero shows one step later."""
+    if module.reset_mechanism == "none":
+        potential = State(-2, "emitted")
+    elif kind == "Leaky" and module.reset_mechanism == "zero" and getattr(module, "reset_delay", True):
+        potential = State(-1, "charge")
+    else:
+        potential = State()
+    return (State(0, "emitted"), potential) if kind == "Synaptic" else (potential,)
 
 
 def _reset(module: Any) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 
 from eventsim.layers import IF, LIF, PLIF, DecayLIF, Layer
 from eventsim.layers.neurons.spiking import PerNeuron
+from eventsim.signals import FLOAT32_MAX
 from eventsim_importers.torch_program.neurons.classes import Classes, refusal
 from eventsim_importers.torch_program.neurons.parameters import logit, number, plain
-from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.neurons.protocol import Neuron, State
 
 SINGLE = ("IFNode", "LIFNode", "ParametricLIFNode")
 CLASSES = Classes(
@@ -56,14 +57,18 @@ def read(module: Any) -> Neuron | None:
         raise refusal(module, "surrogate_function with spiking=False, which is no spike,", "spiking=True")
     layer = _layer(module, kind.removeprefix("MultiStep"))
     many = kind.startswith("MultiStep") or getattr(module, "step_mode", "s") == "m"
-    return Neuron((layer,), 0 if many else None, lambda output: output, lambda output: (), module.reset)
+    if many:
+        return Neuron((layer,), 0, lambda output: output, lambda output: (), module.reset)
+    shift = 0.0 if _at_rest(module, "v_reset") is None else number(_at_rest(module, "v_reset"))
+    states = (State(shift=shift),)
+    return Neuron((layer,), None, lambda output: output, lambda output: (module.v,), module.reset, states)
 
 
 def _layer(module: Any, kind: str) -> Layer:
     subtracts = _at_rest(module, "v_reset") is None
     v_reset = 0.0 if subtracts else number(_at_rest(module, "v_reset"))
     fire = Fire(
-        v_threshold=plain(number(_at_rest(module, "v_threshold")) - v_reset),
+        v_threshold=plain(_finite(number(_at_rest(module, "v_threshold"))) - v_reset),
         reset="subtract" if subtracts else "zero",
         start=plain(number(_at_rest(module, "v")) - v_reset),
     )
@@ -78,6 +83,11 @@ def _layer(module: Any, kind: str) -> Layer:
     if not module.decay_input and _keeps_a_share(module, subtracts, v_reset):
         return DecayLIF(decay=plain(1 - 1 / np.float64(tau)), **fire)
     return LIF(tau=tau, decay_input=module.decay_input, **fire)
+
+
+def _finite(threshold: PerNeuron) -> PerNeuron:
+    """Return a threshold that is never met for an infinite one, of neurons that are read by their potential."""
+    return FLOAT32_MAX if np.all(np.isposinf(threshold)) else threshold
 
 
 def _at_rest(module: Any, name: str) -> Any:

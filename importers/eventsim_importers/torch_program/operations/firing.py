@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 
 from eventsim.layers import (
     Activation,
+    Affine,
     Layer,
 )
+from eventsim.layers.neurons.spiking import Neuron as SpikingLayer
 from eventsim_importers.torch_program.axes import (
     AxesError,
     find,
@@ -18,21 +21,22 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.neurons.protocol import State
 from eventsim_importers.torch_program.recorder import NEURON, Node
-from eventsim_importers.torch_program.values import Held, Value
+from eventsim_importers.torch_program.values import Emitted, Held, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
 
-def neuron(at: Translation, node: Node) -> Sequence[Held]:
+def neuron(at: Translation, node: Node) -> Sequence[Held | None]:
     """Add a call of a neuron."""
     neuron = node.neuron
     assert neuron is not None
     value = at.value_of(node.refs[0], node)
     times = find(value.dims, "time")
-    if value.layer in at.late:
-        raise AxesError("an input that is there once, not in each time step, found; expected time steps")
+    if value.layer in at.steps:
+        raise AxesError("an input that is there once, or in some time steps, found; expected it in every step")
     if neuron.time_axis is not None and at.time_steps > 1 and times != [neuron.time_axis]:
         raise AxesError(f"time in axis {', '.join(map(str, times)) or 'none'} found; expected axis {neuron.time_axis}")
     if neuron.time_axis is None and times:
@@ -42,13 +46,45 @@ def neuron(at: Translation, node: Node) -> Sequence[Held]:
     at.neurons[node.path] = node
     names = [node.path] * len(neuron.layers)
     names[:-1] = [f"{node.path}.current{index or ''}" for index in range(len(names) - 1)]
-    for name, layer in zip(names, _fitted(at, node, value), strict=True):
-        value = Value(at.build.add(name, layer, at.heard(value)), value.dims)
-    promised = at.promised.get(node.path)
-    if promised is not None and promised != at.build.types[node.path]:
-        raise AxesError(f"{at.build.types[node.path]} found; {promised} was expected where it is read a step later")
-    at.emitted[node.path] = value
-    return [value]
+    layers = _fitted(at, node, value)
+    read = {index: state for index, state in enumerate(neuron.states) if (node.number, 1 + index) in at.read}
+    spikes = (node.number, 0) in at.read or not read
+    last = len(layers) - 1 if spikes else max(state.layer % len(layers) for state in read.values())
+    held: list[Held | None] = [None] * (1 + len(neuron.states))
+    for place, (name, layer) in enumerate(zip(names[: last + 1], layers, strict=False)):
+        source = value
+        states = {index: state for index, state in read.items() if state.layer % len(layers) == place}
+        inner = any(state.value != "emitted" for state in states.values())
+        if spikes or place < last or not inner:
+            value = Value(at.build.add(name, layer, at.heard(source)), source.dims)
+            at.check_promise(name)
+        for index, state in states.items():
+            found = value
+            if state.value != "emitted":
+                assert isinstance(layer, SpikingLayer)
+                own = at.name_of_potential(node)
+                emits = replace(layer, emits=state.value)
+                found = Value(at.build.add(own, emits, at.heard(source)), source.dims)
+                at.check_promise(own)
+            if state.value != "emitted" or (not spikes and place == last):
+                at.emitted.append(Emitted(node.path, found, index))
+            held[1 + index] = _measured(at, node, found, state)
+    if spikes:
+        held[0] = value
+        at.emitted.append(Emitted(node.path, value))
+    return held
+
+
+def _measured(at: Translation, node: Node, value: Value, state: State) -> Value:
+    """Add what makes the tensor of a state of what a layer emits."""
+    if np.all(np.asarray(state.gain) == 1) and not np.any(state.shift):
+        return value
+    if np.size(state.gain) > 1 or np.size(state.shift) > 1:
+        raise AxesError("the state of neurons that are measured differently found; expected the same v_reset for all")
+    channels = at.kind(value).channels
+    shift = np.full(channels, state.shift, np.float32) if np.any(state.shift) else None
+    layer = Affine(np.full(channels, state.gain, np.float32), shift)
+    return Value(at.add(at.named(node, "state"), layer, value), value.dims)
 
 
 def _fitted(at: Translation, node: Node, value: Value) -> tuple[Layer, ...]:

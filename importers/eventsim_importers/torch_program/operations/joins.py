@@ -32,18 +32,13 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.one_step import ADDS, DIVIDES, MULTIPLIES, NEGATES, SUBTRACTS
 from eventsim_importers.torch_program.operations import attention, windows
 from eventsim_importers.torch_program.recorder import Node, Ref
-from eventsim_importers.torch_program.unrolled import ADDS
 from eventsim_importers.torch_program.values import Contexts, Held, OverTime, PoolWeights, Scores, Tabled, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
-
-
-SUBTRACTS = ("sub", "sub_", "__sub__", "__isub__", "rsub", "__rsub__", "subtract")
-MULTIPLIES = ("mul", "mul_", "__mul__", "__rmul__", "__imul__", "multiply")
-DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide", "__rtruediv__", "__rdiv__")
 
 
 def plus(at: Translation, node: Node) -> Held:
@@ -69,9 +64,9 @@ def _summed_steps(at: Translation, node: Node, a: Any, b: Any) -> Held | None:
         return None
     one, other = windows.promoted(at, a), windows.promoted(at, b)
     alike = one.terms.keys() >= other.terms.keys() or one.terms.keys() <= other.terms.keys()
-    if one.steps != other.steps or not same(*level(one, other)):
+    if (one.steps, one.heard) != (other.steps, other.heard) or not same(*level(one, other)):
         return None
-    whole_time = one.steps == at.time_steps
+    whole_time = one.steps == one.heard
     if whole_time and not alike and windows.has_layers(one) and windows.has_layers(other):
         return None
     return windows.summed(node, one, other, -1 if node.operation in SUBTRACTS else 1)
@@ -90,7 +85,7 @@ def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
 
 def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
     """Add an array of the module's own; to a linear layer that has no bias as its bias."""
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     synapses = at.build.layers.get(value.layer)
     of_channels = array.shape[:2] == (1, 1) and array.shape[2] == at.kind(value).channels
     if (
@@ -107,15 +102,14 @@ def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
     return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
 
 
-def _spread(at: Translation, node: Node, value: Value | OverTime, number: Any) -> FloatArray:
+def spread(at: Translation, node: Node, value: Value | OverTime, number: Any) -> FloatArray:
     """Return numbers of the module's own as (T or 1, positions or 1, channels or 1), by the axes of a value."""
     kind = at.kind(value)
     array = number.detach().float().cpu().numpy() if isinstance(number, torch.Tensor) else np.float32(number)
     if np.ndim(array) > len(value.dims):
         raise AxesError(f"an array of {np.ndim(array)} axes with {len(value.dims)} found; expected at most as many")
     array = np.asarray(array).reshape((1,) * (len(value.dims) - np.ndim(array)) + np.shape(array))
-    steps = value.steps if isinstance(value, OverTime) else at.time_steps
-    sizes = {"time": steps, "position": kind.positions, "channel": kind.channels}
+    sizes = {"time": at.steps_of(value), "position": kind.positions, "channel": kind.channels}
     fine: list[int] = []
     order: list[Atom] = []
     for axis, dim in enumerate(value.dims):
@@ -174,7 +168,7 @@ def times(at: Translation, node: Node) -> Held:
         if isinstance(a, OverTime) != isinstance(b, OverTime):
             held, number = (a, b) if isinstance(a, OverTime) else (b, a)
             if not isinstance(number, Value) and not (divides and held is b):
-                array = _spread(at, node, held, 1 / number if divides else number)
+                array = spread(at, node, held, 1 / number if divides else number)
                 if array.shape[1] == 1:
                     return windows.times(node, held, array[:, 0].astype(np.float64))
         a, b = (at.settled(each) if isinstance(each, OverTime) else each for each in (a, b))
@@ -205,10 +199,10 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     if isinstance(layer, SpikingAttention | TableAttention) and np.size(number) == 1 and at.alone(node.number, value):
         at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
         return value
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
-    return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+    return Value(at.add(at.named(node, "scale"), Affine(per_step(array[0], kind)), value), value.dims)
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
@@ -294,7 +288,7 @@ def _is_one(value: Any) -> bool:
     )
 
 
-def _per_step(array: FloatArray, kind: SignalType) -> FloatArray:
+def per_step(array: FloatArray, kind: SignalType) -> FloatArray:
     """Return (positions or 1, channels or 1) as (channels,) or of the shape of one time step."""
     if array.shape[0] == 1:
         return np.ascontiguousarray(np.broadcast_to(array[0], (kind.channels,)))
@@ -306,5 +300,5 @@ OPERATIONS = {
     **dict.fromkeys((*ADDS, *SUBTRACTS), plus),
     **dict.fromkeys((*MULTIPLIES, *DIVIDES), times),
     **dict.fromkeys(("cat", "concat", "concatenate"), concat),
-    **dict.fromkeys(("neg", "negative", "__neg__"), negative),
+    **dict.fromkeys(NEGATES, negative),
 }

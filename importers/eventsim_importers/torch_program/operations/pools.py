@@ -185,8 +185,8 @@ def _reduced(at: Translation, node: Node, value: Value, of: str, atoms: list[Ato
         layer: Layer = MeanOverPositions() if mean else SumOverPositions()
         return Value(at.add(at.named(node, f"{node.operation}_over_positions"), layer, value), value.dims)
     if of == "time":
-        if size != at.time_steps:
-            raise AxesError(f"{node.operation} over {size} of {at.time_steps} time steps found; expected all")
+        if size != at.steps_of(value):
+            raise AxesError(f"{node.operation} over {size} of {at.steps_of(value)} time steps found; expected all")
         if mean:
             return Value(at.add("mean_over_time", MeanOverTime(), value), value.dims)
         return at.sum_over_time(value)

@@ -21,9 +21,9 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.one_step import Earlier
 from eventsim_importers.torch_program.operations import tables, windows
 from eventsim_importers.torch_program.recorder import RETYPED, Node, Ref, leaves
-from eventsim_importers.torch_program.unrolled import Earlier
 from eventsim_importers.torch_program.values import Held, OverTime, Padded, Scores, Tabled, Value
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def repeat(at: Translation, node: Node) -> Held:
             continue
         if found > 1:
             raise AxesError(f"an axis of {found} repeated to {size} found; expected one of size 1")
-        if size == at.time_steps and not find(value.dims, "time") and axis == 0 and at.static:
+        if size == at.time_steps and not find(value.dims, "time") and not any(dims[:axis]) and at.static:
             dims[axis] = whole("time", size)
         else:
             raise AxesError(f"axis {axis} repeated {size} times found; expected time, of {at.time_steps} steps")
@@ -180,7 +180,9 @@ def _part(at: Translation, node: Node, value: Value | OverTime, axis: int, start
     if len(dim) != 1 or dim[0].of == "position":
         raise AxesError(f"a part {start}:{stop} of {size} found; expected a part of the channels or of time")
     if dim[0].of == "time":
-        raise AxesError(f"a part {start}:{stop} of {size} time steps found; expected a part of all {at.time_steps}")
+        raise AxesError(
+            f"a part {start}:{stop} of {size} time steps found; expected a part of all {at.steps_of(value)}"
+        )
     (atom,) = dim
     kind = at.kind(value)
     coordinate = np.arange(kind.channels) // atom.stride % atom.size

@@ -18,8 +18,8 @@ import torch
 from eventsim.layers import TableAttention
 from eventsim.untrusted import first_line
 from eventsim_importers.torch_program.axes import Atom, AxesError, Dims, find, reshaped, same, size_of
+from eventsim_importers.torch_program.one_step import Earlier
 from eventsim_importers.torch_program.recorder import RETYPED, Node, Ref, leaves, mapped
-from eventsim_importers.torch_program.unrolled import Earlier
 from eventsim_importers.torch_program.values import Held, Scores, Tabled
 
 if TYPE_CHECKING:

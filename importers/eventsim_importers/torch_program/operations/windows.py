@@ -11,6 +11,8 @@ import torch
 
 from eventsim.layers import (
     Affine,
+    CropOverTime,
+    Layer,
     Linear,
     Residual,
     SliceOverTime,
@@ -36,7 +38,7 @@ def is_time(at: Translation, held: Value | OverTime, axis: int) -> bool:
     dim = joined(held.dims[axis])
     if isinstance(held, OverTime) and held.steps <= 1:
         return not dim
-    steps = held.steps if isinstance(held, OverTime) else at.time_steps
+    steps = at.steps_of(held)
     return steps > 1 and dim == joined(whole("time", steps))
 
 
@@ -49,7 +51,7 @@ def promoted(at: Translation, held: Value | OverTime | Padded) -> OverTime:
         axis = next(axis for axis in range(len(inner.dims)) if is_time(at, inner, axis))
         return _with_zeros(at, inner, axis, held.before, held.after, inner.made)
     value = at.plainly(held)
-    factors: Factors = np.eye(at.time_steps, k=-value.delay)[:, :, None]
+    factors: Factors = np.eye(at.steps_of(value), k=-value.delay)[:, :, None]
     name = value.layer
     while isinstance(layer := at.build.layers[name], Affine) and layer.shift is None and layer.scale.ndim == 1:
         (edge,) = (edge for edge in at.build.edges if edge.target == name)
@@ -81,7 +83,7 @@ def with_zeros(at: Translation, node: Node, held: Value | OverTime, axis: int, b
 
 
 def _with_zeros(at: Translation, held: OverTime, axis: int, before: int, after: int, number: int) -> OverTime:
-    terms = joined_steps([max(before, 0), held.terms, max(after, 0)], at.time_steps)
+    terms = joined_steps([max(before, 0), held.terms, max(after, 0)], held.heard)
     stop = len(next(iter(terms.values()))) + min(after, 0)
     terms = {layer: factors[max(-before, 0) : stop] for layer, factors in terms.items()}
     steps = len(next(iter(terms.values())))
@@ -113,7 +115,8 @@ def side_by_side(at: Translation, node: Node, parts: Sequence[Any], axis: int, n
             found.append(1 if new else part.shape[axis])
         else:
             raise AxesError("time steps beside an array found; expected time steps and zeros")
-    terms = joined_steps(found, at.time_steps)
+    heard = promoted(at, signals[0]).heard
+    terms = joined_steps(found, heard)
     steps = len(next(iter(terms.values())))
     dims = signals[0].dims
     rest = dims if new else (*dims[:axis], *dims[axis + 1 :])
@@ -197,7 +200,7 @@ def settled(at: Translation, held: OverTime) -> Value:
     """
     key = tuple((layer, factors.shape, factors.tobytes()) for layer, factors in held.terms.items())
     if key not in at.sums:
-        at.sums[key] = _parts(at, held) if held.steps != at.time_steps else _of_earlier_steps(at, held)
+        at.sums[key] = _parts(at, held) if held.steps != held.heard else _of_earlier_steps(at, held)
         at.maker[at.sums[key].layer] = held.made
     return replace(at.sums[key], dims=held.dims)
 
@@ -241,16 +244,16 @@ def has_layers(held: OverTime) -> bool:
         return False
 
 
-def _equal_parts(at: Translation, held: OverTime) -> list[tuple[str, int, Factors]]:
-    """Return the layer, the first time step and the factor of each of the equal parts of time that are added up."""
+def _parts_of(at: Translation, held: OverTime) -> list[tuple[str, int, Factors]]:
+    """Return layer, first time step and factor of each of the equally long parts of time that are added up."""
     found = []
     for layer, factors in held.terms.items():
         steps, heard = np.nonzero(factors.any(axis=2))
         for start in np.unique(heard - steps).tolist():
             stop = start + held.steps
-            diagonal = [factors[step, start + step] for step in range(held.steps) if 0 <= start + step < at.time_steps]
-            if len(diagonal) != held.steps or at.time_steps % held.steps or start % held.steps:
-                raise AxesError(f"time steps {start}:{stop} of {at.time_steps} found; expected one of equal parts")
+            diagonal = [factors[step, start + step] for step in range(held.steps) if 0 <= start + step < held.heard]
+            if len(diagonal) != held.steps:
+                raise AxesError(f"time steps {start}:{stop} of {held.heard} found; expected a part of them")
             if any((each != diagonal[0]).any() for each in diagonal):
                 raise AxesError("factors that differ in time found; expected the same in every step")
             found.append((layer, start, diagonal[0]))
@@ -263,8 +266,11 @@ def _parts(at: Translation, held: OverTime) -> Value:
     """Add the parts of time that are added up."""
     name = at.named(at.nodes[held.made], "steps")
     parts = []
-    for number, (layer, start, factor) in enumerate(_equal_parts(at, held)):
-        part = SliceOverTime(start // held.steps, at.time_steps // held.steps)
+    for number, (layer, start, factor) in enumerate(_parts_of(at, held)):
+        stop = start + held.steps
+        part: Layer = CropOverTime(start, None if stop == held.heard else stop)
+        if not held.heard % held.steps and not start % held.steps:
+            part = SliceOverTime(start // held.steps, held.heard // held.steps)
         parts.append((number, Value(at.add(name, part, Value(layer, held.dims)), held.dims), factor))
     return _sum(at, name, parts, held.dims)
 
@@ -303,7 +309,7 @@ def _only_here(at: Translation, layer: str) -> bool:
 
 def synapses_window(at: Translation, held: OverTime) -> tuple[Value, Window] | None:
     """Return the signal and the window through which a linear layer hears it, if it is one of `WindowedLinear`."""
-    if held.steps != at.time_steps or len(held.terms) != 1:
+    if held.steps != held.heard or len(held.terms) != 1:
         return None
     ages = by_age(held.terms)
     factors = {age: factor for (_, age), factor in ages.items()}
@@ -360,13 +366,13 @@ def attended(at: Translation, node: Node, attend: Any, name: str, v: OverTime) -
     attend : callable
         ``(name, value)``, adds the attention to a value.
     """
-    if v.steps != at.time_steps or len(v.terms) != 1:
+    if v.steps != v.heard or len(v.terms) != 1:
         return None
     terms: Terms = {}
     dims: Dims = ()
     for (layer, age), factor in by_age(v.terms).items():
         value = attend(f"{name}.ago{age}" if age else name, Value(layer, v.dims, age))
-        terms[value.layer] = identity(at.time_steps) * factor
+        terms[value.layer] = identity(v.steps) * factor
         dims = value.dims
     return OverTime(terms, dims, node.number) if terms else None
 
