@@ -39,7 +39,7 @@ def evaluated(network: Network, samples: list[Sample], threads: int = 1) -> tupl
 
 
 def without_times(network: Network, evaluation: Evaluation) -> dict:
-    document = evaluation_document("m.h5", network, 0.0, evaluation)
+    document = evaluation_document("m.h5", network, {}, 0.0, evaluation)
     assert len(evaluation.latencies_s) == evaluation.samples
     return {key: value for key, value in document.items() if key != "latency_s"}
 
@@ -83,7 +83,7 @@ def test_means_over_the_samples(small_network: Network, folder: Path) -> None:
     """Layers, energies and conventions are means, totals are sums; derived from the single results."""
     samples = [sample for sample in labelled_files(folder) if "bad" not in sample.name]
     results = [Simulator(small_network).run(np.load(sample.name)) for sample in samples]
-    document = evaluation_document("m.h5", small_network, 0.0, evaluated(small_network, samples)[1])
+    document = evaluation_document("m.h5", small_network, {}, 0.0, evaluated(small_network, samples)[1])
     n = len(samples)
     assert document["correct"] == sum(r.prediction == s.label for r, s in zip(results, samples, strict=True))
     assert document["totals"]["graded_macs"] == sum(result.totals.graded_macs for result in results)
