@@ -18,6 +18,7 @@ from eventsim.signals import Dense, SignalType
 from eventsim.testing import strategies
 from eventsim.values import MOST_LEVELS, Values
 
+pytestmark = pytest.mark.kernels
 KINDS = [SignalType("binary", 3, (2,)), SignalType("graded", 3, (2,)), SignalType("real", 3, (2,))]
 KINDS += [SignalType("real", 3, (2,), dense=True)]
 
@@ -32,6 +33,7 @@ def test_values_are_those_of_the_array(data: st.DataObject, kind: SignalType, ch
     check(taken, np.concatenate(arrays))
 
 
+@pytest.mark.nojit
 @pytest.mark.parametrize(
     "values",
     [

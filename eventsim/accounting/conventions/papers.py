@@ -133,7 +133,7 @@ def no_first_convolution(layers: Layers) -> str | None:
 
 
 def _no_attention(layers: Layers) -> str | None:
-    if any(layer.facts.role == "attention" for layer in layers):
+    if any(layer.facts.role == "attention" and len(layer.facts.inputs) == 3 for layer in layers):
         return no_first_convolution(layers)
     return "no attention found; expected the transformer that the formula is of"
 
