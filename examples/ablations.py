@@ -27,8 +27,8 @@ from train_nmnist import SEED, load
 from training import export, logits_of, moved, seed_everything, train
 
 from eventsim import Preparation, Simulator, import_checkpoint
+from eventsim.accounting.energy import models
 from eventsim.datasets import labelled_files
-from eventsim.energy import FORTY_FIVE_NM
 from eventsim.ledger import Counts
 
 EPOCHS = 7
@@ -101,7 +101,7 @@ class Measured:
     @property
     def energy_mj(self) -> float:
         """At 45 nm, 0.9 pJ for an AC and 4.6 pJ for a MAC."""
-        return FORTY_FIVE_NM.millijoules(self.counts)
+        return models()["45nm_mac"].millijoules(self.counts)
 
 
 def cases() -> list[Case]:

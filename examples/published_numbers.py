@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from eventsim import Network
-from eventsim.energy import FORTY_FIVE_NM, EnergyModel
+from eventsim.accounting.energy import models
 from eventsim.layers import Conv2d, GlobalContext, Linear
 from eventsim.ledger import Counts
 from eventsim_importers import ds2ta as ds2ta_importer
@@ -108,7 +108,7 @@ def dense_macs(network: Network, kinds: tuple[type, ...] = (), source: str | Non
 
 def energy(acs: float = 0, macs: float = 0) -> float:
     """Return millijoules of operations, by the prices that the papers use."""
-    return FORTY_FIVE_NM.millijoules(Counts(acs=round(acs), macs=round(macs)))
+    return models()["45nm_mac"].millijoules(Counts(acs=round(acs), macs=round(macs)))
 
 
 @cache
@@ -259,11 +259,12 @@ def ds2ta_paper() -> Iterator[Row]:
     yield Row(paper, "Table 1", "ViT-4-384, parameters (M)", "9.32", four.parameters / MEGA, later(four, 4, 384))
     unused = f"{(two.parameters + 64 * 256) / MEGA:.3f} with the position embedding of V1 that no forward pass reads"
     yield Row(paper, "Table 2", "ViT-2-256, parameters (M)", "2.58", two.parameters / MEGA, unused)
-    model = EnergyModel("ds2ta", "fits the eight energies of Table 3", ac_pj=0.019, mac_pj=0.0)
-    products = four.layers["block.0.attn"].dense_macs(*four.input_types("block.0.attn")) // 2
+    model = models()["ds2ta_table3"]
+    source, *_ = four.input_types("block.0.attn")
+    entries = 4 * 12 * source.positions**2  # four time steps, twelve heads
 
     def nanojoules(sparsity: float) -> float:
-        return model.millijoules(Counts(acs=round(products * (1 - sparsity)))) * 1e6
+        return model.millijoules(Counts(kept_scores=round(entries * (1 - sparsity)))) * 1e6
 
     for block, (base, base_nj, denoised, nj, reduction) in enumerate(
         (

@@ -23,9 +23,10 @@ import pytest
 import eventsim
 import eventsim.testing
 from eventsim import Network, NetworkBuilder, modelfile, operations, save
+from eventsim.accounting import energy
 from eventsim.accounting.conventions import CONVENTIONS
+from eventsim.accounting.price_file import parse_prices
 from eventsim.cli import main
-from eventsim.energy import MODELS
 from eventsim.layers import Input, Linear, Readout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -160,18 +161,20 @@ def rows(text: str, heading: str) -> dict[str, list[str]]:
     return {first.strip(" `"): [cell.strip() for cell in rest] for first, *rest in cells}
 
 
-def test_energies_and_conventions_are_those_of_the_code() -> None:
-    counts = page("counts.md")
-    prices = {
-        model.name: [
-            f"{model.ac_pj} pJ",
-            f"{model.mac_pj} pJ",
-            "`graded_acs` as ACs" if model.unary_graded else "`graded_macs` as MACs",
-            f"{model.neuron_update_pj:g} pJ" if model.neuron_update_pj else "-",
-        ]
-        for model in MODELS
-    }
-    assert {name: cells[:4] for name, cells in rows(counts, "Energy").items()} == prices
+def test_the_energy_models_are_those_of_the_code() -> None:
+    listed = re.findall(r"<!-- energies -->\n(.*)\n<!-- /energies -->", page("energy.md"), re.DOTALL)
+    expected = "print the right one with: python -c 'from eventsim.accounting import energy; print(energy.markdown())'"
+    assert listed == [energy.markdown()], expected
+
+
+def test_the_price_file_that_is_shown_is_one() -> None:
+    (shown,) = fenced("toml", page("energy.md"))
+    model = parse_prices("shown", shown.encode())
+    assert model.section("compute", "convolution")["acs"] == 0.6
+    assert model.words["index_reads"].size == 4096
+
+
+def test_the_conventions_are_those_of_the_code() -> None:
     listed = rows(page("conventions.md"), "The conventions")
     assert {name: cells[0] for name, cells in listed.items()} == {name: c.what for name, c in CONVENTIONS.items()}
 
@@ -180,6 +183,10 @@ def test_energies_and_conventions_are_those_of_the_code() -> None:
 
 PLACES = {
     "energy_mj": "<energy model>",
+    "energy": "<energy model>",
+    "by_layer": "<layer>",
+    "by_operation": "<operation>",
+    "unpriced": "<operation>",
     "conventions": "<convention>",
     "checkpoints": "<format>",
     "events": "<format>",

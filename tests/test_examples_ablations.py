@@ -122,7 +122,7 @@ def test_counts_and_accuracy_are_those_of_an_evaluation(run: Run, name: str) -> 
     assert not evaluation.failed
     assert one.counts == evaluation.totals
     assert (one.right, one.samples) == (evaluation.correct, evaluation.samples)
-    assert one.energy_mj == pytest.approx(evaluation.energy_mj["45nm_mac"])
+    assert one.energy_mj == pytest.approx(sum(evaluation.energies_mj["45nm_mac"]))
     assert [name for name, layer in evaluation.layers.items() if layer.neuron_steps and not layer.counts.spikes] == []
 
 

@@ -16,9 +16,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from state_dicts import spikformer_state
 
 from eventsim import InputError, Network, Result, Simulator, import_checkpoint, open_recording
+from eventsim.accounting.energy import models
 from eventsim.datasets import labelled_files
 from eventsim.dvs import frames_by_count
-from eventsim.energy import FORTY_FIVE_NM
 from eventsim.layers import LIF, AdaptiveLIF, Affine, Conv2d, GlobalContext, Linear, PositionEncoding
 from eventsim.ledger import Counts
 from eventsim_importers import staa_snn
@@ -654,7 +654,7 @@ def test_published_figures_of_resnet20() -> None:
     assert round(steps * real / giga, 4) == 0.0513
     assert round(steps * (real + context) / giga, 4) == 0.0567
     assert sum(isinstance(layer, GlobalContext) for layer in network.layers.values()) == 19
-    energy = FORTY_FIVE_NM.millijoules(Counts(acs=100_000_000, macs=60_000_000))
+    energy = models()["45nm_mac"].millijoules(Counts(acs=100_000_000, macs=60_000_000))
     assert round(energy, 3) == 0.366
 
 

@@ -111,14 +111,18 @@ PICOJOULES = [
 def test_energy_of_each_model(model, file_of, document, tmp_path, kind, frames, picojoules):
     network = model(Input((3,), kind), Linear(ones(4, 3)), IF())
     (sample,) = document("profile", network, file_of(frames))["samples"]
-    assert sample["energy_mj"] == pytest.approx({name: value * 1e-9 for name, value in picojoules.items()}, rel=1e-12)
+    found = {name: sample["energy_mj"][name] for name in picojoules}
+    assert found == pytest.approx({name: value * 1e-9 for name, value in picojoules.items()}, rel=1e-12)
     # a mean over samples: one of silence but for the neurons, or in real values one that costs the same
     (tmp_path / "data" / "0").mkdir(parents=True)
     file_of(frames, "data/0/a.npy")
     file_of(np.zeros((2, 3)), "data/0/b.npy")
     silent = picojoules if kind == "real" else {"45nm_unary": 0, "45nm_mac": 0, "loihi": 8 * 81}
     means = {name: (value + silent[name]) / 2 * 1e-9 for name, value in picojoules.items()}
-    assert document("evaluate", network, tmp_path / "data")["energy_mj"] == pytest.approx(means, rel=1e-12)
+    evaluation = document("evaluate", network, tmp_path / "data")
+    assert {name: evaluation["energy_mj"][name] for name in means} == pytest.approx(means, rel=1e-12)
+    spread = {name: abs(picojoules[name] - silent[name]) / 2 * 1e-9 for name in means}
+    assert {name: evaluation["energy"][name]["std_mj"] for name in means} == pytest.approx(spread, rel=1e-9, abs=1e-24)
 
 
 def test_energy_and_share_of_dense_work_in_words(model, file_of, told):
@@ -127,8 +131,10 @@ def test_energy_and_share_of_dense_work_in_words(model, file_of, told):
     frames[1, 500:] = 0
     said = told("profile", model(Input((1000,), "binary"), Linear(ones(1000, 1000)), IF()), file_of(frames))
     assert "2,000 spikes, 1,500,000 synaptic operations (75.0 % of 2,000,000 dense MACs)" in said
-    # 1.5 M x 0.9 pJ; 1.5 M x 23.6 pJ + 2000 x 81 pJ
-    assert "energy, compute only: 0.001350 mJ (45nm_unary), 0.001350 mJ (45nm_mac), 0.035562 mJ (loihi)" in said
+    # 1.5 M x 0.9 pJ, and all memory of the layers without a price
+    assert "energy, 45nm_mac: 0.001350 mJ (compute 0.001350, memory 0); without a price: 1,500,000 " in said
+    # every update is active: 1.5 M x 23.6 pJ + 2000 x 81 pJ
+    assert "energy, loihi_active: 0.035562 mJ (compute 0.035562, memory 0)" in said
 
 
 def test_rates_of_an_evaluation_weigh_samples_by_their_length(model, file_of, document, tmp_path):

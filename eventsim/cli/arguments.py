@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from eventsim import dvs
+from eventsim.accounting.energy import MAIN
 from eventsim.cli.printing import complain
 from eventsim.errors import InputError
 from eventsim.network import Network
@@ -45,6 +46,17 @@ def check_output(output: str, source: str) -> None:
     """Refuse to write over what is read."""
     if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
         raise InputError(f"{output}: -o names the file that is read; expected another name")
+
+
+def add_energy_option(parser: argparse.ArgumentParser) -> None:
+    """Say which energies tables show, and which prices there are beside those that are shipped."""
+    parser.add_argument(
+        "--energy",
+        action="append",
+        default=[],
+        metavar="NAME|FILE.toml",
+        help=f"energy model to show, or a file of prices; may repeat; default: {', '.join(MAIN)}",
+    )
 
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
@@ -88,6 +100,11 @@ def at_least_one(text: str) -> int:
 def csv_name(text: str) -> Path:
     """Read the name of a CSV file."""
     return _named(text, ".csv")
+
+
+def html_name(text: str) -> Path:
+    """Read the name of a page."""
+    return _named(text, ".html")
 
 
 def npz_name(text: str) -> Path:

@@ -84,9 +84,10 @@ def _parser() -> Parser:
     )
     run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
     profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
-    for each, detail in ((run, False), (profile, True)):
-        each.set_defaults(detail=detail)
-        simulating.add(each)
+    simulating.add(run)
+    simulating.add_profile(profile)
+    run.set_defaults(detail=False, report=None)
+    profile.set_defaults(detail=True)
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
     )

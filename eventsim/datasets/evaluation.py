@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from eventsim.accounting.conventions import estimates
+from eventsim.accounting.energy import Energy, EnergyModel, energies, models
 from eventsim.datasets.samples import Sample, open_sample
-from eventsim.energy import MODELS
 from eventsim.errors import EventsimError, InputError
+from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.ordered import map_in_order
 from eventsim.preparation import Preparation
@@ -33,7 +35,7 @@ class Outcome:
     profile : tuple of LayerProfile
         Sums over the time steps.
     energy_mj : dict of str to float
-        By energy model.
+        Total by energy model.
     conventions : dict of str to dict
         What published conventions would have counted.
     """
@@ -49,15 +51,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class LayerSum:
-    """One layer over all samples: neurons times time steps, dense multiply-accumulates, counts."""
+    """One layer over all samples: its facts, neurons times time steps, dense multiply-accumulates, counts."""
 
-    neuron_steps: int = 0
-    dense_macs: int = 0
-    counts: Counts = field(default_factory=Counts)
+    name: str
+    facts: Facts
+    neuron_steps: int
+    dense_macs: int
+    counts: Counts
 
     def __add__(self, other: LayerSum) -> LayerSum:
         return LayerSum(
-            self.neuron_steps + other.neuron_steps, self.dense_macs + other.dense_macs, self.counts + other.counts
+            self.name,
+            self.facts,
+            self.neuron_steps + other.neuron_steps,
+            self.dense_macs + other.dense_macs,
+            self.counts + other.counts,
         )
 
 
@@ -75,8 +83,8 @@ class Evaluation:
     latencies_s : list of float
     layers : dict of str to LayerSum
         In order of execution.
-    energy_mj : dict of str to float
-        Sum by energy model.
+    energies_mj : dict of str to list of float
+        Total of every sample by energy model; `energy` tells more of their sum.
     conventions : dict of str to dict
         Sums by convention.
     """
@@ -86,7 +94,7 @@ class Evaluation:
     failed: list[tuple[str, str]] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
     layers: dict[str, LayerSum] = field(default_factory=dict)
-    energy_mj: dict[str, float] = field(default_factory=dict)
+    energies_mj: dict[str, list[float]] = field(default_factory=dict)
     conventions: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def take(self, outcome: Outcome) -> None:
@@ -96,7 +104,7 @@ class Evaluation:
             self.failed.append((sample.name, outcome.error))
             return
         layers = {
-            layer.name: LayerSum(layer.neurons * layer.steps, layer.dense_macs, layer.counts)
+            layer.name: LayerSum(layer.name, layer.facts, layer.neurons * layer.steps, layer.dense_macs, layer.counts)
             for layer in outcome.profile
         }
         self.merge(
@@ -106,7 +114,7 @@ class Evaluation:
                 [],
                 [outcome.latency_s],
                 layers,
-                outcome.energy_mj,
+                {name: [energy] for name, energy in outcome.energy_mj.items()},
                 outcome.conventions,
             )
         )
@@ -118,9 +126,9 @@ class Evaluation:
         self.failed += other.failed
         self.latencies_s += other.latencies_s
         for name, layer in other.layers.items():
-            self.layers[name] = self.layers.get(name, LayerSum()) + layer
-        for name, energy in other.energy_mj.items():
-            self.energy_mj[name] = self.energy_mj.get(name, 0.0) + energy
+            self.layers[name] = self.layers[name] + layer if name in self.layers else layer
+        for name, each in other.energies_mj.items():
+            self.energies_mj.setdefault(name, []).extend(each)
         for name, counted in other.conventions.items():
             sums = self.conventions.setdefault(name, {})
             for key, value in counted.items():
@@ -141,6 +149,20 @@ class Evaluation:
         """Share of right predictions among the samples simulated; NaN if there are none."""
         return self.correct / self.samples if self.samples else float("nan")
 
+    @property
+    def mean_energy_mj(self) -> dict[str, float]:
+        """Mean of a sample by energy model; the same in whatever order and parts the samples came."""
+        return {name: fmean(each) for name, each in self.energies_mj.items()}
+
+    @property
+    def std_energy_mj(self) -> dict[str, float]:
+        """Standard deviation over the samples by energy model."""
+        return {name: float(np.std(each)) for name, each in self.energies_mj.items()}
+
+    def energy(self, by: Mapping[str, EnergyModel]) -> dict[str, Energy]:
+        """Return the energy of all samples together by each of some models: with its layers, and what has no price."""
+        return energies(self.layers.values(), by)
+
     def latency_percentiles_s(self) -> dict[str, float]:
         """Return mean, median, 90th and 99th percentile of the latency in seconds."""
         if not self.latencies_s:
@@ -152,14 +174,32 @@ class Evaluation:
         return f"Evaluation({self.correct} of {self.samples} right, {len(self.failed)} failed)"
 
 
-def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Preparation) -> Iterator[Outcome]:
+def evaluate(
+    simulator: Simulator,
+    samples: Sequence[Sample],
+    preparation: Preparation,
+    by: Mapping[str, EnergyModel] | None = None,
+) -> Iterator[Outcome]:
     """Simulate every sample, `simulator.threads` at a time, in order; a bad sample yields its error.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    samples : sequence of Sample
+    preparation : Preparation
+    by : mapping of str to EnergyModel, optional
+        Energy models by name; those that are shipped where none are given.
+
+    Yields
+    ------
+    Outcome
 
     Raises
     ------
     InputError
         If the outputs are no scores of classes, or a label is not one of the classes.
     """
+    by = models() if by is None else by
     network = simulator.network
     classes = network.types[simulator.schedule.output].channels
     if not network.classifies:
@@ -183,7 +223,7 @@ def evaluate(simulator: Simulator, samples: Sequence[Sample], preparation: Prepa
             result.prediction,
             result.latency_s,
             tuple(layer.summed() for layer in result.profile),
-            {model.name: model.millijoules(result.totals) for model in MODELS},
+            {name: energy.total_mj for name, energy in energies(result.profile, by).items()},
             estimates(network, result.profile),
         )
 

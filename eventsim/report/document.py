@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 from eventsim.accounting.conventions import compare
+from eventsim.accounting.energy import EnergyModel, energies, models
 from eventsim.datasets import Evaluation, LayerSum
-from eventsim.energy import MODELS
 from eventsim.network import Network
+from eventsim.report.energy import energy_document
 from eventsim.result import Result
 from eventsim.settings import CHECKPOINT_PARAMETERS
 
 SCHEMA = 2
 
 
-def sample_document(name: str, network: Network, result: Result) -> dict[str, Any]:
-    """Return one sample of ``run --json`` or ``profile --json``."""
+def sample_document(
+    name: str, network: Network, result: Result, by: Mapping[str, EnergyModel] | None = None
+) -> dict[str, Any]:
+    """Return one sample of ``run --json`` or ``profile --json``, with energies by all shipped models or those given."""
+    priced = energies(result.profile, models() if by is None else by)
     return {
         "input": name,
         **result.to_dict(),
         **({} if network.classifies else {"prediction": None}),
-        "energy_mj": {model.name: model.millijoules(result.totals) for model in MODELS},
+        "energy_mj": {model: energy.total_mj for model, energy in priced.items()},
+        "energy": {model: energy_document(energy) for model, energy in priced.items()},
         "conventions": {name: each.to_dict() for name, each in compare(network, result.profile).items()},
     }
 
@@ -99,10 +105,17 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
 
 
 def evaluation_document(
-    model: str, network: Network, whence: dict[str, Any], compile_s: float, evaluation: Evaluation
+    model: str,
+    network: Network,
+    whence: dict[str, Any],
+    compile_s: float,
+    evaluation: Evaluation,
+    by: Mapping[str, EnergyModel] | None = None,
 ) -> dict[str, Any]:
     """Return the document of ``evaluate``: totals are sums, layers, energies and conventions means over the samples."""
     n = max(evaluation.samples, 1)
+    mean, spread = evaluation.mean_energy_mj, evaluation.std_energy_mj
+    priced = evaluation.energy({name: price for name, price in (by or models()).items() if name in mean})
     return {
         "schema": SCHEMA,
         "model": model,
@@ -114,7 +127,11 @@ def evaluation_document(
         "accuracy": evaluation.accuracy if evaluation.samples else None,
         "latency_s": evaluation.latency_percentiles_s(),
         "totals": dict(evaluation.totals),
-        "energy_mj": {name: energy / n for name, energy in evaluation.energy_mj.items()},
+        "energy_mj": mean,
+        "energy": {
+            name: {**energy_document(energy, n), "total_mj": mean[name], "std_mj": spread[name]}
+            for name, energy in priced.items()
+        },
         "conventions": {
             name: {key: value / n for key, value in counted.items()} for name, counted in evaluation.conventions.items()
         },

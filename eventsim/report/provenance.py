@@ -47,7 +47,7 @@ def provenance(
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "network": network.name,
         "model_sha256": sha256(model),
-        "options": {name: value for name, value in options.items() if value is not None},
+        "options": {name: value for name, value in options.items() if value not in (None, [])},
         "preparation": _flat(preparation.of(network)),
     }
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from eventsim.accounting.energy import MAIN
 from eventsim.network import Network
 from eventsim.operations import OPERATIONS
 from eventsim.report.conventions import print_conventions, spread
+from eventsim.report.energy import energy_line, energy_lines
 from eventsim.settings import Setting
 
 MAIN_GROUPS = ("synapses", "neurons", "joins")
@@ -76,9 +79,15 @@ def print_assumed(console: Console, network: Network) -> None:
 
 
 def print_sample(
-    console: Console, sample: dict[str, Any], *, detail: bool, wide: bool = False, conventions: bool = False
+    console: Console,
+    sample: dict[str, Any],
+    *,
+    detail: bool,
+    wide: bool = False,
+    conventions: bool = False,
+    energies: Sequence[str] = MAIN,
 ) -> None:
-    """Print the prediction of one sample, and its each layer where `detail` asks for it.
+    """Print the prediction of one sample, and each layer and energies where `detail` asks for them.
 
     `wide` adds all counts, `conventions` those of papers and tools.
     """
@@ -98,8 +107,8 @@ def print_sample(
         soft_wrap=True,
     )
     if detail:
-        energies = ", ".join(f"{value:.6f} mJ ({name})" for name, value in sample["energy_mj"].items())
-        console.print(f"energy, compute only: {energies}", soft_wrap=True)
+        for line in energy_lines(sample, energies):
+            console.print(line, markup=False, soft_wrap=True)
     if conventions:
         print_conventions(console, sample["conventions"])
     elif detail:
@@ -165,7 +174,7 @@ def _heading(operation: str) -> str:
     return operation.replace("_", "\n")
 
 
-def print_evaluation(console: Console, document: dict[str, Any]) -> None:
+def print_evaluation(console: Console, document: dict[str, Any], energies: Sequence[str] = MAIN) -> None:
     """Print accuracy, latency and mean counts; failed samples one per line."""
     for failure in document["failed"]:
         console.print(_line(f"failed: {failure['error']}"), soft_wrap=True)
@@ -180,8 +189,8 @@ def print_evaluation(console: Console, document: dict[str, Any]) -> None:
     table.add_row("latency", latency)
     for name in columns(document["totals"]):
         table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
-    for name, energy in document["energy_mj"].items():
-        table.add_row(f"energy, {name}", f"{energy:.6f} mJ per sample")
+    for name in energies:
+        table.add_row(f"energy, {name}", energy_line(document["energy"][name]))
     console.print(table)
 
 

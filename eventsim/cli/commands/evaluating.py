@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.cli.arguments import Arguments, add_input_options, at_least_one, preparation_of
+from eventsim.accounting.energy import choose
+from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import INTERRUPTED, InputError
@@ -21,11 +22,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
+    add_energy_option(parser)
     add_input_options(parser)
 
 
 def measure(args: Arguments) -> int:
     """Measure accuracy over a data set."""
+    models, shown = choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
     samples = _labelled(args)
     preparation = preparation_of(args, simulator.network)
@@ -35,19 +38,25 @@ def measure(args: Arguments) -> int:
     with progress() as bar:
         task = bar.add_task("evaluate", total=len(samples))
         try:
-            for outcome in evaluate(simulator, samples, preparation):
+            for outcome in evaluate(simulator, samples, preparation, models):
                 evaluation.take(outcome)
                 bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
     noted = preparation.noted(simulator.network)
-    options = {"chunk": args.chunk, "threads": args.threads, "dataset": args.dataset, "split": args.split}
+    options = {
+        "chunk": args.chunk,
+        "threads": args.threads,
+        "dataset": args.dataset,
+        "split": args.split,
+        "energy": args.energy,
+    }
     whence = provenance(args.model, simulator.network, preparation, options)
-    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation)
+    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
     if args.json:
         print_json(description)
     else:
-        tables.print_evaluation(console(), description)
+        tables.print_evaluation(console(), description, shown)
         tables.print_assumed(console(), simulator.network)
     if interrupted:
         complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")

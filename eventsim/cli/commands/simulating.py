@@ -4,23 +4,43 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from eventsim.cli.arguments import Arguments, add_input_options, csv_name, layer_names, npz_name, preparation_of
+from eventsim.accounting.energy import EnergyModel, choose, energies
+from eventsim.cli.arguments import (
+    Arguments,
+    add_energy_option,
+    add_input_options,
+    csv_name,
+    html_name,
+    layer_names,
+    npz_name,
+    preparation_of,
+)
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
 from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
+from eventsim.report.html.page import write_report
+from eventsim.report.html.watching import watch
 from eventsim.report.latency import Stopwatch, latency_document
 from eventsim.report.provenance import provenance, sha256
 from eventsim.report.recorded import write_recorded
 from eventsim.report.rows import write_rows
 from eventsim.result import Result
 from eventsim.simulator import Simulator
+
+
+def add_profile(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``profile``."""
+    add(parser)
+    parser.add_argument(
+        "--report", type=html_name, metavar="FILE.html", help="write everything as a page, of one input"
+    )
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,11 +55,13 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
+    add_energy_option(parser)
     add_input_options(parser)
 
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    models, shown = choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
     load_s = time.perf_counter() - began
@@ -56,25 +78,32 @@ def simulate(args: Arguments) -> int:
             failed.append((name, str(error)))
             complain(error)
 
+    def whole() -> dict[str, Any]:
+        options = {"chunk": args.chunk, "threads": 1, "record": args.record, "energy": args.energy}
+        whence = provenance(args.model, simulator.network, preparation, options)
+        noted = preparation.noted(simulator.network)
+        return document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed)
+
     def take(source: str) -> None:
-        result, sample = simulated(simulator, preparation, source)
+        result, sample = simulated(simulator, preparation, source, models)
         samples.append(sample)
         if not args.json:
-            shown = {"detail": args.detail, "wide": args.wide, "conventions": args.conventions}
-            tables.print_sample(console(), sample, **shown)
+            extra = {"wide": args.wide, "conventions": args.conventions, "energies": shown}
+            tables.print_sample(console(), sample, detail=args.detail, **extra)
         if args.output is not None:
             attempt(str(args.output), lambda: write_recorded(args.output, result))
+        if args.report is not None:
+            frames = preparation.frames(source, simulator.network)
+            priced = energies(result.profile, models)
+            page = args.report, whole(), sample, priced
+            attempt(str(args.report), lambda: write_report(*page, watch(simulator.network, frames, result)))
 
     for source in args.inputs:
         attempt(source, lambda source=source: take(source))  # type: ignore[misc]
     if args.rows is not None:
         attempt(str(args.rows), lambda: write_rows(args.rows, samples))
     if args.json:
-        network = simulator.network
-        options = {"chunk": args.chunk, "threads": 1, "record": args.record}
-        whence = provenance(args.model, network, preparation, options)
-        noted = preparation.noted(network)
-        print_json(document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed))
+        print_json(whole())
     elif samples:
         tables.print_assumed(console(), simulator.network)
     return 2 if failed else 0
@@ -82,6 +111,8 @@ def simulate(args: Arguments) -> int:
 
 def _simulator(args: Arguments) -> Simulator:
     """Return what simulates the model, and records where that is asked for."""
+    if args.report is not None and len(args.inputs) > 1:
+        raise InputError(f"{args.report}: {len(args.inputs)} inputs with --report found; expected one")
     network = load(args.model)
     if args.record is None and args.output is None:
         return Simulator(network, chunk=args.chunk)
@@ -97,7 +128,9 @@ def _has_potential(network: Network, name: str) -> bool:
     return network.layers[name].neurons(*network.input_types(name)) > 0
 
 
-def simulated(simulator: Simulator, preparation: Preparation, source: str) -> tuple[Result, dict[str, Any]]:
+def simulated(
+    simulator: Simulator, preparation: Preparation, source: str, models: Mapping[str, EnergyModel] | None = None
+) -> tuple[Result, dict[str, Any]]:
     """Return the result of one input, and its document."""
     reading = Stopwatch()
     with reading:
@@ -114,7 +147,7 @@ def simulated(simulator: Simulator, preparation: Preparation, source: str) -> tu
         )
     bin_us = preparation.of(simulator.network).bin_us
     return result, {
-        **document.sample_document(source, simulator.network, result),
+        **document.sample_document(source, simulator.network, result, models),
         "input_sha256": sha256(source),
         "latency": latency_document(result, reading.seconds, bin_us),
     }

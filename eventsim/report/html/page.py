@@ -1,0 +1,306 @@
+"""From a sample's document to one HTML file: what the page says, and the numbers of its charts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+
+from eventsim.accounting.conventions import CONVENTIONS
+from eventsim.accounting.energy import MAIN, Energy, models
+from eventsim.errors import InputError
+from eventsim.operations import OPERATIONS
+from eventsim.report.html.watching import Watched
+from eventsim.report.tables import share, synaptic_operations
+
+WITH_MEMORY = "lemaire2022"
+"""The energy model of the layers' bars: one that prices data movement by the size of a layer's memory."""
+LEAST = 0.005
+"""A layer with a smaller share of everything is folded away."""
+
+
+def write_report(
+    path: str | Path,
+    document: Mapping[str, Any],
+    sample: Mapping[str, Any],
+    energies: Mapping[str, Energy],
+    watched: Watched,
+    verification: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the page of one sample.
+
+    Parameters
+    ----------
+    path : path
+    document, sample : mapping
+        Of ``profile --json``, and its entry of the sample.
+    energies : mapping of str to Energy
+        By every model.
+    watched : Watched
+    verification : mapping, optional
+        What ``verify`` says of the sample.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be written.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("eventsim.report.html", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": _count, "short": _short, "percent": _percent, "mj": _mj, "ms": _ms}
+    text = environment.get_template("page.html.j2").render(
+        document=document,
+        sample=sample,
+        totals=sample["totals"],
+        share=share(sample["totals"]),
+        synaptic=synaptic_operations(sample["totals"]),
+        headline=headline(sample, energies[WITH_MEMORY]),
+        layers=layer_rows(sample, energies[WITH_MEMORY]),
+        memory_model=WITH_MEMORY,
+        energies=energy_rows(energies),
+        conventions=convention_rows(sample),
+        watched=watched,
+        prediction=prediction(sample, watched),
+        rates=heat({name: np.asarray(rates) for name, rates in watched.rates.items()}, "spikes per neuron", 100, "%"),
+        seconds=heat(_slowest(watched), "milliseconds", 1e3, "ms"),
+        verification=verification,
+        operations=OPERATIONS,
+    )
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+# --- what costs most
+
+
+def headline(sample: Mapping[str, Any], energy: Energy) -> dict[str, Any]:
+    """Say which layer costs most, by operations and by energy with memory, and why."""
+    layers = [layer for layer in sample["layers"] if synaptic_operations(layer)]
+    total = max(synaptic_operations(sample["totals"]), 1)
+    if not layers:
+        return {"name": None, "said": "Nothing was executed that multiplies.", "why": "", "also": ""}
+    top = max(layers, key=synaptic_operations)
+    executed = synaptic_operations(top)
+    per_input = executed / max(top["nonzero_inputs"], 1)
+    why = (
+        f"{_count(executed)} of {_count(total)} synaptic operations. {_percent(top['input_density'])} of its "
+        f"{_count(top['inputs'])} inputs were not zero, and each of these was served by {per_input:,.0f} synapses on "
+        f"average; a dense machine would take {_count(top['dense_macs'])} multiply-accumulates."
+    )
+    by_layer = energy.by_layer
+    dearest = max(by_layer, key=lambda name: by_layer[name]) if by_layer else None
+    also = ""
+    if dearest is not None:
+        part = _percent(by_layer[dearest] / energy.total_mj)
+        same = "It also takes" if dearest == top["name"] else f"{dearest} takes"
+        memory = sum(energy.memory.get(dearest, {}).values()) / by_layer[dearest]
+        also = f"{same} most energy by {energy.model}, {part} of all, {_percent(memory)} of it for moving data."
+    return {
+        "name": top["name"],
+        "said": f"costs most: {_percent(executed / total)} of the synaptic operations.",
+        "why": why,
+        "also": also,
+    }
+
+
+def layer_rows(sample: Mapping[str, Any], energy: Energy) -> list[dict[str, Any]]:
+    """Return a row for each layer that did something, with the widths of its bars in percent."""
+    totals, layers = sample["totals"], sample["layers"]
+    all_operations, all_seconds = max(synaptic_operations(totals), 1), max(totals["seconds"], 1e-12)
+    by_layer = energy.by_layer
+    most = {
+        "executed": max(map(synaptic_operations, layers), default=1) or 1,
+        "energy": max(by_layer.values(), default=1.0) or 1.0,
+        "seconds": max(layer["seconds"] for layer in layers) or 1e-12,
+    }
+    rows = []
+    for number, layer in enumerate(layers):
+        executed, energy_mj = synaptic_operations(layer), by_layer.get(layer["name"], 0.0)
+        compute = sum(energy.compute.get(layer["name"], {}).values())
+        shares = (executed / all_operations, energy_mj / max(energy.total_mj, 1e-30), layer["seconds"] / all_seconds)
+        rows.append(
+            {
+                **layer,
+                "number": number,
+                "executed": executed,
+                "executed_width": 100 * executed / most["executed"],
+                "of_dense": executed / layer["dense_macs"] if layer["dense_macs"] else None,
+                "share": shares[0],
+                "energy_mj": energy_mj,
+                "energy_share": shares[1],
+                "compute_width": 100 * compute / most["energy"],
+                "memory_width": 100 * (energy_mj - compute) / most["energy"],
+                "seconds_width": 100 * layer["seconds"] / most["seconds"],
+                "top": executed == most["executed"],
+                "dearest": energy_mj == most["energy"],
+                "small": max(shares) < LEAST,
+                "counts": [(name, layer[name]) for name in OPERATIONS if layer[name]],
+            }
+        )
+    return rows
+
+
+# --- energy and conventions
+
+
+def energy_rows(energies: Mapping[str, Energy]) -> list[dict[str, Any]]:
+    """Return a row for each energy model, those shown first in front."""
+    known = models()
+    names = [*(name for name in MAIN if name in energies), *(name for name in energies if name not in MAIN)]
+    most = max((energy.total_mj for energy in energies.values()), default=1.0) or 1.0
+    return [
+        {
+            "name": name,
+            "source": known[name].source if name in known else "a file of prices",
+            "main": name in MAIN,
+            "total": energies[name].total_mj,
+            "compute": energies[name].compute_mj,
+            "memory": energies[name].memory_mj,
+            "compute_width": 100 * energies[name].compute_mj / most,
+            "memory_width": 100 * energies[name].memory_mj / most,
+            "unpriced": sorted(energies[name].unpriced.items(), key=lambda item: -item[1]),
+        }
+        for name in names
+    ]
+
+
+def convention_rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each convention; the first is what was executed."""
+    found = sample["conventions"]
+    executed = next(iter(found.values()))["energy_mj"] if found else 0.0
+    most = max((each["energy_mj"] for each in found.values()), default=1.0) or 1.0
+    return [
+        {
+            "name": name,
+            "what": CONVENTIONS[name].what,
+            "acs": each["acs"],
+            "macs": each["macs"],
+            "energy": each["energy_mj"],
+            "ratio": each["energy_mj"] / executed if executed else None,
+            "width": 100 * each["energy_mj"] / most,
+            "reasons": each["reasons"],
+        }
+        for name, each in found.items()
+    ]
+
+
+# --- over time
+
+
+def prediction(sample: Mapping[str, Any], watched: Watched) -> dict[str, Any]:
+    """Return the outcome: the classes with the largest logits, their margin, and both after every time step."""
+    logits = np.asarray(sample["logits"])
+    ranked = np.argsort(-logits, kind="stable")[:5].tolist()
+    found: dict[str, Any] = {
+        "ranked": [(index, float(logits[index])) for index in ranked],
+        "margin": float(logits[ranked[0]] - logits[ranked[1]]) if len(ranked) > 1 else None,
+        "steps": [],
+        "lines": [],
+        "why_not": watched.no_steps,
+    }
+    if watched.steps is None:
+        return found
+    over_time = np.asarray(watched.steps.logits)
+    for step, row in enumerate(over_time):
+        first, *rest = np.argsort(-row, kind="stable")[:2].tolist()
+        margin = float(row[first] - row[rest[0]]) if rest else None
+        found["steps"].append({"step": step, "prediction": first, "margin": margin})
+    found["lines"] = _lines(over_time[:, ranked], ranked)
+    found["range"] = float(over_time[:, ranked].min()), float(over_time[:, ranked].max())
+    return found
+
+
+def _lines(values: np.ndarray[Any, Any], names: Sequence[int]) -> list[dict[str, Any]]:
+    """Return a polyline (600 x 160) for each column."""
+    low, high = float(values.min()), float(values.max())
+    span, last = max(high - low, 1e-12), max(len(values) - 1, 1)
+    lines = []
+    for column, name in enumerate(names):
+        points = [
+            (round(600 * step / last, 1), round(150 - 140 * (float(value) - low) / span, 1))
+            for step, value in enumerate(values[:, column])
+        ]
+        lines.append({"name": name, "points": points, "last": float(values[-1, column])})
+    return lines
+
+
+def _slowest(watched: Watched) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the seconds of each step, of the layers that take most, in order of execution."""
+    if watched.steps is None:
+        return {}
+    seconds = {name: np.asarray(values) for name, values in watched.steps.seconds.items()}
+    slowest = sorted(seconds, key=lambda name: -seconds[name].sum())[:25]
+    return {name: values for name, values in seconds.items() if name in slowest}
+
+
+def heat(rows: Mapping[str, np.ndarray[Any, Any]], what: str, times: float, unit: str) -> dict[str, Any]:
+    """Return a table of shades: each row by name, at most 64 columns, neighbours averaged."""
+    if not rows:
+        return {"rows": [], "what": what, "unit": unit, "steps": 0, "most": 0.0}
+    steps = len(next(iter(rows.values())))
+    groups = np.array_split(np.arange(steps), min(steps, 64))
+    most = max(float(values.max()) for values in rows.values()) or 1.0
+    return {
+        "what": what,
+        "unit": unit,
+        "steps": steps,
+        "most": most * times,
+        "rows": [
+            {
+                "name": name,
+                "cells": [
+                    {
+                        "from": int(group[0]),
+                        "to": int(group[-1]),
+                        "value": float(values[group].mean()) * times,
+                        "shade": round(float(values[group].mean() / most) ** 0.5, 3),
+                    }
+                    for group in groups
+                ],
+                "mean": float(values.mean()) * times,
+            }
+            for name, values in rows.items()
+        ],
+    }
+
+
+# --- numbers in words
+
+
+def _count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _short(value: float) -> str:
+    """Return a count with three digits and the letter of its thousands."""
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {letter}"
+    return f"{value:,.0f}"
+
+
+def _percent(value: float) -> str:
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 else f"{percent:.1f} %" if percent >= 0.05 or not percent else "< 0.1 %"
+
+
+def _mj(value: float) -> str:
+    """Return an energy in the unit that suits it."""
+    for size, unit in ((1.0, "mJ"), (1e-3, "µJ"), (1e-6, "nJ")):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value * 1e9:.3g} pJ" if value else "0"
+
+
+def _ms(value: float) -> str:
+    return f"{value * 1e3:.3g} ms"

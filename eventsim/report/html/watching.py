@@ -1,0 +1,191 @@
+"""What a report shows beside the counts: the input, spikes, attention maps, and every time step on its own.
+
+The sample is simulated twice more: once layer by layer, keeping the spikes of a few layers and the maps of attention,
+and once as a stream, one time step after the other, for logits and seconds of every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.errors import InputError
+from eventsim.network import Network
+from eventsim.report.html import pictures
+from eventsim.result import Result
+from eventsim.simulator import Simulator
+
+MOST_FRAMES, MOST_NEURONS, MOST_STEPS, MOST_BINS = 16, 160, 400, 2000
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with what it shows.
+
+    Attributes
+    ----------
+    uri : str
+    title : str
+    width, height : int
+        Pixels.
+    """
+
+    uri: str
+    title: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Steps:
+    """A sample as a stream.
+
+    Attributes
+    ----------
+    logits : list of list of float
+        After each time step.
+    seconds : dict of str to list of float
+        Of each time step, by layer.
+    """
+
+    logits: list[list[float]]
+    seconds: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What was seen of one sample.
+
+    Attributes
+    ----------
+    inputs : list of Picture
+    rasters : list of Picture
+        Time steps from left to right, neurons from top to bottom.
+    maps : list of Picture
+    rates : dict of str to list of float
+        Firing rate of each time step, by layer of neurons.
+    steps : Steps, optional
+    no_steps : str
+        Why there are none.
+    """
+
+    inputs: list[Picture] = field(default_factory=list)
+    rasters: list[Picture] = field(default_factory=list)
+    maps: list[Picture] = field(default_factory=list)
+    rates: dict[str, list[float]] = field(default_factory=dict)
+    steps: Steps | None = None
+    no_steps: str = ""
+
+
+def watch(network: Network, frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]], result: Result) -> Watched:
+    """Simulate a sample again and keep what a report shows.
+
+    Parameters
+    ----------
+    network : Network
+    frames : array (T, *input shape), (*input shape) for an image, or an iterator of time steps
+    result : Result
+        Of the sample as it was simulated before.
+
+    Raises
+    ------
+    InputError
+        If there are too many time steps for a page.
+    """
+    frames = _held(frames)
+    neurons = [layer for layer in result.profile if layer.counts.spikes]
+    chosen = _chosen([(layer.name, layer.counts.spikes) for layer in neurons])
+    again = Simulator(network, record=chosen).run(frames, None if _several(network, frames) else result.time_steps)
+    rates = {
+        layer.name: (layer.by_step["spikes"] / max(layer.neurons, 1)).tolist() for layer in neurons if layer.by_step
+    }
+    steps, why = _stream(network, frames, result.time_steps)
+    return Watched(
+        _inputs(network, frames), [_raster(name, again.recorded[name]) for name in chosen], [], rates, steps, why
+    )
+
+
+def _held(frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Return frames as an array; those of a stream as long as a page can show them."""
+    if isinstance(frames, np.ndarray):
+        return frames
+    held = list(islice(frames, MOST_BINS + 1))
+    if len(held) > MOST_BINS:
+        raise InputError(f"more than {MOST_BINS} bins found; a report shows at most so many, take longer --bin-us")
+    return np.array(held)
+
+
+def _several(network: Network, frames: npt.NDArray[Any]) -> bool:
+    return frames.ndim > len(network.input.shape)
+
+
+def _chosen(neurons: Sequence[tuple[str, int]]) -> list[str]:
+    """Return the first layer that fired, the one that fired most, and the last."""
+    if not neurons:
+        return []
+    most = max(neurons, key=lambda each: each[1])[0]
+    return list(dict.fromkeys((neurons[0][0], most, neurons[-1][0])))
+
+
+def _raster(name: str, spikes: npt.NDArray[np.float32]) -> Picture:
+    """Return the spikes of the neurons that fired most, in their order, as a picture."""
+    flat = spikes.reshape(len(spikes), -1)[:MOST_STEPS]
+    total = flat.sum(axis=0)
+    shown = np.sort(np.argsort(-total, kind="stable")[:MOST_NEURONS])
+    active = int(np.count_nonzero(total))
+    title = f"{name}: {active:,} of {flat.shape[1]:,} neurons fired; {len(shown)} shown"
+    return _picture(flat[:, shown].T, title)
+
+
+def _picture(values: npt.NDArray[np.floating], title: str) -> Picture:
+    return Picture(pictures.data_uri(pictures.shades(values)), title, values.shape[1], values.shape[0])
+
+
+def _inputs(network: Network, frames: npt.NDArray[Any]) -> list[Picture]:
+    """Return the input as pictures: of a sequence, time steps that lie evenly."""
+    several = _several(network, frames)
+    shape = network.input.shape
+    if len(shape) != 3 or shape[0] not in (1, 2, 3):
+        flat = frames.reshape(len(frames), -1).T if several else frames.reshape(-1, 1)
+        return [_picture(np.abs(flat[:MOST_NEURONS, :MOST_STEPS]).astype(np.float32), "input, time from left to right")]
+    draw = pictures.events if shape[0] == 2 else pictures.image
+    if not several:
+        return [Picture(draw(np.asarray(frames, np.float32)), "shown in every time step", shape[2], shape[1])]
+    at = np.unique(np.linspace(0, len(frames) - 1, min(len(frames), MOST_FRAMES)).astype(int))
+    return [
+        Picture(
+            draw(np.asarray(frames[t], np.float32)),
+            f"step {t}: {_events(frames[t])}",
+            shape[2],
+            shape[1],
+        )
+        for t in at.tolist()
+    ]
+
+
+def _events(frame: npt.NDArray[Any]) -> str:
+    return f"{frame[1].sum():,.0f} ON, {frame[0].sum():,.0f} OFF" if len(frame) == 2 else "image"
+
+
+def _stream(network: Network, frames: npt.NDArray[Any], time_steps: int) -> tuple[Steps | None, str]:
+    """Simulate one step after the other; or say why that cannot be."""
+    simulator = Simulator(network)
+    logits: list[list[float]] = []
+    seconds: dict[str, list[float]] = {name: [] for name in network.order}
+    before = dict.fromkeys(network.order, 0.0)
+    several = _several(network, frames)
+    try:
+        for step in range(time_steps):
+            result = simulator.step(frames[step] if several else frames)
+            logits.append([float(value) for value in result.logits])
+            for layer in result.profile:
+                seconds[layer.name].append(layer.seconds - before[layer.name])
+                before[layer.name] = layer.seconds
+    except InputError as error:
+        return None, str(error)
+    return Steps(logits, seconds), ""
