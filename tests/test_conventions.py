@@ -17,8 +17,9 @@ from state_dicts import spikformer_state
 
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Result, Simulator
-from eventsim.accounting.conventions import CONVENTIONS, compare, energy_mj, estimate, estimates, seen
+from eventsim.accounting.conventions import CONVENTIONS, Seen, compare, energy_mj, estimate, estimates, seen
 from eventsim.accounting.conventions.reasons import reasons
+from eventsim.facts import Facts
 from eventsim.layers import (
     IF,
     LIF,
@@ -38,6 +39,9 @@ from eventsim.layers import (
 from eventsim.layers.neurons.spiking import Neuron
 from eventsim.ledger import Counts
 from eventsim.report.document import sample_document
+from eventsim.result import LayerProfile
+from eventsim.signals import SignalType
+from eventsim.values import Values
 from eventsim_importers import spikformer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
@@ -403,6 +407,26 @@ def test_the_limit_of_the_tool(value: int, spikes: bool) -> None:
     network, result = one_convolution(np.full(190, value))
     acs, macs = numbers_of(network, result, "spikingformer_tool_30")
     assert (acs > 0, macs > 0) == (spikes, not spikes)
+
+
+def test_a_rate_of_syops_is_single_precision() -> None:
+    """One spike of three inputs: 10^9 operations times a third, as a float32 has it."""
+    third = Values(3, 1, 0, 0.0, 0.0, 1.0, frozenset({0.0, 1.0}))
+    some = SignalType("binary", 1, (1,))
+    layer = LayerProfile("conv", "", "", Facts("convolution", (some,), some, 10**9), 1, values=(third,))
+    assert CONVENTIONS["syops"]([Seen(layer)]) == Counts(acs=333_333_343)
+    assert CONVENTIONS["spikingformer_tool"]([Seen(layer)]) == Counts(acs=333_333_333)
+
+
+def test_syops_sees_pools_of_positions_alone() -> None:
+    """A mean over time is no module, though a map comes out of it."""
+    build = NetworkBuilder("pools")
+    x = build.add("pool", MaxPool2d((2, 2), (2, 2)), build.add("input", Input((1, 4, 4), "binary")))
+    x = build.add("flatten", Flatten(), build.add("mean", MeanOverTime(), x))
+    build.add("readout", Readout(), x)
+    network = build.build()
+    result = Simulator(network).run(np.ones((3, 1, 4, 4), np.float32))
+    assert numbers_of(network, result, "syops") == (3 * 16, 0)
 
 
 # --- attention
