@@ -288,10 +288,12 @@ def check(network: Network, frames: np.ndarray, chunk: int | None = None) -> dic
 
 
 def samples() -> dict[str, np.ndarray]:
-    """Event counts, the same clipped to spikes, and one image for all time steps."""
+    """Event counts, the same clipped to spikes, and one image for all time steps: of pixels, counts or spikes."""
     rng = np.random.default_rng(0)
     events = rng.poisson(0.5, (3, 2, 16, 16))
-    return {"counts": events, "spikes": np.minimum(events, 1), "image": rng.normal(size=(3, 16, 16))}
+    spikes = np.minimum(events, 1)
+    images = {"image": rng.normal(size=(3, 16, 16)), "image of counts": events[0], "image of spikes": spikes[0]}
+    return {"counts": events, "spikes": spikes, **images}
 
 
 @pytest.mark.parametrize("sample", samples())
