@@ -67,9 +67,9 @@ NEWER = newer_python()
 
 
 def run_pytest(session: nox.Session, *options: str, **env: str) -> None:
-    """Run pytest with a compilation cache of this session, since cached kernels do not tell flags apart."""
+    """Run pytest on every core, with compiled kernels of this session: cached ones do not tell flags apart."""
     env["NUMBA_CACHE_DIR"] = f"{session.create_tmp()}/numba"
-    session.run("pytest", "-q", *options, *session.posargs, env=env)
+    session.run("pytest", "-q", "-n", "auto", "--dist", "loadfile", *options, *session.posargs, env=env)
 
 
 @nox.session

@@ -17,6 +17,7 @@ from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, R
 SLOW_START = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 settings.register_profile("default", max_examples=30, deadline=None, suppress_health_check=SLOW_START)
 settings.register_profile("quick", max_examples=15, deadline=None, suppress_health_check=SLOW_START)
+settings.register_profile("brief", max_examples=4, deadline=None, suppress_health_check=SLOW_START)
 settings.register_profile("thorough", max_examples=1000, deadline=None, suppress_health_check=SLOW_START)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
