@@ -13,7 +13,8 @@ Networks
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
     writes it for other frameworks.
 Simulation
-    `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
+    `Simulator` runs samples, streams and threads of samples, and returns a `Result`. `verify` runs a network densely
+    beside, and returns a `Verification`: what differs, and whether rounding explains it.
 Data
     `open_recording` reads event files, `Preparation` makes frames of them; `eventsim.datasets` evaluates data sets.
 Errors
@@ -34,6 +35,8 @@ from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.preparation import Preparation
 from eventsim.result import Result
 from eventsim.simulator import Simulator
+from eventsim.verification import verify
+from eventsim.verified import Verification
 
 __all__ = [
     "Delayed",
@@ -44,12 +47,14 @@ __all__ = [
     "Preparation",
     "Result",
     "Simulator",
+    "Verification",
     "from_torch",
     "import_checkpoint",
     "load",
     "open_recording",
     "save",
     "to_nir",
+    "verify",
 ]
 
 __version__ = _version("eventsim")

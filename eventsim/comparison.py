@@ -11,27 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels, Threshold
+from eventsim.layers import Affine, Input, Threshold
+from eventsim.layers.dense import Reals
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
-from eventsim.layers.neurons.spiking import Neuron, rows_of
+from eventsim.layers.neurons.spiking import LATE, DenseStep, Neuron, rows_of
 from eventsim.ledger import Ledger
+from eventsim.margin import Differences, Firing
 from eventsim.network import Network
 from eventsim.plan import Node, plan
 from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Signal, SignalType
-
-ALLOWED = 8
-"""Largest ratio of a difference to what rounding makes of the terms of a sum."""
-EPSILON = float(np.finfo(np.float32).eps) / 2
-LATE = ("subtract_late", "subtract_once", "zero_late")
-KEEP_BOUNDS = (Concat, Flatten, Reshape, Residual, SelectChannels)
-
-Reals = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -175,17 +168,19 @@ class _Comparison:
         ours = op.advance(tuple(arriving), self._context(node)).to_array().reshape(theirs.shape)
         if np.array_equal(ours, theirs):
             return LayerComparison(name, spikes, 0, 0, 0.0)
-        terms = sum(self._bound(edge.source).astype(np.float64) for edge in node.inputs)
+        terms = np.asarray(sum(self._bound(edge.source).astype(np.float64) for edge in node.inputs))
+        found = Differences()
         if isinstance(layer, Neuron):
-            return _fired(name, layer, arriving[0], theirs, np.asarray(terms))
-        if isinstance(layer, Threshold):
-            return _above(name, layer, arriving[0], ours, theirs, np.asarray(terms))
-        allowed = np.cumsum(np.asarray(terms), axis=0) + np.abs(theirs)
-        difference = np.abs(ours.astype(np.float64) - theirs)
-        ratio = difference / (EPSILON * np.maximum(allowed, np.finfo(np.float32).tiny))
-        return LayerComparison(
-            name, spikes, int((difference > 0).sum()), int((ratio > ALLOWED).sum()), float(ratio.max(initial=0))
-        )
+            _fire(layer, arriving[0], theirs, terms, found)
+        elif isinstance(layer, Threshold):
+            x = np.array(arriving[0].to_array(), np.float64).reshape(theirs.shape)
+            threshold = rows_of(layer.threshold, "threshold", arriving[0].type)
+            found.take_spikes(
+                ours != theirs, np.abs(x - threshold), np.cumsum(terms, axis=0) + np.abs(threshold).astype(np.float64)
+            )
+        else:
+            found.take_values(ours, theirs, np.cumsum(terms, axis=0))
+        return LayerComparison(name, spikes, found.differing, found.outside, found.largest_ratio)
 
     def _bound(self, name: str) -> FloatArray:
         """Return the sum of the absolute values of the terms that a layer adds up, (T, positions, channels)."""
@@ -196,97 +191,44 @@ class _Comparison:
 
     def _bounded(self, name: str) -> FloatArray:
         layer, node = self.network.layers[name], self.nodes[name]
-        arrays = layer.arrays()
-        sums = isinstance(layer, Affine) or ("weight" in arrays and arrays.keys() <= {"weight", "bias"})
-        if name in self.theirs or not (sums or isinstance(layer, KEEP_BOUNDS)):
+        absolute = layer.absolute()
+        if name in self.theirs or absolute is None:
             return np.abs(self._signal(name).to_array())
-        changed = {field: np.abs(array) for field, array in arrays.items() if field != "indices"}
         if name in self.terms:
-            changed["shift" if isinstance(layer, Affine) else "bias"] = self.terms[name]
+            absolute = replace(absolute, **{"shift" if isinstance(layer, Affine) else "bias": self.terms[name]})
         given = []
         for edge in node.inputs:
             bound, kind = self._bound(edge.source), self.network.types[edge.source]
             dense = SignalType("real", kind.channels, kind.grid, dense=True)
             signal = Dense(dense, self.steps, np.ascontiguousarray(bound.reshape(-1, kind.channels)))
             given.append(Delay(dense, edge.delay).shift(signal) if edge.delay else signal)
-        absolute: Layer = replace(layer, **changed)
         output = absolute.op(*(signal.type for signal in given)).advance(tuple(given), self._context(node))
         return np.array(output.to_array())
 
 
-def _fired(name: str, layer: Neuron, signal: Signal, theirs: FloatArray, terms: Reals) -> LayerComparison:
-    """Step through neurons, and take the other's side where a spike differs."""
+def _fire(layer: Neuron, signal: Signal, theirs: FloatArray, terms: Reals, found: Differences) -> None:
+    """Step through neurons by their op."""
     kind, steps = signal.type, signal.steps
-    current = np.array(signal.to_array()).reshape(steps, kind.positions, kind.channels)
     dense = SignalType("real", kind.channels, kind.grid, dense=True)
     op = layer.op(dense)
     never = replace(layer, v_threshold=FLOAT32_MAX / 4, reset="zero", multiple_spikes=False, v_min=None).op(dense)
     threshold = rows_of(layer.v_threshold, "v_threshold", kind)
     floor = None if layer.v_min is None else rows_of(layer.v_min, "v_min", kind)
-    ledger = Ledger({name: op}, 1)
-    context = Context(True, ledger.rows(name, 0, 1))
-    sums: Reals = np.zeros(current.shape[1:])
-    differing = outside = 0
-    largest = 0.0
-    for x, fired, added in zip(current, theirs, terms, strict=True):
+    ledger = Ledger({"": op}, 1)
+    context = Context(True, ledger.rows("", 0, 1))
+
+    def step(v: FloatArray, x: FloatArray) -> tuple[DenseStep, FloatArray]:
         given = (Dense(dense, 1, np.ascontiguousarray(x)),)
-        before = np.array(op.state()["potential"])
-        never.restore({"potential": before})
+        never.restore({"potential": v})
         never.advance(given, context)
-        charged = np.array(never.state()["potential"]).reshape(x.shape)
+        charged = np.array(never.state()["potential"])
         late = np.zeros(x.shape, np.bool_)
         if layer.reset in LATE:
-            above = np.greater if layer.strict else np.greater_equal
-            late = above(before.reshape(x.shape), threshold)
+            late = v > threshold if layer.strict else v >= threshold
             charged = np.where(late, 0, charged) if layer.reset == "zero_late" else charged - late * threshold
-        ours = op.advance(given, context).to_array().reshape(x.shape)
-        sums += added
-        wrong = ours != fired
-        if wrong.any():
-            # every threshold between the two numbers of spikes
-            ends = threshold * (np.minimum(ours, fired) + 1), threshold * np.maximum(ours, fired)
-            distance = np.maximum(*(np.abs(charged.astype(np.float64) - end) for end in ends))
-            ratio = (distance / (EPSILON * (sums + np.abs(charged) + np.abs(threshold))))[wrong]
-            differing += int(wrong.sum())
-            outside += int((ratio > ALLOWED).sum())
-            largest = max(largest, float(ratio.max()))
-            after = np.array(op.state()["potential"])
-            corrected = _after(layer, charged, fired, threshold, late)
-            if floor is not None:
-                corrected = np.maximum(corrected, floor)
-            after.reshape(x.shape)[wrong] = corrected[wrong]
-            op.restore({"potential": after})
-        if layer.reset == "zero":
-            sums[fired != 0] = 0
-    return LayerComparison(name, int(np.count_nonzero(theirs)), differing, outside, largest)
+        op.restore({"potential": v})
+        spikes = op.advance(given, context).to_array().reshape(x.shape)
+        return DenseStep(charged, late, spikes), np.array(op.state()["potential"])
 
-
-def _after(
-    layer: Neuron, charged: FloatArray, fired: FloatArray, threshold: FloatArray, late: npt.NDArray[np.bool_]
-) -> FloatArray:
-    """Return the potentials that the other simulator's spikes leave, where it took the other side of the threshold."""
-    if layer.reset == "zero":
-        return np.where(fired != 0, 0, charged).astype(np.float32)
-    if layer.reset == "subtract":
-        return (charged - fired * threshold).astype(np.float32)
-    # of a reset that is to come, the potential itself tells whether there was a spike
-    above = np.nextafter(threshold, np.float32(np.inf)) if layer.strict else threshold
-    below = threshold if layer.strict else np.nextafter(threshold, -np.float32(np.inf))
-    beside = np.where(fired != 0, above, below)
-    if layer.reset == "subtract_once":
-        return np.where(late == (fired != 0), beside, charged - (fired - late) * threshold).astype(np.float32)
-    return beside.astype(np.float32)
-
-
-def _above(
-    name: str, layer: Threshold, signal: Signal, ours: FloatArray, theirs: FloatArray, terms: Reals
-) -> LayerComparison:
-    """Compare spikes of a threshold without memory."""
-    x = np.array(signal.to_array(), np.float64).reshape(theirs.shape)
-    threshold = rows_of(layer.threshold, "threshold", signal.type)
-    wrong = ours != theirs
-    allowed = EPSILON * (np.cumsum(terms, axis=0) + np.abs(threshold))
-    ratio = (np.abs(x - threshold) / np.maximum(allowed, np.finfo(np.float32).tiny))[wrong]
-    return LayerComparison(
-        name, int(np.count_nonzero(theirs)), int(wrong.sum()), int((ratio > ALLOWED).sum()), float(ratio.max(initial=0))
-    )
+    current = np.array(signal.to_array()).reshape(steps, kind.positions, kind.channels)
+    Firing(layer, threshold, floor, step, np.array(op.state()["potential"])).take(current, theirs, terms, found)

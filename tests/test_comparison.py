@@ -10,7 +10,6 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import InputError, Network, NetworkBuilder, Simulator
-from eventsim.comparison import ALLOWED, EPSILON
 from eventsim.layers import (
     IF,
     LIF,
@@ -25,6 +24,7 @@ from eventsim.layers import (
     Threshold,
 )
 from eventsim.layers.neurons.spiking import RESETS
+from eventsim.margin import ALLOWED, EPSILON
 from eventsim.testing import compare_layers
 
 F = np.float32

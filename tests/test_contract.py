@@ -6,6 +6,7 @@ it is for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import pytest
 
 from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
 from eventsim.layers import Layer, Op
+from eventsim.layers.dense import Memory
 from eventsim.layers.synapses.windowed_linear import WindowedLinearOp
 from eventsim.signals import Dense, SignalType
 from eventsim.testing import check_layer
@@ -188,7 +190,49 @@ class Odd(Layer):
         return inputs[0]
 
     def op(self, *inputs: SignalType) -> Op:
-        return OPS[self.fault](inputs[0])
+        return OPS.get(self.fault, SumOp)(inputs[0])
+
+    def dense(self, inputs: tuple[np.ndarray, ...], memory: Memory) -> np.ndarray:
+        return DENSE_FORMS.get(self.fault, running_sum)(inputs[0], memory)
+
+    def absolute(self) -> Layer:
+        return Odd("its dense form is half" if self.fault == "its absolute layer emits less" else "")
+
+
+def running_sum(x: np.ndarray, memory: Memory) -> np.ndarray:
+    before = memory.kept.get("total", np.zeros((1, *x.shape[1:]), F))
+    total = np.cumsum(np.concatenate([before, x]), axis=0)
+    memory.kept["total"] = total[-1:]
+    return total[1:]
+
+
+def in_place(x: np.ndarray, memory: Memory) -> np.ndarray:
+    total = running_sum(x, memory)
+    x += 1
+    return total
+
+
+DENSE_FORMS: dict[str, Callable[[np.ndarray, Memory], np.ndarray]] = {
+    "its dense form differs from its op, in": lambda x, memory: running_sum(x, memory) * F(1.0001),
+    "its dense form differs step by step, in": lambda x, memory: running_sum(x, Memory()),
+    "its dense form writes into its input": in_place,
+    "its dense form emits float64": lambda x, memory: running_sum(x, memory).astype(np.float64),
+    r"its dense form emits 1 time steps for none": lambda x, memory: (
+        running_sum(x, memory) if len(x) else np.zeros((1, *x.shape[1:]), F)
+    ),
+    "its dense form is half": lambda x, memory: running_sum(x, memory) / 2,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class WithoutDenseForm(Layer):
+    """Adds up over time, and does not say so."""
+
+    def output_type(self, *inputs: SignalType) -> SignalType:
+        return inputs[0]
+
+    def op(self, *inputs: SignalType) -> Op:
+        return SumOp(inputs[0])
 
 
 class SumOp(Op):
@@ -374,13 +418,20 @@ OPS: dict[str, type[SumOp]] = {
 }
 
 
-@pytest.mark.parametrize("fault", OPS)
+@pytest.mark.parametrize("fault", [*OPS, *list(DENSE_FORMS)[:-1], "its absolute layer emits less"])
 def test_the_contract_catches(fault: str) -> None:
     if not fault:
         check_layer(Odd(), CURRENTS, steps=STEPS)
         return
     with pytest.raises(AssertionError, match=f"^Odd: .*{fault}"):
         check_layer(Odd(fault), CURRENTS, steps=STEPS)
+
+
+def test_a_layer_without_a_dense_form_does_not_keep_the_contract() -> None:
+    with pytest.raises(
+        AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"
+    ):
+        check_layer(WithoutDenseForm(), CURRENTS, steps=STEPS)
 
 
 class Shared(WindowedLinearOp):

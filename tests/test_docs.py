@@ -193,7 +193,15 @@ PLACES = {
     "options": "<name>",
     "preparation": "<name>",
 }
-TYPES = {"int": int, "float": (int, float), "string": str, "list": list, "object": dict, "null": type(None)}
+TYPES = {
+    "bool": bool,
+    "int": int,
+    "float": (int, float),
+    "string": str,
+    "list": list,
+    "object": dict,
+    "null": type(None),
+}
 
 
 def values(value: Any, at: str = "", parent: str = "") -> Iterator[tuple[str, Any]]:
@@ -242,7 +250,9 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
             *(printed(capsys, name, model, *inputs) for name in ("run", "profile")),
             printed(capsys, "run", streaming, frames, "--chunk", 1),
             printed(capsys, "run", model, RECORDINGS[0], "--bin-us", 100_000),
+            printed(capsys, "profile", streaming, frames, "--verify"),
         ],
+        "`verify`": [printed(capsys, "verify", model, *inputs)],
         "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data")],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
         "`formats`": [printed(capsys, "formats")],
@@ -256,6 +266,8 @@ def test_documents_have_the_keys_that_the_page_names(documents: dict[str, list[d
             for layer in sample["layers"]:
                 assert list(layer) == list(sample["totals"])
             sample["totals"] = {"<key of a layer>": None}
+            if "verification" in sample:
+                sample["verification"] = {"<key of verify>": None}
     for heading, given in documents.items():
         said = {key: cells[0] for key, cells in rows(page("json.md"), heading).items()}
         found = [pair for document in given for pair in values(document)]

@@ -241,6 +241,9 @@ class Double(Layer):
     def output_type(self, *inputs):
         return inputs[0]
 
+    def dense(self, inputs, memory):
+        return inputs[0] * self.factor
+
     def op(self, *inputs):
         return DoubleOp(self.factor)
 

@@ -198,6 +198,21 @@ ARITHMETIC: dict[str, Work] = {
     "divide": lambda m, s, t: torch.divide(s, 0.5),
 }
 
+
+def turned_round(s: Any) -> Any:
+    """The step before, and in the first step nothing."""
+    y = torch.roll(s, 1, 0)
+    y[0] = 0
+    return y
+
+
+STEPS: dict[str, Work] = {
+    "roll": lambda m, s, t: s + turned_round(s),
+    "__setitem__": lambda m, s, t: t + turned_round(s),
+    "index_select": lambda m, s, t: torch.index_select(s, 0, torch.arange(T)) + t,
+    "another type of float": lambda m, s, t: s.to(torch.float64).float() + t,
+}
+
 POOLS: dict[str, Work] = {
     "max_pool2d": lambda m, s, t: each_step(s + t, F.max_pool2d, 3, 2, 1),
     "avg_pool2d": lambda m, s, t: each_step(s, F.avg_pool2d, 2),
@@ -289,7 +304,7 @@ def by_letters(s: Any, t: Any) -> Any:
 
 CASES: dict[str, dict[str, Any]] = {
     **{name: {"work": work, **CHANNELS} for name, work in REARRANGED.items()},
-    **{name: {"work": work} for name, work in (PARTS | ARITHMETIC | POOLS).items()},
+    **{name: {"work": work} for name, work in (PARTS | ARITHMETIC | STEPS | POOLS).items()},
     **{name: {"work": lambda m, s, t: s, "before": work, "shape": IMAGE} for name, work in REPEATED.items()},
     **{name: {"work": work, **parts} for name, (work, parts) in SYNAPSES.items()},
     **{name: {"work": work, "exact": False, **parts} for name, (work, parts) in ROUNDED.items()},
@@ -691,8 +706,12 @@ BAD: dict[str, tuple[Work, str]] = {
     "alpha": (lambda m, s, t: torch.add(s, t, alpha=2), "a factor alpha found"),
     "no operation": (lambda m, s, t: s.cumsum(0), r"operation cumsum on \(4, 1, 8, 4, 2\) found"),
     "padded map": (lambda m, s, t: F.pad(s, (1, 1)), "padding of another axis than time found"),
-    "padded time": (
-        lambda m, s, t: F.pad(s.movedim(0, -1), (1, 0))[..., :T].movedim(-1, 0), "__getitem__ of padded time found"
+    "padded time": (lambda m, s, t: F.pad(s.movedim(0, -1), (1, 0)).mean(0), "mean of padded time found"),
+    "weights of three axes": (
+        lambda m, s, t: s.flatten(3).mT @ torch.ones(1, C, 5), r"an array of shape \(1, 8, 5\) found; expected weights"
+    ),
+    "weights by letters": (
+        lambda m, s, t: torch.einsum("tbchw,c->tbhw", s, torch.ones(C)), "of an array found; expected weights of two"
     ),
     "repeated tokens": (lambda m, s, t: s.mean((3, 4), keepdim=True).repeat(1, 1, 1, 2, 1), "repeated 2 times found"),
     "overlapping votes": (lambda m, s, t: F.avg_pool1d(s.mean((3, 4)), 4, 2), "windows of 4 every 2 over"),

@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from torch_oracle import example, export, frames_for, make_dyadic, neuron, neurons_of, torch
 
 import eventsim_importers.torch_program.operations as tables
-from eventsim import InputError, Network, Result, Simulator, comparison, from_torch, import_checkpoint
+from eventsim import InputError, Network, Result, Simulator, from_torch, import_checkpoint, margin
 from eventsim.layers import IF
 from eventsim_importers.torch_program import reading
 from eventsim_importers.torch_program.neurons.protocol import Neuron
@@ -96,10 +96,15 @@ SIZES = {"width": 32, "depth": 1, "heads": 2, "classes": 7, "time_steps": T}
 MODELS: dict[str, Callable[[int], Any]] = {
     "spikformer": lambda channels: example("spikformer").Spikformer("dvs", **SIZES, in_channels=channels, size=32),
     "spikformer_v2": lambda channels: example("spikformer_v2").SpikformerV2(**SIZES, in_channels=channels, size=32),
+    "ds2ta": lambda channels: example("ds2ta").DS2TA("dvs", **SIZES, in_channels=channels, size=32),
     "stformer": lambda channels: example("stformer").STFormer(**SIZES, in_channels=channels, size=32),
 }
 HELPERS = {
     "spikformer": (
+        {"patch_embed.rpe_lif_add", "mean_over_positions"},
+        {"patch_embed.rpe_add", "mean_over_tokens"},
+    ),
+    "ds2ta": (
         {"patch_embed.rpe_lif_add", "mean_over_positions"},
         {"patch_embed.rpe_add", "mean_over_tokens"},
     ),
@@ -932,7 +937,7 @@ def test_that_flips_within_rounding_are_accepted(monkeypatch: pytest.MonkeyPatch
 
     network = from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)
     assert re.fullmatch(r"\d+ spikes of 1 layers, [1-9]\d* that rounding moved", verified(network))
-    monkeypatch.setattr(comparison, "ALLOWED", 0.0)
+    monkeypatch.setattr(margin, "ALLOWED", 0.0)
     with pytest.raises(InputError, match=r"^layer fire: "):
         from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)
 

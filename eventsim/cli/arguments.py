@@ -61,6 +61,12 @@ def add_energy_option(parser: argparse.ArgumentParser) -> None:
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """Say how inputs become frames and frames go through the network."""
+    parser.add_argument("--chunk", type=at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    add_frame_options(parser)
+
+
+def add_frame_options(parser: argparse.ArgumentParser) -> None:
+    """Say how inputs become frames."""
     parser.add_argument("--time-steps", type=at_least_one, metavar="T", help="default: the model's")
     parser.add_argument(
         "--window",
@@ -72,7 +78,6 @@ def add_input_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
     )
-    parser.add_argument("--chunk", type=at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
     parser.add_argument("--mean", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
     parser.add_argument("--std", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
     add_recording_options(parser)

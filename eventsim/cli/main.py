@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.cli.arguments import Arguments
-from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating
+from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
 from eventsim.cli.printing import complain, print_json
 from eventsim.errors import INTERRUPTED, EventsimError, InputError
 from eventsim.plugins import PluginWarning
@@ -86,8 +86,15 @@ def _parser() -> Parser:
     profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
     simulating.add(run)
     simulating.add_profile(profile)
-    run.set_defaults(detail=False, report=None)
+    run.set_defaults(detail=False, report=None, verify=False)
     profile.set_defaults(detail=True)
+    verifying.add(
+        command(
+            "verify",
+            verifying.verify_inputs,
+            "compare every layer with its dense form on recordings, frames or images",
+        )
+    )
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
     )

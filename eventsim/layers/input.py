@@ -12,9 +12,10 @@ from eventsim.context import Context
 from eventsim.errors import InputError
 from eventsim.facts import Role
 from eventsim.kernels.rows import list_frames
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, Kind, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,10 @@ class Input(Layer):
                 f"{name}: values that are negative or not whole found; the model takes event counts "
                 "(an input of kind real takes others)"
             )
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the frames."""
+        return np.array(inputs[0], np.float32)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op that lists the non-zero values of frames."""

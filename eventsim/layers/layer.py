@@ -20,8 +20,9 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.errors import LayerError
 from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.layers.dense import Memory
 from eventsim.layers.synapses.weights import zeros_of
-from eventsim.signals import Signal, SignalType
+from eventsim.signals import FloatArray, Signal, SignalType
 
 __all__ = ["Layer", "LayerError", "Op"]
 
@@ -51,6 +52,60 @@ class Layer(ABC):
     @abstractmethod
     def op(self, *inputs: SignalType) -> Op:
         """Return a new op that executes this layer on inputs of these types."""
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return what the layer computes, without anything event-driven: plain NumPy on every value.
+
+        It is what `eventsim.verify` compares the op with, so it must not call the op or its kernels.
+
+        Parameters
+        ----------
+        inputs : tuple of float32 array (T, C, H, W), (T, N, C) or (T, C)
+            One for each argument; of an `Input`, the frames. There may be no time steps.
+        memory : Memory
+            What the layer kept of the steps before, and whether the sample ends with these.
+
+        Returns
+        -------
+        float32 array (T, C, H, W), (T, N, C) or (T, C)
+
+        Raises
+        ------
+        LayerError
+            If the layer has no dense form.
+        """
+        raise LayerError(
+            f"{type(self).__name__} of {type(self).__module__} has no dense form; expected a method `dense`, as "
+            "docs/contributing/add-a-layer.md describes it"
+        )
+
+    def absolute(self) -> Layer | None:
+        """Return the layer that adds up absolute terms; None unless its output is a sum of inputs times constants.
+
+        Given the absolute values of the inputs, the layer returned emits the sum of the absolute values of all terms,
+        of which rounding is a share.
+        """
+        return None
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return for every value of the dense output how large the numbers are whose rounding it shows.
+
+        Asked of real-valued layers without `absolute` only. The default is the output itself: right where every value
+        is the result of a few operations that lose nothing.
+
+        Parameters
+        ----------
+        inputs, output
+            Of `dense`.
+        memory : Memory
+            As for `dense`, and not shared with it.
+
+        Returns
+        -------
+        float32 array
+            Of the shape of the output.
+        """
+        return np.abs(output)
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Multiply-accumulates of one time step if nothing were sparse, as papers count them (borders included)."""

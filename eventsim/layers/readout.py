@@ -9,8 +9,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +39,19 @@ class Readout(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the vectors, or their sums over time, in float64."""
+        (x,) = inputs
+        if self.reduce == "last":
+            return x
+        sums = np.cumsum(np.concatenate([memory.kept.get("sum", np.zeros((1, x.shape[1]))), x]), axis=0)
+        memory.kept["sum"] = sums[-1:]
+        return np.asarray(sums[1:], np.float32)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

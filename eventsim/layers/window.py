@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 
 from eventsim.kernels.window import Spans, Window
+from eventsim.layers.dense import Array
 from eventsim.layers.layer import LayerError
-from eventsim.signals import CountArray, SignalType
+from eventsim.signals import CountArray, FloatArray, SignalType
 
 Pair = tuple[int, int]
 
@@ -52,6 +55,30 @@ def taps_inside(size: int, windows: int, kernel: int, stride: int, padding: int,
     return int(np.count_nonzero((at >= 0) & (at < size)))
 
 
+def taps_over(
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: Pair,
+    padding: Pair,
+    windows: Pair,
+    dilation: Pair = (1, 1),
+    fill: float = 0,
+) -> Iterator[tuple[Pair, Array]]:
+    """Yield each tap of a kernel and what it reads of maps (T, C, H, W) in every window, (T, C, *windows).
+
+    Padding, and what a window that hangs over the far border reads there, is `fill`.
+    """
+    sides = []
+    for size, k, s, p, n, d in zip(x.shape[2:], kernel, stride, padding, windows, dilation, strict=True):
+        sides.append((p, max((n - 1) * s + d * (k - 1) + 1 - size - p, 0)))
+    padded = np.pad(x, ((0, 0), (0, 0), *sides), constant_values=fill)
+    for row, column in np.ndindex(*kernel):
+        top, left = row * dilation[0], column * dilation[1]
+        rows = slice(top, top + (windows[0] - 1) * stride[0] + 1, stride[0])
+        columns = slice(left, left + (windows[1] - 1) * stride[1] + 1, stride[1])
+        yield (row, column), padded[:, :, rows, columns]
+
+
 def sliding_spans(
     grid: tuple[int, ...], windows: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair = (1, 1)
 ) -> Spans:
@@ -89,6 +116,17 @@ def adaptive_spans(grid: tuple[int, ...], windows: Pair) -> Spans:
         i = np.arange(count)
         axes.append((i * size // count, -(-(i + 1) * size // count)))
     return _spans(grid, axes, (1, 1))
+
+
+def adaptively(x: FloatArray, windows: Pair, reduce: Callable[..., Array]) -> FloatArray:
+    """Reduce maps (T, C, H, W) window by window of so many that cover them, as PyTorch's adaptive pooling does."""
+    out = np.empty((*x.shape[:2], *windows), np.float32)
+    height, width = x.shape[2:]
+    for row, column in np.ndindex(*windows):
+        rows = slice(row * height // windows[0], -(-(row + 1) * height // windows[0]))
+        columns = slice(column * width // windows[1], -(-(column + 1) * width // windows[1]))
+        out[:, :, row, column] = reduce(x[:, :, rows, columns], axis=(2, 3))
+    return out
 
 
 def _spans(grid: tuple[int, ...], axes: list[tuple[CountArray, CountArray]], dilation: Pair) -> Spans:

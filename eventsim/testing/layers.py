@@ -19,6 +19,7 @@ from eventsim.layers.time.steps import take_steps
 from eventsim.ledger import Ledger
 from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
+from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
 from eventsim.testing.samples import random_signal
 
 BARRIER_SECONDS = 5
@@ -47,9 +48,10 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     """Check everything that a layer promises, on random signals.
 
     Types and rows are as declared; chunks of every size give the same outputs and the same counts of each time step;
-    no sample, fork or thread disturbs another; nothing is remembered by reference; a state that was taken, pickled and
-    given back goes on; and what the op declares is true in both directions: an op that says that it looks ahead, keeps
-    state, or may not be computed once for a static input, must show it in one of the samples at least.
+    the dense form computes the same, also step by step; no sample, fork or thread disturbs another; nothing is
+    remembered by reference; a state that was taken, pickled and given back goes on; and what the op declares is true in
+    both directions: an op that says that it looks ahead, keeps state, or may not be computed once for a static input,
+    must show it in one of the samples at least.
 
     Parameters
     ----------
@@ -89,6 +91,9 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
         contract.check_no_references(sample)
         contract.check_state(sample)
         contract.check_forks(sample, other)
+    check_has_dense_form(layer)
+    for sample in samples:
+        check_dense_form(layer, sources, sample, contract.alone(sample).frames)
 
 
 class _Contract:

@@ -294,8 +294,9 @@ class _Reader(spikformer.Reader):
                 earlier = self.build.add(f"{attn}.ago{age}", attend, q, k, Delayed(v, age))
             halvings = exponents * (age if self.decay == "geometric" else 1)
             factors = np.where(windows > age, np.ldexp(1.0, -halvings), 0.0).astype(np.float32)
-            attenuate = Affine(np.repeat(factors, self.dim // self.heads))
-            earlier = self.build.add(f"{attn}.attenuate{age}", attenuate, earlier)
+            if (factors != 1).any():
+                attenuate = Affine(np.repeat(factors, self.dim // self.heads))
+                earlier = self.build.add(f"{attn}.attenuate{age}", attenuate, earlier)
             y = self.build.add(f"{attn}.sum{age}", Residual("add"), y, earlier)
         return y
 

@@ -19,6 +19,7 @@ from eventsim.cli.arguments import (
     npz_name,
     preparation_of,
 )
+from eventsim.cli.commands.verifying import verified
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
 from eventsim.modelfile import load
@@ -38,6 +39,7 @@ from eventsim.simulator import Simulator
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``profile``."""
     add(parser)
+    parser.add_argument("--verify", action="store_true", help="compare with the dense form, too; 1 where it differs")
     parser.add_argument(
         "--report", type=html_name, metavar="FILE.html", help="write everything as a page, of one input"
     )
@@ -92,6 +94,10 @@ def simulate(args: Arguments) -> int:
             tables.print_sample(console(), sample, detail=args.detail, **extra)
         if args.output is not None:
             attempt(str(args.output), lambda: write_recorded(args.output, result))
+        if args.verify:
+            attempt(source, lambda: _verify(simulator.network, preparation, source, sample))
+            if not args.json and "verification" in sample:
+                console().print(f"verify: {sample['verification']['verdict']}", markup=False, soft_wrap=True)
         if args.report is not None:
             frames = preparation.frames(source, simulator.network)
             priced = energies(result.profile, models)
@@ -106,7 +112,8 @@ def simulate(args: Arguments) -> int:
         print_json(whole())
     elif samples:
         tables.print_assumed(console(), simulator.network)
-    return 2 if failed else 0
+    differs = any(not sample["verification"]["holds"] for sample in samples if "verification" in sample)
+    return 2 if failed else int(differs)
 
 
 def _simulator(args: Arguments) -> Simulator:
@@ -122,6 +129,11 @@ def _simulator(args: Arguments) -> Simulator:
         raise InputError(f"{args.output}: {len(args.inputs)} inputs with --record found; expected one")
     neurons = [name for name in args.record if name in network.layers and _has_potential(network, name)]
     return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons)
+
+
+def _verify(network: Network, preparation: Preparation, source: str, sample: dict[str, Any]) -> None:
+    """Add to the document of an input what its dense form says."""
+    sample["verification"] = verified(network, preparation, source).to_dict()
 
 
 def _has_potential(network: Network, name: str) -> bool:

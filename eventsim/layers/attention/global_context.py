@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -93,6 +94,43 @@ class GlobalContext(Layer):
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the products of k and of the sum over positions, V and Q."""
         return 2 * inputs[0].size + 2 * int(self.value_weight.size)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return every value with its gain, in float64."""
+        x = tokens(inputs[0]).astype(np.float64)
+        weights = self._shares(x)
+        hidden = np.einsum("tn,tnc->tc", weights, x) @ self.value_weight.T.astype(np.float64) + self.value_bias
+        if self.norm_weight is not None:
+            centred = hidden - hidden.mean(axis=1, keepdims=True)
+            deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(self.eps))
+            hidden = centred / deviation * self.norm_weight + self.norm_bias
+        gain = (np.maximum(hidden, 0) @ self.query_weight.T.astype(np.float64) + self.query_bias)[:, None]
+        return in_shape(x * expit(gain) if self.combination == "gated" else x + gain, inputs[0].shape[1:])
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return the sums of absolute terms on the way to every value, rounding carried on from step to step."""
+        x = tokens(inputs[0]).astype(np.float64)
+        size = np.abs(x)
+        weights = self._shares(x)
+        largest = (size @ np.abs(self.key_weight) + np.abs(self.key_bias)).max(axis=1, keepdims=True)
+        context = np.einsum("tn,tnc->tc", weights, size) * (1 + 2 * largest)
+        hidden = context @ np.abs(self.value_weight).T.astype(np.float64) + np.abs(self.value_bias)
+        if self.norm_weight is not None and self.norm_bias is not None:
+            exact = np.einsum("tn,tnc->tc", weights, x) @ self.value_weight.T.astype(np.float64) + self.value_bias
+            deviation = np.sqrt(exact.var(axis=1, keepdims=True) + np.float32(self.eps))
+            mean = hidden.mean(axis=1, keepdims=True)
+            hidden = (hidden + mean) / deviation * (1 + mean / deviation)
+            hidden = hidden * np.abs(self.norm_weight) + np.abs(self.norm_bias)
+        gain = (hidden @ np.abs(self.query_weight).T.astype(np.float64) + np.abs(self.query_bias))[:, None]
+        return in_shape(size * (1 + gain) if self.combination == "gated" else size + gain, inputs[0].shape[1:])
+
+    def _shares(self, x: Reals) -> Reals:
+        """Return the weight of every position ``(T, positions)``."""
+        logits = x @ self.key_weight.astype(np.float64) + self.key_bias
+        if self.normalisation == "sigmoid":
+            return np.asarray(expit(logits), np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

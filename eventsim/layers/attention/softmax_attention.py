@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -59,6 +60,35 @@ class SoftmaxAttention(Layer):
         """Return two products over all pairs: 2 N^2 D over space, 2 T N D in each of the T steps over time."""
         output = self.output_type(*inputs)
         return 2 * output.size * (self.time_steps or output.positions)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return ``softmax(scale q k^T) v`` in float64, over blocks of queries."""
+        return self._attended(inputs[0], False)
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return the weighted absolute values, times one and the sum of absolute terms of the largest score."""
+        return self._attended(inputs[0], True)
+
+    def _attended(self, x: FloatArray, absolute: bool) -> FloatArray:
+        rows = tokens(x).astype(np.float64)
+        if self.axis == "time":  # the steps of one position attend to each other
+            rows = rows.swapaxes(0, 1)
+        q, k, v = (by_head(part, self.heads) for part in np.split(rows, 3, axis=2))
+        scale = np.float32(q.shape[3] ** -0.5 if self.scale is None else self.scale)
+        out = np.empty(q.shape)
+        for step, block in blocks(q, k):
+            for head in range(self.heads):
+                some, keys, values = q[step, head, block], k[step, head], v[step, head]
+                scores = float(scale) * (some @ keys.T)
+                weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+                weights /= weights.sum(axis=1, keepdims=True)
+                if absolute:
+                    largest = (np.abs(some) @ np.abs(keys).T).max(axis=1, keepdims=True) * abs(float(scale))
+                    out[step, head, block] = (weights @ np.abs(values)) * (1 + 2 * largest)
+                else:
+                    out[step, head, block] = weights @ values
+        attended = heads_together(out)
+        return in_shape(attended.swapaxes(0, 1) if self.axis == "time" else attended, x.shape[1:])
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

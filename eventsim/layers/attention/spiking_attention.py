@@ -12,6 +12,7 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.ledger import LedgerRows
@@ -81,6 +82,12 @@ class SpikingAttention(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sums that are read and written, and the entries of the map that are added."""
         return ATTENDING
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return ``scale q (k^T v)``: integers, exact in float64, and one product in float32."""
+        q, k, v = (by_head(x, self.heads) for x in inputs)
+        context = k.astype(np.float64).swapaxes(2, 3) @ v
+        return in_shape(heads_together(q @ context), inputs[0].shape[1:]) * np.float32(self.scale)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -12,9 +12,10 @@ from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.attention import attend_through_table
 from eventsim.layers.attention.spiking_attention import ATTENDING, report_attention, report_scale
+from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.signals import FLOAT32_MAX, Dense, IntArray, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, IntArray, Rows, SignalType
 
 LARGEST_ENTRY = 2**31 - 1
 
@@ -84,6 +85,17 @@ class TableAttention(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sums that are read and written, and the score and the entry that a lookup reads."""
         return {**ATTENDING, "table_lookups": {"table_reads": 1, "sum_reads": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return ``scale f(q k^T) v`` over blocks of queries: integers, exact in float64."""
+        heads = len(self.table)
+        q, k, v = (by_head(x, heads) for x in inputs)
+        out = np.empty(q.shape)
+        for step, block in blocks(q, k):
+            for head, table in enumerate(self.table):
+                scores = q[step, head, block].astype(np.float64) @ k[step, head].T
+                out[step, head, block] = table[scores.astype(np.int64)].astype(np.float64) @ v[step, head]
+        return in_shape(heads_together(out), inputs[0].shape[1:]) * np.float32(self.scale)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

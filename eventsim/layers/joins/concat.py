@@ -9,8 +9,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, channel_axis
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, Kind, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +32,14 @@ class Concat(Layer):
         kinds = {a.kind, b.kind}
         kind: Kind = "real" if "real" in kinds else "graded" if "graded" in kinds else "binary"
         return replace(a, kind=kind, channels=a.channels + b.channels, dense=kind == "real")
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the channels side by side."""
+        return np.concatenate(inputs, axis=channel_axis(inputs[0]))
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

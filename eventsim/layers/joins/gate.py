@@ -10,11 +10,12 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import gate_rows
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, Kind, Rows, SignalType
+from eventsim.signals import CountArray, Dense, FloatArray, Kind, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,6 +47,12 @@ class Gate(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return that every value that meets its gate is a product with a gate."""
         return {operation: {"gate_products": 1} for operation in ("comparisons", "graded_macs", "macs")}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the products, the gate repeated over positions and channels, in float32."""
+        g, x = inputs
+        rows, gates = tokens(x), tokens(g)
+        return in_shape(np.repeat(gates, rows.shape[2] // gates.shape[2], axis=2) * rows, x.shape[1:])
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -10,8 +10,9 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import join_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 MODES = ("add", "iand", "and")
 
@@ -49,6 +50,17 @@ class Residual(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return that its additions are residual ones."""
         return {"additions": {"residual_additions": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the join of every two values, in float32."""
+        a, b = inputs
+        if self.mode == "add":
+            return a + b
+        return a * (1 - b) if self.mode == "iand" else a * b
+
+    def absolute(self) -> Layer | None:
+        """Return the layer itself where it adds."""
+        return self if self.mode == "add" else None
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

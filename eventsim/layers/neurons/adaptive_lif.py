@@ -12,9 +12,10 @@ from scipy.special import expit
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
+from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
-from eventsim.layers.neurons.spiking import updating
+from eventsim.layers.neurons.spiking import DenseStep, Flags, updating
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -148,6 +149,63 @@ class AdaptiveLIF(Layer):
         """Return the sum of both terms, the comparison and the reset; coefficients are counted where they multiply."""
         return updating(INTEGRATE, 1)
 
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the spikes, step by step: element by element in float32, means and gates in float64."""
+        (x,) = inputs
+        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
+        out = np.empty_like(x)
+        for index, current in enumerate(x):
+            step = self.step(v, current, memory)
+            out[index] = step.spikes
+            v = self.after(step.charged, step.late, step.spikes)
+        memory.kept["potential"] = v
+        return out
+
+    def rest(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return the potential at the beginning of a sample, for neurons of the per-step shape."""
+        return np.zeros(shape, np.float32)
+
+    def step(self, v: FloatArray, x: FloatArray, memory: Memory) -> DenseStep:
+        """Return what the next time step makes of the potential and the input, in the per-step shape."""
+        index = memory.kept.get("step", 0)
+        memory.kept["step"] = index + 1
+        if self.time_steps is not None and index >= self.time_steps:
+            raise LayerError(f"{index + 1} time steps found; expected at most {self.time_steps}")
+        past, present = tokens(v[None])[0], tokens(x[None])[0]
+        given = present
+        if self.past_encoding is not None:
+            past = past + _at(self.past_encoding, index).T
+        past, present = past * _at(self.retention, index).T, present * _at(self.gain, index).T
+        weight: Reals = np.ones(())
+        if (attend := self.gates) is not None:
+            means = [part.mean(axis=0, dtype=np.float64) for part in (past, present)]
+            if self.gate_inputs == "features":
+                means = [memory.kept.get("mean", np.zeros(len(means[0]))), given.mean(axis=0, dtype=np.float64)]
+                memory.kept["mean"] = means[1]
+            gates = attend.dense(index, np.concatenate(means))
+            sizes = np.abs(np.concatenate([np.abs(past).mean(axis=0), np.abs(present).mean(axis=0)]))
+            weight = 1 + attend.terms(index, np.maximum(sizes, np.abs(np.concatenate(means)))).max(initial=0)
+            per_term = attend.per_term(present.shape[1])
+            if len(gates) == per_term:
+                past, present = np.float32(0), (past + present) * gates
+            else:
+                past, present = past * gates[:per_term], present * gates[per_term:]
+        terms = np.abs(past) + np.abs(present)
+        charged = past + present
+        if self.potential_encoding is not None:
+            encoding = _at(self.potential_encoding, index).T
+            charged, terms = charged + encoding, terms + np.abs(encoding)
+        shape = x.shape
+        charged, terms = in_shape(charged[None], shape)[0], in_shape(terms[None] * weight, shape)[0]
+        above = charged > np.float32(self.v_threshold) if self.strict else charged >= np.float32(self.v_threshold)
+        return DenseStep(charged, np.zeros(shape, np.bool_), np.asarray(above, np.float32), terms)
+
+    def after(self, charged: FloatArray, late: Flags, spikes: FloatArray) -> FloatArray:
+        """Return the potential that a step leaves in which these neurons spiked."""
+        if self.reset == "zero":
+            return np.where(spikes != 0, np.float32(0), charged)
+        return charged - spikes * np.float32(self.v_threshold)
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return AdaptiveLIFOp(self, self.output_type(*inputs))
@@ -190,6 +248,17 @@ class StepAttention:
     def macs(self) -> int:
         """Multiply-accumulates of the two matrix products in one time step."""
         return int(self.reduce_weight[0].size + self.expand_weight[0].size)
+
+    def dense(self, step: int, means: Reals) -> FloatArray:
+        """Return the gates of time step `step` for the means ``(2 * channels,)``, computed in float64."""
+        hidden = _at(self.reduce_weight, step).astype(np.float64) @ means + _at(self.reduce_bias, step)
+        logits = _at(self.expand_weight, step).astype(np.float64) @ np.maximum(hidden, 0) + _at(self.expand_bias, step)
+        return np.asarray(self.scale * expit(logits), np.float32)
+
+    def terms(self, step: int, means: Reals) -> Reals:
+        """Return the sums of the absolute terms of the logits, for absolute means."""
+        hidden = np.abs(_at(self.reduce_weight, step)) @ means + np.abs(_at(self.reduce_bias, step))
+        return np.abs(_at(self.expand_weight, step)) @ hidden + np.abs(_at(self.expand_bias, step))
 
     def __call__(self, step: int, past: FloatArray, present: FloatArray) -> FloatArray:
         """Return the gates of time step `step` for the means ``(channels,)`` of past and present."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from eventsim.kernels.fire import DECAY
+from eventsim.layers.dense import spread
 from eventsim.layers.neurons.spiking import Neuron, PerNeuron
+from eventsim.signals import FloatArray
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +29,10 @@ class DecayLIF(Neuron):
     decay: PerNeuron = 0.5
 
     charge: ClassVar[int] = DECAY
+
+    def charged(self, v: FloatArray, x: FloatArray) -> FloatArray:
+        """Return the charge, v multiplied by beta."""
+        return v * spread(self.decay, x.shape) + x
 
     @property
     def constant(self) -> PerNeuron:

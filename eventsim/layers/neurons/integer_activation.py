@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -50,6 +51,11 @@ class IntegerActivation(Layer):
         if self.ties not in ("even", "up"):
             raise LayerError(f"ties {self.ties!r} found; expected 'even' or 'up'")
         return replace(source, kind="graded", dense=False)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the rounded values, in float32."""
+        clamped = np.clip(inputs[0], np.float32(0), np.float32(self.maximum))
+        return np.rint(clamped) if self.ties == "even" else np.floor(clamped + np.float32(0.5))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

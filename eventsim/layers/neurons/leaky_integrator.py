@@ -11,10 +11,11 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of, updating
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +67,21 @@ class LeakyIntegrator(Layer):
     @property
     def _charge(self) -> int:
         return INTEGRATE if (np.asarray(self.decay) == 1).all() else DECAY
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the potentials, in float32."""
+        (x,) = inputs
+        decay, start = spread(self.decay, x.shape[1:]), spread(self.start, x.shape[1:])
+        v = memory.kept.get("potential", np.broadcast_to(start, x.shape[1:]))
+        out = np.empty_like(x)
+        for step, current in enumerate(x):
+            v = out[step] = v * decay + current
+        memory.kept["potential"] = np.array(v)
+        return out
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute decay and start."""
+        return replace(self, decay=np.abs(np.asarray(self.decay)), start=np.abs(np.asarray(self.start)))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

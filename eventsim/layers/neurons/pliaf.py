@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import PLIF, NeuronOp
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,6 +27,18 @@ class PLIAF(PLIF):
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return rows of the positive values at the same positions."""
         return replace(super().output_type(*inputs), kind="real")
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the positive potentials before the reset, in float32."""
+        (x,) = inputs
+        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
+        out = np.empty_like(x)
+        for index, current in enumerate(x):
+            step = self.step(v, current, memory)
+            out[index] = np.maximum(step.charged, np.float32(0))
+            v = self.after(step.charged, step.late, step.spikes)
+        memory.kept["potential"] = v
+        return out
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

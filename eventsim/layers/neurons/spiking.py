@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.ledger import LedgerRows
@@ -24,6 +26,31 @@ RESETS = ("zero", "subtract", "subtract_late", "subtract_once", "zero_late")
 
 CHARGING = {INTEGRATE: (0, 1), LEAK_MULTIPLY: (1, 2), LEAK_DIVIDE: (1, 2), LEAK_FREE_INPUT: (1, 2), DECAY: (1, 1)}
 """Leak multiplications and additions of each charge equation."""
+
+LATE = RESETS[2:]
+"""Resets of which the step after a spike learns."""
+
+Flags = npt.NDArray[np.bool_]
+
+
+class DenseStep(NamedTuple):
+    """What one time step makes of neurons; arrays of the per-step shape.
+
+    Attributes
+    ----------
+    charged : float32 array
+        The potential that is compared with the threshold.
+    late : bool array
+        Where the potential was above the threshold when the step began, for the resets that ask.
+    spikes : float32 array
+    terms : float32 array, optional
+        Sum of the absolute terms that were added, where it is not that of the inputs.
+    """
+
+    charged: FloatArray
+    late: Flags
+    spikes: FloatArray
+    terms: FloatArray | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -112,6 +139,49 @@ class Neuron(Layer):
         """Return what the charge consists of, a comparison with the threshold and the floor, and a reset by spike."""
         return updating(self.op_charge, 1 + (self.v_min is not None))
 
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the spikes, step by step, in float32."""
+        (x,) = inputs
+        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
+        out = np.empty_like(x)
+        for index, current in enumerate(x):
+            step = self.step(v, current, memory)
+            out[index] = step.spikes
+            v = self.after(step.charged, step.late, step.spikes)
+        memory.kept["potential"] = v
+        return out
+
+    def rest(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return the potential at the beginning of a sample, for neurons of the per-step shape."""
+        return np.array(np.broadcast_to(spread(self.start, shape), shape))
+
+    def charged(self, v: FloatArray, x: FloatArray) -> FloatArray:
+        """Return the potential v charged with the input x, in float32 and in the order of the equation."""
+        return v + x
+
+    def step(self, v: FloatArray, x: FloatArray, memory: Memory) -> DenseStep:
+        """Return what one time step makes of the potential and the input, in the per-step shape."""
+        threshold = spread(self.v_threshold, x.shape)
+        above = np.greater if self.strict else np.greater_equal
+        charged, late = self.charged(v, x), np.zeros(x.shape, np.bool_)
+        if self.reset in LATE:
+            late = above(v, threshold)
+            lost = np.asarray(np.where(late, np.float32(0), charged), np.float32)
+            charged = lost if self.reset == "zero_late" else charged - late.astype(np.float32) * threshold
+        fired = np.asarray(above(charged, threshold), np.float32)
+        return DenseStep(charged, late, fired * np.trunc(charged / threshold) if self.multiple_spikes else fired)
+
+    def after(self, charged: FloatArray, late: Flags, spikes: FloatArray) -> FloatArray:
+        """Return the potential that a step leaves in which these neurons spiked."""
+        threshold = spread(self.v_threshold, charged.shape)
+        if self.reset == "zero":
+            charged = np.asarray(np.where(spikes != 0, np.float32(0), charged), np.float32)
+        elif self.reset == "subtract":
+            charged = charged - spikes * threshold
+        elif self.reset == "subtract_once":
+            charged = charged - (spikes - late) * threshold
+        return charged if self.v_min is None else np.maximum(charged, spread(self.v_min, charged.shape))
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
@@ -156,6 +226,11 @@ class LIF(Neuron):
     tau: PerNeuron = 2.0
     decay_input: bool = True
 
+    def charged(self, v: FloatArray, x: FloatArray) -> FloatArray:
+        """Return the charge, divided by tau."""
+        tau = spread(self.tau, x.shape)
+        return v + (x - v) / tau if self.decay_input else v - v / tau + x
+
     @property
     def constant(self) -> PerNeuron:
         """Tau, or its inverse where that gives the same result (powers of two)."""
@@ -194,6 +269,11 @@ class PLIF(Neuron):
     def share(self) -> FloatArray:
         """The factor sigmoid(w), rounded once to float32."""
         return np.asarray(1 / (1 + np.exp(-np.asarray(self.w, np.float64))), np.float32)
+
+    def charged(self, v: FloatArray, x: FloatArray) -> FloatArray:
+        """Return the charge, multiplied by sigmoid(w)."""
+        share = spread(self.share, x.shape)
+        return v + (x - v) * share if self.decay_input else v * (np.float32(1) - share) + x
 
     @property
     def constant(self) -> PerNeuron:

@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import PerNeuron, rows_of
@@ -45,6 +46,12 @@ class Threshold(Layer):
         (source,) = inputs
         rows_of(self.threshold, "threshold", source)
         return replace(source, kind="binary", dense=False)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return where values are above the threshold."""
+        (x,) = inputs
+        threshold = spread(self.threshold, x.shape[1:])
+        return np.asarray(x > threshold if self.strict else x >= threshold, np.float32)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -8,10 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.facts import Entailed, Role
+from eventsim.layers.dense import Array, Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.sum_pool2d import SumPool2dOp
-from eventsim.layers.window import adaptive_grid, adaptive_spans
-from eventsim.signals import SignalType
+from eventsim.layers.window import adaptive_grid, adaptive_spans, adaptively
+from eventsim.signals import FloatArray, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -41,6 +42,14 @@ class AdaptiveAvgPool2d(Layer):
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the averages, window by window, of sums in float64."""
+        return adaptively(inputs[0], self.output_size, average)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
@@ -48,3 +57,9 @@ class AdaptiveAvgPool2d(Layer):
         spans = adaptive_spans(source.grid, self.output_size)
         values = np.outer(spans.bottoms - spans.tops, spans.rights - spans.lefts)
         return SumPool2dOp(output, spans, values.astype(np.float32).reshape(-1, 1))
+
+
+def average(values: Array, axis: tuple[int, ...]) -> FloatArray:
+    """Return the sum over some axes, rounded to float32, over the number of values."""
+    sums = np.asarray(values.sum(axis=axis, dtype=np.float64), np.float32)
+    return np.asarray(sums / np.float32(np.prod([values.shape[a] for a in axis])), np.float32)

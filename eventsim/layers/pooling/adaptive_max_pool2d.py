@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from eventsim.facts import Entailed, Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
-from eventsim.layers.window import adaptive_grid, adaptive_spans
-from eventsim.signals import SignalType
+from eventsim.layers.window import adaptive_grid, adaptive_spans, adaptively
+from eventsim.signals import FloatArray, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +37,14 @@ class AdaptiveMaxPool2d(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the largest value so far, which a comparison reads and writes."""
         return {"comparisons": {"pool_comparisons": 1, "sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the maxima, window by window."""
+        return adaptively(inputs[0], self.output_size, np.max)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: a maximum is off by no more than the values that it compares."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -43,6 +44,31 @@ class AttentionPool(Layer):
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return 2 N D: the logits, and the sum that they weight."""
         return 2 * inputs[0].size
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the weighted mean in float64, with the last piece."""
+        rows = tokens(inputs[0]).astype(np.float64)
+        return self._pooled(rows, rows, memory)
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return the mean of absolute values, times one and the largest sum of absolute terms of a logit."""
+        rows = tokens(inputs[0]).astype(np.float64)
+        largest = (np.abs(rows) @ np.abs(self.weight)).max(initial=memory.kept.get("largest", 0.0))
+        memory.kept["largest"] = largest
+        return self._pooled(rows, np.abs(rows), memory) * np.float32(1 + 2 * largest)
+
+    def _pooled(self, rows: Reals, values: Reals, memory: Memory) -> FloatArray:
+        """Weight `values` by the softmax of the logits of `rows`, over all pieces."""
+        peak, total, pooled = memory.kept.get("pooled", (-np.inf, 0.0, np.zeros(rows.shape[2])))
+        logits = rows @ self.weight.astype(np.float64)
+        if logits.size:
+            higher = max(peak, float(logits.max()))
+            kept, weights = np.exp(peak - higher), np.exp(logits - higher)
+            total = total * kept + weights.sum()
+            pooled = pooled * kept + np.einsum("tn,tnc->c", weights, values)
+            peak = higher
+        memory.kept["pooled"] = peak, total, pooled
+        return np.asarray((pooled / total)[None] if memory.final else pooled[None][:0], np.float32)
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -11,10 +11,11 @@ from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
-from eventsim.layers.window import output_grid, sliding_spans
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.layers.window import output_grid, sliding_spans, taps_over
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,6 +64,20 @@ class MaxPool2d(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the largest value so far, which a comparison reads and writes."""
         return {"comparisons": {"pool_comparisons": 1, "sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the maxima, tap by tap."""
+        (x,) = inputs
+        reach = tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
+        windows = output_grid(x.shape[2:], (reach[0], reach[1]), self.stride, self.padding, self.ceil_mode)
+        out = np.full((*x.shape[:2], *windows), -np.inf, np.float32)
+        for _, read in taps_over(x, self.kernel_size, self.stride, self.padding, windows, self.dilation, -np.inf):
+            np.maximum(out, read, out=out)
+        return out
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: a maximum is off by no more than the values that it compares."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -10,9 +10,10 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import sum_groups
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,6 +43,16 @@ class SumOverChannels(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums over each group of channels, in float64."""
+        rows = tokens(inputs[0])
+        sums = rows.reshape(*rows.shape[:2], self.groups, rows.shape[2] // self.groups).sum(axis=3, dtype=np.float64)
+        return in_shape(sums, inputs[0].shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -10,9 +10,10 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import sum_rows
+from eventsim.layers.dense import Memory, tokens
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +35,17 @@ class SumOverPositions(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums over the positions, in float64, divided in float32 where a mean is asked for."""
+        rows = tokens(inputs[0])
+        source = SignalType("real", rows.shape[2], rows.shape[1:2], dense=True)
+        sums = np.asarray(rows.sum(axis=1, dtype=np.float64), np.float32)
+        return sums / np.float32(self.divisor(source))
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

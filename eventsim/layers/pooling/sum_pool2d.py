@@ -11,10 +11,11 @@ from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
-from eventsim.layers.window import output_grid, sliding_spans
+from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -52,6 +53,21 @@ class SumPool2d(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums, tap by tap in float64, divided in float32 where an average is asked for."""
+        (x,) = inputs
+        source = SignalType("real", x.shape[1], x.shape[2:], dense=True)
+        windows, divisors = self.windows(source), self.divisors(source)
+        sums = np.zeros((*x.shape[:2], *windows))
+        for _, read in taps_over(x, self.kernel_size, self.stride, self.padding, windows):
+            sums += read
+        pooled = np.asarray(sums, np.float32)
+        return pooled if divisors is None else pooled / divisors.reshape(windows)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

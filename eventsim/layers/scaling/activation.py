@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -39,6 +40,25 @@ class Activation(Layer):
         if self.function not in FUNCTIONS:
             raise LayerError(f"function {self.function!r} found; expected one of {FUNCTIONS}")
         return source if self.function == "relu" else replace(source, kind="real", dense=True)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the function of every value; sigmoid and softmax in float64."""
+        (x,) = inputs
+        if self.function == "relu":
+            return np.maximum(x, np.float32(0))
+        rows = tokens(x).astype(np.float64)
+        if self.function == "sigmoid":
+            return in_shape(expit(rows), x.shape[1:])
+        powers = np.exp(rows - rows.max(axis=2, keepdims=True))
+        return in_shape(powers / powers.sum(axis=2, keepdims=True), x.shape[1:])
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return the output times one and the largest exponent, as an exponential shows its rounding relatively."""
+        (x,) = inputs
+        if self.function == "relu":
+            return np.abs(output)
+        largest = np.abs(tokens(x)).max(axis=2, keepdims=True, initial=0)
+        return in_shape(tokens(output) * (1 + 2 * largest), x.shape[1:])
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.neurons.spiking import rows_of
@@ -45,6 +46,16 @@ class Affine(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the scale, and the shift, that a product reads."""
         return {"macs": {"weight_reads": 1, **({} if self.shift is None else {"bias_reads": 1})}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return product and sum, each rounded to float32."""
+        (x,) = inputs
+        scaled = x * spread(self.scale, x.shape[1:])
+        return scaled if self.shift is None else scaled + spread(self.shift, x.shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute scale and shift."""
+        return replace(self, scale=np.abs(self.scale), shift=None if self.shift is None else np.abs(self.shift))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -46,6 +47,24 @@ class LayerNorm(Layer):
         if not self.eps >= 0:
             raise LayerError(f"eps {self.eps} found; expected at least 0")
         return replace(source, kind="real", dense=True)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the normalised values, computed in float64."""
+        (x,) = inputs
+        rows = tokens(x).astype(np.float64)
+        centred = rows - rows.mean(axis=2, keepdims=True)
+        scaled = centred / np.sqrt(np.square(centred).mean(axis=2, keepdims=True) + np.float32(self.eps)) * self.weight
+        return in_shape(scaled if self.bias is None else scaled + self.bias, x.shape[1:])
+
+    def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
+        """Return what value and mean are to the deviation: large where the mean is, which is taken off."""
+        (x,) = inputs
+        rows = tokens(x).astype(np.float64)
+        mean = np.abs(rows).mean(axis=2, keepdims=True)
+        deviation = np.sqrt(rows.var(axis=2, keepdims=True) + np.float32(self.eps))
+        lost = 1 + mean / deviation  # of the variance, relatively
+        largest = (np.abs(rows) + mean) / deviation * lost * np.abs(self.weight)
+        return in_shape(largest if self.bias is None else largest + np.abs(self.bias), x.shape[1:])
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

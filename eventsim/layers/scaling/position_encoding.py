@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -46,6 +47,20 @@ class PositionEncoding(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the entry of the encoding that an addition reads."""
         return {"additions": {"weight_reads": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the sums, in float32."""
+        (x,) = inputs
+        first = memory.kept.get("step", 0) if len(self.encoding) > 1 else 0
+        memory.kept["step"] = first + len(x)
+        if len(self.encoding) > 1 and first + len(x) > len(self.encoding):
+            raise LayerError(f"{first + len(x)} time steps found; the encoding has {len(self.encoding)}")
+        encoding = self.encoding[first : first + len(x)] if len(self.encoding) > 1 else self.encoding
+        return in_shape(tokens(x) + encoding.swapaxes(1, 2), x.shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer of the absolute encoding."""
+        return replace(self, encoding=np.abs(self.encoding))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -10,8 +10,9 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Role
 from eventsim.kernels.rows import flatten_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,6 +28,15 @@ class Flatten(Layer):
         """Return one vector of the same kind."""
         (source,) = inputs
         return SignalType(source.kind, source.size, (), source.dense)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return every time step as one vector."""
+        (x,) = inputs
+        return x.reshape(len(x), int(np.prod(x.shape[1:])))
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

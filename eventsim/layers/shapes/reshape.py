@@ -10,8 +10,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import Dense, IntArray, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,6 +39,14 @@ class Reshape(Layer):
         if len(self.shape) == 3:
             return SignalType(source.kind, self.shape[0], self.shape[1:], source.dense)
         return SignalType(source.kind, self.shape[-1], self.shape[:-1], source.dense)
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return every time step in the new shape."""
+        return inputs[0].reshape(len(inputs[0]), *self.shape)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

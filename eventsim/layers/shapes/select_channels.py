@@ -9,8 +9,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, channel_axis
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.signals import CountArray, Dense, IntArray, Rows, SignalType
+from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,6 +48,15 @@ class SelectChannels(Layer):
                 f"indices from {indices.min()} to {indices.max()} found; expected 0 to {source.channels - 1}"
             )
         return replace(source, channels=len(indices))
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the chosen channels."""
+        (x,) = inputs
+        return np.take(x, self.indices, axis=channel_axis(x))
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

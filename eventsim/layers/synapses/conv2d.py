@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.facts import Entailed, Role, Words
+from eventsim.layers.dense import Memory, Reals
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
-from eventsim.layers.window import output_grid, slide, taps_inside
+from eventsim.layers.window import output_grid, slide, taps_inside, taps_over
 from eventsim.signals import FloatArray, SignalType
 
 
@@ -77,6 +78,15 @@ class Conv2d(Layer):
         """Return the words that a product reads and writes."""
         return SERVING
 
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the convolution, tap by tap, in float64."""
+        out = convolved(inputs[0], self.weight, self.stride, self.padding, self.groups, self.dilation)
+        return np.asarray(out if self.bias is None else out + self.bias[:, None, None], np.float32)
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute weights."""
+        return replace(self, weight=np.abs(self.weight), bias=None if self.bias is None else np.abs(self.bias))
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with weights packed tap by tap, input channel by input channel."""
         (source,) = inputs
@@ -118,6 +128,26 @@ def map_type(
     if bias is not None and bias.shape != (outputs,):
         raise LayerError(f"bias of shape {bias.shape} found; expected ({outputs},)")
     return SignalType("real", outputs, output_grid(source.grid, (height, width), stride, padding), dense=True)
+
+
+def convolved(
+    x: FloatArray,
+    weight: FloatArray,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    groups: int,
+    dilation: tuple[int, int] = (1, 1),
+) -> Reals:
+    """Return the convolution of maps (T, C, H, W) without bias, float64: one matrix product for each tap."""
+    outputs, group_inputs, *kernel = weight.shape
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    height, width = output_grid(x.shape[2:], (reach[0], reach[1]), stride, padding)
+    blocks = weight.reshape(groups, outputs // groups, group_inputs, *kernel).astype(np.float64)
+    out = np.zeros((len(x), groups, outputs // groups, height * width))
+    taps = taps_over(x.astype(np.float64), tuple(kernel), stride, padding, (height, width), dilation)
+    for (row, column), reached in taps:
+        out += blocks[..., row, column] @ reached.reshape(len(x), groups, group_inputs, height * width)
+    return out.reshape(len(x), outputs, height, width)
 
 
 def taps_of(weight: FloatArray, groups: int) -> FloatArray:

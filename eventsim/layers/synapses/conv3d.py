@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Literal
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
+from eventsim.layers.dense import Memory, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.synapses.conv2d import map_type, taps_of, weight_of
+from eventsim.layers.synapses.conv2d import convolved, map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
@@ -80,6 +81,27 @@ class Conv3d(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes."""
         return SERVING
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the convolution, one of a map for each time step of the kernel, in float64."""
+        (x,), weight = inputs, self.weight
+        length, steps = weight.shape[2], len(x)
+        if self.time_padding == "causal":
+            seen, past = with_past(x, memory, length - 1)
+            before = np.zeros((length - 1 - past, *x.shape[1:]), np.float32)
+            padded = np.concatenate([before, seen])
+        else:
+            padded = np.pad(x, ((length // 2, length // 2), *((0, 0),) * 3))
+        parts = (
+            convolved(padded[tap : tap + steps], weight[:, :, tap], self.stride, self.padding, self.groups)
+            for tap in range(length)
+        )
+        out = sum(parts, np.zeros(()))
+        return np.asarray(out if self.bias is None else out + self.bias[:, None, None], np.float32)
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute weights."""
+        return replace(self, weight=np.abs(self.weight), bias=None if self.bias is None else np.abs(self.bias))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op: one convolution of a map for each time step of the kernel."""

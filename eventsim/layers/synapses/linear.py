@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import numpy as np
+
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.window import Window
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
@@ -50,6 +53,14 @@ class Linear(Layer):
         """Return the words that a product reads and writes."""
         return SERVING
 
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the matrix product, in float64."""
+        return matrix_product(inputs[0], self.weight, self.bias)
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute weights."""
+        return replace(self, weight=np.abs(self.weight), bias=None if self.bias is None else np.abs(self.bias))
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with the weight rows of the input channels side by side."""
         return matrix_op(self, inputs[0], self.bias)
@@ -68,6 +79,12 @@ def matrix_type(source: SignalType, weight: tuple[int, ...], bias: FloatArray | 
     if bias is not None and bias.shape != (weight[0],):
         raise LayerError(f"bias of shape {bias.shape} found; expected ({weight[0]},)")
     return replace(source, kind="real", channels=weight[0], dense=True)
+
+
+def matrix_product(x: FloatArray, weight: FloatArray, bias: FloatArray | None) -> FloatArray:
+    """Return ``W x + b`` at every position, added up in float64."""
+    product = tokens(x).astype(np.float64) @ weight.T.astype(np.float64)
+    return in_shape(product if bias is None else product + bias, x.shape[1:])
 
 
 def matrix_op(layer: Layer, source: SignalType, bias: FloatArray | None) -> SynapsesOp:

@@ -12,6 +12,7 @@ import scipy.sparse
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.gather import gather_synapses
+from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.synapses.gathering import report_inputs, report_products
@@ -95,6 +96,22 @@ class SparseLinear(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes."""
         return SERVING
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the product with the matrix of these synapses, in float64."""
+        (x,) = inputs
+        rows = tokens(x)
+        fan_out: Any = scipy.sparse.csr_array(
+            (self.weights.astype(np.float64), self.targets, self.indptr), shape=(rows.shape[2], self.outputs)
+        )
+        product = (fan_out.T @ rows.reshape(-1, rows.shape[2]).T.astype(np.float64)).T
+        if self.bias is not None:
+            product = product + self.bias
+        return in_shape(product.reshape(*rows.shape[:2], self.outputs), x.shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute weights."""
+        return replace(self, weights=np.abs(self.weights), bias=None if self.bias is None else np.abs(self.bias))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
+from eventsim.layers.dense import Memory, in_shape, tokens, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
@@ -110,6 +111,23 @@ class WindowedLinear(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes."""
         return {**SERVING, "additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the products of each step, attenuated and added up over the window, in float64."""
+        (x,) = inputs
+        seen, past = with_past(x, memory, self.longest - 1)
+        currents = tokens(seen).astype(np.float64) @ self.weight.T.astype(np.float64)
+        windows, exponents = (self._of_each_output(values) for values in (self.window, self.exponent))
+        out = np.zeros((len(x), *currents.shape[1:]))
+        for age in range(min(self.longest, len(seen))):
+            factors = 2.0 ** -(exponents * float(age if self.decay == "geometric" else min(age, 1)))
+            felt = currents[max(past - age, 0) : len(seen) - age]
+            out[len(x) - len(felt) :] += np.where(windows > age, factors, 0) * felt
+        return in_shape(out if self.bias is None else out + self.bias, x.shape[1:])
+
+    def absolute(self) -> Layer:
+        """Return the layer of absolute weights."""
+        return replace(self, weight=np.abs(self.weight), bias=None if self.bias is None else np.abs(self.bias))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

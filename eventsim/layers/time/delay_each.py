@@ -9,10 +9,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory, spread, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import rows_of
-from eventsim.signals import CountArray, Dense, Rows, SignalType
+from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
 
 MAXIMUM_WAITING = 2**28
 """Values held: a gigabyte."""
@@ -50,6 +51,20 @@ class DelayEach(Layer):
                 f"{MAXIMUM_WAITING} values that wait"
             )
         return source
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return every value of as many steps ago as it waits, 0 where there was none."""
+        (x,) = inputs
+        longest = int(self.steps.max())
+        seen, past = with_past(x, memory, longest)
+        waited = np.concatenate([np.zeros((longest - past, *x.shape[1:]), np.float32), seen])
+        wait = np.broadcast_to(spread(self.steps, x.shape[1:]), x.shape[1:]).astype(np.int64)
+        at = np.arange(len(x)).reshape(-1, *(1,) * wait.ndim) + longest - wait
+        return np.take_along_axis(waited, at, axis=0)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

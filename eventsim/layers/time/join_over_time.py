@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.time.steps import join_steps
-from eventsim.signals import Signal, SignalType
+from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -31,6 +34,14 @@ class JoinOverTime(Layer):
         if first != second:
             raise LayerError(f"inputs {first} and {second} found; expected two of one type")
         return first
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the steps of both, one after the other."""
+        return np.concatenate(inputs[:2])
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

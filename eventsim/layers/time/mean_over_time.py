@@ -10,8 +10,9 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import total_rows
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
-from eventsim.signals import Dense, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -30,6 +31,19 @@ class MeanOverTime(Layer):
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
         return {"additions": {"sum_reads": 1, "sum_writes": 1}}
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the mean, of a sum in float64, with the last piece."""
+        (x,) = inputs
+        total, steps = memory.kept.get("total", (np.zeros(x.shape[1:]), 0))
+        total, steps = total + x.sum(axis=0, dtype=np.float64), steps + len(x)
+        memory.kept["total"] = total, steps
+        mean = np.asarray(total, np.float32) / np.float32(steps or 1)
+        return np.asarray(mean[None] if memory.final else mean[None][:0], np.float32)
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.time.steps import take_steps
-from eventsim.signals import Signal, SignalType
+from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -37,6 +38,16 @@ class SliceOverTime(Layer):
         if not 0 <= self.index < self.parts:
             raise LayerError(f"part {self.index} of {self.parts} found; expected one from 0 to {self.parts - 1}")
         return inputs[0]
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the part."""
+        (x,) = inputs
+        start = self.index * len(x) // self.parts
+        return x[start : max(start + 1, (self.index + 1) * len(x) // self.parts)]
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

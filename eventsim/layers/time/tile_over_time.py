@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.time.steps import join_steps, take_steps
-from eventsim.signals import Signal, SignalType
+from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,6 +31,15 @@ class TileOverTime(Layer):
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the first input."""
         return inputs[0]
+
+    def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
+        """Return the steps of the first input over and over."""
+        x, like = inputs
+        return x[np.arange(len(like)) % len(x)]
+
+    def absolute(self) -> Layer:
+        """Return the layer itself: it moves values, and adds them up without weights."""
+        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

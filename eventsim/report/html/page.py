@@ -28,7 +28,6 @@ def write_report(
     sample: Mapping[str, Any],
     energies: Mapping[str, Energy],
     watched: Watched,
-    verification: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the page of one sample.
 
@@ -40,8 +39,6 @@ def write_report(
     energies : mapping of str to Energy
         By every model.
     watched : Watched
-    verification : mapping, optional
-        What ``verify`` says of the sample.
 
     Raises
     ------
@@ -71,7 +68,7 @@ def write_report(
         prediction=prediction(sample, watched),
         rates=heat({name: np.asarray(rates) for name, rates in watched.rates.items()}, "spikes per neuron", 100, "%"),
         seconds=heat(_slowest(watched), "milliseconds", 1e3, "ms"),
-        verification=verification,
+        verification=sample.get("verification"),
         operations=OPERATIONS,
     )
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eventsim_importers.torch_program.axes import Dims, broadcast
-from eventsim_importers.torch_program.values import Value
+from eventsim_importers.torch_program.values import OverTime, Value
 
 
 def pair(value: Any) -> tuple[Any, Any]:
@@ -18,7 +18,7 @@ def first(value: Any) -> int:
     return int(value[0] if isinstance(value, (tuple, list)) else value)
 
 
-def level(a: Value, b: Value) -> tuple[Dims, Dims]:
+def level(a: Value | OverTime, b: Value | OverTime) -> tuple[Dims, Dims]:
     """Return the axes of two values of which one may have fewer."""
     rank = max(len(a.dims), len(b.dims))
     return broadcast(a.dims, rank), broadcast(b.dims, rank)

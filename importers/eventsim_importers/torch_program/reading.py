@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from eventsim.comparison import ALLOWED, compare_layers
+from eventsim.comparison import compare_layers
 from eventsim.errors import InputError
+from eventsim.margin import ALLOWED
 from eventsim.network import Network
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
@@ -113,7 +114,7 @@ def read(
     program = record(own, example.clone(), lambda each: at[each])
     _reset(known.values())
     key, wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted))
+    program, loop = folded(Program(program.nodes, wanted, program.owners))
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from eventsim.untrusted import described
 from eventsim_importers.torch_program.neurons.protocol import Neuron
 
 NEURON = "neuron"
+RETYPED = "another type of float"
 SAME_VALUE = ("detach", "contiguous", "clone", "requires_grad_", "alias", "positive", "to", "float", "type_as", "cpu")
 """Operations that leave values and axes as they are; a change of their type is looked for."""
 CONSTANT = ("zeros_like", "ones_like", "empty_like", "full_like", "new_zeros", "new_ones", "new_empty", "new_full")
@@ -69,6 +72,8 @@ class Node:
     call : int
         How often that module had been called before.
     neuron : Neuron, optional
+    function : callable, optional
+        PyTorch's own.
     """
 
     number: int
@@ -79,6 +84,7 @@ class Node:
     path: str
     call: int
     neuron: Neuron | None = None
+    function: Callable[..., Any] | None = None
 
     @property
     def refs(self) -> list[Ref]:
@@ -96,10 +102,13 @@ class Program:
         The first is the example.
     output : object
         What the module returned, with `Ref` in the place of tensors.
+    owners : dict of int to list of str
+        The modules that hold a parameter or buffer, by the address of its storage.
     """
 
     nodes: list[Node]
     output: Any
+    owners: dict[int, list[str]] = field(default_factory=dict)
 
 
 def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Module], Neuron | None]) -> Program:
@@ -138,7 +147,15 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
                 "the module takes"
             ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
-    return Program(recorder.nodes, output)
+    return Program(recorder.nodes, output, _owners(module))
+
+
+def _owners(module: nn.Module) -> dict[int, list[str]]:
+    owners: dict[int, list[str]] = defaultdict(list)
+    for path, each in module.named_modules():
+        for tensor in (*each.parameters(recurse=False), *each.buffers(recurse=False)):
+            owners[tensor.untyped_storage().data_ptr()].append(path)
+    return owners
 
 
 class _Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -223,12 +240,13 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         keywords: dict[str, Any],
         results: Sequence[torch.Tensor],
         neuron: Neuron | None = None,
+        function: Callable[..., Any] | None = None,
     ) -> list[Ref]:
         """Note an operation."""
         path, call = self.stack[-1]
         number = len(self.nodes)
         shapes = [tuple(result.shape) for result in results]
-        self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron))
+        self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron, function))
         return [Ref(number, index) for index in range(len(results))]
 
     def __torch_function__(
@@ -239,7 +257,11 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if self.opaque:
             return func(*args, **keywords)
         name = _name(func)
+        if name == "__setitem__":
+            self.written_back(*args)
         self.check_arguments(name, args, keywords)
+        if name in ("__getitem__", "__setitem__") and isinstance(args[1], list):
+            args = (args[0], torch.as_tensor(args[1]), *args[2:])  # not one number for each axis
         given, named = mapped(args, self.reference), mapped(keywords, self.reference)
         if not any(isinstance(each, Ref) for each in leaves((given, named))):
             return func(*args, **keywords)
@@ -255,7 +277,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             given = (given[0].clone(), *given[1:])  # as it was
         result = func(*args, **keywords)
         given, named = _in_places(given, named)
-        self.note(name, given, named, args, result)
+        before = next(each.dtype for each in leaves((args, keywords)) if isinstance(each, torch.Tensor))
+        self.note(func, given, named, args, result, before)
         return result
 
     def check_arguments(self, name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> None:
@@ -268,7 +291,7 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
             if tensor in self.stale:
                 raise InputError(
                     f"{self.where()}: {name} of a tensor found of which a view was changed in place by "
-                    f"{self.stale[tensor]}; expected an operation that makes a new one"
+                    f"{self.stale[tensor][0]}; expected an operation that makes a new one"
                 )
             if tensor in self.states and tensor not in self.known:
                 raise InputError(
@@ -276,17 +299,27 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
                     "emit"
                 )
 
+    def written_back(self, tensor: Any, index: Any, value: Any) -> None:
+        """Trust a tensor again when what was changed in place of it is put there: ``x[1:] += y`` does both."""
+        if tensor not in self.stale or not isinstance(value, torch.Tensor):
+            return
+        _, places = self.stale[tensor]
+        if places == {_place(tensor[index])} == {_place(value)}:
+            del self.stale[tensor]
+
     def change_in_place(self, name: str, args: tuple[Any, ...]) -> None:
         """Note that other tensors hold other values after a change in place."""
         if not IN_PLACE.fullmatch(name) or not args or not isinstance(args[0], torch.Tensor):
             return
-        place = args[0].untyped_storage().data_ptr()
+        storage = args[0].untyped_storage().data_ptr()
         for other in list(self.known):
-            if other is not args[0] and place and other.untyped_storage().data_ptr() == place:
-                self.stale[other] = name
+            if other is not args[0] and storage and other.untyped_storage().data_ptr() == storage:
+                _, places = self.stale.get(other, (name, set()))
+                self.stale[other] = (name, places | {_place(args[0])})
 
-    def note(self, name: str, given: Any, named: Any, args: tuple[Any, ...], result: Any) -> None:
-        """Note what an operation made."""
+    def note(self, func: Any, given: Any, named: Any, args: tuple[Any, ...], result: Any, before: torch.dtype) -> None:
+        """Note what an operation made; `before` is the type of numbers of the first tensor that it took."""
+        name = _name(func)
         if name in CONSTANT:
             return
         if name == "__setitem__":
@@ -296,14 +329,22 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         if not made:
             return
         if name in SAME_VALUE and isinstance(given[0], Ref) and made[0].is_floating_point():
-            self.known[made[0]] = given[0]
-            return
-        for tensor, ref in zip(made, self.add(name, given, named, made), strict=True):
+            if made[0].dtype == before:
+                self.known[made[0]] = given[0]
+                return
+            name, func = RETYPED, partial(torch.Tensor.to, dtype=made[0].dtype)  # with which PyTorch reckons otherwise
+            given, named = given[:1], {}
+        for tensor, ref in zip(made, self.add(name, given, named, made, function=func), strict=True):
             self.known[tensor] = ref
 
     def where(self) -> str:
         """Name the module that is at work."""
         return f"module {self.stack[-1][0] or 'itself'}"
+
+
+def _place(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """Return where in memory the values of a tensor lie."""
+    return tensor.data_ptr(), tuple(tensor.shape), tensor.stride()
 
 
 def _in_places(given: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from eventsim.errors import InputError
 from eventsim.layers import (
@@ -36,11 +37,11 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
-from eventsim_importers.torch_program.operations import OPERATIONS
+from eventsim_importers.torch_program.operations import OPERATIONS, tables, windows
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
+from eventsim_importers.torch_program.values import Held, OverTime, Padded, Value
 
 OUTPUT = -1
 """In the place of an operation that reads a result: the output."""
@@ -89,6 +90,7 @@ class Translation:
         self.emitted: dict[str, Value] = {}
         self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
+        self.sums: dict[Any, Value] = {}  # sums of time steps that have their layers
         self.static = not find(dims, "time")
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
 
@@ -127,7 +129,7 @@ class Translation:
 
     def _translate(self, node: Node) -> None:
         self.at_work = node
-        method = OPERATIONS.get(node.operation)
+        method = tables.of_scores(self, node) or OPERATIONS.get(node.operation)
         if method is None:
             shapes = ", ".join(str(self.nodes[ref.node].shapes[ref.result]) for ref in node.refs)
             raise self.error(node, f"operation {node.operation} on {shapes} found; expected one that has a layer here")
@@ -155,25 +157,47 @@ class Translation:
                 f"output of {self.time_steps} time steps found; expected readout=mean, sum or last (--set "
                 "readout=mean) to say how they become the logits of the sample"
             )
-        last = logits.layer
+        last = self.heard(logits)
         if timed and readout == "mean":
             last = self.add("mean_over_time", MeanOverTime(), logits)
         self.build.add("readout", Readout("sum" if timed and readout == "sum" else "last"), last)
+        self._leave_out_unheard()
         return self.build.build(self.time_steps, tuple(settings))
+
+    def _leave_out_unheard(self) -> None:
+        """Remove layers that nothing reads: scales that became part of a window, or what comes to be times 0."""
+        build = self.build
+        while unheard := build.layers.keys() - {edge.source for edge in build.edges} - {"readout", "input"}:
+            for name in unheard:
+                del build.layers[name], build.types[name]
+                self.neurons.pop(name, None)
+            build.edges[:] = [edge for edge in build.edges if edge.target not in unheard]
 
     # --- what a node reads
 
     def value(self, node: Node, index: int = 0, keyword: str = "input") -> Value:
         """Return an argument as what a layer emits."""
+        return self.settled(self.given(node, index, keyword))
+
+    def given(self, node: Node, index: int = 0, keyword: str = "input") -> Value | OverTime:
+        """Return an argument as what a layer emits, or as a sum of time steps that has no layers yet."""
         given = node.arguments[index] if len(node.arguments) > index else node.keywords.get(keyword)
         if not isinstance(given, Ref):
             raise self.error(
                 node, f"{node.operation} of {type(given).__name__} found; expected what depends on the example"
             )
-        return self.value_of(given, node)
+        return self.loose(given, node)
+
+    def settled(self, held: Value | OverTime) -> Value:
+        """Return what a layer emits; a sum of time steps gets its layers."""
+        return windows.settled(self, held) if isinstance(held, OverTime) else held
 
     def value_of(self, ref: Ref, node: Node) -> Value:
         """Return a result of another operation, as what a layer emits."""
+        return self.settled(self.loose(ref, node))
+
+    def loose(self, ref: Ref, node: Node) -> Value | OverTime:
+        """Return a result of another operation, as what a layer emits or as a sum of time steps."""
         if isinstance(ref, Earlier):
             return self._earlier(ref, node)
         if ref.result and self.nodes[ref.node].operation == NEURON:
@@ -182,8 +206,10 @@ class Translation:
         held = self.held[ref]
         if isinstance(held, Padded):
             raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
-        if not isinstance(held, Value):
-            raise self.error(node, f"{node.operation} of attention scores found; expected scale, softmax and values")
+        if not isinstance(held, Value | OverTime):
+            raise self.error(
+                node, f"{node.operation} of attention scores found; expected scale, softmax or a table, and values"
+            )
         return held
 
     def _earlier(self, ref: Earlier, node: Node) -> Value:
@@ -216,8 +242,10 @@ class Translation:
         """Return an argument that is a plain value."""
         return node.arguments[index] if len(node.arguments) > index else node.keywords.get(keyword, default)
 
-    def kind(self, value: Value) -> SignalType:
+    def kind(self, value: Value | OverTime) -> SignalType:
         """Return the type of the signal that a value is of."""
+        if isinstance(value, OverTime):
+            return self.build.types[next(iter(value.terms))]
         return self.build.types[value.layer] if value.layer in self.build.types else self.promised[value.layer]
 
     # --- what a node becomes
@@ -248,15 +276,18 @@ class Translation:
 
     def heard(self, value: Value) -> str | Delayed:
         """Return what a layer that reads a value is told to listen to."""
-        if value.complement:
-            kind = self.kind(value)
-            shift = np.ones(kind.channels, np.float32)
-            value = Value(
-                self.add(f"{value.layer}.complement", Affine(-shift, shift), replace(value, complement=False)), ()
-            )
+        value = self.plainly(value)
         if not value.delay:
             return value.layer
         return Delayed(value.layer, value.delay, self.kind(value) if value.layer not in self.build.types else None)
+
+    def plainly(self, value: Value) -> Value:
+        """Return a value that is no complement; one that is gets a layer."""
+        if not value.complement:
+            return value
+        shift = np.ones(self.kind(value).channels, np.float32)
+        layer = self.add(f"{value.layer}.complement", Affine(-shift, shift), replace(value, complement=False))
+        return Value(layer, value.dims)
 
     def take_back(self, value: Value) -> tuple[Layer, str]:
         """Remove the layer of a value that nothing reads yet; return it and its source."""
@@ -304,16 +335,19 @@ class Translation:
             raise AxesError(f"axes of {kind} in another order found; expected channels, height, width")
         return value
 
-    def operands(self, node: Node, scores: bool = False) -> tuple[Any, Any]:
-        """Return both sides of an operation, in their order: values, or numbers of the module's own."""
+    def operands(self, node: Node, *kept: type) -> tuple[Any, Any]:
+        """Return both sides of an operation, in their order: values, or numbers of the module's own.
+
+        What is of the types `kept` is returned as it is.
+        """
         given = [node.arguments[0], node.arguments[1] if len(node.arguments) > 1 else node.keywords["other"]]
         if node.operation in REVERSED:
             given.reverse()
         found = []
         for each in given:
             if isinstance(each, Ref):
-                held = None if isinstance(each, Earlier) or not scores else self.held.get(each)
-                found.append(held if isinstance(held, Scores | Contexts | PoolWeights) else self.value_of(each, node))
+                held = None if isinstance(each, Earlier) else self.held.get(each)
+                found.append(held if kept and isinstance(held, kept) else self.value_of(each, node))
             else:
                 found.append(each)
         return found[0], found[1]
@@ -350,6 +384,13 @@ class Translation:
             summed = steps.sum(axis=0, dtype=np.float64)
             steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
         return np.asarray(steps[-1], np.float32).reshape(-1)
+
+    def owner(self, node: Node, weight: Any) -> str:
+        """Return the module that an operation with weights is of: the one that does it, or that they belong to."""
+        owners = []
+        if isinstance(weight, torch.Tensor):
+            owners = self.program.owners.get(weight.untyped_storage().data_ptr(), [])
+        return node.path if node.path in owners or not owners else owners[0] or node.path
 
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""

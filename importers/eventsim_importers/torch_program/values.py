@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+import torch
+
 from eventsim.signals import FloatArray
 from eventsim_importers.torch_program.axes import Dims
+from eventsim_importers.torch_program.recorder import Node
+
+Factors = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,9 +48,40 @@ class Padded:
     after: int
 
 
+@dataclass(frozen=True, eq=False)
+class OverTime:
+    """Time steps of which each is a sum of time steps of layers, times constants, as long as nothing else is done.
+
+    Attributes
+    ----------
+    terms : dict of str to float64 array (steps, time steps, 1 or channels)
+        By layer: how much of each of its time steps is in each of these steps.
+    dims : tuple
+        With an axis of time of so many steps, unless it is one.
+    made : int
+        The operation that made it.
+    """
+
+    terms: dict[str, Factors]
+    dims: Dims
+    made: int
+
+    @property
+    def steps(self) -> int:
+        """How many time steps there are."""
+        return len(next(iter(self.terms.values())))
+
+    def along(self, dims: Dims) -> OverTime:
+        """Return the same with other axes."""
+        return replace(self, dims=dims)
+
+
 @dataclass(frozen=True)
 class Scores:
-    """The product of queries and keys, before the values; axes end in queries, keys."""
+    """The product of queries and keys, before the values; axes end in queries, keys.
+
+    `scaled_by` are the operations that `scale` comes from.
+    """
 
     q: Value
     k: Value
@@ -51,6 +89,39 @@ class Scores:
     heads: int
     scale: float = 1.0
     softmax: bool = False
+    scaled_by: tuple[Node, ...] = ()
+
+    def along(self, dims: Dims) -> Scores:
+        """Return the same with other axes."""
+        return replace(self, dims=dims)
+
+
+@dataclass(frozen=True, eq=False)
+class Tabled:
+    """A function of the scores of spikes, which are whole numbers: what it makes of each.
+
+    Attributes
+    ----------
+    scores : Scores
+    entries : tensor (heads, d + 1)
+        Of the type that PyTorch computes with; of some heads, if it is of those.
+    heads : tuple of int
+        Which they are.
+    dims : tuple
+        End in queries, keys.
+    scale : float
+        A factor behind entries that are integers.
+    """
+
+    scores: Scores
+    entries: torch.Tensor
+    heads: tuple[int, ...]
+    dims: Dims
+    scale: float = 1.0
+
+    def along(self, dims: Dims) -> Tabled:
+        """Return the same with other axes."""
+        return replace(self, dims=dims)
 
 
 @dataclass(frozen=True)
@@ -83,4 +154,4 @@ class Contexts:
     scale: float = 1.0
 
 
-Held = Value | Padded | Scores | Contexts | PoolWeights
+Held = Value | OverTime | Padded | Scores | Tabled | Contexts | PoolWeights

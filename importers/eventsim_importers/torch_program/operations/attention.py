@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -11,6 +13,7 @@ from eventsim.layers import (
     Activation,
     Concat,
     Flatten,
+    Layer,
     Linear,
     Reshape,
     SoftmaxAttention,
@@ -26,38 +29,35 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.operations import synapses
+from eventsim_importers.torch_program.operations import synapses, tables, windows
 from eventsim_importers.torch_program.recorder import Node, Ref, leaves
-from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, OverTime, PoolWeights, Scores, Tabled, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
 
 
+T = TypeVar("T", Value, OverTime, Scores, Tabled, Value | OverTime)
 MATMULS = ("matmul", "__matmul__", "bmm")
 
 
 def matmul(at: Translation, node: Node) -> Held:
     """Multiply queries with keys, then with values; or keys with values; any of them transposed; or with weights."""
-    a, b = at.operands(node, scores=True)
+    a, b = at.operands(node, Scores, Tabled, Contexts, PoolWeights, OverTime)
     return multiplied(at, node, a, b)
 
 
 def multiplied(at: Translation, node: Node, a: Any, b: Any) -> Held:
     """Return the product of two matrices, which is known when values, or queries, have been multiplied too."""
-    if isinstance(a, Value) and isinstance(b, torch.Tensor):
-        if b.ndim != 2:
-            raise AxesError(
-                f"a product with an array of shape {tuple(b.shape)} found; expected weights (inputs, outputs)"
-            )
-        return synapses.weighted(at, node, a, b.detach().float().cpu().numpy().T)
-    if isinstance(a, Scores) and isinstance(b, Value):
-        return _attended(at, node, a, b)
-    if isinstance(a, Value) and isinstance(b, Scores):  # values and scores transposed: keys come first in them
-        if b.softmax:
-            raise AxesError("a softmax over queries found; expected one over keys")
-        turned = Scores(_turned(b.k), _turned(b.q), (*b.dims[:-2], b.dims[-1], b.dims[-2]), b.heads, b.scale)
-        return _turned(_attended(at, node, turned, _turned(a)))
+    if isinstance(a, Value | OverTime) and isinstance(b, torch.Tensor):
+        return _with_array(at, node, a, len(a.dims) - 1, b.mT if b.ndim > 1 else b, b)
+    if isinstance(a, torch.Tensor) and isinstance(b, Value | OverTime):
+        return _with_array(at, node, b, len(b.dims) - 2, a, a)
+    if isinstance(a, Scores | Tabled) and isinstance(b, Value | OverTime):
+        return _attended_over_time(at, node, a, b)
+    if isinstance(a, Value | OverTime) and isinstance(b, Scores | Tabled):  # both transposed: keys come first
+        return _turned(_attended_over_time(at, node, _scores_turned(b), _turned(a)))
+    a, b = (at.settled(each) if isinstance(each, OverTime) else each for each in (a, b))
     if isinstance(a, Value) and isinstance(b, Contexts):
         return _asked(at, node, a, b.k, b.v, b)
     if isinstance(a, Contexts) and isinstance(b, Value):  # transposed
@@ -75,6 +75,20 @@ def multiplied(at: Translation, node: Node, a: Any, b: Any) -> Held:
     raise AxesError("a product of matrices along other axes found; expected queries, keys and values of heads")
 
 
+def _with_array(
+    at: Translation, node: Node, held: Value | OverTime, axis: int, array: torch.Tensor, of: torch.Tensor
+) -> Value | OverTime:
+    """Multiply an axis with an array (outputs, inputs): channels with weights, or steps of time with how they mix."""
+    if array.ndim != 2:
+        raise AxesError(f"a product with an array of shape {tuple(of.shape)} found; expected weights of two axes")
+    matrix = array.detach().float().cpu().numpy()
+    if windows.is_time(at, held, axis):
+        return windows.mixed_steps(at, node, held, axis, matrix.astype(np.float64))
+    last = (*held.dims[:axis], *held.dims[axis + 1 :], held.dims[axis])
+    made = synapses.weighted(at, node, held.along(last), matrix, of)
+    return made.along((*made.dims[:axis], made.dims[-1], *made.dims[axis:-1]))
+
+
 def einsum(at: Translation, node: Node) -> Held:
     """Multiply two matrices named by letters: those on both sides and in the result are heads, time and batch."""
     equation = str(node.arguments[0]).replace(" ", "")
@@ -89,6 +103,8 @@ def einsum(at: Translation, node: Node) -> Held:
     right = "".join(each for each in b if each not in a and each in result)
     shared = [each for each in a if each in b and each in result]
     expected = sorted([*shared, *shared, summed, summed, left, right])
+    if any(isinstance(each, torch.Tensor) for each in operands):
+        return _with_array_by_letters(at, node, operands, letters, result, equation)
     if not len(summed) == len(left) == len(right) == 1 or sorted(a + b) != expected:
         raise AxesError(f"{equation} found; expected one axis summed over, and one of each matrix left")
     held = []
@@ -96,6 +112,7 @@ def einsum(at: Translation, node: Node) -> Held:
         if not isinstance(ref, Ref):
             raise AxesError(f"{equation} of an array found; expected two signals")
         each = at.held[ref]
+        each = at.settled(each) if isinstance(each, OverTime) else each
         moved = [given.index(letter) for letter in order]
         if not isinstance(each, Value) and moved != list(range(len(moved))):
             raise AxesError(f"{equation} of attention scores found; expected their axes in their order")
@@ -109,9 +126,34 @@ def einsum(at: Translation, node: Node) -> Held:
     return made
 
 
-def _turned(value: Value) -> Value:
+def _with_array_by_letters(
+    at: Translation, node: Node, operands: Sequence[Any], letters: Sequence[str], result: str, equation: str
+) -> Value | OverTime:
+    first = isinstance(operands[0], torch.Tensor)
+    (of, ref), (given, signal) = (operands, letters) if first else (operands[::-1], letters[::-1])
+    summed = [letter for letter in given if letter in signal and letter not in result]
+    left = [letter for letter in given if letter not in signal and letter in result]
+    whole = len(given) == 2 and len(summed) == len(left) == 1
+    if not whole or sorted(result) != sorted(signal.replace(summed[0], left[0])) or not isinstance(ref, Ref):
+        raise AxesError(f"{equation} of an array found; expected weights of two axes, one of them summed over")
+    array = of if given == left[0] + summed[0] else of.mT
+    made = _with_array(at, node, at.loose(ref, node), signal.index(summed[0]), array, of)
+    order = [signal.replace(summed[0], left[0]).index(letter) for letter in result]
+    return made.along(tuple(made.dims[axis] for axis in order))
+
+
+def _turned(value: T) -> T:
     """Return a value with its last two axes in the other order."""
     return value.along((*value.dims[:-2], value.dims[-1], value.dims[-2]))
+
+
+def _scores_turned(held: Scores | Tabled) -> Scores | Tabled:
+    """Return scores with keys before queries, which are then the queries."""
+    if isinstance(held, Tabled):
+        return _turned(replace(held, scores=cast(Scores, _scores_turned(held.scores))))
+    if held.softmax:
+        raise AxesError("a softmax over queries found; expected one over keys")
+    return _turned(replace(held, q=_turned(held.k), k=_turned(held.q)))
 
 
 def _asked(at: Translation, node: Node, q: Value, k: Value, v: Value, contexts: Contexts) -> Value:
@@ -150,20 +192,34 @@ def _of_values(at: Translation, dims: Dims, v: Value) -> Dims:
     return (*v.dims[:-2], dims[-2], v.dims[-1])
 
 
-def _attended(at: Translation, node: Node, scores: Scores, v: Value) -> Value:
+def _attended_over_time(at: Translation, node: Node, scores: Scores | Tabled, v: Value | OverTime) -> Value | OverTime:
+    """Add an attention; one for each time step that the values are a sum of."""
+    if isinstance(v, OverTime) and not (isinstance(scores, Scores) and scores.softmax):
+        name = node.path or "attention"
+        made = windows.attended(at, node, lambda name, v: _attended(at, node, scores, v, name), name, v)
+        if made is not None:
+            return made
+    return _attended(at, node, scores, at.settled(v))
+
+
+def _attended(at: Translation, node: Node, held: Scores | Tabled, v: Value, name: str = "") -> Value:
+    scores = held.scores if isinstance(held, Tabled) else held
     heads, d, position = _head_axes(at, v)
     if (
         (position, d) != (len(v.dims) - 2, len(v.dims) - 1)
         or heads != scores.heads
-        or not same(v.dims[:-2], scores.dims[:-2])
+        or not same(v.dims[:-2], held.dims[:-2])
     ):
         raise AxesError("values with other axes than the scores found; expected tokens, channels of a head")
-    name = node.path or "attention"
+    name = name or node.path or "attention"
     if scores.softmax:
         return Value(_softmax(at, name, scores, v), _of_values(at, scores.q.dims, v))
     if find((v.dims[-2],), "time"):
         raise AxesError("attention among time steps without softmax found; expected tokens")
-    layer = at.add(name, SpikingAttention(heads, scores.scale, "scores_first"), scores.q, scores.k, v)
+    attend: Layer = SpikingAttention(heads, scores.scale, "scores_first")
+    if isinstance(held, Tabled):
+        attend = tables.attention(held)
+    layer = at.add(name, attend, scores.q, scores.k, v)
     return Value(layer, _of_values(at, scores.q.dims, v))
 
 
@@ -183,11 +239,12 @@ def softmax(at: Translation, node: Node) -> Held:
     """Add the softmax of attention scores, or of one score for each position."""
     held = at.held[node.refs[0]]
     dim = at.plain(node, 1, "dim", -1)
+    held = at.settled(held) if isinstance(held, OverTime) else held
     if isinstance(held, Value):
         return _softmax_of_positions(at, node, held, dim % len(held.dims))
     if not isinstance(held, Scores) or dim % len(held.dims) != len(held.dims) - 1:
         raise AxesError("a softmax that is not of attention scores, over keys, found; expected that")
-    return Scores(held.q, held.k, held.dims, held.heads, held.scale, softmax=True)
+    return replace(held, softmax=True)
 
 
 def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) -> Held:
@@ -230,12 +287,14 @@ def scaled_dot_product_attention(at: Translation, node: Node) -> Held:
     return _attended(at, node, scores, v)
 
 
-def scaled(held: Scores | Contexts, factor: float) -> Scores | Contexts:
-    """Return scores or contexts times a factor."""
+def scaled(held: Scores | Tabled | Contexts, factor: float, node: Node) -> Scores | Tabled | Contexts:
+    """Return scores, what a table makes of them, or contexts, times a factor."""
+    if isinstance(held, Tabled):
+        return replace(held, scale=held.scale * factor)
     if isinstance(held, Scores):
         if held.softmax:
             raise AxesError("a factor behind the softmax found; expected it before")
-        return Scores(held.q, held.k, held.dims, held.heads, held.scale * factor)
+        return replace(held, scale=held.scale * factor, scaled_by=(*held.scaled_by, node))
     return Contexts(held.k, held.v, held.dims, held.heads, held.scale * factor)
 
 

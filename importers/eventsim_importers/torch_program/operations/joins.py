@@ -14,24 +14,28 @@ from eventsim.layers import (
     Concat,
     Gate,
     Layer,
+    Linear,
     PositionEncoding,
     Residual,
     SpikingAttention,
+    TableAttention,
+    WindowedLinear,
 )
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.torch_program.arguments import level
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
+    find,
     joined,
     same,
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.operations import attention
+from eventsim_importers.torch_program.operations import attention, windows
 from eventsim_importers.torch_program.recorder import Node, Ref
 from eventsim_importers.torch_program.unrolled import ADDS
-from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
+from eventsim_importers.torch_program.values import Contexts, Held, OverTime, PoolWeights, Scores, Tabled, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -44,15 +48,33 @@ DIVIDES = ("div", "div_", "__truediv__", "__itruediv__", "true_divide", "divide"
 
 def plus(at: Translation, node: Node) -> Held:
     """Add a sum of two signals, or with numbers of the module's own."""
-    a, b = at.operands(node)
+    a, b = at.operands(node, OverTime)
     if at.plain(node, 2, "alpha", 1) != 1:
         raise AxesError("a factor alpha found; expected 1")
+    if isinstance(a, OverTime) or isinstance(b, OverTime):
+        if (found := _summed_steps(at, node, a, b)) is not None:
+            return found
+        a, b = (at.settled(each) if isinstance(each, OverTime) else each for each in (a, b))
     if node.operation in SUBTRACTS:
         return _minus(at, node, a, b)
     if isinstance(a, Value) and isinstance(b, Value):
         return _join(at, node, Residual("add"), a, b)
     value, number = (a, b) if isinstance(a, Value) else (b, a)
     return _shifted(at, node, cast(Value, value), number)
+
+
+def _summed_steps(at: Translation, node: Node, a: Any, b: Any) -> Held | None:
+    """Return a sum of time steps of the same layers, or of parts of time; None where a join of two signals is meant."""
+    if not all(isinstance(each, OverTime) or (isinstance(each, Value) and find(each.dims, "time")) for each in (a, b)):
+        return None
+    one, other = windows.promoted(at, a), windows.promoted(at, b)
+    alike = one.terms.keys() >= other.terms.keys() or one.terms.keys() <= other.terms.keys()
+    if one.steps != other.steps or not same(*level(one, other)):
+        return None
+    whole_time = one.steps == at.time_steps
+    if whole_time and not alike and windows.has_layers(one) and windows.has_layers(other):
+        return None
+    return windows.summed(node, one, other, -1 if node.operation in SUBTRACTS else 1)
 
 
 def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
@@ -67,20 +89,33 @@ def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
 
 
 def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
-    """Add an array of the module's own."""
+    """Add an array of the module's own; to a linear layer that has no bias as its bias."""
     array = _spread(at, node, value, number)
+    synapses = at.build.layers.get(value.layer)
+    of_channels = array.shape[:2] == (1, 1) and array.shape[2] == at.kind(value).channels
+    if (
+        isinstance(synapses, Linear | WindowedLinear)
+        and synapses.bias is None
+        and of_channels
+        and not (value.delay or value.complement)
+        and at.alone(node.number, value)
+    ):
+        at.build.layers[value.layer] = replace(synapses, bias=array[0, 0])
+        at.maker[value.layer] = node.number
+        return value
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
     return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
 
 
-def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
-    """Return numbers of the module's own as (T or 1, positions or 1, channels), by the axes of a value."""
+def _spread(at: Translation, node: Node, value: Value | OverTime, number: Any) -> FloatArray:
+    """Return numbers of the module's own as (T or 1, positions or 1, channels or 1), by the axes of a value."""
     kind = at.kind(value)
     array = number.detach().float().cpu().numpy() if isinstance(number, torch.Tensor) else np.float32(number)
     if np.ndim(array) > len(value.dims):
         raise AxesError(f"an array of {np.ndim(array)} axes with {len(value.dims)} found; expected at most as many")
     array = np.asarray(array).reshape((1,) * (len(value.dims) - np.ndim(array)) + np.shape(array))
-    sizes = {"time": at.time_steps, "position": kind.positions, "channel": kind.channels}
+    steps = value.steps if isinstance(value, OverTime) else at.time_steps
+    sizes = {"time": steps, "position": kind.positions, "channel": kind.channels}
     fine: list[int] = []
     order: list[Atom] = []
     for axis, dim in enumerate(value.dims):
@@ -123,18 +158,26 @@ def _negated(at: Translation, node: Node, value: Value) -> Value:
 
 def times(at: Translation, node: Node) -> Held:
     """Add a product with a number, an array, spikes or a gate."""
-    a, b = at.operands(node, scores=True)
+    a, b = at.operands(node, Scores, Tabled, Contexts, PoolWeights, OverTime)
     divides = node.operation in DIVIDES
     if node.keywords.get("rounding_mode") is not None:
         raise AxesError("a division that rounds found; expected a plain one")
     if isinstance(a, PoolWeights) or isinstance(b, PoolWeights):
         return _weighed(a, b)
-    if isinstance(a, (Scores, Contexts)) or isinstance(b, (Scores, Contexts)):
-        held, number = (a, b) if isinstance(a, (Scores, Contexts)) else (b, a)
-        if isinstance(number, (Value, Scores, Contexts)):
+    if isinstance(a, (Scores, Tabled, Contexts)) or isinstance(b, (Scores, Tabled, Contexts)):
+        held, number = (a, b) if isinstance(a, (Scores, Tabled, Contexts)) else (b, a)
+        if isinstance(number, (Value, OverTime, Scores, Tabled, Contexts)):
             raise AxesError("attention scores times a signal found; expected a number")
         factor = attention.number_of(number)
-        return attention.scaled(held, 1 / factor if divides else factor)
+        return attention.scaled(held, 1 / factor if divides else factor, node)
+    if isinstance(a, OverTime) or isinstance(b, OverTime):
+        if isinstance(a, OverTime) != isinstance(b, OverTime):
+            held, number = (a, b) if isinstance(a, OverTime) else (b, a)
+            if not isinstance(number, Value) and not (divides and held is b):
+                array = _spread(at, node, held, 1 / number if divides else number)
+                if array.shape[1] == 1:
+                    return windows.times(node, held, array[:, 0].astype(np.float64))
+        a, b = (at.settled(each) if isinstance(each, OverTime) else each for each in (a, b))
     if isinstance(a, Value) and isinstance(b, Value):
         if divides:
             raise AxesError("a signal divided by a signal found; expected a product")
@@ -159,7 +202,7 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     if _is_one(number):
         return value
     layer = at.build.layers.get(value.layer)
-    if isinstance(layer, SpikingAttention) and np.size(number) == 1 and at.alone(node.number, value):
+    if isinstance(layer, SpikingAttention | TableAttention) and np.size(number) == 1 and at.alone(node.number, value):
         at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
         return value
     array = _spread(at, node, value, number)
@@ -219,10 +262,14 @@ def _joint_name(at: Translation, node: Node, branch: Value) -> str:
 
 
 def concat(at: Translation, node: Node) -> Held:
-    """Channels side by side."""
+    """Channels side by side; or time steps, and zeros in the place of some."""
     refs = node.arguments[0]
     axis = int(at.plain(node, 1, "dim", 0))
-    values = [at.value_of(ref, node) for ref in refs if isinstance(ref, Ref)]
+    parts = [at.loose(ref, node) if isinstance(ref, Ref) else ref for ref in refs]
+    over_time = windows.side_by_side(at, node, parts, axis % len(node.shapes[0]), new=False)
+    if over_time is not None:
+        return over_time
+    values = [at.settled(part) for part in parts if isinstance(part, Value | OverTime)]
     if len(values) != len(refs):
         raise AxesError("a signal beside an array found; expected signals alone")
     rank = len(values[0].dims)

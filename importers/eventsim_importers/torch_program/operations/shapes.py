@@ -10,7 +10,6 @@ import torch
 
 from eventsim.layers import (
     SelectChannels,
-    SliceOverTime,
 )
 from eventsim_importers.torch_program.axes import (
     Atom,
@@ -22,9 +21,10 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.recorder import Node, Ref, leaves
+from eventsim_importers.torch_program.operations import tables, windows
+from eventsim_importers.torch_program.recorder import RETYPED, Node, Ref, leaves
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Held, Value
+from eventsim_importers.torch_program.values import Held, OverTime, Padded, Scores, Tabled, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -33,14 +33,16 @@ if TYPE_CHECKING:
 def reshape(at: Translation, node: Node) -> Held:
     """View, reshape, flatten, unflatten, squeeze, unsqueeze: the recorded shape says what became of the axes."""
     held = at.held[node.refs[0]] if not isinstance(node.refs[0], Earlier) else at.value_of(node.refs[0], node)
-    if not isinstance(held, Value):
-        raise AxesError("attention scores in another shape found; expected them as they are")
+    if isinstance(held, Scores | Tabled):
+        return tables.reshaped_scores(held, node.shapes[0])
+    if not isinstance(held, Value | OverTime):
+        held = at.loose(node.refs[0], node)  # refused
     return held.along(reshaped(held.dims, node.shapes[0]))
 
 
 def permute(at: Translation, node: Node) -> Held:
     """Permute, transpose and their kin."""
-    held = at.value(node)
+    held = at.given(node)
     order = _order(at, node, len(held.dims))
     return held.along(tuple(held.dims[axis] for axis in order))
 
@@ -81,9 +83,13 @@ def repeat(at: Translation, node: Node) -> Held:
 
 
 def shown_in_every_step(at: Translation, node: Node) -> Held:
-    """Stack the same image once for each time step."""
+    """Stack the same image once for each time step; or time steps, and zeros in the place of some."""
     listed = node.arguments[0]
     axis = int(at.plain(node, 1, "dim", 0))
+    parts = [at.loose(each, node) if isinstance(each, Ref) else each for each in listed]
+    over_time = windows.side_by_side(at, node, parts, axis % len(node.shapes[0]), new=True)
+    if over_time is not None:
+        return over_time
     value = at.value_of(node.refs[0], node)
     if len(set(node.refs)) > 1 or len(listed) != len(node.refs) or len(listed) != at.time_steps or not at.static:
         raise AxesError("different signals along a new axis found; expected one image, once for each time step")
@@ -100,7 +106,8 @@ def unchanged(at: Translation, node: Node) -> Held:
 
 def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
     """Index, select, narrow, chunk, split, unbind: parts of the channels, or of time, as far as they are read."""
-    value = at.value(node)
+    padded = at.held.get(node.refs[0])
+    value = windows.promoted(at, padded) if isinstance(padded, Padded) else at.given(node)
     if node.operation == "__getitem__":
         return _indexed(at, node, value)
     axis = int(at.plain(node, 2 if node.operation in ("chunk", "split") else 1, "dim", 0)) % len(value.dims)
@@ -121,10 +128,19 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
     return parts
 
 
-def _indexed(at: Translation, node: Node, value: Value) -> Held:
+def _indexed(at: Translation, node: Node, value: Value | OverTime) -> Held:
     index = node.arguments[1]
     given = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(each, (torch.Tensor, Ref, tuple)) for each in given):
+    listed = [axis for axis, each in enumerate(given) if isinstance(each, (torch.Tensor, Ref, tuple))]
+    if len(listed) == 1 and Ellipsis not in given and not isinstance(given[listed[0]], Ref):
+        (axis,) = listed
+        chosen = torch.as_tensor(given[axis]).detach().cpu().numpy()
+        plain = all(
+            isinstance(each, slice) and each == slice(None) for place, each in enumerate(given) if place != axis
+        )
+        if plain and chosen.ndim == 1 and chosen.dtype.kind == "i" and windows.is_time(at, value, axis):
+            return windows.steps_of(at, node, value, axis, chosen)
+    if listed:
         raise AxesError("an index that is a tensor or a list found; expected numbers and slices")
     if Ellipsis in given:
         dots = given.index(Ellipsis)
@@ -146,22 +162,25 @@ def _indexed(at: Translation, node: Node, value: Value) -> Held:
     return value
 
 
-def _one(at: Translation, node: Node, value: Value, axis: int, index: int) -> Value:
+def _one(at: Translation, node: Node, value: Value | OverTime, axis: int, index: int) -> Value | OverTime:
     size = size_of(value.dims[axis])
     part = _part(at, node, value, axis, index % size, index % size + 1)
     return part.along((*part.dims[:axis], *part.dims[axis + 1 :]))
 
 
-def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop: int) -> Value:
+def _part(at: Translation, node: Node, value: Value | OverTime, axis: int, start: int, stop: int) -> Value | OverTime:
     """Return a part of an axis."""
     dim = joined(value.dims[axis])
     size = size_of(dim)
     if (start, stop) == (0, size):
         return value
+    if windows.is_time(at, value, axis):
+        return windows.steps_of(at, node, value, axis, slice(start, max(start, stop)))
+    value = at.settled(value)
     if len(dim) != 1 or dim[0].of == "position":
         raise AxesError(f"a part {start}:{stop} of {size} found; expected a part of the channels or of time")
     if dim[0].of == "time":
-        return _steps(at, node, value, axis, start, stop)
+        raise AxesError(f"a part {start}:{stop} of {size} time steps found; expected a part of all {at.time_steps}")
     (atom,) = dim
     kind = at.kind(value)
     coordinate = np.arange(kind.channels) // atom.stride % atom.size
@@ -177,15 +196,6 @@ def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop
     dims = tuple(tuple(kept(each) for each in other) for other in value.dims)
     left = (Atom("channel", atom.stride, stop - start),) if stop - start > 1 else ()
     return Value(layer, (*dims[:axis], left, *dims[axis + 1 :]))
-
-
-def _steps(at: Translation, node: Node, value: Value, axis: int, start: int, stop: int) -> Value:
-    size, length = size_of(value.dims[axis]), stop - start
-    if size != at.time_steps or size % length or start % length:
-        raise AxesError(f"time steps {start}:{stop} of {size} found; expected one of equal parts")
-    layer = at.add(at.named(node, "steps"), SliceOverTime(start // length, size // length), value)
-    dims = (*value.dims[:axis], whole("time", length), *value.dims[axis + 1 :])
-    return Value(layer, dims)
 
 
 def _moved(rank: int, sources: list[Any], targets: list[Any]) -> list[int]:
@@ -205,7 +215,7 @@ OPERATIONS = {
     **dict.fromkeys(PERMUTES, permute),
     **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), repeat),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"), unchanged),
-    **dict.fromkeys(("data", "real"), unchanged),
+    **dict.fromkeys(("data", "real", RETYPED), unchanged),
     "stack": shown_in_every_step,
     **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split"), pick),
 }

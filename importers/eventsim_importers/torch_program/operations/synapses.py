@@ -16,6 +16,7 @@ from eventsim.layers import (
     Layer,
     LayerNorm,
     Linear,
+    WindowedLinear,
 )
 from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import BatchNorm
@@ -30,11 +31,16 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
+from eventsim_importers.torch_program.operations import windows
 from eventsim_importers.torch_program.recorder import Node, leaves
-from eventsim_importers.torch_program.values import Held, Padded, Value
+from eventsim_importers.torch_program.values import Held, OverTime, Padded, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
+
+
+MATMULS = ("matmul", "__matmul__", "__rmatmul__", "bmm", "einsum")
+"""Products of matrices, which have no bias."""
 
 
 def conv2d(at: Translation, node: Node) -> Held:
@@ -48,7 +54,7 @@ def conv2d(at: Translation, node: Node) -> Held:
     if isinstance(padding[0], str):
         padding = _padding(at, node, padding[0], weight.shape[2:], dilation)
     groups = int(at.plain(node, 6, "groups", 1))
-    value = at.value(node)
+    value = at.given(node)
     kind = at.kind(value)
     tokens = (whole("channel", kind.channels), whole("position", kind.positions))
     of_each = weight.shape[2:] == (1, 1) and groups == 1 and (stride, padding) == ((1, 1), (0, 0))
@@ -66,8 +72,9 @@ def conv2d(at: Translation, node: Node) -> Held:
 
 
 def pad(at: Translation, node: Node) -> Held:
-    """Zeros before or behind time, which only a convolution over time may read."""
-    value = at.value(node)
+    """Zeros before or behind time, for a convolution over time or as a shift."""
+    held = at.held.get(node.refs[0])
+    value = windows.promoted(at, held) if isinstance(held, Padded) else at.given(node)
     given = [int(each) for each in leaves(at.plain(node, 1, "pad", ()))]
     if at.plain(node, 2, "mode", "constant") != "constant" or at.plain(node, 3, "value", 0) not in (0, None):
         raise AxesError("padding with other values than zeros found; expected zeros")
@@ -75,9 +82,12 @@ def pad(at: Translation, node: Node) -> Held:
         return value
     pairs = {len(value.dims) - 1 - at // 2: (given[at], given[at + 1]) for at in range(0, len(given), 2)}
     changed = [axis for axis, pair in pairs.items() if any(pair)]
-    if len(changed) != 1 or joined(value.dims[changed[0]]) != joined(whole("time", at.time_steps)):
+    if len(changed) != 1 or not windows.is_time(at, value, changed[0]):
         raise AxesError("padding of another axis than time found; expected it in the convolution itself")
-    return Padded(value, *pairs[changed[0]])
+    before, after = pairs[changed[0]]
+    if isinstance(value, Value) and min(before, after) >= 0:
+        return Padded(value, before, after)
+    return windows.with_zeros(at, node, value, changed[0], before, after)
 
 
 def conv3d(at: Translation, node: Node) -> Held:
@@ -126,7 +136,7 @@ def conv1d(at: Translation, node: Node) -> Held:
     """Add a convolution over a line, or a linear layer of each token."""
     weight = at.constant(node, 1, "weight")
     assert weight is not None
-    value = at.value(node)
+    value = at.given(node)
     kind = at.kind(value)
     if isinstance(at.plain(node, 4, "padding", 0), str):
         raise AxesError("padding given by a word found; expected a number")
@@ -151,15 +161,16 @@ def linear(at: Translation, node: Node) -> Held:
     """Add a linear layer of the last axis: at each position, or of all values in any order."""
     weight = at.constant(node, 1, "weight")
     assert weight is not None
-    return weighted(at, node, at.value(node), weight)
+    return weighted(at, node, at.given(node), weight, at.plain(node, 1, "weight", None))
 
 
-def weighted(at: Translation, node: Node, value: Value, weight: FloatArray) -> Held:
-    """Add a linear layer of weights (outputs, inputs)."""
+def weighted(at: Translation, node: Node, value: Value | OverTime, weight: FloatArray, of: Any) -> Value:
+    """Add a linear layer of weights (outputs, inputs), which are those of a tensor `of` the module."""
     kind = at.kind(value)
     last = value.dims[-1]
     if joined(last) == joined(whole("channel", kind.channels)):
-        return _synapses(at, node, value, weight, Linear, None)
+        return _synapses(at, node, value, weight, Linear, None, of)
+    value = at.settled(value)
     at.check_front(node, value.dims[:-1])
     channel, position = index_along(last, "channel"), index_along(last, "position")
     place = channel * kind.positions + position if len(kind.grid) == 2 else position * kind.channels + channel
@@ -168,21 +179,30 @@ def weighted(at: Translation, node: Node, value: Value, weight: FloatArray) -> H
     weight = weight[:, np.argsort(place)]
     flattened = at.add(at.named(node, "flatten"), Flatten(), value)
     size = at.build.types[flattened].channels
-    return _synapses(at, node, Value(flattened, (*value.dims[:-1], whole("channel", size))), weight, Linear, None)
+    flat = Value(flattened, (*value.dims[:-1], whole("channel", size)))
+    return _synapses(at, node, flat, weight, Linear, None, of)
 
 
 def _synapses(
     at: Translation,
     node: Node,
-    value: Value,
+    value: Value | OverTime,
     weight: FloatArray,
     make: Callable[..., Layer],
     last: Sequence[str] | None,
+    of: Any = None,
 ) -> Value:
-    """Add synapses; a normalisation behind them is folded in when it is met."""
-    bias = at.constant(node, 2, "bias")
+    """Add synapses, with the window of what they hear; a normalisation behind them is folded in when it is met."""
+    bias = at.constant(node, 2, "bias") if node.operation not in MATMULS else None
     weight = np.ascontiguousarray(weight)
-    name = node.path or node.operation
+    if isinstance(value, OverTime):
+        heard = windows.synapses_window(at, value) if make is Linear else None
+        if heard is None:
+            value = at.settled(value)
+        else:
+            value, (steps, exponent, decay) = heard
+            make = partial(WindowedLinear, window=steps, exponent=exponent, decay=decay)
+    name = at.owner(node, at.plain(node, 1, "weight", None) if of is None else of) or node.operation
     layer = at.add(name, make(weight, bias), value)
     if last is None:
         return Value(layer, (*value.dims[:-1], whole("channel", at.build.types[layer].channels)))
@@ -210,7 +230,7 @@ def batch_norm(at: Translation, node: Node) -> Held:
     arrays, eps = _batch_norm(at, node)
     layer = at.build.layers.get(value.layer)
     wanted = at.fold_bn and not value.delay
-    if wanted and isinstance(layer, Linear | Conv2d | Conv3d) and at.alone(node.number, value):
+    if wanted and isinstance(layer, Linear | WindowedLinear | Conv2d | Conv3d) and at.alone(node.number, value):
         weight, bias = fold(layer.weight, layer.bias, arrays, eps)
         at.build.layers[value.layer] = replace(layer, weight=weight, bias=bias)
         share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))

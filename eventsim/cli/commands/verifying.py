@@ -1,0 +1,71 @@
+"""``eventsim verify``: a network against its own dense form."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
+from eventsim.cli.printing import complain, console, print_json, progress
+from eventsim.errors import InputError
+from eventsim.modelfile import load
+from eventsim.network import Network
+from eventsim.preparation import Preparation
+from eventsim.report.provenance import provenance, sha256
+from eventsim.report.verification import print_verification, verification_document
+from eventsim.verification import verify
+from eventsim.verified import Verification
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``verify``."""
+    parser.add_argument("model", metavar="MODEL.h5")
+    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_frame_options(parser)
+
+
+def verify_inputs(args: Arguments) -> int:
+    """Verify a network on every input; one that cannot be read stops no other.
+
+    Returns
+    -------
+    int
+        2 if an input could not be verified, else 1 if the network differs from its dense form, else 0.
+    """
+    network = load(args.model)
+    preparation = preparation_of(args, network)
+    samples: list[dict[str, Any]] = []
+    failed: list[tuple[str, str]] = []
+    holds = True
+    for source in args.inputs:
+        try:
+            found = verified(network, preparation, source)
+        except InputError as error:  # the others are still verified
+            failed.append((source, str(error)))
+            complain(error)
+            continue
+        holds &= found.holds
+        samples.append({"input": source, "input_sha256": sha256(source), **found.to_dict()})
+        if not args.json:
+            print_verification(console(), samples[-1])
+    if args.json:
+        whence = provenance(args.model, network, preparation, {"threads": 1})
+        print_json(verification_document(args.model, preparation.noted(network), whence, samples, failed))
+    if failed:
+        return 2
+    return 0 if holds else 1
+
+
+def verified(network: Network, preparation: Preparation, source: str) -> Verification:
+    """Verify a network on one input, with a bar on the way."""
+    frames = preparation.frames(source, network)
+    with progress() as bar:
+        task = bar.add_task(f"verify {Path(source).name}", total=None)
+        return verify(
+            network,
+            frames,
+            preparation.time_steps,
+            name=source,
+            on_progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
