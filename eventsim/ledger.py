@@ -119,23 +119,28 @@ class LedgerRows:
         LayerError
             If the operation is not registered, or `executed` is not of whole numbers, one for each step.
         """
-        column = self.columns.get(operation)
-        if column is None:
-            column = self._open(operation)
-        if isinstance(executed, (int, np.integer)):
-            if self.length == 1:
-                column[0] += executed * self.steps
-            else:
-                column[self.start : self.start + self.steps] += executed
-            return
-        if not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+        number = isinstance(executed, (int, np.integer))
+        if not number and (
+            not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,)
+        ):
             found = f"{executed.dtype} {executed.shape}" if isinstance(executed, np.ndarray) else repr(executed)[:60]
             raise LayerError(
                 f"{operation} reported as {found}; expected a whole number, or whole numbers ({self.steps},), one "
                 "for each time step"
             )
+        column = self.columns.get(operation)
+        if column is None:
+            column = self._open(operation)
+            if not number and self.steps == self.length:
+                column[:] = executed
+                return
+        # of one step the number alone, as adding to a slice takes twice as long
         if self.length == 1:
-            column[0] += executed.sum()
+            column[0] += executed * self.steps if number else executed[0] if self.steps == 1 else executed.sum()
+        elif self.steps == 1:
+            column[self.start] += executed if number else executed[0]
+        elif self.steps == self.length:
+            column += executed
         else:
             column[self.start : self.start + self.steps] += executed
 

@@ -146,7 +146,7 @@ class AdaptiveLIF(Layer):
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum of both terms, the comparison and the reset; coefficients are counted where they multiply."""
-        return updating(INTEGRATE, 1)
+        return updating(INTEGRATE, 1, inputs[0], self.output_type(*inputs))
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -263,7 +263,6 @@ class AdaptiveLIFOp(Op):
         rows.add("neuron_updates", self.output.size)
         rows.add("updates_with_input", signal.nonzeros_by_step)
         rows.add("updates_with_change", changed)
-        rows.add("updates_with_spike", spikes.nonzeros_by_step)
         macs, additions = self._work()
         rows.add("macs", macs)
         rows.add("additions", additions)

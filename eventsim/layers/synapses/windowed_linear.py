@@ -13,7 +13,7 @@ from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
-from eventsim.layers.synapses.weights import SERVING, Weight, fan_of, is_pruned, shape_of, words_of
+from eventsim.layers.synapses.weights import Weight, fan_of, is_pruned, serving, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
 
@@ -108,8 +108,8 @@ class WindowedLinear(Layer):
         return words_of(self, output.size * self.longest)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the words that a product reads and writes."""
-        return {**SERVING, "additions": {"sum_reads": 1, "sum_writes": 1}}
+        """Return the words that a product reads and writes, and an addition: a current of a step before, and a sum."""
+        return {**serving(inputs[0], biased=self.bias is not None), "additions": {"sum_reads": 2, "sum_writes": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -178,7 +178,8 @@ class WindowedLinearOp(Op):
         signal, rows = inputs[0], context.rows
         steps, positions = signal.steps, self.output.positions
         report_inputs(signal, rows)
-        rows.add("bias_additions", self.output.size if self.biased else 0)
+        if self.biased:
+            rows.add("bias_additions", self.output.size)
         arrived = self.synapses.serve(signal, rows) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
         products = np.concatenate([self.products, self._products_by_step(signal)])
