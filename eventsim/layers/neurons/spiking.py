@@ -14,7 +14,7 @@ from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""

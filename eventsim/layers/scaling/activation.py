@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -39,6 +39,10 @@ class Activation(Layer):
         if self.function not in FUNCTIONS:
             raise LayerError(f"function {self.function!r} found; expected one of {FUNCTIONS}")
         return source if self.function == "relu" else replace(source, kind="real", dense=True)
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the division that goes with an exponential."""
+        return {"exponentials": {"divisions": 1}}
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
@@ -70,7 +74,6 @@ class ActivationOp(Op):
             return without_zeros(replace(signal, values=np.maximum(signal.values, np.float32(0))))
         apply = expit if self.function == "sigmoid" else _softmax
         context.rows.add("exponentials", output.size)
-        context.rows.add("divisions", output.size)
         data = np.empty((signal.steps, output.positions, output.channels), np.float32)
         for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):
             y[:] = apply(x)

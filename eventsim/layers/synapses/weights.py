@@ -97,7 +97,7 @@ def serving(source: SignalType, *, biased: bool) -> Entailed:
 
     Where there are biases, there is one for each value of the output, and so many values are written.
     """
-    products = {operation: PRODUCT for operation in ("acs", "graded_macs", "macs")}
+    products = dict.fromkeys(("acs", "graded_macs", "macs"), PRODUCT)
     biases = {"bias_additions": {**BIAS, "value_writes": 1}} if biased else {}
     return merged(products, biases, arriving(source))
 

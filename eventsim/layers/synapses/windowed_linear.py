@@ -117,7 +117,14 @@ class WindowedLinear(Layer):
         output = self.output_type(source)  # checks the options
         if self.longest == 1:
             return matrix_op(self, source, self.bias)
-        return WindowedLinearOp(self, output, matrix_op(self, source, None), self._later_synapses(source))
+        synapses = matrix_op(self, source, None)
+        fans = self._fans() if synapses.fan is not None else None
+        return WindowedLinearOp(self, output, synapses, self._later_synapses(source), fans)
+
+    def _fans(self) -> CountArray:
+        """Return how many synapses, not pruned, of each input reach the outputs that listen at each age."""
+        exists = self.weight != 0
+        return np.array([exists[self.listeners(age)].sum(axis=0) for age in range(self.longest)], np.int64)
 
     def _later_synapses(self, source: SignalType) -> dict[int, SynapsesOp]:
         """Return what serves an input again at the ages at which not all outputs listen."""
@@ -148,7 +155,12 @@ class WindowedLinearOp(Op):
     once_if_static = False
 
     def __init__(
-        self, layer: WindowedLinear, output: SignalType, synapses: SynapsesOp, later: dict[int, SynapsesOp]
+        self,
+        layer: WindowedLinear,
+        output: SignalType,
+        synapses: SynapsesOp,
+        later: dict[int, SynapsesOp],
+        fans: CountArray | None,
     ) -> None:
         self.window = layer.longest
         self.listeners = [layer.listeners(age) for age in range(layer.longest)]
@@ -156,6 +168,7 @@ class WindowedLinearOp(Op):
         self.output = output
         self.synapses = synapses
         self.later = later
+        self.fans = fans
         self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.once = layer.form == "accumulate_once"
@@ -171,7 +184,7 @@ class WindowedLinearOp(Op):
     def reset(self) -> None:
         """Forget the steps before."""
         self.memory: Signal | None = None
-        self.products = np.zeros(0, np.int64)  # of each step remembered, for one output
+        self.products = np.zeros((self.window, 0), np.int64)  # at each age, of each step remembered
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk, and the steps before it that its window reaches."""
@@ -182,7 +195,7 @@ class WindowedLinearOp(Op):
             rows.add("bias_additions", self.output.size)
         arrived = self.synapses.serve(signal, rows) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
-        products = np.concatenate([self.products, self._products_by_step(signal)])
+        products = np.concatenate([self.products, self._products_by_age(signal)], axis=1)
         out = np.empty((steps * positions, self.output.channels), np.float32)
         out[:] = self.bias
         before = memory.steps - steps
@@ -197,16 +210,21 @@ class WindowedLinearOp(Op):
             else:
                 arriving = self.later.get(age, self.synapses).serve(currents, felt).to_array()
             out[first * positions :, listeners] += factors * arriving
-            felt.add("window_products", products[span] * len(factors))
+            felt.add("window_products", products[age, span])
             if age:
                 felt.add("additions", positions * len(factors))
         keep = min(self.window - 1, memory.steps)
         self.memory = join_steps(take_steps(memory, memory.steps - keep, memory.steps))
-        self.products = products[len(products) - keep :]
+        self.products = products[:, memory.steps - keep :]
         return Dense(self.output, steps, out)
 
-    def _products_by_step(self, signal: Signal) -> CountArray:
-        """Return the inputs of each step that the synapses of one output serve."""
+    def _products_by_age(self, signal: Signal) -> CountArray:
+        """Return the synapses that the inputs of each step serve at each age, ``(window, steps)``."""
+        if self.fans is None:
+            served = np.full(signal.steps, signal.type.size) if isinstance(signal, Dense) else signal.nonzeros_by_step
+            return np.outer([len(factors) for factors in self.attenuation], served)
         if isinstance(signal, Dense):
-            return np.full(signal.steps, signal.type.size, np.int64)
-        return signal.nonzeros_by_step
+            return np.repeat(self.fans.sum(axis=1, keepdims=True) * signal.type.positions, signal.steps, axis=1)
+        before = np.zeros((self.window, signal.nonzeros + 1), np.int64)
+        np.cumsum(self.fans[:, signal.indices], axis=1, out=before[:, 1:])
+        return np.diff(before[:, signal.indptr[:: signal.type.positions]], axis=1)
