@@ -24,6 +24,7 @@ Parts of your own
 
 from importlib.metadata import version as _version
 
+from eventsim.attention_maps import AttentionMaps
 from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
@@ -36,6 +37,7 @@ from eventsim.result import Result
 from eventsim.simulator import Simulator
 
 __all__ = [
+    "AttentionMaps",
     "Delayed",
     "EventsimError",
     "InputError",
