@@ -167,8 +167,9 @@ def test_pruned_convolutions(data: st.DataObject) -> None:
     check_counts(layer, [source], [draw(activity(source.kind, draw(st.integers(1, 4)), *source.shape))])
 
 
+@pytest.mark.parametrize("kind", ["Linear", "SparseLinear", "WindowedLinear"])
 @given(data=st.data())
-def test_pruned_matrices(data: st.DataObject) -> None:
+def test_pruned_matrices(kind: str, data: st.DataObject) -> None:
     draw = data.draw
     source = source_of(draw, draw(st.integers(1, 8)), draw(st.sampled_from([(), (3,), (2, 2)])))
     groups = draw(st.sampled_from([1, 2]))
@@ -176,12 +177,12 @@ def test_pruned_matrices(data: st.DataObject) -> None:
     bias = draw(st.none() | weights(len(weight)))
     window = draw(st.tuples(*[st.integers(1, 3)] * groups))
     form = draw(st.sampled_from(["accumulate_once", "reaccumulate"]))
-    made: list[Layer] = [
-        layers.Linear(weight, bias),
-        layers.SparseLinear.from_matrix(weight, bias),
-        layers.WindowedLinear(weight, bias, window if groups > 1 else window[0], 1, form=form),
-    ]
-    check_counts(draw(st.sampled_from(made)), [source], [draw(activity(source.kind, 4, *source.shape))])
+    made: dict[str, Layer] = {
+        "Linear": layers.Linear(weight, bias),
+        "SparseLinear": layers.SparseLinear.from_matrix(weight, bias),
+        "WindowedLinear": layers.WindowedLinear(weight, bias, window if groups > 1 else window[0], 1, form=form),
+    }
+    check_counts(made[kind], [source], [draw(activity(source.kind, 4, *source.shape))])
 
 
 @given(data=st.data())
