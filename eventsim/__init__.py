@@ -13,7 +13,8 @@ Networks
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
     writes it for other frameworks.
 Simulation
-    `Simulator` runs samples, streams and threads of samples, and returns a `Result`.
+    `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
+    attention looks at.
 Data
     `open_recording` reads event files, `Preparation` makes frames of them; `eventsim.datasets` evaluates data sets.
 Errors

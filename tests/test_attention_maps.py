@@ -144,8 +144,8 @@ def test_the_maps_are_those_of_the_last_sample_and_of_the_last_step_of_a_stream(
     observer = AttentionMaps(network, keep=["attn"])
     simulator = Simulator(network, observers=[observer])
     simulator.run([IMAGE, IMAGE])
-    simulator.run([1 - IMAGE % 2])
-    assert_array_equal(observer.maps("attn").before, entries(*[np.stack([1 - IMAGE % 2])] * 2))
+    simulator.run([1 - IMAGE % 2, IMAGE])
+    assert_array_equal(observer.maps("attn").before, entries(*[np.stack([1 - IMAGE % 2, IMAGE])] * 2))
     for frame in (IMAGE, 0 * IMAGE, IMAGE % 2):
         result = simulator.step(frame)
     assert_array_equal(observer.maps("attn").before, entries(*[np.stack([IMAGE % 2])] * 2))
