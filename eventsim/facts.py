@@ -25,6 +25,8 @@ ROLES = (
 MEMORIES = ("weight", "bias", "potential", "sum", "table")
 """Kinds of memory that a layer may own."""
 Entailed: TypeAlias = Mapping[str, Mapping[str, int]]
+UNCOUNTED = ("input", "routing", "readout")
+"""Roles of layers that hand on what they are given; those behind them read it."""
 READING: Entailed = {"messages": {"index_reads": 1}}
 """What holds of every layer: a message is an address that is read."""
 
@@ -102,9 +104,30 @@ class Facts:
                     raise LayerError(f"{times!r} {operation} for each of {executed} found; expected a whole number")
 
     @cached_property
-    def derives(self) -> frozenset[str]:
-        """The operations that those reported entail."""
-        return frozenset(operation for follows in self.entailed.values() for operation in follows)
+    def reads(self) -> tuple[tuple[int, tuple[str, ...]], ...]:
+        """Of each input that is not counted otherwise: its place, and the operations that its values are."""
+        if self.role in UNCOUNTED:
+            return ()
+        of_rows = ("messages", "value_reads")
+        told = [
+            ("value_reads",) if source.dense else of_rows[: 1 if source.kind == "binary" else 2]
+            for source in self.inputs
+        ]
+        return tuple((place, own) for place, all_ in enumerate(told) if (own := self._not_derived(all_)))
+
+    @cached_property
+    def writes(self) -> tuple[str, ...]:
+        """The operations that the values of the output are, those that are not counted otherwise."""
+        if self.role in UNCOUNTED:
+            return ()
+        of_rows = ("index_writes", "value_writes")
+        return self._not_derived(
+            ("value_writes",) if self.output.dense else of_rows[: 1 if self.output.kind == "binary" else 2]
+        )
+
+    def _not_derived(self, operations: tuple[str, ...]) -> tuple[str, ...]:
+        derived = {operation for follows in self.entailed.values() for operation in follows}
+        return tuple(operation for operation in operations if operation not in derived)
 
     def derived(self, columns: Mapping[str, CountArray]) -> dict[str, CountArray]:
         """Return the operations that those executed entail: executed times facts.

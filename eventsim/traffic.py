@@ -8,9 +8,6 @@ from eventsim.facts import Facts
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows
 
-UNCOUNTED = ("input", "routing", "readout")
-"""Roles of layers that hand on what they are given; those behind them read it."""
-
 
 def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: Facts, rows: LedgerRows) -> None:
     """Report what one layer read and wrote in a chunk.
@@ -29,28 +26,14 @@ def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: F
     rows : LedgerRows
         The layer's rows of the time steps at hand.
     """
-    if facts.role in UNCOUNTED:
-        return
-    derives = facts.derives
-    for signal in given:
+    for place, operations in facts.reads:
+        signal = given[place]
         read = _of_its_steps(rows, signal)
-        if isinstance(signal, Dense):
-            if "value_reads" not in derives:
-                read.add("value_reads", signal.type.size)
-            continue
-        if "messages" not in derives:
-            read.add("messages", signal.nonzeros_by_step)
-        if signal.values is not None and "value_reads" not in derives:
-            read.add("value_reads", signal.nonzeros_by_step)
-    written = _of_its_steps(rows, output)
-    if isinstance(output, Dense):
-        if "value_writes" not in derives:
-            written.add("value_writes", output.type.size)
-        return
-    if "index_writes" not in derives:
-        written.add("index_writes", output.nonzeros_by_step)
-    if output.values is not None and "value_writes" not in derives:
-        written.add("value_writes", output.nonzeros_by_step)
+        for operation in operations:
+            read.add(operation, signal.type.size if isinstance(signal, Dense) else signal.nonzeros_by_step)
+    for operation in facts.writes:
+        executed = output.type.size if isinstance(output, Dense) else output.nonzeros_by_step
+        _of_its_steps(rows, output).add(operation, executed)
 
 
 def _of_its_steps(rows: LedgerRows, signal: Rows | Dense) -> LedgerRows:

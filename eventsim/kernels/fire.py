@@ -60,8 +60,8 @@ def _charge(v: npt.NDArray[np.float32], x: npt.NDArray[np.float32], k: npt.NDArr
 
 @kernel
 def _nonzeros(x: npt.NDArray[np.float32]) -> int:
-    """Return how many values of a row are not zero."""
-    n = np.int32(0)
+    """Return how many values are not zero."""
+    n = np.int32(0)  # 32 bits, as a wider sum is not added up side by side
     for c in range(len(x)):
         n = np.int32(n + np.int32(x[c] != np.float32(0)))
     return int(n)
@@ -109,10 +109,9 @@ def fire(
     zero = np.float32(0)
     keep = charged.shape[0] != 0
     subtract = dynamics.reset == SUBTRACT
-    given, moved = np.empty(channels, np.int32), np.empty(channels, np.int32)  # sums side by side, one for each channel
+    moved = np.empty(channels, np.int32)  # a sum for each channel, so that they are added up side by side
     n = indptr[0]
     for step in range(active.shape[0]):
-        given[:] = 0
         moved[:] = 0
         for p in range(positions):
             row = step * positions + p
@@ -145,8 +144,6 @@ def fire(
                     h = v[c] * k[c] + x[c]
                     moved[c] += h != v[c]
                     v[c] = h
-            for c in range(channels):
-                given[c] += x[c] != zero
             if keep:
                 for c in range(channels):
                     charged[row, c] = v[c]
@@ -159,7 +156,7 @@ def fire(
                 else:
                     v[c] = zero if fired else v[c]
             indptr[row + 1] = n
-        active[step, 0] = given.sum()
+        active[step, 0] = _nonzeros(current[step * positions : (step + 1) * positions].reshape(-1))
         active[step, 1] = moved.sum()
     return int(n - indptr[0])
 

@@ -48,9 +48,10 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     """Check everything that a layer promises, on random signals.
 
     Types, rows, role and what operations entail are as declared, and memory that is counted is memory that it owns;
-    chunks of every size give the same outputs and the same counts of each time step; no sample, fork or thread disturbs another; nothing is remembered by reference; a state that was taken, pickled and
-    given back goes on; and what the op declares is true in both directions: an op that says that it looks ahead, keeps
-    state, or may not be computed once for a static input, must show it in one of the samples at least.
+    chunks of every size give the same outputs and the same counts of each time step; no sample, fork or thread disturbs
+    another; nothing is remembered by reference; a state that was taken, pickled and given back goes on; and what the op
+    declares is true in both directions: an op that says that it looks ahead, keeps state, or may not be computed once
+    for a static input, must show it in one of the samples at least.
 
     Parameters
     ----------

@@ -101,8 +101,8 @@ class Membrane:
 
     @property
     def active(self) -> CountArray:
-        """The neurons with an input, and those whose charge changed the potential, in each step: ``(2, steps)``."""
-        return self._active.T
+        """The neurons with an input, and those whose charge changed the potential, in each step: ``(steps, 2)``."""
+        return self._active
 
     def spikes_by_step(self, spikes: Rows) -> CountArray:
         """Return the number of spikes in each time step."""

@@ -274,9 +274,9 @@ class MembraneOp(Op):
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
         rows.add("neuron_updates", self.membrane.output.size)
-        with_input, with_change = self.membrane.active
-        rows.add("updates_with_input", with_input)
-        rows.add("updates_with_change", with_change)
+        active = self.membrane.active
+        rows.add("updates_with_input", active[:, 0])
+        rows.add("updates_with_change", active[:, 1])
 
 
 class NeuronOp(MembraneOp):
