@@ -95,7 +95,7 @@ class Rows:
         """Non-zero values held."""
         return len(self.indices)
 
-    @property
+    @cached_property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
         ends = self.indptr[:: self.type.positions]
@@ -147,7 +147,7 @@ class Dense:
         """Non-zero values held."""
         return int(np.count_nonzero(self.data))
 
-    @property
+    @cached_property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
         n = self.type.positions
