@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from reference import accounting
 from reference.accounting import Signal, Work
+from reference.adaptive_lif import StepAttention
+from reference.adaptive_lif import adaptive_lif as adaptive_lif_reference
 from reference.neurons import neuron
 
 from eventsim import layers
@@ -313,8 +315,6 @@ def adaptive_lif(case: Case) -> None:
 
 def potentials_of(layer: Any, x: Array) -> tuple[Array, Array, Array]:
     """Potentials before and after the charge, and spikes, of an `AdaptiveLIF`."""
-    from reference.adaptive_lif import StepAttention
-    from reference.adaptive_lif import adaptive_lif as dense
 
     def like(array: Array | None) -> Any:
         return None if array is None else array.swapaxes(1, 2)
@@ -322,7 +322,7 @@ def potentials_of(layer: Any, x: Array) -> tuple[Array, Array, Array]:
     attention = None
     if layer.reduce_weight is not None:
         attention = StepAttention(layer.reduce_weight, layer.reduce_bias, layer.expand_weight, layer.expand_bias)
-    spikes, charged = dense(
+    spikes, charged = adaptive_lif_reference(
         x,
         like(layer.retention),
         like(layer.gain),

@@ -483,34 +483,6 @@ def test_a_network_with_an_op_that_declares_too_little_is_refused() -> None:
         Simulator(build.build())
 
 
-WORDS = layers.Linear(random(5, 6)).words(CURRENTS)["weight"]
-FACTS: dict[str, dict[str, Any]] = {
-    "role 'neuron' found; expected one of input, convolution, linear, neurons": {"role": "neuron"},
-    "words of 'weights' found; expected one of weight, bias, potential, sum, table": {"words": {"weights": WORDS}},
-    "weight words 96 found; expected eventsim.facts.Words": {"words": {"weight": 96}},
-    "operation 'swaps' among what is entailed found; expected one registered": {"entailed": {"swaps": {"acs": 1}}},
-    "operation 'swap' among what is entailed found; expected one registered": {"entailed": {"acs": {"swap": 1}}},
-    "-1 additions for each of acs found; expected a whole number": {"entailed": {"acs": {"additions": -1}}},
-    "0.5 additions for each of acs found; expected a whole number": {"entailed": {"acs": {"additions": 0.5}}},
-}
-
-
-@pytest.mark.parametrize("message", FACTS)
-def test_what_a_layer_says_of_itself_is_checked_here_and_in_a_network(
-    message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in FACTS[message].items():
-        monkeypatch.setattr(Odd, name, value if name == "role" else lambda self, *inputs, value=value: value)
-    with pytest.raises(AssertionError, match=f"^Odd: {message}"):
-        check_layer(Odd(), CURRENTS, steps=STEPS)
-    build = NetworkBuilder("odd")
-    x = build.add("input", layers.Input((2,), "real"))
-    x = build.add("sum", Odd(), x)
-    build.add("readout", layers.Readout(), x)
-    with pytest.raises(InputError, match=f"^layer sum: {message}"):
-        Simulator(build.build())
-
-
 class Failing(SumOp):
     def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
         raise ZeroDivisionError("out of order\nin two lines")
