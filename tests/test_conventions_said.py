@@ -13,6 +13,7 @@ from test_conventions import samples, small_spikformer
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Result, Simulator
 from eventsim.accounting.conventions import CONVENTIONS, Seen, compare, energy_mj, estimate, estimates, seen
+from eventsim.accounting.conventions.convention import Charge
 from eventsim.accounting.conventions.reasons import reasons
 from eventsim.facts import Facts
 from eventsim.layers import (
@@ -284,6 +285,31 @@ def test_reasons_add_up_and_name_the_layer_that_weighs_most() -> None:
         largest = max(differences, key=lambda name: abs(differences[name]))
         if said and len(convention.name.split("exact")) == 1:
             assert any(f"layer {largest}" in sentence for sentence in said), name
+
+
+def test_more_and_less_by_one_rule_are_two_reasons() -> None:
+    some = SignalType("binary", 1, (1,))
+    layers = [Seen(LayerProfile(name, "", "", Facts("linear", (some,), some))) for name in ("a", "b", "c")]
+    exact = [Charge(acs=100)] * 3
+    charges = [Charge(acs=acs, rule="rule", because="so") for acs in (400, 50, 150)]
+    more, less = reasons(layers, charges, exact)
+    # 300 and 50 more, 50 less, of 400 in all
+    assert more.startswith(
+        "+3.15e-07 mJ, 88% of the difference: rule; layer a among 2 layers is 75% alone: 400 ACs where"
+    )
+    assert less.startswith("-4.5e-08 mJ, 12% of the difference: rule; layer b is 12% alone: 50 ACs where 100 ACs were")
+
+
+@pytest.mark.parametrize(("zeros", "counted"), [(4, 4), (6, 6), (7, 0)])
+def test_weights_of_zero_count_unless_a_layer_is_pruned(zeros: int, counted: int) -> None:
+    weight = np.ones(12, np.float32)
+    weight[:zeros] = 0
+    build = NetworkBuilder("line")
+    x = build.add("fc", Linear(weight.reshape(3, 4)), build.add("input", Input((4,), "binary")))
+    build.add("readout", Readout(), x)
+    network = build.build()
+    found = estimate(network, Simulator(network).run(np.ones((1, 4), np.float32)).profile, "neurobench")
+    assert (found.acs, found.more["zero_weights"]) == (12 if counted else 12 - zeros, counted)
 
 
 # --- where it reads
