@@ -46,7 +46,8 @@ class SumOverPositions(Layer):
         rows = tokens(inputs[0])
         source = SignalType("real", rows.shape[2], rows.shape[1:2], dense=True)
         sums = np.asarray(rows.sum(axis=1, dtype=np.float64), np.float32)
-        return sums / np.float32(self.divisor(source))
+        divisor = self.divisor(source)
+        return sums if divisor is None else sums / np.float32(divisor)
 
     def absolute(self) -> Layer:
         """Return the layer itself: it moves values, and adds them up without weights."""
