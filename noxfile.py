@@ -102,7 +102,7 @@ def programs(session: nox.Session, frameworks: str) -> None:
 @nox.parametrize("counters", list(COUNTERS))
 def conventions(session: nox.Session, counters: str) -> None:
     """Compare conventions with the counters of SpikingJelly, NeuroBench and syops on the same networks."""
-    session.install(TORCH, ".[test]", "matplotlib", "pbr", "tqdm")
+    session.install(TORCH, ".[test]")
     session.install("--no-deps", *COUNTERS[counters])
     run_pytest(session, "tests/test_conventions_packages.py")
 

@@ -13,8 +13,9 @@ Networks
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
     writes it for other frameworks.
 Simulation
-    `Simulator` runs samples, streams and threads of samples, and returns a `Result`. `verify` runs a network densely
-    beside, and returns a `Verification`: what differs, and whether rounding explains it.
+    `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
+    attention looks at. `verify` runs a network densely beside, and returns a `Verification`: what differs, and whether
+    rounding explains it.
 Data
     `open_recording` reads event files, `Preparation` makes frames of them; `eventsim.datasets` evaluates data sets.
 Errors
@@ -25,6 +26,7 @@ Parts of your own
 
 from importlib.metadata import version as _version
 
+from eventsim.attention_maps import AttentionMaps
 from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
 from eventsim.exporting import to_nir
@@ -39,6 +41,7 @@ from eventsim.verification import verify
 from eventsim.verified import Verification
 
 __all__ = [
+    "AttentionMaps",
     "Delayed",
     "EventsimError",
     "InputError",

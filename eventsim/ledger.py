@@ -119,23 +119,25 @@ class LedgerRows:
         LayerError
             If the operation is not registered, or `executed` is not of whole numbers, one for each step.
         """
-        column = self.columns.get(operation)
-        if column is None:
-            column = self._open(operation)
-        if isinstance(executed, (int, np.integer)):
-            if self.length == 1:
-                column[0] += executed * self.steps
-            else:
-                column[self.start : self.start + self.steps] += executed
-            return
-        if not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+        number = isinstance(executed, (int, np.integer))
+        if not number and (
+            not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,)
+        ):
             found = f"{executed.dtype} {executed.shape}" if isinstance(executed, np.ndarray) else repr(executed)[:60]
             raise LayerError(
                 f"{operation} reported as {found}; expected a whole number, or whole numbers ({self.steps},), one "
                 "for each time step"
             )
+        column = self.columns.get(operation)
+        if column is None:
+            column = self._open(operation)
+            if self.length > 1:  # nothing to add to: the first number is written, several times as fast
+                column[self.start : self.start + self.steps] = executed
+                return
         if self.length == 1:
-            column[0] += executed.sum()
+            column[0] += executed * self.steps if isinstance(executed, (int, np.integer)) else executed.sum()
+        elif self.steps == 1:
+            column[self.start] += executed if isinstance(executed, (int, np.integer)) else executed[0]
         else:
             column[self.start : self.start + self.steps] += executed
 

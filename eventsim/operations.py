@@ -33,7 +33,9 @@ class Operation:
     source : str
         Where the definition comes from.
     part_of : tuple of str
-        Operations that this one tells more of: it is already in their numbers, and is not added to them.
+        Operations that this one tells more of: it is already in their numbers, and is not added to them. In the unit of
+        its whole it is some of it. In another unit than a neuron update it is what one update consists of, of which
+        there may be more than one.
     """
 
     name: str
@@ -116,9 +118,17 @@ OPERATIONS: dict[str, Operation] = {
             "alternative",
             "arXiv 2409.15375, eq. 5",
         ),
-        Operation("scores", "scores", "an entry of an attention map that was looked at", "attention", _OURS),
+        Operation(
+            "scores", "scores", "an entry of an attention map that a table or an observer looked at", "attention", _OURS
+        ),
         Operation("nonzero_scores", "scores", "one of these that is not zero before any table", "attention", _OURS),
-        Operation("kept_scores", "scores", "one of these that is not zero after its table", "attention", _OURS),
+        Operation(
+            "kept_scores",
+            "scores",
+            "one of these that is not zero after its table, if there is one",
+            "attention",
+            _OURS,
+        ),
         Operation(
             "removed_scores", "scores", "one that is not zero before its table and zero after", "attention", _OURS
         ),
@@ -146,7 +156,7 @@ OPERATIONS: dict[str, Operation] = {
             "arithmetic",
             _OURS,
         ),
-        Operation("bias_additions", "additions", "a bias added to an output in one time step", "arithmetic", _LEMAIRE),
+        Operation("bias_additions", "additions", "a bias added to a sum in one time step", "arithmetic", _LEMAIRE),
         Operation(
             "residual_additions",
             "additions",
@@ -200,7 +210,9 @@ OPERATIONS: dict[str, Operation] = {
             _OURS,
             _UPDATE,
         ),
-        Operation("resets", "resets", "a potential reset after a spike", "neurons", _OURS, _UPDATE),
+        Operation(
+            "resets", "resets", "a potential reset after a spike, counted with the spike", "neurons", _OURS, _UPDATE
+        ),
         Operation("exponentials", "exponentials", "an exponential, in a softmax or a sigmoid", "arithmetic", _OURS),
         Operation(
             "divisions", "divisions", "a division, in a softmax, a sigmoid, a mean or a norm", "arithmetic", _OURS
@@ -216,9 +228,9 @@ OPERATIONS: dict[str, Operation] = {
         Operation("weight_reads", "words", "a weight read for a product", "memory", _LEMAIRE),
         Operation("bias_reads", "words", "a bias read", "memory", _LEMAIRE),
         Operation(
-            "sum_reads", "words", "a partial sum read, to be added to: synapses, attention, pools", "memory", _LEMAIRE
+            "sum_reads", "words", "a running sum read: of synapses, attention, pools, means, norms", "memory", _LEMAIRE
         ),
-        Operation("sum_writes", "words", "a partial sum written after that", "memory", _LEMAIRE),
+        Operation("sum_writes", "words", "a running sum written after something was added", "memory", _LEMAIRE),
         Operation("potential_reads", "words", "a word of a neuron's state read", "memory", _LEMAIRE),
         Operation("potential_writes", "words", "a word of a neuron's state written", "memory", _LEMAIRE),
         Operation("index_reads", "words", "the address of a non-zero value read by a layer", "memory", _LEMAIRE),

@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 import scipy.sparse.csgraph
 
-from eventsim.errors import InputError
+from eventsim.errors import InputError, LayerError
 from eventsim.facts import Facts
 from eventsim.layers import Op, Readout
 from eventsim.network import Edge, Network, in_order
@@ -126,8 +126,11 @@ def _node(network: Network, name: str) -> Node:
             raise InputError(
                 f"layer {name}: {type(op).__name__} declares {declaration} = {found!r}; expected {expected.__name__}"
             )
-    edges = network.inputs[name]
-    return Node(name, type(layer).__name__, op, edges, layer.facts(*inputs))
+    try:
+        facts = layer.facts(*inputs)
+    except LayerError as error:
+        raise InputError(f"layer {name}: {error}") from None
+    return Node(name, type(layer).__name__, op, network.inputs[name], facts)
 
 
 def _components(network: Network) -> list[tuple[str, ...]]:

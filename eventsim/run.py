@@ -21,7 +21,7 @@ from eventsim.plan import Loop, Node, Schedule
 from eventsim.recorder import Recorder
 from eventsim.result import LayerProfile, Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
-from eventsim.traffic import UNCOUNTED, report_traffic
+from eventsim.traffic import report_traffic
 from eventsim.untrusted import described
 from eventsim.values import Values, watch
 
@@ -161,8 +161,7 @@ class Run:
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
-            if node.facts.role not in UNCOUNTED:
-                report_traffic(given, output, context.rows)
+            report_traffic(given, output, node.facts, context.rows)
             if node.name in self._values:
                 watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             return output

@@ -98,8 +98,11 @@ class Rows:
     @property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
-        ends = self.indptr[:: self.type.positions]
-        return ends[1:] - ends[:-1]
+        kept: CountArray | None = self.__dict__.get("_by_step")  # a cached_property takes a lock in Python 3.11
+        if kept is None:
+            ends = self.indptr[:: self.type.positions]
+            self.__dict__["_by_step"] = kept = ends[1:] - ends[:-1]
+        return kept
 
     @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
@@ -147,7 +150,7 @@ class Dense:
         """Non-zero values held."""
         return int(np.count_nonzero(self.data))
 
-    @property
+    @cached_property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
         n = self.type.positions

@@ -4,42 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eventsim.facts import Facts
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows
 
-UNCOUNTED = ("input", "routing", "readout")
-"""Roles of layers that hand on what they are given; those behind them read it."""
 
-
-def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, rows: LedgerRows) -> None:
+def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: Facts, rows: LedgerRows) -> None:
     """Report what one layer read and wrote in a chunk.
 
     Of rows, each non-zero value is a message with an address, and a value where it is not a plain spike. Of dense
-    signals, every value is read and written, and no address.
+    signals, every value is read and written, and no address. What follows from other counts is left to
+    `eventsim.facts`: every message is an address that is read, for one.
 
     Parameters
     ----------
     given : sequence of Rows or Dense
-        Of as many steps as `rows`.
     output : Rows or Dense
-        Of as many steps, or fewer, which are the last ones then.
+        All end with the last step of `rows`, however many steps they have.
+    facts : Facts
+        Of the layer.
     rows : LedgerRows
         The layer's rows of the time steps at hand.
     """
-    for signal in given:
-        if isinstance(signal, Dense):
-            rows.add("value_reads", signal.type.size)
-        else:
-            arrived = signal.nonzeros_by_step
-            rows.add("messages", arrived)
-            rows.add("index_reads", arrived)
-            if signal.values is not None:
-                rows.add("value_reads", arrived)
-    written = rows.part(rows.steps - output.steps, rows.steps)
-    if isinstance(output, Dense):
-        written.add("value_writes", output.type.size)
-    else:
-        emitted = output.nonzeros_by_step
-        written.add("index_writes", emitted)
-        if output.values is not None:
-            written.add("value_writes", emitted)
+    for place, operations in facts.reads:
+        signal = given[place]
+        read = _of_its_steps(rows, signal)
+        for operation in operations:
+            read.add(operation, signal.type.size if isinstance(signal, Dense) else signal.nonzeros_by_step)
+    for operation in facts.writes:
+        executed = output.type.size if isinstance(output, Dense) else output.nonzeros_by_step
+        _of_its_steps(rows, output).add(operation, executed)
+
+
+def _of_its_steps(rows: LedgerRows, signal: Rows | Dense) -> LedgerRows:
+    return rows if signal.steps == rows.steps else rows.part(rows.steps - signal.steps, rows.steps)

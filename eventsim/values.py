@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from eventsim.kernels.values import GIVEN_UP, look
 from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, FloatArray, Rows
+from eventsim.signals import CountArray, Dense, Rows
 
 MOST_LEVELS = 31
 """The longest list of distinct values that a published rule asks about: 0 to 30 spikes."""
@@ -26,8 +27,8 @@ class Values:
         Those that are not zero.
     others : int
         Those that are neither 0 nor 1.
-    total : float
-        Their sum.
+    rest : float
+        The sum of these others.
     low, high : float
         The smallest and the largest.
     levels : frozenset of float, or None
@@ -37,34 +38,59 @@ class Values:
     elements: int = 0
     nonzero: int = 0
     others: int = 0
-    total: float = 0.0
+    rest: float = 0.0
     low: float = np.inf
     high: float = -np.inf
     levels: frozenset[float] | None = field(default_factory=frozenset)
 
-    def take(self, signal: Rows | Dense) -> None:
-        """Add the values of a chunk."""
-        size = signal.steps * signal.type.size
-        if not size:
-            return
+    def take(self, signal: Rows | Dense) -> CountArray | None:
+        """Add the values of a chunk.
+
+        Returns
+        -------
+        int64 array (steps,), or None
+            How many values of each time step are neither 0 nor of magnitude 1; None for spikes.
+        """
+        size, before = signal.steps * signal.type.size, self.nonzero
         self.elements += size
-        nonzero = signal.nonzeros
-        self.nonzero += nonzero
         if signal.type.kind == "binary":
-            self._span(float(nonzero == size), float(nonzero > 0))
-            self._list([value for value, there in ((0.0, nonzero < size), (1.0, nonzero > 0)) if there])
-            self.total += nonzero
-            return
-        values = signal.data if isinstance(signal, Dense) else signal.values
-        assert values is not None  # of rows that are not binary
-        if nonzero < size:
-            self._span(0.0, 0.0)
-            self._list([0.0])
-        if values.size:
-            self.total += float(values.sum(dtype=np.float64))
-            self.others += nonzero - int(np.count_nonzero(values == 1))
-            self._span(float(values.min()), float(values.max()))
-            self._list(_distinct(values) if self.levels is not None else None)
+            valued, ones = None, signal.nonzeros
+        else:
+            valued, ones = self._look(signal)
+        self.nonzero += ones
+        self._meet(1.0, ones)
+        self._meet(0.0, size - (self.nonzero - before))
+        return valued
+
+    def _look(self, signal: Rows | Dense) -> tuple[CountArray, int]:
+        """Add the values that are neither 0 nor 1; return how many have another magnitude, by step, and the ones."""
+        if isinstance(signal, Dense):
+            values, ends = signal.data.ravel(), np.arange(signal.steps + 1) * signal.type.size
+        else:
+            assert signal.values is not None  # of rows that are not binary
+            values, ends = signal.values, signal.indptr[:: signal.type.positions]
+        levels, listed = np.empty(MOST_LEVELS, np.float32), GIVEN_UP
+        if self.levels is not None:
+            known = [level for level in self.levels if level not in (0, 1)]
+            listed = len(known)
+            levels[:listed] = known
+        summary = np.array([self.rest, self.low, self.high])
+        counted, valued = np.zeros(2, np.int64), np.empty(signal.steps, np.int64)
+        listed = look(values, ends, levels, listed, summary, counted, valued)
+        self.rest, self.low, self.high = summary.tolist()
+        ones, others = counted.tolist()
+        self.nonzero += others
+        self.others += others
+        if listed == GIVEN_UP or self.levels is None:
+            self.levels = None
+        else:
+            self._list(levels[:listed].tolist())
+        return valued, ones
+
+    @property
+    def total(self) -> float:
+        """Sum of all values."""
+        return self.nonzero - self.others + self.rest
 
     @property
     def spikes(self) -> bool:
@@ -76,32 +102,16 @@ class Values:
         """Values that are not zero per value."""
         return self.nonzero / self.elements if self.elements else 0.0
 
-    @property
-    def mean(self) -> float:
-        """Sum per value."""
-        return self.total / self.elements if self.elements else 0.0
+    def _meet(self, value: float, times: int) -> None:
+        """Add a value to the span and the levels, if it was there."""
+        if times and (self.levels is None or value not in self.levels):
+            self.low, self.high = min(self.low, value), max(self.high, value)
+            self._list([value])
 
-    def _span(self, low: float, high: float) -> None:
-        self.low, self.high = min(self.low, low), max(self.high, high)
-
-    def _list(self, distinct: Sequence[float] | None) -> None:
+    def _list(self, distinct: Sequence[float]) -> None:
         if self.levels is not None:
-            together = None if distinct is None else self.levels.union(distinct)
-            self.levels = None if together is None or not _few(together) else together
-
-
-def _few(levels: frozenset[float]) -> bool:
-    return len(levels) <= MOST_LEVELS and all(0 <= level < MOST_LEVELS for level in levels)
-
-
-def _distinct(values: FloatArray) -> list[float] | None:
-    """Return the distinct values, or None where a part of them already shows more than a rule asks about."""
-    flat = values.ravel()
-    for part in (flat[: 8 * MOST_LEVELS], flat):
-        found = np.unique(part)
-        if len(found) > MOST_LEVELS or found[0] < 0 or found[-1] >= MOST_LEVELS:
-            return None
-    return [float(value) for value in found]
+            together = self.levels.union(distinct)
+            self.levels = together if len(together) <= MOST_LEVELS else None
 
 
 def watch(seen: Sequence[Values], given: Sequence[Rows | Dense], rows: LedgerRows | None) -> None:
@@ -116,21 +126,6 @@ def watch(seen: Sequence[Values], given: Sequence[Rows | Dense], rows: LedgerRow
         Where to report ``valued_inputs``, of a layer that multiplies.
     """
     for values, signal in zip(seen, given, strict=True):
-        values.take(signal)
-        if rows is not None and signal.type.kind != "binary" and (by_step := _valued(signal)).any():
-            rows.add("valued_inputs", by_step)
-
-
-def _valued(signal: Rows | Dense) -> CountArray:
-    """Return how many values of each time step are neither 0 nor of magnitude 1, int64 ``(steps,)``."""
-    if isinstance(signal, Dense):
-        ends = np.arange(signal.steps + 1) * signal.type.size
-        valued = np.abs(signal.data.ravel()) != 1
-        valued &= signal.data.ravel() != 0
-    else:
-        assert signal.values is not None  # of rows that are not binary
-        ends = signal.indptr[:: signal.type.positions]
-        valued = np.abs(signal.values) != 1
-    before = np.concatenate(([0], np.cumsum(valued, dtype=np.int64)))
-    counted: CountArray = before[ends[1:]] - before[ends[:-1]]
-    return counted
+        valued = values.take(signal)
+        if rows is not None and valued is not None and valued.any():
+            rows.add("valued_inputs", valued)

@@ -268,6 +268,12 @@ class SumOp(Op):
         return Dense(self.source, signal.steps, self.buffer[: signal.steps * n])
 
 
+class ReadsWhatItDoesNotOwn(SumOp):
+    def advance(self, inputs: tuple[Dense], context: Any) -> Dense:
+        context.rows.add("table_reads", 1)
+        return super().advance(inputs, context)
+
+
 class Undeclared(SumOp):
     def __getattribute__(self, name: str) -> Any:
         if name == "looks_ahead":
@@ -402,6 +408,7 @@ class EmitsDoubles(SumOp):
 OPS: dict[str, type[SumOp]] = {
     "": SumOp,
     "counts of comparisons are negative": CountsDown,
+    "table_reads counted; expected table among its words": ReadsWhatItDoesNotOwn,
     "emits NoneType; expected Rows or Dense": EmitsNothing,
     "emits float64; expected float32": EmitsDoubles,
     "raises .* for no time steps": FailsWithoutSteps,

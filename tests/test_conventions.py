@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,8 @@ from hypothesis import strategies as st
 from reference.counts import conv2d_counts, linear_counts
 from state_dicts import spikformer_state
 
-import eventsim
-from eventsim import InputError, Network, NetworkBuilder, Result, Simulator
-from eventsim.accounting.conventions import CONVENTIONS, compare, energy_mj, estimate, estimates, seen
-from eventsim.accounting.conventions.reasons import reasons
+from eventsim import Network, NetworkBuilder, Result, Simulator
+from eventsim.accounting.conventions import CONVENTIONS, compare
 from eventsim.layers import (
     IF,
     LIF,
@@ -32,12 +28,9 @@ from eventsim.layers import (
     MeanOverTime,
     Readout,
     Residual,
-    SelectChannels,
     SpikingAttention,
 )
 from eventsim.layers.neurons.spiking import Neuron
-from eventsim.ledger import Counts
-from eventsim.report.document import sample_document
 from eventsim_importers import spikformer
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
@@ -284,10 +277,12 @@ def check(network: Network, frames: np.ndarray, chunk: int | None = None) -> dic
 
 
 def samples() -> dict[str, np.ndarray]:
-    """Event counts, the same clipped to spikes, and one image for all time steps."""
+    """Event counts, the same clipped to spikes, and one image for all time steps: of pixels, counts or spikes."""
     rng = np.random.default_rng(0)
     events = rng.poisson(0.5, (3, 2, 16, 16))
-    return {"counts": events, "spikes": np.minimum(events, 1), "image": rng.normal(size=(3, 16, 16))}
+    spikes = np.minimum(events, 1)
+    images = {"image": rng.normal(size=(3, 16, 16)), "image of counts": events[0], "image of spikes": spikes[0]}
+    return {"counts": events, "spikes": spikes, **images}
 
 
 @pytest.mark.parametrize("sample", samples())
@@ -326,235 +321,3 @@ def test_further_numbers_by_hand() -> None:
     one_step = sum(read.dense_macs / len(read.output) for read in spiking)
     assert found["dampfhoffer"].more["spikes_per_synapse"] == pytest.approx(executed / one_step)
     assert (found["dampfhoffer"].more["break_even_low"], found["dampfhoffer"].more["break_even_high"]) == (0.15, 1.38)
-
-
-# --- documents
-
-
-def test_a_profile_holds_every_convention_beside_the_exact_counts() -> None:
-    network = small_spikformer(channels=2)
-    result = Simulator(network).run(samples()["counts"])
-    document = sample_document("sample", network, result)
-    found = document["conventions"]
-    assert list(found) == list(CONVENTIONS)
-    numbers = estimates(network, result.profile)
-    for name, convention in CONVENTIONS.items():
-        counts = convention(seen(network, result.profile))
-        assert counts == Counts(acs=found[name]["acs"], macs=found[name]["macs"])
-        assert found[name]["energy_mj"] == energy_mj(counts)
-        assert numbers[name] == {key: value for key, value in found[name].items() if key != "reasons"}
-    totals = document["totals"]
-    assert found["exact_unary"]["acs"] == totals["acs"] + totals["graded_acs"]
-    assert found["exact_macs"]["macs"] == totals["graded_macs"] + totals["macs"]
-
-
-# --- what they do not see
-
-
-def one_convolution(values: np.ndarray) -> tuple[Network, Result]:
-    """Sixteen maps of 8 x 8 pixels, 190 active inputs."""
-    rng = np.random.default_rng(0)
-    frames = np.zeros(16 * 8 * 8, np.float32)
-    frames[rng.permutation(frames.size)[: len(values)]] = values
-    build = NetworkBuilder("convolution")
-    x = build.add("input", Input((16, 8, 8), "graded"))
-    x = build.add("conv", Conv2d(rng.normal(size=(16, 16, 3, 3)).astype(np.float32), padding=(1, 1)), x)
-    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
-    network = build.build()
-    return network, Simulator(network).run(frames.reshape(1, 16, 8, 8))
-
-
-def numbers_of(network: Network, result: Result, name: str) -> tuple[int, int]:
-    found = estimate(network, result.profile, name)
-    return found.acs, found.macs
-
-
-def test_a_convention_does_not_see_borders() -> None:
-    network, result = one_convolution(np.ones(190))
-    executed = result.totals.graded_macs
-    assert executed < 27_360
-    for name in ("syops", "spikingformer_tool", "spikingformer_tool_30"):
-        assert numbers_of(network, result, name) == (27_360, 0)
-    for name in ("spikingjelly", "spikingjelly_synops", "neurobench"):
-        assert numbers_of(network, result, name) == (executed, 0)
-
-
-def test_a_single_integer_makes_a_layer_dense() -> None:
-    values = np.ones(190)
-    values[0] = 2
-    network, result = one_convolution(values)
-    executed = result.totals.graded_macs
-    for name in ("syops", "spikingformer_tool", "spikingjelly"):
-        assert numbers_of(network, result, name) == (0, 147_456)
-    assert numbers_of(network, result, "neurobench") == (0, executed)
-    assert numbers_of(network, result, "spikingformer_tool_30") == (round(147_456 * 191 / 1024), 0)
-    (said,) = estimate(network, result.profile, "syops").reasons
-    exact = result.totals.graded_acs
-    difference = (4.6 * 147_456 - 0.9 * exact) * 1e-9
-    assert said == (
-        f"+{difference:.3g} mJ, 100% of the difference: one input that is neither 0 nor 1 makes a layer MACs, all of "
-        f"it; layer conv is 100% alone: 147,456 MACs where {exact:,} ACs were executed (1 of its 1,024 inputs are "
-        "integers above 1)"
-    )
-
-
-@pytest.mark.parametrize(("value", "spikes"), [(30, True), (31, False)])
-def test_the_limit_of_the_tool(value: int, spikes: bool) -> None:
-    network, result = one_convolution(np.full(190, value))
-    acs, macs = numbers_of(network, result, "spikingformer_tool_30")
-    assert (acs > 0, macs > 0) == (spikes, not spikes)
-
-
-# --- attention
-
-
-def test_attention_between_other_layers_than_neurons_counts_like_a_layer() -> None:
-    spikes = np.random.default_rng(0).random((2, 6, 8)) < 0.5
-    build = NetworkBuilder("attention")
-    x = build.add("input", Input((6, 8), "binary"))
-    x = build.add("attn", SpikingAttention(heads=2), x, x, x)
-    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
-    network = build.build()
-    dense = 2 * 2 * 6**2 * 8
-    result = Simulator(network).run(spikes)
-    assert numbers_of(network, result, "spikingformer_tool") == (round(dense * spikes.mean()), 0)
-
-
-@pytest.mark.parametrize("kind", ["spikes", "integers", "wide values"])
-def test_the_tool_knows_no_attention_but_on_spikes_of_equal_shape(kind: str) -> None:
-    build = NetworkBuilder("attention")
-    x = build.add("input", Input((3, 4), "graded"))
-    x = build.add("neuron", IF(multiple_spikes=kind == "integers"), x)
-    v = build.add("wide", SelectChannels(np.arange(8) % 4), x) if kind == "wide values" else x
-    if kind == "wide values":
-        v = build.add("wide_neuron", IF(), v)
-    build.add("attention", SpikingAttention(2), x, x, v)
-    build.add("readout", Readout(), build.add("flat", Flatten(), "attention"))
-    network = build.build()
-    result = Simulator(network).run(np.ones((2, 3, 4), np.float32))
-    # every neuron fires in both steps: T H N d^2 (1 + 1), else 2 N^2 (4 + the width of v) dense operations of ones
-    formula, dense = 2 * 2 * 3 * 2**2 * 2, 2 * 3**2 * (4 + (8 if kind == "wide values" else 4))
-    acs, _ = numbers_of(network, result, "spikingformer_tool")
-    assert acs == (formula if kind == "spikes" else dense)
-
-
-# --- silence and refusals
-
-
-def without_dense_work() -> tuple[Network, Result]:
-    build = NetworkBuilder("nothing")
-    build.add("readout", Readout(), build.add("input", Input((4,), "binary")))
-    network = build.build()
-    return network, Simulator(network).run(np.ones((2, 4)))
-
-
-def linear_alone(kind: str = "binary", stream: bool = False) -> tuple[Network, Result]:
-    build = NetworkBuilder("line")
-    x = build.add("fc", Linear(np.ones((3, 4), np.float32)), build.add("input", Input((4,), kind)))
-    build.add("readout", Readout(), x)
-    network = build.build()
-    frames = np.ones((2, 4), np.float32)
-    return network, Simulator(network).run(iter(frames) if stream else frames)
-
-
-def test_without_dense_work_nothing_is_counted() -> None:
-    network, result = without_dense_work()
-    found = compare(network, result.profile)
-    assert list(found) == [
-        "exact_unary", "exact_macs", "spikformer_iclr", "spikformer_v2",
-        "syops", "spikingformer_tool", "spikingformer_tool_30",
-    ]  # fmt: skip
-    assert {(each.acs, each.macs, each.reasons) for each in found.values()} == {(0, 0, ())}
-
-
-@pytest.mark.parametrize(
-    ("run", "name", "says"),
-    [
-        (without_dense_work, "attention_snn", "no layer with weights found; expected a convolution that comes first"),
-        (
-            linear_alone,
-            "first_convolution_once",
-            "linear layer fc found first; expected a convolution that comes first",
-        ),
-        (linear_alone, "stformer", "no attention found; expected the transformer that the formula is of"),
-        (without_dense_work, "neurobench", "no convolution or linear layer found; expected one"),
-        (
-            lambda: linear_alone(stream=True),
-            "neurobench",
-            "sums of a stream found; expected the counts of each time step, run T frames",
-        ),
-        (
-            lambda: linear_alone("real"),
-            "dampfhoffer",
-            "no layer with spikes or integers as inputs found; expected one",
-        ),
-        (
-            without_dense_work,
-            "spikingjelly",
-            "no convolution, linear layer or spiking attention found; expected one",
-        ),
-    ],
-)
-def test_what_means_nothing_is_left_out_and_refused_by_name(
-    run: Callable[[], tuple[Network, Result]], name: str, says: str
-) -> None:
-    network, result = run()
-    assert name not in estimates(network, result.profile)
-    with pytest.raises(InputError) as refused:
-        estimate(network, result.profile, name)
-    assert str(refused.value) == f"convention {name}, network {network.name}: {says}"
-
-
-def test_a_convention_that_is_not_there() -> None:
-    network, result = linear_alone()
-    with pytest.raises(InputError, match=r"^convention 'mine' found; expected one of exact_unary, exact_macs, "):
-        estimate(network, result.profile, "mine")
-
-
-# --- reasons
-
-
-def test_reasons_add_up_and_name_the_layer_that_weighs_most() -> None:
-    network = small_spikformer(channels=2)
-    layers = seen(network, Simulator(network).run(samples()["counts"]).profile)
-    exact = CONVENTIONS["exact_unary"].charge(layers)
-    assert reasons(layers, exact, exact) == []
-    for name, convention in CONVENTIONS.items():
-        charges = convention.charge(layers)
-        assert len(charges) == len(layers)
-        differences = {
-            layer.name: charge.picojoules - done.picojoules
-            for layer, charge, done in zip(layers, charges, exact, strict=True)
-        }
-        whole = sum(map(abs, differences.values()))
-        said = reasons(layers, charges, exact)
-        assert len(said) <= 3
-        sizes = []
-        for sentence in said:
-            total, rest = sentence.split(" mJ, ", 1)
-            sizes.append(abs(float(total)))
-            share = int(rest.split("%", 1)[0])
-            assert share == pytest.approx(100 * abs(float(total)) * 1e9 / whole, abs=1), name
-            layer = rest.split("; layer ", 1)[1].split(" ", 1)[0]
-            alone = int(rest.split("% alone", 1)[0].rsplit(" ", 1)[1])
-            assert alone == pytest.approx(100 * abs(differences[layer]) / whole, abs=0.51)
-            assert (differences[layer] > 0) == (float(total) > 0)
-        assert sizes == sorted(sizes, reverse=True)
-        largest = max(differences, key=lambda name: abs(differences[name]))
-        if said and len(convention.name.split("exact")) == 1:
-            assert any(f"layer {largest}" in sentence for sentence in said), name
-
-
-# --- where it reads
-
-
-def test_accounting_knows_no_layer_class() -> None:
-    """Of the modules there, no import names `eventsim.layers`, not even inside of a function."""
-    folder = Path(eventsim.__file__).parent / "accounting"
-    modules = sorted(folder.rglob("*.py"))
-    assert len(modules) > 8
-    for path in modules:
-        for node in ast.walk(ast.parse(path.read_text())):
-            named = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            named += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-            assert not any(name.startswith("eventsim.layers") for name in named), path

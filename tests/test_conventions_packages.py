@@ -134,6 +134,7 @@ JELLY: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     "scores first": (lambda: Transformer("scores_first"), lambda: frames("spikes")),
     "context first": (lambda: Transformer("context_first"), lambda: frames("counts")),
     "an image": (lambda: Transformer("scores_first", image=True), lambda: frames("pixels")[0]),
+    "an image of spikes": (lambda: Transformer("scores_first", image=True), lambda: frames("spikes")[0]),
 }
 
 

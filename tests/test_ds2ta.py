@@ -212,7 +212,9 @@ def check_counts(result: Result, seen: oracle.Seen, model: Any, once: bool) -> N
                     expected[key] = expected.get(key, 0) + value
             found = profile[f"{attn}.{stage}_{layer}"]
             assert {name: getattr(found, name) for name in expected} == expected, stage
-            products = window_products(x, outputs, tuple(of_heads)) if max(of_heads) > 1 else 0
+            products = (
+                window_products(x, np.ones((outputs, x.shape[-1]), bool), tuple(of_heads)) if max(of_heads) > 1 else 0
+            )
             assert found.window_products == products
 
 

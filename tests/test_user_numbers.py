@@ -375,7 +375,7 @@ def test_conventions_side_by_side(model, file_of, told, document):
     assert "dampfhoffer: spikes_per_synapse 1, break_even_low 0.15, break_even_high 1.38" in said
     reason = (
         "+4.44e-08 mJ, 100% of the difference: one input that is neither 0 nor 1 makes a layer MACs, all of it, "
-        "borders included; layer linear is 100% alone: 12 MACs where 12 ACs were executed (1 of its 4 inputs are "
+        "borders included; layer layer0 is 100% alone: 12 MACs where 12 ACs were executed (1 of its 4 inputs are "
         "integers above 1)"
     )
     assert f"spikingjelly: {reason}" in said

@@ -18,6 +18,7 @@ from eventsim.signals import Dense, SignalType
 from eventsim.testing import strategies
 from eventsim.values import MOST_LEVELS, Values
 
+pytestmark = pytest.mark.kernels
 KINDS = [SignalType("binary", 3, (2,)), SignalType("graded", 3, (2,)), SignalType("real", 3, (2,))]
 KINDS += [SignalType("real", 3, (2,), dense=True)]
 
@@ -32,11 +33,13 @@ def test_values_are_those_of_the_array(data: st.DataObject, kind: SignalType, ch
     check(taken, np.concatenate(arrays))
 
 
+@pytest.mark.nojit
 @pytest.mark.parametrize(
     "values",
     [
-        np.arange(31), np.arange(32), np.arange(31) / 2, np.arange(32) / 2, [30], [31], [-1, 0], [0.3, 0], [1] * 300,
-        np.arange(300) % 31, np.arange(300) % 32, [*[0] * 290, *range(10)], [*[5] * 290, *range(10)], [1, 1], [2, 1],
+        np.arange(31), np.arange(32), np.arange(31) / 2, np.arange(32) / 2, [30, 30], [31, 31], [-1, 0], [0.3, 0],
+        [1] * 300, np.arange(300) % 31, np.arange(300) % 32, [*[0] * 290, *range(10)], [*[5] * 290, *range(10)],
+        [1, 1], [2, 1],
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dense", [False, True])
@@ -59,7 +62,7 @@ def check(taken: Values, array: np.ndarray) -> None:
     assert taken.spikes == bool(np.isin(array, (0, 1)).all())
     if array.size:
         assert (taken.low, taken.high) == (array.min(), array.max())
-        assert (taken.density, taken.mean) == (np.count_nonzero(array) / array.size, pytest.approx(array.mean()))
+        assert taken.density == np.count_nonzero(array) / array.size
     levels = set(array.tolist())
     few = len(levels) <= 31 and all(0 <= level <= 30 for level in levels)
     assert taken.levels == (levels if few else None)

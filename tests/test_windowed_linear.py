@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from plain_rows import check, chunks, execute, signal_type
 from reference import counts, dense_macs
 from reference.windowed_linear import group_of, shifted_sums, window_products, windowed_linear
-from strategies import OUTPUTS, activity, weights
+from strategies import OUTPUTS, activity, randoms, weights
 
 from eventsim import InputError, NetworkBuilder, Simulator, load, save
 from eventsim.layers import Input, Linear, MeanOverTime, Readout, WindowedLinear
@@ -30,6 +30,8 @@ def cases(draw, kind, grouped=False):
     steps = draw(st.integers(1, 6))
     x = draw(activity(kind.removeprefix("sparse "), steps, *source.shape))
     weight = draw(weights(draw(st.sampled_from(OUTPUTS)), source.channels))
+    if draw(st.booleans()):  # pruned
+        weight[draw(randoms()).random(weight.shape) < 0.7] = 0
     bias = draw(st.none() | weights(len(weight)))
     decay, form = (
         draw(st.sampled_from(["geometric", "constant"])),
@@ -45,11 +47,14 @@ def cases(draw, kind, grouped=False):
 
 def executed(layer, source, x):
     """Counts of synapses: of each step once, or of every step as often as a window holds it."""
-    outputs, channels = layer.weight.shape
+    exists = counts.synapses_of(layer.weight).astype(F)
+    outputs = len(exists)
     total: dict[str, int] = {}
     for output, t in product(range(outputs), range(len(x))):
         times = min(group_of(layer.window, output, outputs), len(x) - t) if layer.form == "reaccumulate" else 1
-        for key, value in counts.linear_counts(x[t], (1, channels), source.kind, source.dense).items():
+        for key, value in counts.sparse_linear_counts(
+            x[t], exists[output : output + 1], source.kind, source.dense
+        ).items():
             total[key] = total.get(key, 0) + times * value
     return total
 
@@ -68,7 +73,7 @@ def test_currents_and_counts(kind, grouped, data):
         nonzero_inputs=np.count_nonzero(x),
         **executed(layer, source, x),
         additions=shifted_sums(len(x), source.positions, len(layer.weight), layer.window),
-        window_products=window_products(x, len(layer.weight), layer.window, source.dense),
+        window_products=window_products(x, counts.synapses_of(layer.weight), layer.window, source.dense),
     )
     assert layer.dense_macs(source) == dense_macs.linear(layer.weight.shape, source.positions)
     assert layer.parameters == layer.weight.size + (0 if layer.bias is None else len(layer.bias))

@@ -65,8 +65,9 @@ def attend_scores_first(
     scale : float32
     out : float32 array (steps * tokens, channels)
         Written.
-    executed : int64 array (2, steps)
-        Written: additions into the scores, which are coincidences of q and k, and additions of scores into the output.
+    executed : int64 array (3, steps)
+        Written: additions into the scores, which are coincidences of q and k; additions of scores into the output; and
+        values of the output that are not zero.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -82,6 +83,7 @@ def attend_scores_first(
         base = step * tokens
         met = 0
         added = 0
+        emitted = 0
         _index(k, v, base, listeners, heard, v_start)
         for i in range(tokens):
             e = q_indptr[base + i]
@@ -104,9 +106,11 @@ def attend_scores_first(
                                 sums[v_indices[s] - first] += score
                             added += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
+                    emitted += sums[c] != 0
                     out[base + i, first + c] = np.float32(sums[c]) * scale
         executed[0, step] = met
         executed[1, step] = added
+        executed[2, step] = emitted
 
 
 @kernel
@@ -131,9 +135,10 @@ def attend_through_table(
         ``table[:, 0]`` is 0: silence is not looked up.
     q, k, v, tokens, scale, out
         As for `attend_scores_first`.
-    executed : int64 array (4, steps)
+    executed : int64 array (5, steps)
         Written: additions into the scores, which are coincidences of q and k; additions of table entries into the
-        output; lookups, which are scores that are not zero; and those of which the table entry is not zero.
+        output; values of the output that are not zero; lookups, which are scores that are not zero; and those of which
+        the table entry is not zero.
     """
     q_indptr, q_indices = q
     _, v_indices = v
@@ -150,6 +155,7 @@ def attend_through_table(
         base = step * tokens
         met = 0
         added = 0
+        emitted = 0
         lookups = 0
         kept = 0
         _index(k, v, base, listeners, heard, v_start)
@@ -178,11 +184,13 @@ def attend_through_table(
                                     sums[v_indices[s] - first] += entry
                                 added += v_start[j, h + 1] - v_start[j, h]
                 for c in range(d):
+                    emitted += sums[c] != 0
                     out[base + i, first + c] = np.float32(sums[c]) * scale
         executed[0, step] = met
         executed[1, step] = added
-        executed[2, step] = lookups
-        executed[3, step] = kept
+        executed[2, step] = emitted
+        executed[3, step] = lookups
+        executed[4, step] = kept
 
 
 @kernel
@@ -202,7 +210,7 @@ def attend_context_first(
     non-zero entries of its row of the context to the output.
 
     Parameters are those of `attend_scores_first`; executed are additions into the context, which are coincidences of k
-    and v, and additions of its entries into the output.
+    and v, additions of its entries into the output, and values of the output that are not zero.
     """
     q_indptr, q_indices = q
     k_indptr, k_indices = k
@@ -217,6 +225,7 @@ def attend_context_first(
         base = step * tokens
         met = 0
         added = 0
+        emitted = 0
         context[:] = 0
         for j in range(tokens):
             v_begin = v_indptr[base + j]
@@ -246,6 +255,8 @@ def attend_context_first(
                         sums[first + j] += context[c, j]
                     added += filled[c]
             for c in range(channels):
+                emitted += sums[c] != 0
                 out[base + i, c] = np.float32(sums[c]) * scale
         executed[0, step] = met
         executed[1, step] = added
+        executed[2, step] = emitted

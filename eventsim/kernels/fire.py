@@ -60,8 +60,8 @@ def _charge(v: npt.NDArray[np.float32], x: npt.NDArray[np.float32], k: npt.NDArr
 
 @kernel
 def _nonzeros(x: npt.NDArray[np.float32]) -> int:
-    """Return how many values of a row are not zero."""
-    n = np.int32(0)
+    """Return how many values are not zero."""
+    n = np.int32(0)  # 32 bits, as a wider sum is not added up side by side
     for c in range(len(x)):
         n = np.int32(n + np.int32(x[c] != np.float32(0)))
     return int(n)
@@ -76,7 +76,7 @@ def fire(
     dynamics: Dynamics,
     listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     charged: npt.NDArray[np.float32],
-    active: npt.NDArray[np.int32],
+    active: npt.NDArray[np.int64],
 ) -> int:
     """Advance every neuron by one time step or several: one spike at most in each, and a reset at once.
 
@@ -94,8 +94,8 @@ def fire(
         spikes begin in `indices`; and the channels that fired, int32, with room for one whole row more than the spikes.
     charged : float32 array (steps * positions, channels) or (0, channels)
         Written where it has room: the potentials after the charge, before any reset.
-    active : int32 array (steps * positions, 2)
-        Written: neurons of each row whose input was not zero, and whose charge changed the potential.
+    active : int64 array (steps, 2)
+        Written: neurons whose input was not zero, and those whose charge changed the potential.
 
     Returns
     -------
@@ -109,53 +109,55 @@ def fire(
     zero = np.float32(0)
     keep = charged.shape[0] != 0
     subtract = dynamics.reset == SUBTRACT
+    moved = np.empty(channels, np.int32)  # a sum for each channel, so that they are added up side by side
     n = indptr[0]
-    for row in range(current.shape[0]):
-        p = row % positions
-        x = current[row]
-        v = potential[p]
-        k = constant[p % constant_rows]
-        th = threshold[p % threshold_rows]
-        moved = np.int32(0)  # 32 bits, as a wider sum is not added up side by side
-        if dynamics.charge == INTEGRATE:
-            for c in range(channels):
-                h = v[c] + x[c]
-                moved = np.int32(moved + np.int32(h != v[c]))
-                v[c] = h
-        elif dynamics.charge == LEAK_MULTIPLY:
-            for c in range(channels):
-                h = v[c] + (x[c] - v[c]) * k[c]
-                moved = np.int32(moved + np.int32(h != v[c]))
-                v[c] = h
-        elif dynamics.charge == LEAK_DIVIDE:
-            for c in range(channels):
-                h = v[c] + (x[c] - v[c]) / k[c]
-                moved = np.int32(moved + np.int32(h != v[c]))
-                v[c] = h
-        elif dynamics.charge == LEAK_FREE_INPUT:
-            for c in range(channels):
-                h = v[c] - v[c] / k[c] + x[c]
-                moved = np.int32(moved + np.int32(h != v[c]))
-                v[c] = h
-        else:
-            for c in range(channels):
-                h = v[c] * k[c] + x[c]
-                moved = np.int32(moved + np.int32(h != v[c]))
-                v[c] = h
-        active[row, 0] = _nonzeros(x)
-        active[row, 1] = moved
-        if keep:
-            for c in range(channels):
-                charged[row, c] = v[c]
-        for c in range(channels):
-            fired = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
-            indices[n] = c
-            n += fired
-            if subtract:
-                v[c] = v[c] - th[c] if fired else v[c]
+    for step in range(active.shape[0]):
+        moved[:] = 0
+        for p in range(positions):
+            row = step * positions + p
+            x = current[row]
+            v = potential[p]
+            k = constant[p % constant_rows]
+            th = threshold[p % threshold_rows]
+            if dynamics.charge == INTEGRATE:
+                for c in range(channels):
+                    h = v[c] + x[c]
+                    moved[c] += h != v[c]
+                    v[c] = h
+            elif dynamics.charge == LEAK_MULTIPLY:
+                for c in range(channels):
+                    h = v[c] + (x[c] - v[c]) * k[c]
+                    moved[c] += h != v[c]
+                    v[c] = h
+            elif dynamics.charge == LEAK_DIVIDE:
+                for c in range(channels):
+                    h = v[c] + (x[c] - v[c]) / k[c]
+                    moved[c] += h != v[c]
+                    v[c] = h
+            elif dynamics.charge == LEAK_FREE_INPUT:
+                for c in range(channels):
+                    h = v[c] - v[c] / k[c] + x[c]
+                    moved[c] += h != v[c]
+                    v[c] = h
             else:
-                v[c] = zero if fired else v[c]
-        indptr[row + 1] = n
+                for c in range(channels):
+                    h = v[c] * k[c] + x[c]
+                    moved[c] += h != v[c]
+                    v[c] = h
+            if keep:
+                for c in range(channels):
+                    charged[row, c] = v[c]
+            for c in range(channels):
+                fired = v[c] > th[c] if dynamics.strict else v[c] >= th[c]
+                indices[n] = c
+                n += fired
+                if subtract:
+                    v[c] = v[c] - th[c] if fired else v[c]
+                else:
+                    v[c] = zero if fired else v[c]
+            indptr[row + 1] = n
+        active[step, 0] = _nonzeros(current[step * positions : (step + 1) * positions].reshape(-1))
+        active[step, 1] = moved.sum()
     return int(n - indptr[0])
 
 
@@ -167,7 +169,7 @@ def fire_any(
     dynamics: Dynamics,
     listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     charged: npt.NDArray[np.float32],
-    active: npt.NDArray[np.int32],
+    active: npt.NDArray[np.int64],
 ) -> int:
     """Do what `fire` does with every reset, several spikes a step, and a floor under the potential.
 
@@ -192,9 +194,10 @@ def fire_any(
     zero, one = np.float32(0), np.float32(1)
     keep = charged.shape[0] != 0
     late, before = np.zeros(channels, np.float32), np.empty(channels, np.float32)
+    active[:] = 0
     n = indptr[0]
     for row in range(current.shape[0]):
-        p = row % positions
+        step, p = row // positions, row % positions
         v = potential[p]
         th = threshold[p % threshold_rows]
         if dynamics.reset >= SUBTRACT_LATE:
@@ -212,8 +215,8 @@ def fire_any(
         moved = 0
         for c in range(channels):
             moved += v[c] != before[c]
-        active[row, 0] = _nonzeros(current[row])
-        active[row, 1] = moved
+        active[step, 0] += _nonzeros(current[row])
+        active[step, 1] += moved
         if keep:
             for c in range(channels):
                 charged[row, c] = v[c]

@@ -19,7 +19,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.errors import LayerError
-from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.facts import READING, Entailed, Facts, Role, Words, merged
 from eventsim.layers.dense import Memory
 from eventsim.layers.synapses.weights import zeros_of
 from eventsim.signals import FloatArray, Signal, SignalType
@@ -120,8 +120,14 @@ class Layer(ABC):
         return 0
 
     def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return the memory that the layer owns, by kind: its parameters, unless it says otherwise."""
-        return {"weight": Words(self.parameters)} if self.parameters else {}
+        """Return the memory that the layer owns, by the kinds of `eventsim.facts.MEMORIES`.
+
+        Unless a layer says otherwise: its parameters, of which the field ``bias`` holds biases and the others weights.
+        """
+        bias = getattr(self, "bias", None)
+        biases = bias.size if isinstance(bias, np.ndarray) else 0
+        held = {"weight": Words(self.parameters - biases), "bias": Words(biases)}
+        return {kind: words for kind, words in held.items() if words.number}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return, for each operation that the op reports, how many of which others go with one of it."""
@@ -142,7 +148,7 @@ class Layer(ABC):
             self.inner_macs(*inputs),
             zeros_of(self),
             self.words(*inputs),
-            self.entailed(*inputs),
+            merged(READING, self.entailed(*inputs)),
         )
 
     @property

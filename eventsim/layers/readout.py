@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -35,6 +36,10 @@ class Readout(Layer):
         if source.grid:
             raise LayerError(f"input {source} found; expected one vector of logits")
         return replace(source, kind="real", dense=True)
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each logit, where they are added up."""
+        return {"sum": Words(inputs[0].size)} if self.reduce == "sum" else {}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.errors import LayerError
+from eventsim.facts import MEMORIES, Facts
 from eventsim.layers import Layer, Op
 from eventsim.layers.time.steps import take_steps
 from eventsim.ledger import Ledger
@@ -47,11 +48,12 @@ class Execution:
 def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Sequence[int] = range(6)) -> None:
     """Check everything that a layer promises, on random signals.
 
-    Types and rows are as declared; chunks of every size give the same outputs and the same counts of each time step;
-    the dense form computes the same, also step by step; no sample, fork or thread disturbs another; nothing is
-    remembered by reference; a state that was taken, pickled and given back goes on; and what the op declares is true in
-    both directions: an op that says that it looks ahead, keeps state, or may not be computed once for a static input,
-    must show it in one of the samples at least.
+    Types, rows, role and what operations entail are as declared, and memory that is counted is memory that it owns;
+    chunks of every size give the same outputs and the same counts of each time step; the dense form computes the same,
+    also step by step; no sample, fork or thread disturbs another; nothing is remembered by reference; a state that was
+    taken, pickled and given back goes on; and what the op declares is true in both directions: an op that says that it
+    looks ahead, keeps state, or may not be computed once for a static input, must show it in one of the samples at
+    least.
 
     Parameters
     ----------
@@ -151,9 +153,25 @@ class _Contract:
         for name, number in (("neurons", self.layer.neurons), ("dense_macs", self.layer.dense_macs)):
             count = number(*self.sources)
             self.require(isinstance(count, int) and count >= 0, f"{name} {count!r} found; expected a whole number")
+        self.facts()
         again = pickle.loads(pickle.dumps(self.layer))
         same = all(np.array_equal(array, again.arrays()[name]) for name, array in self.layer.arrays().items())
         self.require(same, "comes back from a pickle with other arrays")
+
+    def facts(self) -> Facts:
+        try:
+            return self.layer.facts(*self.sources)
+        except LayerError as error:
+            raise AssertionError(f"{self.name}: {error}") from error
+
+    def check_memory_is_owned(self, columns: dict[str, CountArray]) -> None:
+        """Words that are read or written must be of a memory that the layer owns."""
+        facts = self.facts()
+        executed = {**columns, **facts.derived(columns)}
+        for kind in MEMORIES:
+            for operation in (f"{kind}_reads", f"{kind}_writes"):
+                used = operation in executed and bool(executed[operation].any())
+                self.require(not used or kind in facts.words, f"{operation} counted; expected {kind} among its words")
 
     def check_declared(self) -> None:
         op = self.op()
@@ -175,6 +193,7 @@ class _Contract:
             raise AssertionError(f"{self.name}: {error}") from error
         negative = [name for name, column in ledger.columns("layer").items() if (column < 0).any()]
         self.require(not negative, f"counts of {', '.join(negative)} are negative")
+        self.check_memory_is_owned(ledger.columns("layer"))
         self.require(isinstance(output, (Rows, Dense)), f"emits {type(output).__name__}; expected Rows or Dense")
         self.require(output.type == declared, f"emits {output.type}; {declared} was declared")
         self.require(isinstance(output, Rows) != declared.dense, "emits rows where dense was declared, or the reverse")

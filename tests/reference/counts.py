@@ -30,7 +30,7 @@ def conv2d_counts(
 ) -> Counts:
     """Pairs of a convolution with a weight, or with an unpruned one of this shape."""
     steps, channels, height, width = x.shape
-    exists = _synapses(weight)
+    exists = synapses_of(weight)
     out, per_group, kh, kw = exists.shape
     if channels != per_group * groups:
         raise ValueError(f"{channels} input channels, weight {exists.shape}, {groups} groups")
@@ -56,14 +56,14 @@ def conv2d_counts(
 def linear_counts(x: Float32, weight: Float32 | tuple[int, int], kind: str = "binary", dense: bool = False) -> Counts:
     """Pairs of a linear layer on x[..., F] with a weight, or with an unpruned one of this shape."""
     counts = _Pairs(kind, dense)
-    exists = _synapses(weight)
+    exists = synapses_of(weight)
     for row in x.reshape(-1, exists.shape[1]):
         for channel, value in enumerate(row):
             counts.add(value, int(exists[:, channel].sum()))
     return counts.result()
 
 
-def _synapses(weight: Float32 | tuple[int, ...]) -> NDArray[np.bool_]:
+def synapses_of(weight: Float32 | tuple[int, ...]) -> NDArray[np.bool_]:
     """Whether each weight is a synapse."""
     if isinstance(weight, tuple):
         return np.ones(weight, bool)

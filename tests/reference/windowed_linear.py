@@ -49,13 +49,17 @@ def group_of(values: int | tuple[int, ...], output: int, outputs: int) -> int:
     return values if isinstance(values, int) else values[output * len(values) // outputs]
 
 
-def window_products(x: Float32, outputs: int, window: int | tuple[int, ...], dense: bool = False) -> int:
-    """Pairs of an input of the window and a synapse leaving it, over all steps; with dense=True zeros count too."""
+def window_products(x: Float32, exists: NDArray[np.bool_], window: int | tuple[int, ...], dense: bool = False) -> int:
+    """Pairs of an input of the window and a synapse leaving it, over all steps; with dense=True zeros count too.
+
+    exists (outputs, channels) tells the weights that are synapses.
+    """
     products = 0
-    for output in range(outputs):
+    for output, synapses in enumerate(exists):
         for t in range(len(x)):
-            for earlier in range(max(0, t - group_of(window, output, outputs) + 1), t + 1):
-                products += x[earlier].size if dense else int(np.count_nonzero(x[earlier]))
+            for earlier in range(max(0, t - group_of(window, output, len(exists)) + 1), t + 1):
+                rows = x[earlier].reshape(-1, len(synapses))
+                products += int(((rows != 0) | dense)[:, synapses].sum())
     return products
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from eventsim.accounting.conventions.convention import Charge, Convention, Layers, unseen
-from eventsim.accounting.conventions.seen import Seen, first_synaptic
+from eventsim.accounting.conventions.seen import Seen, first_dense
 
 RATE = "dense work times the density of the inputs"
 DENSE_FIRST = "the first layer is dense in every time step"
@@ -44,7 +44,7 @@ def _at_rate(layer: Seen) -> Charge:
 
 def _charges(layers: Layers, first: First) -> list[Charge]:
     """Charge the first layer with dense work by a rule of its own."""
-    begins = first_synaptic(layers)
+    begins = first_dense(layers)
     return [
         Charge() if not layer.dense_macs else first(layer) if place == begins else _at_rate(layer)
         for place, layer in enumerate(layers)
@@ -123,7 +123,7 @@ def stformer(layers: Layers) -> list[Charge]:
 
 def no_first_convolution(layers: Layers) -> str | None:
     """Say what comes first, where it is no convolution."""
-    begins = first_synaptic(layers)
+    begins = first_dense(layers)
     if begins is None:
         return "no layer with weights found; expected a convolution that comes first"
     if layers[begins].facts.role != "convolution":
@@ -133,7 +133,7 @@ def no_first_convolution(layers: Layers) -> str | None:
 
 
 def _no_attention(layers: Layers) -> str | None:
-    if any(layer.facts.role == "attention" for layer in layers):
+    if any(layer.facts.role == "attention" and len(layer.facts.inputs) == 3 for layer in layers):
         return no_first_convolution(layers)
     return "no attention found; expected the transformer that the formula is of"
 

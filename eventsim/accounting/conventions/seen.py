@@ -106,6 +106,6 @@ def seen(network: Network, profile: Sequence[LayerProfile]) -> list[Seen]:
     return [Seen(layer, tuple(profiles[source] for source in network.sources[layer.name])) for layer in profile]
 
 
-def first_synaptic(layers: Sequence[Seen]) -> int | None:
+def first_dense(layers: Sequence[Seen]) -> int | None:
     """Return the place of the first layer with dense work; None without one."""
     return next((place for place, layer in enumerate(layers) if layer.dense_macs), None)

@@ -85,7 +85,7 @@ def spikingjelly(layers: Layers) -> list[Charge]:
     one integer above 1 makes a whole layer multiply-accumulates, borders included; zeros of an attention map are not
     skipped. Not kept, and so not reproduced: where the ones lie in real values that all happen to be 0 or 1 (their
     share counts), weights that are all 0 or 1, attention maps that are, weights of 0 in a layer of which most are 0
-    (there they cost as much as others). Windows of mean pools are taken not to overlap.
+    (there they cost as much as others), the ``1 - x`` of an IAND join. Windows of mean pools are taken not to overlap.
     """
 
     def rule(layer: Seen) -> Charge | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -9,10 +10,11 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.layers.synapses.weights import BIAS
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 NORMALISATIONS = ("softmax", "sigmoid")
@@ -34,7 +36,8 @@ class GlobalContext(Layer):
 
     Cao et al., "GCNet: Non-local networks meet squeeze-excitation networks and beyond" (ICCV Workshops 2019). Real
     arithmetic, dense, in float32. Dense multiply-accumulates, as papers count them, are those of the matrix products:
-    k, the sum over positions, V and Q. Executed are also the products of LN and of a gated combination.
+    k, the sum over positions, V and Q. Executed are also the products of LN and of a gated combination. A weight of a
+    position, a gate and a norm are divided; means and sums of LN and of the softmax are not counted.
 
     Parameters
     ----------
@@ -132,6 +135,18 @@ class GlobalContext(Layer):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases, and the sums: logits, the weighted vector, the hidden layer and g."""
+        kept = {
+            kind: [a.size for name, a in self.arrays().items() if name.endswith(kind)] for kind in ("weight", "bias")
+        }
+        sums = inputs[0].positions + 2 * inputs[0].channels + len(self.value_weight)
+        return {**{kind: Words(sum(sizes)) for kind, sizes in kept.items()}, "sum": Words(sums)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return what a bias reads and writes, and the input that is read."""
+        return merged(arriving(*inputs), {"bias_additions": BIAS})
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return GlobalContextOp(self, self.output_type(*inputs), self.dense_macs(*inputs))
@@ -155,13 +170,18 @@ class GlobalContextOp(Op):
         if self.gated:
             self.macs += output.size
         hidden, gates = len(layer.value_weight), output.channels if self.gated else 0
-        normed = layer.norm_weight is not None
-        self.real = {
+        normed = hidden if layer.norm_weight is not None else 0
+        self.executed = {
+            "macs": self.macs,
+            "additions": 0 if self.gated else output.size,
             "exponentials": output.positions + gates,
-            "divisions": output.positions + gates + (hidden + 2 if normed else 0),
-            "square_roots": int(normed),
-            "weight_reads": output.size + 2 * layer.value_weight.size + (hidden if normed else 0),
-            "bias_reads": output.positions + hidden + output.channels + (hidden if normed else 0),
+            "divisions": output.positions + gates + (normed + 2 if normed else 0),
+            "square_roots": int(normed > 0),
+            "bias_additions": output.positions + hidden + output.channels,
+            "weight_reads": output.size + 2 * layer.value_weight.size + normed,
+            "bias_reads": normed,
+            "sum_reads": dense_macs + normed,  # products of matrices, and the squares of the norm
+            "sum_writes": dense_macs + normed,
         }
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
@@ -176,10 +196,9 @@ class GlobalContextOp(Op):
             else:
                 np.add(x, gain, out=y)
         report_inputs(signal, context.rows)
-        context.rows.add("macs", self.macs)
-        context.rows.add("additions", 0 if self.gated else self.output.size)
-        for operation, executed in self.real.items():
-            context.rows.add(operation, executed)
+        for operation, executed in self.executed.items():
+            if executed:
+                context.rows.add(operation, executed)
         return Dense(self.output, signal.steps, out.reshape(-1, self.output.channels))
 
     def _gain(self, x: FloatArray) -> FloatArray:

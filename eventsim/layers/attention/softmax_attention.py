@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.layers.attention.spiking_attention import ATTENDING
 from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -24,7 +26,8 @@ class SoftmaxAttention(Layer):
     per head. The input has the channels ``[q | k | v]``, D of each, as one linear layer makes them; channel c of the D
     belongs to head ``c // d`` with ``d = D / heads``. Over space, the positions of one time step attend to each other;
     over time, the steps of one position do, later ones included: together the two are the divided space-time attention
-    of TimeSformer (Bertasius et al., 2021). All is float32; exponentials and divisions of the softmax are not counted.
+    of TimeSformer (Bertasius et al., 2021). All is float32. A score is one exponential and one division, and one
+    multiplication by the scale unless that is 1; the largest score and the sum of a row are not counted.
 
     Parameters
     ----------
@@ -94,6 +97,21 @@ class SoftmaxAttention(Layer):
         """Return the op."""
         return SoftmaxAttentionOp(self, self.output_type(*inputs))
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return the map of one head and the outputs, over time those of all steps."""
+        output = self.output_type(*inputs)
+        tokens = self.time_steps or output.positions
+        return {"sum": Words(tokens**2 + output.size * (self.time_steps or 1))}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sums that both products read and write, and what the softmax does with a score."""
+        scaled = {} if self.factor(self.output_type(*inputs)) == 1 else {"scale_multiplications": 1}
+        return merged(ATTENDING, arriving(*inputs), {"exponentials": {"divisions": 1, **scaled}})
+
+    def factor(self, output: SignalType) -> np.float32:
+        """Return the scale, the default where none is given."""
+        return np.float32((output.channels // self.heads) ** -0.5 if self.scale is None else self.scale)
+
 
 class SoftmaxAttentionOp(Op):
     """Compares all pairs; one product of equal shape after another, so that sums have one order."""
@@ -104,8 +122,7 @@ class SoftmaxAttentionOp(Op):
         self.output = output
         self.heads = layer.heads
         self.time_steps = layer.time_steps
-        size = output.channels // layer.heads
-        self.scale = np.float32(size**-0.5 if layer.scale is None else layer.scale)
+        self.scale = layer.factor(output)
         self.looks_ahead = layer.axis == "time"
         self.once_if_static = not self.looks_ahead
         self.kernel = f"softmax_over_{layer.axis}"
@@ -129,8 +146,9 @@ class SoftmaxAttentionOp(Op):
             out[:] = attended.transpose(2, 0, 1, 3)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * pairs * channels)
-        for operation in ("scale_multiplications", "exponentials", "divisions"):
-            context.rows.add(operation, pairs * self.heads)
+        context.rows.add("coincidences", pairs * channels)
+        context.rows.add("value_additions", pairs * channels)
+        context.rows.add("exponentials", pairs * self.heads)
         return Dense(self.output, steps, out.reshape(-1, channels))
 
     def _attend(self, qkv: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -80,8 +80,8 @@ class SpikingAttention(Layer):
         return {"sum": Words(held + q.positions * v.channels)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sums that are read and written, and the entries of the map that are added."""
-        return ATTENDING
+        """Return the sums that are read and written, the entries of the map that are added, and the input."""
+        return merged(ATTENDING, arriving(*inputs))
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return ``scale q (k^T v)``: integers, exact in float64, and one product in float32."""
@@ -122,26 +122,32 @@ class SpikingAttentionOp(Op):
         q, k, v = inputs
         out = np.empty((q.steps * self.output.positions, self.output.channels), np.float32)
         pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        executed = np.empty((2, q.steps), np.int64)
+        executed = np.empty((3, q.steps), np.int64)
         self.attend(pairs[0], pairs[1], pairs[2], self.output.positions, self.heads, self.scale, out, executed)
         for part in (q, k, v):
             report_inputs(part, context.rows)
-        report_attention(executed, "acs", context.rows)
-        report_scale(out, q.steps, self.scale, context.rows)
+        report_attention(executed, "acs", self.scale, context.rows)
         return Dense(self.output, q.steps, out)
 
 
-def report_attention(executed: CountArray, operation: str, rows: LedgerRows) -> None:
-    """Report the additions into the map and those into the output ``(2, steps)``, and their sum as an operation."""
-    rows.add(operation, executed.sum(axis=0))
-    rows.add("coincidences", executed[0])
-    rows.add("value_additions", executed[1])
+def report_attention(executed: CountArray, operation: str, scale: np.float32, rows: LedgerRows) -> None:
+    """Report both products of an attention, and the outputs that are scaled, which none are by 1.
 
-
-def report_scale(out: FloatArray, steps: int, scale: np.float32, rows: LedgerRows) -> None:
-    """Report the multiplications by the scale: one for each output that is not zero, none by 1."""
+    Parameters
+    ----------
+    executed : int64 array (3, steps)
+        Additions into the map, additions into the output, and values of the output that are not zero.
+    operation : str
+        What the additions are, both together.
+    scale : float32
+    rows : LedgerRows
+    """
+    coincidences, additions, outputs = executed
+    rows.add(operation, coincidences + additions)
+    rows.add("coincidences", coincidences)
+    rows.add("value_additions", additions)
     if scale != 1:
-        rows.add("scale_multiplications", np.count_nonzero(out.reshape(steps, -1), axis=1))
+        rows.add("scale_multiplications", outputs)
 
 
 class GradedAttentionOp(Op):
@@ -163,17 +169,18 @@ class GradedAttentionOp(Op):
         """Attend within each step of one chunk."""
         steps = inputs[0].steps
         out = np.empty((steps, self.output.positions, self.output.channels), np.float32)
-        executed, units = np.empty((2, steps), np.int64), np.empty(steps, np.int64)
+        executed, units = np.empty((3, steps), np.int64), np.empty(steps, np.int64)
         parts = [self._by_head(signal) for signal in inputs]
         for step in range(steps):
             q, k, v = (part[step] for part in parts)
-            attended, executed[:, step], units[step] = self.multiply(q, k, v)
+            attended, executed[:2, step], units[step] = self.multiply(q, k, v)
+            executed[2, step] = np.count_nonzero(attended)
             out[step] = attended.swapaxes(0, 1).reshape(out[step].shape)
         for signal in inputs:
             report_inputs(signal, context.rows)
-        report_attention(executed, "graded_macs" if self.graded else "acs", context.rows)
-        context.rows.add("graded_acs", units if self.graded else 0)
-        report_scale(out, steps, self.scale, context.rows)
+        report_attention(executed, "graded_macs" if self.graded else "acs", self.scale, context.rows)
+        if self.graded:
+            context.rows.add("graded_acs", units)
         return Dense(self.output, steps, out.reshape(-1, self.output.channels) * self.scale)
 
     def _by_head(self, signal: Rows) -> Matrices:

@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.attention import attend_through_table
-from eventsim.layers.attention.spiking_attention import ATTENDING, report_attention, report_scale
+from eventsim.layers.attention.spiking_attention import ATTENDING, report_attention
 from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -83,8 +83,8 @@ class TableAttention(Layer):
         return {"table": Words(self.table.size), "sum": Words(source.positions**2 + source.size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sums that are read and written, and the score and the entry that a lookup reads."""
-        return {**ATTENDING, "table_lookups": {"table_reads": 1, "sum_reads": 1}}
+        """Return the sums that are read and written, the score and the entry that a lookup reads, and the input."""
+        return merged(ATTENDING, arriving(*inputs), {"table_lookups": {"table_reads": 1, "sum_reads": 1}})
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return ``scale f(q k^T) v`` over blocks of queries: integers, exact in float64."""
@@ -121,14 +121,13 @@ class TableAttentionOp(Op):
         tokens = self.output.positions
         out = np.empty((q.steps * tokens, self.output.channels), np.float32)
         pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        executed = np.empty((4, q.steps), np.int64)
+        executed = np.empty((5, q.steps), np.int64)
         attend_through_table(pairs[0], pairs[1], pairs[2], tokens, self.table, self.scale, out, executed)
-        lookups, kept = executed[2:]
+        lookups, kept = executed[3:]
         rows = context.rows
         for part in (q, k, v):
             report_inputs(part, rows)
-        report_attention(executed[:2], "acs", rows)
-        report_scale(out, q.steps, self.scale, rows)
+        report_attention(executed[:3], "acs", self.scale, rows)
         rows.add("table_lookups", lookups)
         rows.add("scores", len(self.table) * tokens**2)
         rows.add("nonzero_scores", lookups)

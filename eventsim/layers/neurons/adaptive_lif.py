@@ -10,13 +10,14 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
+from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import DenseStep, Flags, updating
 from eventsim.layers.synapses.gathering import report_inputs
+from eventsim.layers.synapses.weights import BIAS
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 GATE_INPUTS = ("terms", "features")
@@ -142,12 +143,20 @@ class AdaptiveLIF(Layer):
         return gates.macs if gates else 0
 
     def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one potential for each neuron, and every coefficient."""
-        return {"potential": Words(inputs[0].size), "weight": Words(self.parameters)}
+        """Return one potential for each neuron, every coefficient, and the sums of the gates: means and products."""
+        gates, words = self.gates, {"potential": Words(inputs[0].size), "weight": Words(self.parameters)}
+        if gates is None:
+            return words
+        biases = gates.reduce_bias.size + gates.expand_bias.size
+        sums = 2 * inputs[0].channels + gates.reduce_bias.shape[1] + gates.expand_bias.shape[1]
+        return {**words, "weight": Words(self.parameters - biases), "bias": Words(biases), "sum": Words(sums)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sum of both terms, the comparison and the reset; coefficients are counted where they multiply."""
-        return updating(INTEGRATE, 1)
+        """Return the sum of both terms, the comparison and the reset, and what a bias reads and writes.
+
+        There is no leak but the coefficients, whose products are multiply-accumulates.
+        """
+        return merged(updating(INTEGRATE, 1, inputs[0], self.output_type(*inputs)), {"bias_additions": BIAS})
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the spikes, step by step: element by element in float32, means and gates in float64."""
@@ -332,7 +341,6 @@ class AdaptiveLIFOp(Op):
         rows.add("neuron_updates", self.output.size)
         rows.add("updates_with_input", signal.nonzeros_by_step)
         rows.add("updates_with_change", changed)
-        rows.add("updates_with_spike", spikes.nonzeros_by_step)
         macs, additions = self._work()
         rows.add("macs", macs)
         rows.add("additions", additions)
@@ -341,17 +349,20 @@ class AdaptiveLIFOp(Op):
         return spikes
 
     def _reads(self) -> dict[str, int]:
-        """Return the coefficients read in one time step, and the work of the gates' sigmoid."""
+        """Return the coefficients read in one time step, and the sums, sigmoids and means of the gates."""
         encodings = sum(array is not None for array in (self.past_encoding, self.potential_encoding))
         reads = {"weight_reads": (2 + encodings) * self.output.size}
         if self.gates is None:
             return reads
         hidden, gates = self.gates.reduce_weight.shape[1], self.gates.expand_weight.shape[1]
+        means = 2 if self.of_terms else 1
         return {
             "weight_reads": reads["weight_reads"] + self.gates.macs,
-            "bias_reads": hidden + gates,
+            "bias_additions": hidden + gates,
+            "sum_reads": self.gates.macs + means * self.output.size,
+            "sum_writes": self.gates.macs + means * self.output.size,
             "exponentials": gates,
-            "divisions": gates + (2 if self.of_terms else 1) * self.output.channels,
+            "divisions": gates + means * self.output.channels,
         }
 
     def _charge(self, x: FloatArray) -> FloatArray:

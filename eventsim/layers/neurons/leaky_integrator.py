@@ -62,7 +62,7 @@ class LeakyIntegrator(Layer):
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return what the charge consists of; nothing is compared."""
-        return updating(self._charge, 0)
+        return updating(self._charge, 0, inputs[0], self.output_type(*inputs))
 
     @property
     def _charge(self) -> int:
@@ -105,5 +105,5 @@ class LeakyIntegratorOp(MembraneOp):
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps)
         self.membrane.fire(0, current, self.potential, emitted)
-        self.report(signal.steps, context.rows)
+        self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

@@ -46,7 +46,7 @@ class Membrane:
         self.simple = dynamics.reset <= SUBTRACT and not dynamics.multiple and floor is None
         self._indices = np.empty(0, np.int32)
         self._values = np.empty(0, np.float32)
-        self._active = np.empty((0, 2), np.int32)
+        self._active = np.empty((0, 2), np.int64)
 
     def own(self) -> Membrane:
         """Return a membrane of the same constants with buffers of its own."""
@@ -67,7 +67,7 @@ class Membrane:
             self._indices = np.empty(steps * self.output.size + 1, np.int32)
             self._values = np.empty(len(self._indices) if self.dynamics.multiple else 0, np.float32)
         self._indptr = np.zeros(steps * self.output.positions + 1, np.int64)
-        self._active = np.empty((steps * self.output.positions, 2), np.int32)
+        self._active = np.zeros((steps, 2), np.int64)
 
     def fire(self, start: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
         """Charge, fire and reset in one step or several.
@@ -85,7 +85,7 @@ class Membrane:
         """
         first = start * self.output.positions
         indptr = self._indptr[first : first + len(current) + 1]
-        active = self._active[first : first + len(current)]
+        active = self._active[start : start + len(current) // self.output.positions]
         constants = self.constant, self.threshold
         if self.simple:
             fire(current, potential, *constants, self.dynamics, (indptr, self._indices), charged, active)
@@ -99,10 +99,10 @@ class Membrane:
         values = self._values[:n] if self.dynamics.multiple else None
         return Rows(self.output, steps, self._indptr, self._indices[:n], values)
 
-    def active(self, steps: int) -> CountArray:
-        """Return the neurons with an input, and those whose charge changed, in each step: ``(2, steps)``."""
-        by_step: CountArray = self._active.reshape(steps, self.output.positions, 2).sum(axis=1, dtype=np.int64).T
-        return by_step
+    @property
+    def active(self) -> CountArray:
+        """The neurons with an input, and those whose charge changed the potential, in each step: ``(steps, 2)``."""
+        return self._active
 
     def spikes_by_step(self, spikes: Rows) -> CountArray:
         """Return the number of spikes in each time step."""

@@ -63,5 +63,6 @@ class PLIAFOp(NeuronOp):
         self.membrane.fire(0, current, self.potential, emitted)
         np.maximum(emitted, 0, out=emitted)
         output = self.membrane.output
-        self.report(signal.steps, context.rows, self.membrane.spikes(signal.steps).nonzeros_by_step)
+        context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
+        self.report(context.rows)
         return rows_from_dense(output, signal.steps, emitted)

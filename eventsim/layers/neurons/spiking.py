@@ -16,7 +16,7 @@ from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -146,7 +146,7 @@ class Neuron(Layer):
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return what the charge consists of, a comparison with the threshold and the floor, and a reset by spike."""
-        return updating(self.op_charge, 1 + (self.v_min is not None))
+        return updating(self.op_charge, 1 + (self.v_min is not None), inputs[0], self.output_type(*inputs))
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the spikes, or the potentials that are emitted in their place, step by step, in float32."""
@@ -319,8 +319,13 @@ def rows_of(value: PerNeuron, name: str, source: SignalType) -> FloatArray:
     )
 
 
-def updating(charge: int, comparisons: int) -> Entailed:
-    """Return what one update of a potential entails: reading, charging, comparing, writing, and a reset by spike."""
+def updating(charge: int, comparisons: int, source: SignalType, output: SignalType) -> Entailed:
+    """Return what one update of a potential entails, and what an update that fires.
+
+    An update reads the potential, charges it, compares it so many times, and writes it; of a dense input it reads the
+    value, of a dense output it writes it. Where the output is spikes, those that are counted tell the updates that
+    fired; else the op reports these.
+    """
     leaks, additions = CHARGING[charge]
     update = {
         "leak_multiplications": leaks,
@@ -328,8 +333,13 @@ def updating(charge: int, comparisons: int) -> Entailed:
         "membrane_comparisons": comparisons,
         "potential_reads": 1,
         "potential_writes": 1,
+        **({"value_reads": 1} if source.dense else {}),
+        **({"value_writes": 1} if output.dense else {}),
     }
-    return {"neuron_updates": update, "updates_with_spike": {"resets": 1}}
+    if output.kind == "binary":
+        return {"neuron_updates": update, "spikes": {"updates_with_spike": 1, "resets": 1, "index_writes": 1}}
+    emitted = {"index_writes": 1, "value_writes": 1} if output.kind == "graded" else {}
+    return {"neuron_updates": update, "updates_with_spike": {"resets": 1, **emitted}}
 
 
 class MembraneOp(Op):
@@ -351,13 +361,12 @@ class MembraneOp(Op):
         """Set every potential to its start."""
         self.potential: FloatArray = self.membrane.at_rest()
 
-    def report(self, steps: int, rows: LedgerRows, fired: CountArray | int = 0) -> None:
-        """Report the updates of one chunk: all, those with an input or a change, and those that fired."""
+    def report(self, rows: LedgerRows) -> None:
+        """Report the updates of one chunk: all, those with an input, and those with a change."""
         rows.add("neuron_updates", self.membrane.output.size)
-        with_input, with_change = self.membrane.active(steps)
-        rows.add("updates_with_input", with_input)
-        rows.add("updates_with_change", with_change)
-        rows.add("updates_with_spike", fired)
+        active = self.membrane.active
+        rows.add("updates_with_input", active[:, 0])
+        rows.add("updates_with_change", active[:, 1])
 
 
 class NeuronOp(MembraneOp):
@@ -372,7 +381,9 @@ class NeuronOp(MembraneOp):
         self.membrane.fire(0, signal.to_array(), self.potential)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
-        self.report(signal.steps, context.rows, spikes.nonzeros_by_step)
+        if spikes.values is not None:
+            context.rows.add("updates_with_spike", spikes.nonzeros_by_step)
+        self.report(context.rows)
         return spikes
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Array, Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.sum_pool2d import SumPool2dOp
@@ -37,6 +38,10 @@ class AdaptiveAvgPool2d(Layer):
         """Return real values, sparse if the input is."""
         (source,) = inputs
         return replace(source, kind="real", grid=adaptive_grid(source, self.output_size))
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.pooling.max_pool2d import MaxPool2dOp
@@ -33,6 +34,10 @@ class AdaptiveMaxPool2d(Layer):
         """Return the same kind on the output grid."""
         (source,) = inputs
         return replace(source, grid=adaptive_grid(source, self.output_size), dense=source.kind == "real")
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one largest value so far for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the largest value so far, which a comparison reads and writes."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -69,6 +70,14 @@ class AttentionPool(Layer):
             peak = higher
         memory.kept["pooled"] = peak, total, pooled
         return np.asarray((pooled / total)[None] if memory.final else pooled[None][:0], np.float32)
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return the weights, and the sums of a logit, of the weights of rows and of the weighted rows."""
+        return {"weight": Words(self.weight.size), "sum": Words(2 + inputs[0].channels)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the sum that a product is added to, and the input that is read."""
+        return merged(arriving(*inputs), {"macs": {"sum_reads": 1, "sum_writes": 1}})
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

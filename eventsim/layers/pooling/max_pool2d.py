@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
@@ -60,6 +61,10 @@ class MaxPool2d(Layer):
         high, wide = (d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel_size, strict=True))
         windows = output_grid(source.grid, (high, wide), self.stride, self.padding, self.ceil_mode)
         return sliding_spans(source.grid, windows, self.kernel_size, self.stride, self.padding, self.dilation)
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one largest value so far for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the largest value so far, which a comparison reads and writes."""

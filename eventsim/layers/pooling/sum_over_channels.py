@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import sum_groups
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -39,6 +40,10 @@ class SumOverChannels(Layer):
             raise LayerError(f"{self.groups} groups found; expected a divisor of the {source.channels} channels")
         real = source.kind == "real"
         return replace(source, kind="real" if real else "graded", channels=self.groups, dense=real)
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""

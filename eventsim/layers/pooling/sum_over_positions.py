@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, tokens
 from eventsim.layers.layer import Layer, Op
@@ -28,9 +29,13 @@ class SumOverPositions(Layer):
         real = source.kind == "real"
         return SignalType("real" if real else "graded", source.channels, (), dense=real)
 
-    def divisor(self, source: SignalType) -> int:
-        """Return what the sums are divided by."""
-        return 1
+    def divisor(self, source: SignalType) -> int | None:
+        """Return nothing: sums are not divided."""
+        return None
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
@@ -41,7 +46,8 @@ class SumOverPositions(Layer):
         rows = tokens(inputs[0])
         source = SignalType("real", rows.shape[2], rows.shape[1:2], dense=True)
         sums = np.asarray(rows.sum(axis=1, dtype=np.float64), np.float32)
-        return sums / np.float32(self.divisor(source))
+        divisor = self.divisor(source)
+        return sums if divisor is None else sums / np.float32(divisor)
 
     def absolute(self) -> Layer:
         """Return the layer itself: it moves values, and adds them up without weights."""
@@ -60,10 +66,10 @@ class SumOverPositionsOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, source: SignalType, output: SignalType, divisor: int) -> None:
+    def __init__(self, source: SignalType, output: SignalType, divisor: int | None) -> None:
         self.positions = source.positions
         self.output = output
-        self.divisor = np.float32(divisor)
+        self.divisor = divisor
         self.kernel = "dense_sum" if source.dense else "sum_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
@@ -79,6 +85,7 @@ class SumOverPositionsOp(Op):
             context.rows.add("additions", signal.nonzeros_by_step)
         if self.output.kind == "graded":
             return rows_from_dense(self.output, signal.steps, sums)
-        if self.divisor != 1:
-            context.rows.add("divisions", self.output.size)
-        return Dense(self.output, signal.steps, sums / self.divisor)
+        if self.divisor is None:
+            return Dense(self.output, signal.steps, sums)
+        context.rows.add("divisions", self.output.size)
+        return Dense(self.output, signal.steps, sums / np.float32(self.divisor))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
@@ -49,6 +50,10 @@ class SumPool2d(Layer):
     def divisors(self, source: SignalType) -> FloatArray | None:
         """Return nothing: sums are not divided."""
         return None
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import expit
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
@@ -60,6 +60,10 @@ class Activation(Layer):
         largest = np.abs(tokens(x)).max(axis=2, keepdims=True, initial=0)
         return in_shape(tokens(output) * (1 + 2 * largest), x.shape[1:])
 
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return the division that goes with an exponential."""
+        return {"exponentials": {"divisions": 1}}
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return ActivationOp(self.output_type(*inputs), self.function)
@@ -90,7 +94,6 @@ class ActivationOp(Op):
             return without_zeros(replace(signal, values=np.maximum(signal.values, np.float32(0))))
         apply = expit if self.function == "sigmoid" else _softmax
         context.rows.add("exponentials", output.size)
-        context.rows.add("divisions", output.size)
         data = np.empty((signal.steps, output.positions, output.channels), np.float32)
         for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):
             y[:] = apply(x)

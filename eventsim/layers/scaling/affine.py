@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.listing import without_zeros
@@ -45,7 +46,13 @@ class Affine(Layer):
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the scale, and the shift, that a product reads."""
-        return {"macs": {"weight_reads": 1, **({} if self.shift is None else {"bias_reads": 1})}}
+        shift = {} if self.shift is None else {"bias_reads": 1}
+        return merged(arriving(*inputs), {"macs": {"weight_reads": 1, **shift}})
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return scales, and shifts as biases."""
+        words = {"weight": Words(self.scale.size)}
+        return words if self.shift is None else {**words, "bias": Words(self.shift.size)}
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return product and sum, each rounded to float32."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
+from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -66,6 +67,19 @@ class LayerNorm(Layer):
         largest = (np.abs(rows) + mean) / deviation * lost * np.abs(self.weight)
         return in_shape(largest if self.bias is None else largest + np.abs(self.bias), x.shape[1:])
 
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return weights, biases, and both sums of each row."""
+        return {**super().words(*inputs), "sum": Words(2 * inputs[0].positions)}
+
+    def entailed(self, *inputs: SignalType) -> Entailed:
+        """Return what goes with a value, which is added to a mean once, and what with a row, which has a square root.
+
+        A value is read and added to two sums, divided once, and meets its weight and bias; a row divides both sums.
+        """
+        biased = {} if self.bias is None else {"bias_reads": 1}
+        value = {"divisions": 1, "weight_reads": 1, "sum_reads": 2, "sum_writes": 2, "value_writes": 1, **biased}
+        return merged(arriving(*inputs), {"additions": value, "square_roots": {"divisions": 2}})
+
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         return LayerNormOp(self, self.output_type(*inputs))
@@ -81,7 +95,6 @@ class LayerNormOp(Op):
 
     def __init__(self, layer: LayerNorm, output: SignalType) -> None:
         self.weight = layer.weight
-        self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.eps = np.float32(layer.eps)
         self.output = output
@@ -98,9 +111,5 @@ class LayerNormOp(Op):
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)
-        context.rows.add("divisions", self.output.size + 2 * self.output.positions)
         context.rows.add("square_roots", self.output.positions)
-        context.rows.add("weight_reads", self.output.size)
-        if self.biased:
-            context.rows.add("bias_reads", self.output.size)
         return Dense(self.output, signal.steps, data)

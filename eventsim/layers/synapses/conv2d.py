@@ -13,7 +13,7 @@ from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory, Reals
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp
-from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
+from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
 from eventsim.layers.window import output_grid, slide, taps_inside, taps_over
 from eventsim.signals import FloatArray, SignalType
 
@@ -75,8 +75,8 @@ class Conv2d(Layer):
         return words_of(self, self.output_type(*inputs).size)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the words that a product reads and writes."""
-        return SERVING
+        """Return the words that a product and a bias read and write, and the input that is read."""
+        return serving(inputs[0], biased=self.bias is not None)
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the convolution, tap by tap, in float64."""

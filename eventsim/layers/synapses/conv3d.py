@@ -15,7 +15,7 @@ from eventsim.layers.dense import Memory, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import convolved, map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
-from eventsim.layers.synapses.weights import SERVING, Weight, packed, shape_of, words_of
+from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.layers.window import slide, taps_inside
 from eventsim.signals import Dense, FloatArray, Rows, Signal, SignalType
@@ -79,8 +79,8 @@ class Conv3d(Layer):
         return words_of(self, self.output_type(*inputs).size)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the words that a product reads and writes."""
-        return SERVING
+        """Return the words that a product and a bias read and write, and the input that is read."""
+        return serving(inputs[0], biased=self.bias is not None)
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the convolution, one of a map for each time step of the kernel, in float64."""
@@ -158,7 +158,8 @@ class Conv3dOp(Op):
         out = np.empty((signal.steps, self.output.positions, self.output.channels), np.float32)
         out[:] = self.bias
         report_inputs(signal, context.rows)
-        context.rows.add("bias_additions", self.output.size if self.biased else 0)
+        if self.biased:
+            context.rows.add("bias_additions", self.output.size)
         for tap, synapses in enumerate(self.taps):
             shift = old + tap - self.before  # output step t reads step t + shift of what was seen
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)

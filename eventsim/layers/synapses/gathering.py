@@ -88,7 +88,8 @@ class SynapsesOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         report_inputs(inputs[0], context.rows)
-        context.rows.add("bias_additions", self.output.size if self.biased else 0)
+        if self.biased:
+            context.rows.add("bias_additions", self.output.size)
         return self.serve(inputs[0], context.rows)
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:

@@ -16,7 +16,7 @@ from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.synapses.gathering import report_inputs, report_products
-from eventsim.layers.synapses.weights import SERVING
+from eventsim.layers.synapses.weights import serving
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
@@ -94,8 +94,8 @@ class SparseLinear(Layer):
         return words if self.bias is None else {**words, "bias": Words(self.bias.size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the words that a product reads and writes."""
-        return SERVING
+        """Return the words that a product and a bias read and write, and the input that is read."""
+        return serving(inputs[0], biased=self.bias is not None)
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the product with the matrix of these synapses, in float64."""
@@ -143,5 +143,6 @@ class SparseLinearOp(Op):
         products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
         gather_synapses(signal.triple, *self.synapses, out, products, units)
         report_products(signal.type, products, units, context.rows)
-        context.rows.add("bias_additions", self.output.size if self.biased else 0)
+        if self.biased:
+            context.rows.add("bias_additions", self.output.size)
         return Dense(self.output, signal.steps, out)

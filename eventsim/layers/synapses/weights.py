@@ -12,20 +12,14 @@ from typing import Any, overload
 
 import numpy as np
 
-from eventsim.facts import Entailed, Words
+from eventsim.facts import Entailed, Words, arriving, merged
 from eventsim.kernels.gather import pack, unpack
-from eventsim.signals import CountArray, FloatArray
+from eventsim.signals import CountArray, FloatArray, SignalType
 
 Arrange = Callable[[FloatArray], FloatArray]
 
 PRODUCT = {"weight_reads": 1, "sum_reads": 1, "sum_writes": 1}
-SERVING: Entailed = {
-    "acs": PRODUCT,
-    "graded_macs": PRODUCT,
-    "macs": PRODUCT,
-    "bias_additions": {"bias_reads": 1, "sum_reads": 1, "sum_writes": 1},
-}
-"""A product reads its weight and adds to a partial sum."""
+BIAS = {"bias_reads": 1, "sum_reads": 1, "sum_writes": 1}
 
 
 class Packed:
@@ -57,7 +51,8 @@ class Packed:
 
     def __init__(self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> None:
         arranged = np.split(np.ascontiguousarray(taps(array), np.float32), count)
-        self.fans = [fan_of(part) if is_pruned(array) else None for part in arranged]
+        pruned = is_pruned(array)
+        self.fans = [fan_of(part) if pruned else None for part in arranged]
         self.shape = array.shape
         self.zeros = array.size - int(np.count_nonzero(array))
         self.tiled = tiled
@@ -106,6 +101,16 @@ def zeros_of(layer: object) -> int:
     if held is None:
         return 0
     return held.zeros if isinstance(held, Packed) else int(np.size(held) - np.count_nonzero(held))
+
+
+def serving(source: SignalType, *, biased: bool) -> Entailed:
+    """Return what synapses entail: a product reads its weight and adds to a partial sum, and so does a bias.
+
+    Where there are biases, there is one for each value of the output, and so many values are written.
+    """
+    products = dict.fromkeys(("acs", "graded_macs", "macs"), PRODUCT)
+    biases = {"bias_additions": {**BIAS, "value_writes": 1}} if biased else {}
+    return merged(products, biases, arriving(source))
 
 
 def words_of(layer: Any, outputs: int) -> Mapping[str, Words]:

@@ -14,7 +14,7 @@ from eventsim.layers.dense import Memory, in_shape, tokens, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
-from eventsim.layers.synapses.weights import SERVING, Weight, fan_of, is_pruned, shape_of, words_of
+from eventsim.layers.synapses.weights import Weight, fan_of, is_pruned, serving, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
 
@@ -109,8 +109,8 @@ class WindowedLinear(Layer):
         return words_of(self, output.size * self.longest)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the words that a product reads and writes."""
-        return {**SERVING, "additions": {"sum_reads": 1, "sum_writes": 1}}
+        """Return the words that a product reads and writes, and an addition: a current of a step before, and a sum."""
+        return {**serving(inputs[0], biased=self.bias is not None), "additions": {"sum_reads": 2, "sum_writes": 1}}
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the products of each step, attenuated and added up over the window, in float64."""
@@ -135,7 +135,14 @@ class WindowedLinear(Layer):
         output = self.output_type(source)  # checks the options
         if self.longest == 1:
             return matrix_op(self, source, self.bias)
-        return WindowedLinearOp(self, output, matrix_op(self, source, None), self._later_synapses(source))
+        synapses = matrix_op(self, source, None)
+        fans = self._fans() if synapses.fan is not None else None
+        return WindowedLinearOp(self, output, synapses, self._later_synapses(source), fans)
+
+    def _fans(self) -> CountArray:
+        """Return how many synapses, not pruned, of each input reach the outputs that listen at each age."""
+        exists = self.weight != 0
+        return np.array([exists[self.listeners(age)].sum(axis=0) for age in range(self.longest)], np.int64)
 
     def _later_synapses(self, source: SignalType) -> dict[int, SynapsesOp]:
         """Return what serves an input again at the ages at which not all outputs listen."""
@@ -166,7 +173,12 @@ class WindowedLinearOp(Op):
     once_if_static = False
 
     def __init__(
-        self, layer: WindowedLinear, output: SignalType, synapses: SynapsesOp, later: dict[int, SynapsesOp]
+        self,
+        layer: WindowedLinear,
+        output: SignalType,
+        synapses: SynapsesOp,
+        later: dict[int, SynapsesOp],
+        fans: CountArray | None,
     ) -> None:
         self.window = layer.longest
         self.listeners = [layer.listeners(age) for age in range(layer.longest)]
@@ -174,6 +186,7 @@ class WindowedLinearOp(Op):
         self.output = output
         self.synapses = synapses
         self.later = later
+        self.fans = fans
         self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.once = layer.form == "accumulate_once"
@@ -189,17 +202,18 @@ class WindowedLinearOp(Op):
     def reset(self) -> None:
         """Forget the steps before."""
         self.memory: Signal | None = None
-        self.products = np.zeros(0, np.int64)  # of each step remembered, for one output
+        self.products = np.zeros((self.window, 0), np.int64)  # at each age, of each step remembered
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk, and the steps before it that its window reaches."""
         signal, rows = inputs[0], context.rows
         steps, positions = signal.steps, self.output.positions
         report_inputs(signal, rows)
-        rows.add("bias_additions", self.output.size if self.biased else 0)
+        if self.biased:
+            rows.add("bias_additions", self.output.size)
         arrived = self.synapses.serve(signal, rows) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
-        products = np.concatenate([self.products, self._products_by_step(signal)])
+        products = np.concatenate([self.products, self._products_by_age(signal)], axis=1)
         out = np.empty((steps * positions, self.output.channels), np.float32)
         out[:] = self.bias
         before = memory.steps - steps
@@ -214,16 +228,21 @@ class WindowedLinearOp(Op):
             else:
                 arriving = self.later.get(age, self.synapses).serve(currents, felt).to_array()
             out[first * positions :, listeners] += factors * arriving
-            felt.add("window_products", products[span] * len(factors))
+            felt.add("window_products", products[age, span])
             if age:
                 felt.add("additions", positions * len(factors))
         keep = min(self.window - 1, memory.steps)
         self.memory = join_steps(take_steps(memory, memory.steps - keep, memory.steps))
-        self.products = products[len(products) - keep :]
+        self.products = products[:, memory.steps - keep :]
         return Dense(self.output, steps, out)
 
-    def _products_by_step(self, signal: Signal) -> CountArray:
-        """Return the inputs of each step that the synapses of one output serve."""
+    def _products_by_age(self, signal: Signal) -> CountArray:
+        """Return the synapses that the inputs of each step serve at each age, ``(window, steps)``."""
+        if self.fans is None:
+            served = np.full(signal.steps, signal.type.size) if isinstance(signal, Dense) else signal.nonzeros_by_step
+            return np.outer([len(factors) for factors in self.attenuation], served)
         if isinstance(signal, Dense):
-            return np.full(signal.steps, signal.type.size, np.int64)
-        return signal.nonzeros_by_step
+            return np.repeat(self.fans.sum(axis=1, keepdims=True) * signal.type.positions, signal.steps, axis=1)
+        before = np.zeros((self.window, signal.nonzeros + 1), np.int64)
+        np.cumsum(self.fans[:, signal.indices], axis=1, out=before[:, 1:])
+        return np.diff(before[:, signal.indptr[:: signal.type.positions]], axis=1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import total_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
@@ -27,6 +28,10 @@ class MeanOverTime(Layer):
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values of the same shape."""
         return replace(inputs[0], kind="real", dense=True)
+
+    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
+        """Return one sum for each value of the output."""
+        return {"sum": Words(self.output_type(*inputs).size)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the sum that an addition reads and writes."""
