@@ -16,7 +16,7 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels, Threshold
+from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Rearrange, Reshape, Residual, SelectChannels, Threshold
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of
@@ -29,7 +29,7 @@ ALLOWED = 8
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
 EPSILON = float(np.finfo(np.float32).eps) / 2
 LATE = ("subtract_late", "subtract_once", "zero_late")
-KEEP_BOUNDS = (Concat, Flatten, Reshape, Residual, SelectChannels)
+KEEP_BOUNDS = (Concat, Flatten, Rearrange, Reshape, Residual, SelectChannels)
 
 Reals = npt.NDArray[np.float64]
 
@@ -63,7 +63,7 @@ def compare_layers(
     network: Network,
     frames: FloatArray,
     emitted: Mapping[str, FloatArray],
-    terms: Mapping[str, FloatArray] | None = None,
+    terms: Mapping[str, Mapping[str, FloatArray]] | None = None,
 ) -> list[LayerComparison]:
     r"""Compare layers of neurons, each from equal inputs.
 
@@ -79,8 +79,9 @@ def compare_layers(
     frames : float32 array (T, *input shape)
     emitted : mapping of str to array (T, C, H, W), (T, N, C) or (T, C)
         What the other simulator's layers emitted, by the names of layers.
-    terms : mapping of str to float32 array (channels,), optional
-        Absolute values of the terms of a layer's bias, where it is a sum itself, as of a normalisation folded in.
+    terms : mapping of str to mapping of str to float32 array, optional
+        By layer and field, such as ``"bias"``: sums of absolute values, where the field's numbers are sums themselves,
+        as of a normalisation or a convolution folded in.
 
     Returns
     -------
@@ -115,7 +116,11 @@ def compare_layers(
 
 class _Comparison:
     def __init__(
-        self, network: Network, frames: FloatArray, emitted: Mapping[str, FloatArray], terms: Mapping[str, FloatArray]
+        self,
+        network: Network,
+        frames: FloatArray,
+        emitted: Mapping[str, FloatArray],
+        terms: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         self.network, self.steps, self.terms = network, len(frames), terms
         self.nodes = {node.name: node for node in plan(network).nodes}
@@ -201,8 +206,7 @@ class _Comparison:
         if name in self.theirs or not (sums or isinstance(layer, KEEP_BOUNDS)):
             return np.abs(self._signal(name).to_array())
         changed = {field: np.abs(array) for field, array in arrays.items() if field != "indices"}
-        if name in self.terms:
-            changed["shift" if isinstance(layer, Affine) else "bias"] = self.terms[name]
+        changed.update(self.terms.get(name, {}))
         given = []
         for edge in node.inputs:
             bound, kind = self._bound(edge.source), self.network.types[edge.source]

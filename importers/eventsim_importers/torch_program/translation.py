@@ -37,13 +37,17 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.operations import OPERATIONS
+from eventsim_importers.torch_program.arranging import bordered, rearranged
+from eventsim_importers.torch_program.folding import Kernel, kernel_of
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Contexts, Held, Padded, PoolWeights, Scores, Value
+from eventsim_importers.torch_program.values import Bordered, Contexts, Held, Padded, PoolWeights, Scores, Value
 
 OUTPUT = -1
 """In the place of an operation that reads a result: the output."""
+BORDERS = ("pad", "__setitem__")
+"""Operations that put a border around a map."""
 REVERSED = ("rsub", "__rsub__", "__rtruediv__", "__rdiv__")
 """Operations that are methods of their second operand."""
 
@@ -87,7 +91,9 @@ class Translation:
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
         self.emitted: dict[str, Value] = {}
-        self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
+        self.terms: dict[str, dict[str, FloatArray]] = {}  # of what was folded, for the margin of rounding
+        self.kernels: dict[str, Kernel] = {}  # of convolutions that something was folded into, before float32
+        self.arranged: dict[tuple[Value, tuple[int, ...], bytes], str] = {}  # layers that rearrange, by what they do
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.static = not find(dims, "time")
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
@@ -182,6 +188,8 @@ class Translation:
         held = self.held[ref]
         if isinstance(held, Padded):
             raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
+        if isinstance(held, Bordered):
+            self.held[ref] = held = bordered(self, self.nodes[ref.node], held)
         if not isinstance(held, Value):
             raise self.error(node, f"{node.operation} of attention scores found; expected scale, softmax and values")
         return held
@@ -236,15 +244,53 @@ class Translation:
             self.late.add(free)
         return self.build.add(free, layer, *heard)
 
-    def alone(self, number: int, value: Value) -> bool:
-        """Tell whether an operation alone reads what a layer emits, and nothing between changes values."""
-        while len(self.readers[self.nodes[number].refs[0].node]) == 1:
-            number = self.nodes[number].refs[0].node
-            if number == self.maker.get(value.layer):
+    def alone(self, number: int, value: Value, argument: int = 0) -> bool:
+        """Tell whether an operation alone reads what a layer emits, and nothing between changes values.
+
+        Parameters
+        ----------
+        number : int
+            Of the operation.
+        value : Value
+        argument : int
+            Which of the tensors that the operation reads.
+        """
+        if value.delay or value.complement or value.layer not in self.build.layers:
+            return False
+        ref = self.nodes[number].refs[argument]
+        while len(self.readers[ref.node]) == 1:
+            if ref.node == self.maker.get(value.layer):
                 return True
-            if self.nodes[number].operation not in RESHAPES + PERMUTES:
+            if self.nodes[ref.node].operation not in (*RESHAPES, *PERMUTES, *BORDERS):
                 return False
+            ref = self.nodes[ref.node].refs[0]
         return False
+
+    def kernel(self, value: Value) -> Kernel | None:
+        """Return the layer of a value as a convolution in float64, if it is one."""
+        return self.kernels.get(value.layer) or kernel_of(self.build.layers[value.layer])
+
+    def folded(self, name: str, kernel: Kernel, node: Node, *values: Value) -> str:
+        """Put one convolution in the place of the layers of values, which hear the same and which nothing else reads."""
+        sources = [self.take_back(value)[1] for value in values]
+        for value in values:
+            self.kernels.pop(value.layer, None)
+            self.terms.pop(value.layer, None)
+        late = any(value.layer in self.late for value in values)
+        free, number = name, 1
+        while free in self.build.layers:
+            free, number = f"{name}.{number}", number + 1
+        self.build.add(free, kernel.layer(), sources[0])
+        if late:
+            self.late.add(free)
+        self.maker[free] = node.number
+        self.kernels[free], self.terms[free] = kernel, kernel.absolute()
+        return free
+
+    def source_of(self, name: str) -> tuple[str, int]:
+        """Return what a layer of one input hears, and how many time steps later."""
+        (edge,) = (edge for edge in self.build.edges if edge.target == name)
+        return edge.source, edge.delay
 
     def heard(self, value: Value) -> str | Delayed:
         """Return what a layer that reads a value is told to listen to."""
@@ -258,13 +304,15 @@ class Translation:
             return value.layer
         return Delayed(value.layer, value.delay, self.kind(value) if value.layer not in self.build.types else None)
 
-    def take_back(self, value: Value) -> tuple[Layer, str]:
-        """Remove the layer of a value that nothing reads yet; return it and its source."""
+    def take_back(self, value: Value) -> tuple[Layer, str | Delayed]:
+        """Remove the layer of a value that nothing reads yet; return it and what it heard."""
         layer = self.build.layers.pop(value.layer)
         self.build.types.pop(value.layer)
         (edge,) = (edge for edge in self.build.edges if edge.target == value.layer)
         self.build.edges.remove(edge)
-        return layer, edge.source
+        if not edge.delay:
+            return layer, edge.source
+        return layer, Delayed(edge.source, edge.delay, self.promised.get(edge.source))
 
     def standard(self, layer: str, like: Dims, last: Sequence[str]) -> Value:
         """Return a new layer's value whose last axes are "channel", "position" or "grid"; those before hold time."""
@@ -301,8 +349,18 @@ class Translation:
         self.check_front(node, value.dims[:-3])
         expected = (whole("channel", kind.channels), *grid_axes(kind.grid))
         if len(kind.grid) != 2 or not same(value.dims[-3:], expected):
-            raise AxesError(f"axes of {kind} in another order found; expected channels, height, width")
+            return rearranged(self, node, value, (-3,), (-2, -1))
         return value
+
+    def line_of(self, node: Node, value: Value) -> Value:
+        """Return a value whose axes end in channels and a line of positions, as a map of one row."""
+        kind = self.kind(value)
+        expected = (whole("channel", kind.channels), whole("position", kind.positions))
+        if len(kind.grid) == 2 and kind.grid[0] == 1 and same(value.dims[-2:], expected):
+            return value
+        spread = value.along((*value.dims[:-1], (), value.dims[-1]))
+        made = rearranged(self, node, spread, (-3,), (-2, -1))
+        return made.along((*made.dims[:-2], made.dims[-1]))
 
     def operands(self, node: Node, scores: bool = False) -> tuple[Any, Any]:
         """Return both sides of an operation, in their order: values, or numbers of the module's own."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from eventsim_importers.torch_program.operations import attention, firing, joins, loops, pools, shapes, synapses
+from eventsim_importers.torch_program.operations import attention, borders, firing, joins, loops, pools, shapes, synapses
 from eventsim_importers.torch_program.recorder import Node
 from eventsim_importers.torch_program.values import Held
 
@@ -21,6 +21,6 @@ Translate = Callable[["Translation", Node], Held | Sequence[Held | None]]
 
 OPERATIONS: dict[str, Translate] = {
     name: translate
-    for room in (shapes, loops, synapses, pools, joins, attention, firing)
+    for room in (shapes, loops, synapses, borders, pools, joins, attention, firing)
     for name, translate in room.OPERATIONS.items()
 }

@@ -12,6 +12,7 @@ import torch
 from eventsim.layers import (
     Affine,
     Concat,
+    Conv2d,
     Gate,
     Layer,
     PositionEncoding,
@@ -20,6 +21,7 @@ from eventsim.layers import (
 )
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.torch_program.arguments import level
+from eventsim_importers.torch_program.arranging import laid_like, rearranged, vectors
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -28,6 +30,7 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.folding import Kernel, beside
 from eventsim_importers.torch_program.operations import attention
 from eventsim_importers.torch_program.recorder import Node, Ref
 from eventsim_importers.torch_program.unrolled import ADDS
@@ -50,9 +53,25 @@ def plus(at: Translation, node: Node) -> Held:
     if node.operation in SUBTRACTS:
         return _minus(at, node, a, b)
     if isinstance(a, Value) and isinstance(b, Value):
-        return _join(at, node, Residual("add"), a, b)
+        return _parallel(at, node, a, b) or _join(at, node, Residual("add"), a, b)
     value, number = (a, b) if isinstance(a, Value) else (b, a)
     return _shifted(at, node, cast(Value, value), number)
+
+
+def _parallel(at: Translation, node: Node, a: Value, b: Value) -> Value | None:
+    """Fold the sum of two convolutions of the same map, or of one and a normalisation, that nothing else reads."""
+    if not at.fold_bn or a.layer == b.layer or not same(*level(a, b)) or at.kind(a).shape != at.kind(b).shape:
+        return None
+    if not all(at.alone(node.number, each, place) for place, each in enumerate((a, b))):
+        return None
+    layers = [at.build.layers[each.layer] for each in (a, b)]
+    if not any(isinstance(layer, Conv2d) for layer in layers):
+        return None
+    kernels = [at.kernel(each) for each in (a, b)]
+    if None in kernels or at.source_of(a.layer) != at.source_of(b.layer):
+        return None
+    kernel = beside(*cast(list[Kernel], kernels))
+    return Value(at.folded(node.path or a.layer, kernel, node, a, b), level(a, b)[0]) if kernel else None
 
 
 def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
@@ -200,9 +219,10 @@ def _check_gate(at: Translation, gate: Value, source: Value) -> None:
 
 
 def _join(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> Held:
-    one, other = level(a, b)
-    if not same(one, other):
-        raise AxesError(f"{at.kind(a)} and {at.kind(b)} along different axes found; expected the same")
+    if at.kind(a).size < at.kind(b).size:
+        a = laid_like(at, node, a, b)
+    b = laid_like(at, node, b, a)
+    one, _ = level(a, b)
     return Value(at.add(_joint_name(at, node, b), layer, a, b), one)
 
 
@@ -219,20 +239,20 @@ def _joint_name(at: Translation, node: Node, branch: Value) -> str:
 
 
 def concat(at: Translation, node: Node) -> Held:
-    """Channels side by side."""
+    """Channels side by side, or what another axis holds."""
     refs = node.arguments[0]
     axis = int(at.plain(node, 1, "dim", 0))
     values = [at.value_of(ref, node) for ref in refs if isinstance(ref, Ref)]
     if len(values) != len(refs):
         raise AxesError("a signal beside an array found; expected signals alone")
-    rank = len(values[0].dims)
-    axis %= rank
+    axis %= len(values[0].dims)
+    values = [vectors(at, node, value, axis) for value in values]
     joint, channels = values[0], at.kind(values[0]).channels
-    for other in values:
-        if joined(other.dims[axis]) != joined(whole("channel", at.kind(other).channels)):
-            raise AxesError("another axis than the channels found; expected channels side by side")
     for other in values[1:]:
         rest = [each.dims[:axis] + each.dims[axis + 1 :] for each in (joint, other)]
+        if not same(*rest) or at.kind(joint).grid != at.kind(other).grid:
+            joint, other = (rearranged(at, node, each, (axis,)) for each in (joint, other))
+            rest = [each.dims[:axis] + each.dims[axis + 1 :] for each in (joint, other)]
         if not same(*rest):
             raise AxesError("signals along different axes found; expected the same")
         channels += at.kind(other).channels

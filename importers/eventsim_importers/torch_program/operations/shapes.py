@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from eventsim.layers import (
     SelectChannels,
     SliceOverTime,
 )
+from eventsim_importers.torch_program.arranging import picked
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -24,7 +26,7 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.recorder import Node, Ref, leaves
 from eventsim_importers.torch_program.unrolled import Earlier
-from eventsim_importers.torch_program.values import Held, Value
+from eventsim_importers.torch_program.values import Contexts, Held, PoolWeights, Scores, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 
 def reshape(at: Translation, node: Node) -> Held:
     """View, reshape, flatten, unflatten, squeeze, unsqueeze: the recorded shape says what became of the axes."""
-    held = at.held[node.refs[0]] if not isinstance(node.refs[0], Earlier) else at.value_of(node.refs[0], node)
-    if not isinstance(held, Value):
+    ref = node.refs[0]
+    if not isinstance(ref, Earlier) and isinstance(at.held[ref], Scores | Contexts | PoolWeights):
         raise AxesError("attention scores in another shape found; expected them as they are")
+    held = at.value_of(ref, node)
     return held.along(reshaped(held.dims, node.shapes[0]))
 
 
@@ -63,21 +66,23 @@ def _order(at: Translation, node: Node, rank: int) -> list[int]:
 
 
 def repeat(at: Translation, node: Node) -> Held:
-    """Repeat or expand: an axis of size 1 in front becomes time; a gate is repeated where it is used."""
+    """Repeat or expand: an axis of size 1 in front becomes time; others hold their values several times."""
     value = at.value(node)
     shape = node.shapes[0]
     dims = list(broadcast(value.dims, len(shape)))
+    times: dict[int, npt.NDArray[np.int64]] = {}
     for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
         found = size_of(dim)
         if found == size:
             continue
-        if found > 1:
-            raise AxesError(f"an axis of {found} repeated to {size} found; expected one of size 1")
-        if size == at.time_steps and not find(value.dims, "time") and axis == 0 and at.static:
+        if axis == 0 and found == 1 and size == at.time_steps and not find(value.dims, "time") and at.static:
             dims[axis] = whole("time", size)
+        elif axis == 0 or find((dim,), "time"):
+            raise AxesError(f"axis {axis} of {found} repeated to {size} found; expected time, of {at.time_steps} steps")
         else:
-            raise AxesError(f"axis {axis} repeated {size} times found; expected time, of {at.time_steps} steps")
-    return value.along(tuple(dims))
+            times[axis] = np.tile(np.arange(found), size // found)
+    value = value.along(tuple(dims))
+    return picked(at, node, value, times) if times else value
 
 
 def shown_in_every_step(at: Translation, node: Node) -> Held:
@@ -124,8 +129,10 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
 def _indexed(at: Translation, node: Node, value: Value) -> Held:
     index = node.arguments[1]
     given = list(index) if isinstance(index, tuple) else [index]
-    if any(isinstance(each, (torch.Tensor, Ref, tuple)) for each in given):
-        raise AxesError("an index that is a tensor or a list found; expected numbers and slices")
+    if any(isinstance(each, Ref) for each in given):
+        raise AxesError("an index that depends on the example found; expected numbers, slices and lists")
+    if sum(isinstance(each, (torch.Tensor, tuple)) for each in given) > 1:
+        raise AxesError("several indices that are tensors or lists found; expected one")
     if Ellipsis in given:
         dots = given.index(Ellipsis)
         named = sum(each is not None and each is not Ellipsis for each in given)
@@ -137,13 +144,36 @@ def _indexed(at: Translation, node: Node, value: Value) -> Held:
             axis += 1
         elif isinstance(each, slice):
             start, stop, step = each.indices(size_of(value.dims[axis]))
-            if step != 1:
-                raise AxesError(f"every {step}th of an axis found; expected neighbours")
-            value = _part(at, node, value, axis, start, stop)
+            if step == 1:
+                value = _part(at, node, value, axis, start, stop)
+            else:
+                value = picked(at, node, value, {axis: np.arange(start, stop, step)})
+            axis += 1
+        elif isinstance(each, (torch.Tensor, tuple)):
+            value = picked(at, node, value, {axis: _listed(each, size_of(value.dims[axis]))})
             axis += 1
         else:
             value = _one(at, node, value, axis, int(each))
     return value
+
+
+def _listed(index: Any, size: int) -> npt.NDArray[np.int64]:
+    """Return an index that is a list, or a choice of an axis, as numbers from 0."""
+    array = np.asarray(index.detach().cpu() if isinstance(index, torch.Tensor) else index)
+    if array.dtype == np.bool_ and array.shape == (size,):
+        return np.flatnonzero(array)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise AxesError(f"an index {array.dtype} of shape {array.shape} found; expected a list of numbers")
+    return array.astype(np.int64) % size
+
+
+def index_select(at: Translation, node: Node) -> Held:
+    """Take elements of an axis by a list."""
+    value = at.value(node)
+    index, axis = at.plain(node, 2, "index", None), int(at.plain(node, 1, "dim", 0)) % len(value.dims)
+    if isinstance(index, Ref):
+        raise AxesError("an index that depends on the example found; expected numbers")
+    return picked(at, node, value, {axis: _listed(index, size_of(value.dims[axis]))})
 
 
 def _one(at: Translation, node: Node, value: Value, axis: int, index: int) -> Value:
@@ -159,7 +189,7 @@ def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop
     if (start, stop) == (0, size):
         return value
     if len(dim) != 1 or dim[0].of == "position":
-        raise AxesError(f"a part {start}:{stop} of {size} found; expected a part of the channels or of time")
+        return picked(at, node, value, {axis: np.arange(start, stop)})
     if dim[0].of == "time":
         return _steps(at, node, value, axis, start, stop)
     (atom,) = dim
@@ -206,6 +236,7 @@ OPERATIONS = {
     **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), repeat),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"), unchanged),
     **dict.fromkeys(("data", "real"), unchanged),
+    "index_select": index_select,
     "stack": shown_in_every_step,
     **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split"), pick),
 }
