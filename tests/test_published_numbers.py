@@ -415,7 +415,7 @@ def test_logs_of_spikingformer(
         layers.append(layer)
     for row in rows[len(synapses) :]:
         rates = [float(rate) for rate in row["firing_rate_percent"].split(";")]
-        tokens, width = network.types["patch_embed.rpe_add"].positions, size[1]
+        tokens, width = network.types["patch_embed.rpe_lif_add"].positions, size[1]
         attention = AttentionFacts(IMAGENET_STEPS, heads, tokens, width, *rates)
         layers.append(LayerFacts(0, 0, 0.0, True, attention))
     assert len(layers) == len(rows)
@@ -545,7 +545,7 @@ def test_added_residuals_are_bounded_integers(loud: bool) -> None:
         state |= {name: np.full_like(array, 1e3) for name, array in state.items() if "_bn" in name and "bias" in name}
     network = small(state, attn_threshold=1e-6) if loud else small(state)
     outputs = recorded(network, np.random.default_rng(0).integers(0, 4, (3, 2, 16, 16)))
-    bounds = {"patch_embed.rpe_add": 2}
+    bounds = {"patch_embed.rpe_lif_add": 2}
     for i in range(depth):
         bounds |= {f"block.{i}.attn_add": 2 * i + 3, f"block.{i}.mlp_add": 2 * i + 4}
     for name, bound in bounds.items():

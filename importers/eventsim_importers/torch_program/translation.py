@@ -6,21 +6,25 @@ in `operations`. One that is not there is refused with the module that did it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from eventsim.errors import InputError
 from eventsim.layers import (
     Affine,
     AttentionPool,
+    Concat,
     Flatten,
     Input,
     Layer,
     MeanOverTime,
     Readout,
+    Rearrange,
+    SelectChannels,
     SliceOverTime,
 )
 from eventsim.network import Delayed, Network, NetworkBuilder
@@ -67,6 +71,8 @@ class Translation:
     kind : {"binary", "graded", "real"}
     time_steps : int
     fold_bn : bool
+    stored : mapping of int to str
+        Where the memory of each parameter begins, and its name.
     """
 
     def __init__(
@@ -78,8 +84,10 @@ class Translation:
         kind: Kind,
         time_steps: int,
         fold_bn: bool,
+        stored: Mapping[int, str],
     ) -> None:
         self.program = program
+        self.stored = stored
         self.time_steps = time_steps
         self.fold_bn = fold_bn
         self.build = NetworkBuilder(name)
@@ -94,6 +102,7 @@ class Translation:
         self.terms: dict[str, dict[str, FloatArray]] = {}  # of what was folded, for the margin of rounding
         self.kernels: dict[str, Kernel] = {}  # of convolutions that something was folded into, before float32
         self.arranged: dict[tuple[Value, tuple[int, ...], bytes], str] = {}  # layers that rearrange, by what they do
+        self.beside: dict[str, tuple[Value, ...]] = {}  # of each layer that puts channels side by side, of what
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.static = not find(dims, "time")
         self.held[Ref(0)] = Value(self.build.add("input", Input(shape, kind)), dims)
@@ -155,6 +164,7 @@ class Translation:
             logits = Value(self.add("flatten", Flatten(), logits), logits.dims)
         elif kind.grid:
             raise InputError(f"output {kind} found; expected one vector of logits: choose another output")
+        self._prune(logits.layer)
         timed = bool(find(logits.dims, "time"))
         if timed and readout is None:
             raise InputError(
@@ -166,6 +176,19 @@ class Translation:
             last = self.add("mean_over_time", MeanOverTime(), logits)
         self.build.add("readout", Readout("sum" if timed and readout == "sum" else "last"), last)
         return self.build.build(self.time_steps, tuple(settings))
+
+    def _prune(self, last: str) -> None:
+        """Leave out what only moves values that nothing reads in the end."""
+        while unread := [
+            name
+            for name, layer in self.build.layers.items()
+            if isinstance(layer, Concat | SelectChannels | Rearrange)
+            and name != last
+            and all(edge.source != name for edge in self.build.edges)
+        ]:
+            for name in unread:
+                self.build.layers.pop(name), self.build.types.pop(name)
+                self.build.edges[:] = [edge for edge in self.build.edges if edge.target != name]
 
     # --- what a node reads
 
@@ -409,6 +432,8 @@ class Translation:
             steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
         return np.asarray(steps[-1], np.float32).reshape(-1)
 
-    def named(self, node: Node, word: str) -> str:
-        """Name a layer for what it does in a module."""
+    def named(self, node: Node, word: str, array: Any = None) -> str:
+        """Name a layer for what it does in a module, or for the parameter that it does it with."""
+        if isinstance(array, torch.Tensor) and array.untyped_storage().data_ptr() in self.stored:
+            return self.stored[array.untyped_storage().data_ptr()]
         return f"{node.path}.{word}" if node.path else word

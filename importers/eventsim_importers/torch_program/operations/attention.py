@@ -13,6 +13,7 @@ from eventsim.layers import (
     Flatten,
     Linear,
     Reshape,
+    SelectChannels,
     SoftmaxAttention,
     SpikingAttention,
 )
@@ -190,15 +191,32 @@ def _attended(at: Translation, node: Node, scores: Scores, v: Value) -> Value:
 
 
 def _softmax(at: Translation, name: str, scores: Scores, v: Value) -> str:
-    three = scores.q
-    for index, each in enumerate((scores.k, v)):
-        joint = at.add(f"{name}.qkv{index}", Concat(), three, each)
-        three = Value(joint, v.dims)
+    three = _of_one(at, (scores.q, scores.k, v))
+    if three is None:
+        three = scores.q
+        for index, each in enumerate((scores.k, v)):
+            joint = at.add(f"{name}.qkv{index}", Concat(), three, each)
+            three = Value(joint, v.dims)
     over_time = bool(find((v.dims[-2],), "time"))
     layer = SoftmaxAttention(
         scores.heads, "time" if over_time else "space", at.time_steps if over_time else None, scores.scale
     )
     return at.add(name, layer, three)
+
+
+def _of_one(at: Translation, parts: tuple[Value, Value, Value]) -> Value | None:
+    """Return what queries, keys and values are the first, second and last third of, if they are."""
+    layers = [at.build.layers.get(each.layer) for each in parts]
+    if any(each.delay or each.complement for each in parts):
+        return None
+    chosen = [layer.indices for layer in layers if isinstance(layer, SelectChannels)]
+    heard = {at.source_of(each.layer) for each, layer in zip(parts, layers, strict=True) if layer}
+    if len(chosen) != 3 or len(heard) != 1:
+        return None
+    ((source, delay),) = heard
+    whole_of_it = Value(source, (), delay)
+    everything = np.concatenate(chosen)
+    return whole_of_it if np.array_equal(everything, np.arange(at.kind(whole_of_it).channels)) else None
 
 
 def softmax(at: Translation, node: Node) -> Held:

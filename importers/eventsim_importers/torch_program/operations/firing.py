@@ -44,6 +44,7 @@ def neuron(at: Translation, node: Node) -> Sequence[Held]:
     names[:-1] = [f"{node.path}.current{index or ''}" for index in range(len(names) - 1)]
     for name, layer in zip(names, _fitted(at, node, value), strict=True):
         value = Value(at.build.add(name, layer, at.heard(value)), value.dims)
+        at.maker[name] = node.number
     promised = at.promised.get(node.path)
     if promised is not None and promised != at.build.types[node.path]:
         raise AxesError(f"{at.build.types[node.path]} found; {promised} was expected where it is read a step later")

@@ -89,7 +89,7 @@ def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
     """Add an array of the module's own."""
     array = _spread(at, node, value, number)
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
-    return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
+    return Value(at.add(at.named(node, "shift", number), layer, value), value.dims)
 
 
 def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
@@ -184,7 +184,7 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     array = _spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
-    return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+    return Value(at.add(at.named(node, "scale", number), Affine(_per_step(array[0], kind)), value), value.dims)
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
@@ -223,19 +223,18 @@ def _join(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> Held
         a = laid_like(at, node, a, b)
     b = laid_like(at, node, b, a)
     one, _ = level(a, b)
-    return Value(at.add(_joint_name(at, node, b), layer, a, b), one)
+    return Value(at.add(_joint_name(at, node, layer, a, b), layer, a, b), one)
 
 
-def _joint_name(at: Translation, node: Node, branch: Value) -> str:
-    """Name a join for the child module that its branch comes from: ``block.0.attn_add``."""
+def _joint_name(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> str:
+    """Name a join for the module that does it and, of its children, the one that was done last: ``block.0.attn_add``."""
     prefix = f"{node.path}." if node.path else ""
-    word = {"add_": "add", "__iadd__": "add", "__add__": "add", "__radd__": "add"}.get(
-        node.operation, node.operation
-    ).strip("_")
-    if branch.layer.startswith(prefix):
-        child = branch.layer.removeprefix(prefix).split(".")[0]
-        return f"{prefix}{child}_{word}"
-    return f"{prefix}{word}"
+    word = layer.mode if isinstance(layer, Residual) else "mul"
+    made = [each.layer for each in (a, b) if not each.delay and each.layer.startswith(prefix)]
+    if not made:
+        return f"{prefix}{word}"
+    last = max(made, key=lambda name: at.maker.get(name, 0))
+    return f"{prefix}{last.removeprefix(prefix).split('.')[0]}_{word}"
 
 
 def concat(at: Translation, node: Node) -> Held:
@@ -258,6 +257,7 @@ def concat(at: Translation, node: Node) -> Held:
         channels += at.kind(other).channels
         layer = at.add(at.named(node, "concat"), Concat(), joint, other)
         joint = Value(layer, (*joint.dims[:axis], whole("channel", channels), *joint.dims[axis + 1 :]))
+    at.beside[joint.layer] = tuple(values)
     return joint
 
 

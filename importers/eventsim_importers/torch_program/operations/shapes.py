@@ -194,6 +194,12 @@ def _part(at: Translation, node: Node, value: Value, axis: int, start: int, stop
         return _steps(at, node, value, axis, start, stop)
     (atom,) = dim
     kind = at.kind(value)
+    first = 0
+    for each in at.beside.get(value.layer, ()) if dim == whole("channel", kind.channels) and not value.delay else ():
+        last = first + at.kind(each).channels
+        if (first, last) == (start, stop):  # what was put there as a whole
+            return each.along((*value.dims[:axis], whole("channel", stop - start), *value.dims[axis + 1 :]))
+        first = last
     coordinate = np.arange(kind.channels) // atom.stride % atom.size
     chosen = np.flatnonzero((coordinate >= start) & (coordinate < stop))
     layer = at.add(at.named(node, "part"), SelectChannels(chosen.astype(np.int32)), value)
