@@ -191,49 +191,48 @@ def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
     if a.complement != b.complement:
         branch, shortcut = (a, b) if a.complement else (b, a)
         return _join(at, node, Residual("iand"), shortcut, Value(branch.layer, branch.dims, branch.delay))
-    if at.kind(a).shape == at.kind(b).shape and same(*level(a, b)):
+    gate, source = (a, b) if at.kind(a).size < at.kind(b).size else (b, a)
+    if at.kind(a).size == at.kind(b).size or not _is_gate(at, gate, source):
         both = {at.kind(a).kind, at.kind(b).kind} == {"binary"}
         return _join(at, node, Residual("and") if both else Gate(), a, b)
-    gate, source = (a, b) if at.kind(a).size < at.kind(b).size else (b, a)
-    _check_gate(at, gate, source)
     _, dims = level(gate, source)
     return Value(at.add(at.named(node, "gate"), Gate(), gate, source), dims)
 
 
-def _check_gate(at: Translation, gate: Value, source: Value) -> None:
-    """Check that a smaller signal meets a larger one as `Gate` repeats it."""
+def _is_gate(at: Translation, gate: Value, source: Value) -> bool:
+    """Tell whether a smaller signal meets a larger one as `Gate` repeats it."""
     small, large = at.kind(gate), at.kind(source)
-    one, other = level(gate, source)
     share = large.channels // max(small.channels, 1)
-    for mine, theirs in zip(one, other, strict=True):
+    for mine, theirs in zip(*level(gate, source), strict=True):
         meant = tuple(
             Atom(atom.of, atom.stride * share if atom.of == "channel" else atom.stride, atom.size) for atom in mine
         )
         there = tuple(atom for atom in joined(theirs) if any(atom.of == each.of for each in meant))
         if mine and (joined(meant) != there or there != joined(theirs)):
-            raise AxesError(
-                f"a product of {small} and {large} along different axes found; expected the same channels and positions"
-            )
-    if large.channels % small.channels or small.positions not in (1, large.positions):
-        raise AxesError(f"a product of {small} and {large} found; expected a gate for channels, heads or tokens")
+            return False
+    return large.channels % small.channels == 0 and (small.positions == 1 or small.grid == large.grid)
 
 
 def _join(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> Held:
+    name = _joint_name(at, node, layer, a, b)
     if at.kind(a).size < at.kind(b).size:
         a = laid_like(at, node, a, b)
     b = laid_like(at, node, b, a)
     one, _ = level(a, b)
-    return Value(at.add(_joint_name(at, node, layer, a, b), layer, a, b), one)
+    return Value(at.add(name, layer, a, b), one)
 
 
 def _joint_name(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> str:
     """Name a join for the module that does it and, of its children, the one that was done last: ``block.0.attn_add``."""
     prefix = f"{node.path}." if node.path else ""
     word = layer.mode if isinstance(layer, Residual) else "mul"
-    made = [each.layer for each in (a, b) if not each.delay and each.layer.startswith(prefix)]
-    if not made:
+    made = [each.layer for each in (a, b) if not each.delay and each.layer in at.maker]
+    last = max(made, key=at.maker.__getitem__, default="")
+    while last in at.maker and at.nodes[at.maker[last]].path == node.path:  # no child did it
+        heard = [edge.source for edge in at.build.edges if edge.target == last]
+        last = heard[0] if len(heard) == 1 else ""
+    if not last.startswith(prefix) or last not in at.maker:
         return f"{prefix}{word}"
-    last = max(made, key=lambda name: at.maker.get(name, 0))
     return f"{prefix}{last.removeprefix(prefix).split('.')[0]}_{word}"
 
 

@@ -247,6 +247,21 @@ def batch_norm(at: Translation, node: Node) -> Held:
     return Value(at.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
 
 
+def group_norm(at: Translation, node: Node) -> Held:
+    """Refuse a normalisation by statistics of the very input, which no trained array holds."""
+    raise AxesError(
+        f"statistics of each input {node.shapes[0]} in evaluation too found; expected those of training, as "
+        "batch_norm keeps them"
+    )
+
+
+def instance_norm(at: Translation, node: Node) -> Held:
+    """Add a normalisation by running statistics, which is that of a batch."""
+    if at.plain(node, 5, "use_input_stats", True):
+        return group_norm(at, node)
+    return batch_norm(at, node)
+
+
 def layer_norm(at: Translation, node: Node) -> Held:
     """Add a normalisation over channels."""
     value = at.value(node)
@@ -269,5 +284,5 @@ def _three(value: Any) -> tuple[int, int, int]:
 
 OPERATIONS = {
     "conv1d": conv1d, "conv2d": conv2d, "conv3d": conv3d, "linear": linear, "batch_norm": batch_norm,
-    "layer_norm": layer_norm,
+    "layer_norm": layer_norm, "group_norm": group_norm, "instance_norm": instance_norm,
 }  # fmt: skip
