@@ -16,7 +16,18 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Rearrange, Reshape, Residual, SelectChannels, Threshold
+from eventsim.layers import (
+    Affine,
+    Concat,
+    Flatten,
+    Input,
+    Layer,
+    Rearrange,
+    Reshape,
+    Residual,
+    SelectChannels,
+    Threshold,
+)
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of

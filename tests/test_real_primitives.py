@@ -145,7 +145,9 @@ def test_sigmoid_and_softmax(kind, function, data):
 
 
 def test_an_activation_function_that_is_none_is_refused():
-    with pytest.raises(LayerError, match=r"^function 'gelu' found; expected one of \('relu', 'clamp', 'sigmoid', 'softmax'\)$"):
+    with pytest.raises(
+        LayerError, match=r"^function 'gelu' found; expected one of \('relu', 'clamp', 'sigmoid', 'softmax'\)$"
+    ):
         Activation("gelu").output_type(signal_type("real", (3,)))
 
 

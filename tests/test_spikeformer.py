@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import importlib
+import re
 import warnings
 from itertools import product
 from pathlib import Path
@@ -222,7 +222,9 @@ def test_the_tokenizer_equals_pytorch_bit_for_bit(tmp_path: Path, name: str, fol
     network = imported(model, tmp_path, fold_bn=fold_bn, bn_eps=0.0)
     assert (not any(isinstance(layer, Affine) for layer in network.layers.values())) == fold_bn
     neurons = [each for each in neurons_of(network) if each.startswith(TOKENIZER)]
-    joins = {each: each.rpartition(".")[0] for each in network.layers if re.fullmatch(TOKENIZER + r"\.\d+\.\w+_add", each)}
+    joins = {
+        each: each.rpartition(".")[0] for each in network.layers if re.fullmatch(TOKENIZER + r"\.\d+\.\w+_add", each)
+    }
     assert len(joins) == model.sizes.stages * model.sizes.blocks_per_stage
     result = Simulator(network, record=[*neurons, *joins, "time_embed"]).run(frames)
     for each in [*neurons, *joins]:

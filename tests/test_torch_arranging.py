@@ -51,7 +51,7 @@ ORDERS: dict[str, Work] = {
     "scores first": lambda q, k, v: (q @ k.mT * 0.25) @ v,
     "context first": lambda q, k, v: q @ (k.mT @ v) * 0.25,
     "softmax": lambda q, k, v: torch.softmax(q @ k.mT * 0.5, -1) @ v,
-    "pytorch's": lambda q, k, v: F.scaled_dot_product_attention(q, k, v),
+    "pytorch's": F.scaled_dot_product_attention,
 }
 
 
@@ -98,7 +98,7 @@ ROWS: dict[str, Work] = {
     "rows": lambda s, t: rowwise(s.permute(0, 1, 3, 4, 2), t.permute(0, 1, 3, 4, 2)).permute(0, 1, 4, 2, 3),
     "columns": lambda s, t: rowwise(s.permute(0, 1, 4, 3, 2), t.permute(0, 1, 4, 3, 2)).permute(0, 1, 4, 3, 2),
     "rows in heads": lambda s, t: (
-        rowwise(*(x.permute(0, 3, 4, 2, 1).flatten(0, 1).unflatten(2, (2, -1)).squeeze(-1).transpose(1, 2) for x in (s, t)))
+        rowwise(*(x.squeeze(1).permute(0, 2, 3, 1).flatten(0, 1).unflatten(2, (2, 4)).transpose(1, 2) for x in (s, t)))
         .transpose(1, 2).flatten(2).unflatten(0, (T, H)).permute(0, 3, 1, 2).unsqueeze(1)
     ),
 }  # fmt: skip
@@ -216,7 +216,7 @@ LAID: dict[str, tuple[Work, dict[str, Any]]] = {
     "larger": (lambda m, s, t: each_step(s, m.up), {"up": nn.Upsample(scale_factor=(2, 3))}),
     "of a size": (lambda m, s, t: each_step(s, F.interpolate, (8, 2), mode="nearest-exact"), {}),
     "shuffled": (lambda m, s, t: each_step(F.pixel_shuffle(s, 2), m.conv), {"conv": nn.Conv2d(2, 5, 3)}),
-    "unshuffled": (lambda m, s, t: each_step(s, lambda x: m.conv(F.pixel_unshuffle(x, 2))), {"conv": nn.Conv2d(4 * C, 5, 1)}),
+    "unshuffled": (lambda m, s, t: each_step(F.pixel_unshuffle(s, 2), m.conv), {"conv": nn.Conv2d(4 * C, 5, 1)}),
     "part of a map": (lambda m, s, t: each_step(s[..., 1:3, :], m.conv), {"conv": nn.Conv2d(C, 5, 2)}),
     "every second": (lambda m, s, t: s[:, :, ::2, 1::2], {}),
     "tensor index": (lambda m, s, t: s[:, :, torch.tensor([1, 0, -1, 1])], {}),
@@ -253,7 +253,34 @@ def test_values_in_other_places(name: str) -> None:
     assert not any(layer.counts.acs or layer.counts.macs for layer in result.profile if "arranged" in layer.name)
 
 
+REFUSED: dict[str, tuple[Work, str]] = {
+    "a map of each window": (
+        lambda m, s, t: m.conv(windows(s, 2, 2).mT.unflatten(2, (2, 2))),
+        "conv2d: positions or channels in the place",
+    ),
+    "a line of each row": (
+        lambda m, s, t: m.line(s[:, 0].transpose(1, 2).flatten(0, 1)),
+        "conv1d: positions or channels in the place",
+    ),
+    "time beside height": (lambda m, s, t: s + t.transpose(0, 3), "add: .* along different axes of time found"),
+    "time in a part": (
+        lambda m, s, t: s.permute(1, 2, 0, 3, 4).flatten(1, 2)[:, 1:5],
+        "__getitem__: a part of time with",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_mixes_time_or_a_batch_is_refused(name: str) -> None:
+    work, words = REFUSED[name]
+    with pytest.raises(InputError, match=rf"^module (itself|conv|line): {words}.*; expected ") as caught:
+        compared(work, conv=nn.Conv2d(C, C, 2), line=nn.Conv1d(C, C, 2))
+    assert "\n" not in str(caught.value)
+
+
 def test_the_same_arrangement_is_made_once() -> None:
+    two = compared(lambda m, s, t: m.a(s.flip(3)) + s.roll(1, 3), a=nn.Linear(W, W))
+    assert len(of_type(two, Rearrange)) > 2
     network = compared(lambda m, s, t: m.a(s.flatten(3)) + m.b(s.flatten(3)), a=nn.Linear(N, 3), b=nn.Linear(N, 3))
     assert list(of_type(network, Rearrange)) == ["a.arranged"]
 

@@ -638,10 +638,10 @@ BAD: dict[str, tuple[Work, str]] = {
     "two lists": (lambda m, s, t: s[:, :, [0, 1], [1, 0]], "several indices that are tensors or lists found"),
     "index of spikes": (lambda m, s, t: s[:, :, t[0, 0, :2, 0, 0].long()], r"operation long on \(2,\) found"),
     "padded time and map": (lambda m, s, t: F.pad(s.movedim(0, -1), (1, 0, 1, 0)), "padding of time with other axes"),
-    "time in a ring": (lambda m, s, t: F.pad(s[:, 0, :, 0].movedim(0, -1), (1, 1), mode="circular"), "padding of time with"),
+    "time in a ring": (lambda m, s, t: F.pad(s[:, 0, :, 0].movedim(0, -1), (1, 1), "circular"), "padding of time with"),
     "tokens of ones": (lambda m, s, t: F.pad(s, (0, 0, 0, 0, 1, 1), value=1.0), "padding with 1.0 of another axis"),
     "rolled time": (lambda m, s, t: s.roll(1, 0), "a part of time with positions or channels found"),
-    "linear in time": (lambda m, s, t: (s.movedim(0, -1) @ torch.ones(T, T)).movedim(-1, 0), "a linear layer over time"),
+    "linear in time": (lambda m, s, t: s.movedim(0, -1) @ torch.ones(T, T), "a linear layer over time found"),
     "masked": (
         lambda m, s, t: F.scaled_dot_product_attention(heads(s), heads(t), heads(s), is_causal=True), "a mask found"
     ),

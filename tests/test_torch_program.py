@@ -99,6 +99,8 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "spikformer_v2": lambda channels: example("spikformer_v2").SpikformerV2(**SIZES, in_channels=channels, size=32),
     "stformer": lambda channels: example("stformer").STFormer(**SIZES, in_channels=channels, size=32),
 }
+
+
 @pytest.mark.parametrize("still", [False, True], ids=["frames", "image"])
 @pytest.mark.parametrize("name", MODELS)
 def test_models_of_the_examples(name: str, still: bool, tmp_path: Path) -> None:

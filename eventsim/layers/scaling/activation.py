@@ -92,7 +92,6 @@ class ActivationOp(Op):
             y[:] = apply(x)
         return Dense(output, signal.steps, data.reshape(-1, output.channels))
 
-
     def _limited(self, signal: Rows | Dense, context: Context) -> Rows | Dense:
         """Return values within the limits."""
         output, count = self.output, sum(limit is not None for limit in self.limits)

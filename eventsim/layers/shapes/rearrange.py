@@ -86,8 +86,7 @@ class RearrangeOp(Op):
         """Move the values of one chunk."""
         signal, output = inputs[0], self.output
         if isinstance(signal, Dense):
-            given = signal.data.reshape(signal.steps, self.size)
-            data = np.take(given, np.maximum(self.taken, 0), axis=1)
+            data = np.take(signal.data.reshape(signal.steps, self.size), np.maximum(self.taken, 0), axis=1)
             data[:, self.taken < 0] = 0
             return Dense(output, signal.steps, data.reshape(-1, output.channels))
         row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr))

@@ -77,7 +77,9 @@ def rearranged(
     picked = {axis % rank: index for axis, index in (picked or {}).items()}
     channels = [axis % rank for axis in channels]
     on_map = positions is not None and len(positions) == 2
-    grid = [axis for axis in range(rank) if axis not in channels] if positions is None else [a % rank for a in positions]
+    grid = (
+        [axis for axis in range(rank) if axis not in channels] if positions is None else [a % rank for a in positions]
+    )
     left = [axis for axis in range(rank) if axis not in (*channels, *grid)]
     if any(atom.of != "time" for axis in left for atom in value.dims[axis]):
         raise AxesError("positions or channels in the place of time and batch found; expected those alone")
@@ -164,8 +166,7 @@ def laid_like(at: Translation, node: Node, value: Value, like: Value) -> Value:
             raise AxesError(f"an axis of {len(here)} beside one of {len(there)} found; expected the same, or 1")
         taken = (taken[:, None] + np.broadcast_to(here, len(there))).reshape(-1)
         found = (found[:, None] + there).reshape(-1)
-    if len(found) != other.size:
-        raise AxesError(f"a part of {other} found; expected all of it")
+    assert len(found) == other.size, "a value holds all of its signal"
     index = np.empty(other.size, np.int64)
     index[found] = taken
     return Value(_added(at, node, value, index, other.shape), wanted)

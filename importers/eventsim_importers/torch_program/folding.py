@@ -1,8 +1,8 @@
 """Convolutions without neurons between them as one: behind each other, beside each other, with their normalisations.
 
-All is linear, so it is done once, in float64; the layer holds what comes out of it. Beside each number stands the sum of
-the absolute values of the terms that it was made of, which bounds how PyTorch rounds where it takes one step after the
-other.
+All is linear, so it is done once, in float64; the layer holds what comes out of it. Beside each number stands the sum
+of the absolute values of the terms that it was made of, which bounds how PyTorch rounds where it takes one step after
+the other.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Kernel:
         )
 
     def bordered(self, border: Reals, padding: Pair) -> Kernel | None:
-        """Return it with a border of its own value of zero; None where `border` is another, or pixels are of several."""
+        """Return it with a border of what it makes of zeros; None where `border` is another."""
         if not self.pointwise or np.any(np.abs(border - self.bias) > ROUNDED * self.bias_terms):
             return None
         stride = self.stride
@@ -91,7 +91,11 @@ class Kernel:
 def kernel_of(layer: Layer) -> Kernel | None:
     """Return a convolution, or a scale and shift of each channel, as a kernel; None for anything else."""
     if isinstance(layer, Affine) and layer.scale.ndim == 1 and (layer.shift is None or layer.shift.ndim == 1):
-        weight, bias, geometry = layer.scale.reshape(-1, 1, 1, 1), layer.shift, ((1, 1), (0, 0), (1, 1), len(layer.scale))
+        weight, bias, geometry = (
+            layer.scale.reshape(-1, 1, 1, 1),
+            layer.shift,
+            ((1, 1), (0, 0), (1, 1), len(layer.scale)),
+        )
     elif isinstance(layer, Conv2d):
         weight, bias = layer.weight, layer.bias
         geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
@@ -171,7 +175,7 @@ def beside(one: Kernel, other: Kernel) -> Kernel | None:
 
 
 def _blocks(weight: Reals, groups: int, wanted: int) -> Reals:
-    """Return a weight (C_out, C_in / groups, ...) as (wanted, C_out / wanted, C_in / wanted, ...), zeros between groups."""
+    """Return a weight (C_out, C_in / groups, ...) as (wanted, C_out / wanted, C_in / wanted, ...), with its zeros."""
     inner = groups // wanted
     outputs, inputs = len(weight) // groups, weight.shape[1]
     blocks = np.zeros((wanted, inner, outputs, inner, inputs, *weight.shape[2:]))

@@ -117,9 +117,8 @@ def read(
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
-    network, translation, sample = _translated(
-        program, title, example, time_axis, steps, kind, readout, fold_bn, _stored(own)
-    )
+    layouts = _layouts(example, time_axis, steps)
+    network, translation, sample = _translated(program, title, layouts, steps, kind, readout, fold_bn, _stored(own))
     network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
     theirs = sum(parameter.numel() for parameter in module.parameters())
     note = "as sum(p.numel()) counts in PyTorch"
@@ -341,8 +340,7 @@ def _stored(own: nn.Module) -> dict[int, str]:
 def _translated(
     program: Program,
     title: str,
-    example: torch.Tensor,
-    time_axis: int | None,
+    layouts: Iterator[Sample],
     steps: int,
     kind: Kind,
     readout: str | None,
@@ -351,7 +349,7 @@ def _translated(
 ) -> tuple[Network, Translation, Sample]:
     """Translate with the first layout of the example that the operations fit."""
     refused: tuple[int, InputError] | None = None
-    for sample in _layouts(example, time_axis, steps):
+    for sample in layouts:
         translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn, stored)
         try:
             network = translation.network(program.output, readout, ())

@@ -30,6 +30,7 @@ from eventsim.layers import (
 from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.settings import Setting
 from eventsim.signals import FloatArray, Kind, SignalType
+from eventsim_importers.torch_program.arranging import bordered, rearranged
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -40,9 +41,8 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
-from eventsim_importers.torch_program.operations import OPERATIONS
-from eventsim_importers.torch_program.arranging import bordered, rearranged
 from eventsim_importers.torch_program.folding import Kernel, kernel_of
+from eventsim_importers.torch_program.operations import OPERATIONS
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.unrolled import Earlier
@@ -294,7 +294,7 @@ class Translation:
         return self.kernels.get(value.layer) or kernel_of(self.build.layers[value.layer])
 
     def folded(self, name: str, kernel: Kernel, node: Node, *values: Value) -> str:
-        """Put one convolution in the place of the layers of values, which hear the same and which nothing else reads."""
+        """Put one convolution in the place of the layers of values, which hear the same and nothing else reads."""
         sources = [self.take_back(value)[1] for value in values]
         for value in values:
             self.kernels.pop(value.layer, None)

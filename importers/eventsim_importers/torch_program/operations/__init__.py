@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from eventsim_importers.torch_program.operations import attention, borders, firing, joins, loops, pools, shapes, synapses
+from eventsim_importers.torch_program.operations import (
+    attention,
+    borders,
+    firing,
+    joins,
+    loops,
+    pools,
+    shapes,
+    synapses,
+)
 from eventsim_importers.torch_program.recorder import Node
 from eventsim_importers.torch_program.values import Held
 

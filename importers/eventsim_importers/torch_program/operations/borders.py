@@ -82,7 +82,9 @@ def assigned(at: Translation, node: Node) -> Held:
     target, index, number = node.arguments
     held = None if not isinstance(target, Ref) or isinstance(target, Earlier) else at.held[target]
     if not isinstance(held, Bordered) or isinstance(number, Ref):
-        raise AxesError("an assignment to a part of a tensor found; expected one of numbers to the border of a padded map")
+        raise AxesError(
+            "an assignment to a part of a tensor found; expected one of numbers to the border of a padded map"
+        )
     rank = len(held.value.dims)
     given = list(index) if isinstance(index, tuple) else [index]
     if any(each is None or not isinstance(each, (slice, int, type(Ellipsis))) for each in given):
@@ -139,7 +141,10 @@ def interpolate(at: Translation, node: Node) -> Held:
     before, after = [size_of(dim) for dim in value.dims[2:]], node.shapes[0][2:]
     if any(new % old for old, new in zip(before, after, strict=True)):
         raise AxesError(f"a map of {tuple(before)} as {tuple(after)} found; expected a whole multiple")
-    index = {axis: np.repeat(np.arange(old), new // old) for axis, (old, new) in enumerate(zip(before, after), 2)}
+    index = {
+        axis: np.repeat(np.arange(old), new // old)
+        for axis, (old, new) in enumerate(zip(before, after, strict=True), 2)
+    }
     return picked(at, node, value, index)
 
 

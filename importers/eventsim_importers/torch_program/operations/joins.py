@@ -223,7 +223,7 @@ def _join(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> Held
 
 
 def _joint_name(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> str:
-    """Name a join for the module that does it and, of its children, the one that was done last: ``block.0.attn_add``."""
+    """Name a join for the module that does it and the last of its children that had a part: ``block.0.attn_add``."""
     prefix = f"{node.path}." if node.path else ""
     word = layer.mode if isinstance(layer, Residual) else "mul"
     made = [each.layer for each in (a, b) if not each.delay and each.layer in at.maker]
@@ -246,18 +246,23 @@ def concat(at: Translation, node: Node) -> Held:
     axis %= len(values[0].dims)
     values = [vectors(at, node, value, axis) for value in values]
     joint, channels = values[0], at.kind(values[0]).channels
-    for other in values[1:]:
-        rest = [each.dims[:axis] + each.dims[axis + 1 :] for each in (joint, other)]
-        if not same(*rest) or at.kind(joint).grid != at.kind(other).grid:
-            joint, other = (rearranged(at, node, each, (axis,)) for each in (joint, other))
-            rest = [each.dims[:axis] + each.dims[axis + 1 :] for each in (joint, other)]
-        if not same(*rest):
+    for each in values[1:]:
+        other = each
+        if not _beside(at, joint, other, axis):
+            joint, other = (rearranged(at, node, one, (axis,)) for one in (joint, other))
+        if not _beside(at, joint, other, axis):
             raise AxesError("signals along different axes found; expected the same")
         channels += at.kind(other).channels
         layer = at.add(at.named(node, "concat"), Concat(), joint, other)
         joint = Value(layer, (*joint.dims[:axis], whole("channel", channels), *joint.dims[axis + 1 :]))
     at.beside[joint.layer] = tuple(values)
     return joint
+
+
+def _beside(at: Translation, one: Value, other: Value, axis: int) -> bool:
+    """Tell whether two values lie alike along all axes but one."""
+    rest = (each.dims[:axis] + each.dims[axis + 1 :] for each in (one, other))
+    return same(*rest) and at.kind(one).grid == at.kind(other).grid
 
 
 def _is_one(value: Any) -> bool:

@@ -26,9 +26,7 @@ from eventsim_importers.torch_program.arranging import rearranged
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
-    Dim,
     joined,
-    same,
     whole,
 )
 from eventsim_importers.torch_program.recorder import Node, leaves

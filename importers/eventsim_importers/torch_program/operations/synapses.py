@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os.path
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -97,8 +97,9 @@ def _behind(at: Translation, node: Node, value: Value, layer: Conv2d) -> Value |
 
 def _shared(first: str, second: str) -> str:
     """Return the module that holds two, or the first where none below the whole does."""
-    parts = os.path.commonprefix([first.split("."), second.split(".")])
-    return ".".join(parts) or first
+    pairs = zip(first.split("."), second.split("."), strict=False)
+    shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return ".".join(shared) or first
 
 
 def conv3d(at: Translation, node: Node) -> Held:
