@@ -191,9 +191,9 @@ def _composed(one: Reals, other: Reals, dilation: Sequence[int], steps: Sequence
         d * (a - 1) + s * (b - 1) + 1
         for d, s, a, b in zip(dilation, steps, one.shape[3:], other.shape[3:], strict=True)
     ]
-    taps = np.zeros((len(one), other.shape[1], one.shape[2], *size))
+    taps = np.zeros((*size, len(one), other.shape[1], one.shape[2]))
+    before, after = (np.ascontiguousarray(np.moveaxis(each, (3, 4), (0, 1))) for each in (one, other))
     for y, x in np.ndindex(*one.shape[3:]):
         for v, u in np.ndindex(*other.shape[3:]):
-            place = (..., y * dilation[0] + v * steps[0], x * dilation[1] + u * steps[1])
-            taps[place] += other[..., v, u] @ one[..., y, x]
-    return taps
+            taps[y * dilation[0] + v * steps[0], x * dilation[1] + u * steps[1]] += after[v, u] @ before[y, x]
+    return np.moveaxis(taps, (0, 1), (3, 4))
