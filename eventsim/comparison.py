@@ -15,7 +15,7 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import PLIAF, Affine, Input, Threshold
+from eventsim.layers import PLIAF, Input, Threshold
 from eventsim.layers.dense import Reals
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
@@ -56,7 +56,7 @@ def compare_layers(
     network: Network,
     frames: FloatArray,
     emitted: Mapping[str, FloatArray],
-    terms: Mapping[str, FloatArray] | None = None,
+    terms: Mapping[str, Mapping[str, FloatArray]] | None = None,
 ) -> list[LayerComparison]:
     r"""Compare layers of neurons, each from equal inputs.
 
@@ -72,8 +72,9 @@ def compare_layers(
     frames : float32 array (T, *input shape)
     emitted : mapping of str to array (T, C, H, W), (T, N, C) or (T, C)
         What the other simulator's layers emitted, by the names of layers.
-    terms : mapping of str to float32 array (channels,), optional
-        Absolute values of the terms of a layer's bias, where it is a sum itself, as of a normalisation folded in.
+    terms : mapping of str to mapping of str to float32 array, optional
+        By layer and field, such as ``"bias"``: sums of absolute values, where the field's numbers are sums themselves,
+        as of a normalisation or a convolution folded in.
 
     Returns
     -------
@@ -108,7 +109,11 @@ def compare_layers(
 
 class _Comparison:
     def __init__(
-        self, network: Network, frames: FloatArray, emitted: Mapping[str, FloatArray], terms: Mapping[str, FloatArray]
+        self,
+        network: Network,
+        frames: FloatArray,
+        emitted: Mapping[str, FloatArray],
+        terms: Mapping[str, Mapping[str, FloatArray]],
     ) -> None:
         self.network, self.steps, self.terms = network, len(frames), terms
         self.nodes = {node.name: node for node in plan(network).nodes}
@@ -194,8 +199,7 @@ class _Comparison:
         absolute = layer.absolute()
         if name in self.theirs or absolute is None:
             return np.abs(self._signal(name).to_array())
-        if name in self.terms:
-            absolute = replace(absolute, **{"shift" if isinstance(layer, Affine) else "bias": self.terms[name]})
+        absolute = replace(absolute, **self.terms.get(name, {}))
         given = []
         for edge in node.inputs:
             bound, kind = self._bound(edge.source), self.network.types[edge.source]

@@ -21,9 +21,11 @@ Array = np.ndarray
 NOTHING_IS_COUNTED = (
     layers.Input,
     layers.Concat,
+    layers.CropOverTime,
     layers.DelayEach,
     layers.Flatten,
     layers.JoinOverTime,
+    layers.Rearrange,
     layers.Reshape,
     layers.SelectChannels,
     layers.SliceOverTime,
@@ -178,7 +180,7 @@ def neurons(case: Case) -> None:
     )
     comparisons = 1 if layer.v_min is None else 2
     accounting.neurons(case.work, np.array(before), x, charged, spikes, leaks, additions, comparisons)
-    if not isinstance(layer, layers.PLIAF):
+    if not isinstance(layer, layers.PLIAF) and layer.emits == "spikes":
         for t, fired in enumerate(spikes):
             case.work.add(t, spikes=int(fired.sum()))
 
@@ -282,6 +284,12 @@ def compared(case: Case) -> None:
 def activation(case: Case) -> None:
     if case.layer.function == "relu":
         return compared(case)
+    if case.layer.function == "clamp":
+        limits = sum(limit is not None for limit in (case.layer.least, case.layer.most))
+        for t, (frame, made) in enumerate(zip(case.inputs[0], case.output, strict=True)):
+            every = case.signals[0].dense or case.layer.output_type(case.types[0]).dense
+            case.work.add(t, comparisons=limits * (made.size if every else np.count_nonzero(frame)))
+        return None
     for t, frame in enumerate(case.inputs[0]):
         case.work.add(t, exponentials=frame.size, divisions=frame.size)
     return None

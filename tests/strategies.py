@@ -35,6 +35,7 @@ from eventsim.layers import (
     MeanOverPositions,
     MeanOverTime,
     Readout,
+    Rearrange,
     Residual,
     SelectChannels,
     SparseLinear,
@@ -228,6 +229,8 @@ def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = Tru
         x = twin.build.add("input", Input(size, kind))
         for _ in range(draw(st.integers(1, 2))):
             x = _map_stage(draw, twin, wanted, x)
+            if draw(st.booleans()):
+                x = _rearranged(draw, twin, x)
         if draw(st.booleans()):
             x = _residual(draw, twin, x)
         tokens = twin.describe("as_tokens", "tokens_from_map", {}, x)
@@ -331,6 +334,14 @@ def _map_stage(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str) -> str:
     window = draw(slidings(window.size, largest=2))
     layer = {"maxpool2d": MaxPool2d, "sumpool2d": SumPool2d, "avgpool2d": AvgPool2d}[pool]
     return twin.add(layer(window.kernel, window.stride, window.padding), pool, window.parameters, x)
+
+
+def _rearranged(draw: st.DrawFn, twin: Twin, x: str) -> str:
+    """A map of other sizes, its values anywhere in it, once, several times or not at all."""
+    shape = draw(st.tuples(st.sampled_from([1, 2, 4]), st.integers(3, 5), st.integers(3, 5)))
+    indices = draw(randoms()).integers(-1, twin.types[x].size, int(np.prod(shape))).astype(np.int32)
+    parameters = {"indices": indices, "shape": shape}
+    return twin.add(Rearrange(indices, shape), "rearrange", parameters, x)
 
 
 def _residual(draw: st.DrawFn, twin: Twin, x: str) -> str:

@@ -141,7 +141,7 @@ def test_that_terms_of_a_folded_bias_widen_the_margin() -> None:
     network = network_of(IF(threshold), np.array([[0.5]], F), np.array([0.5], F))
     frames, theirs = np.ones((1, 1), F), {"fire": np.ones((1, 1), F)}
     assert compare_layers(network, frames, theirs)[0].outside == 1
-    assert compare_layers(network, frames, theirs, {"synapses": np.array([200.5], F)})[0].outside == 0
+    assert compare_layers(network, frames, theirs, {"synapses": {"bias": np.array([200.5], F)}})[0].outside == 0
 
 
 def test_that_a_reset_to_zero_ends_the_terms() -> None:

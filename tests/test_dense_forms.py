@@ -198,6 +198,11 @@ def without_memory(rng: Rng) -> Case:
         maximum, ties = int(rng.integers(1, 4)), str(rng.choice(["even", "up"]))
         layer: Layer = layers.IntegerActivation(maximum, ties)
         return layer, (kind,), lambda x: neurons.integer_activation(x, maximum, ties)
+    if rng.integers(2):
+        least, most = sorted(some(rng, 2).tolist())
+        limits = [(least, None), (None, most), (least, most)][rng.integers(3)]
+        layer = layers.Activation("clamp", *limits)
+        return layer, (kind,), lambda x: activation.activation(x, "clamp", *limits)
     threshold = some(rng, *kind.shape)
     strict = bool(rng.integers(2))
     compare = np.greater if strict else np.greater_equal
@@ -331,8 +336,11 @@ def shapes(rng: Rng) -> Case:
     kind = source(rng, 1, 2, channels=6)
     indices = rng.integers(0, 6, 9)
     shape = (kind.size // 2, 2) if rng.integers(2) else (2, 3, kind.size // 6)
+    places = rng.integers(-1, kind.size, 12)
     cases: list[Case] = [
         (layers.Flatten(), (kind,), reshaping.flatten),
+        (layers.Rearrange(places, (2, 3, 2)), (kind,), lambda x: reshaping.rearrange(x, places, (2, 3, 2))),
+        (layers.Rearrange(places, (4, 3)), (kind,), lambda x: reshaping.rearrange(x, places, (4, 3))),
         (layers.Reshape(shape), (kind,), lambda x: reshaping.flatten(x).reshape(len(x), *shape)),
         (layers.SelectChannels(indices), (kind,), on_tokens(reshaping.select_channels, indices=indices)),
     ]

@@ -13,7 +13,7 @@ from plain_rows import check, execute, signal_type
 from reference.gating import gate, gate_counts
 from reference.neurons import lif
 from reference.pooling import maxpool2d
-from reference.reshaping import select_channels, sum_over_channels, sum_over_positions
+from reference.reshaping import rearrange, select_channels, sum_over_channels, sum_over_positions
 from strategies import activity, randoms
 
 from eventsim import NetworkBuilder, Simulator, load, save
@@ -26,6 +26,7 @@ from eventsim.layers import (
     LayerError,
     MaxPool2d,
     Readout,
+    Rearrange,
     Reshape,
     SelectChannels,
     SpikingAttention,
@@ -76,6 +77,25 @@ def test_select_channels(kind, data):
     layer = SelectChannels(indices.astype(data.draw(st.sampled_from([np.int32, np.int64, np.uint8]))))
     check(layer, [(source, x)], select_channels(x, indices))
     assert layer.output_type(source).kind == source.kind
+    assert layer.parameters == layer.dense_macs(source) == 0
+
+
+@inputs
+@given(data=st.data())
+def test_rearrange(kind, data):
+    """Values anywhere, several times or not at all, in a shape of any number of axes, with zeros between them."""
+    source, x = data.draw(frames_of(kind, data.draw(shapes(st.integers(1, 6)))))
+    shape = tuple(data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3)))
+    size, rng = int(np.prod(shape)), data.draw(randoms())
+    indices = {
+        "permutation": rng.permutation(source.size),
+        "any": rng.integers(-1, source.size, size),
+        "zeros": np.full(size, -1),
+    }[data.draw(st.sampled_from(["permutation", "any", "any", "zeros"]))]
+    shape = shape if len(indices) == size else (len(indices),)
+    layer = Rearrange(indices.astype(data.draw(st.sampled_from([np.int32, np.int64]))), shape)
+    check(layer, [(source, x)], rearrange(x, indices, shape))
+    assert (layer.output_type(source).kind, layer.output_type(source).dense) == (source.kind, source.dense)
     assert layer.parameters == layer.dense_macs(source) == 0
 
 

@@ -123,6 +123,7 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
         },
         "gate": lambda: gate_counts(*inputs, tuple(t.kind for t in types), tuple(t.dense for t in types)),
         "integer_activation": lambda: {"comparisons": x.size if dense else nonzero},
+        "rearrange": dict,
         "select_channels": dict,
         "adaptive_max_pool2d": lambda: {
             "comparisons": counts.adaptively_pooled_values(x, parameters["size"], types[0].kind == "real")

@@ -39,6 +39,7 @@ from eventsim.layers import (
     MeanOverPositions,
     MeanOverTime,
     Readout,
+    Rearrange,
     Residual,
     SelectChannels,
     SparseLinear,
@@ -451,6 +452,7 @@ LAYERS = [
     Affine(np.full(2, 0.5, F), np.ones(2, F)),
     *(Flatten(), MeanOverPositions(), MeanOverTime(), Residual("add")),
     *(AdaptiveAvgPool2d((3, 1)), AdaptiveMaxPool2d((3, 5)), MaxPool2d((2, 2), (1, 1), dilation=(2, 1))),
+    Rearrange(np.array([-1, 0, 31, 4]), (1, 2, 2)),
     *(Gate(), IntegerActivation(), SelectChannels(np.array([1, 0, 1])), SumOverChannels(2), SumOverPositions()),
 ]
 each_layer = pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
@@ -553,6 +555,11 @@ def test_the_fan_out_lists_that_are_spoilt_below_are_good():
         (SelectChannels(np.array([-1, 2])), TOKENS, "indices from -1 to 2 found; expected 0 to 3"),
         (SelectChannels(ones(2)), TOKENS, r"indices float32 of shape \(2,\) found; expected one list of integers"),
         (SelectChannels(np.zeros(0, np.int32)), TOKENS, r"shape \(0,\) found; expected one list"),
+        (Rearrange(np.array([0, 24]), (2,)), TOKENS, "indices from 0 to 24 found; expected -1, for a zero, to 23"),
+        (Rearrange(np.array([-2, 2]), (2,)), TOKENS, "indices from -2 to 2 found; expected -1, for a zero, to 23"),
+        (Rearrange(np.array([0, 2]), (3,)), TOKENS, r"indices int64 of shape \(2,\) found; expected 3 integers"),
+        (Rearrange(ones(2), (2,)), TOKENS, r"indices float32 of shape \(2,\) found; expected 2 integers"),
+        (Rearrange(np.array([0, 2]), (1, 1, 1, 2)), TOKENS, r"shape \(1, 1, 1, 2\) found; expected 1 to 3 axes"),
         (SumOverChannels(3), TOKENS, "3 groups found; expected a divisor of the 4 channels"),
         (SumOverChannels(0), MAP, "0 groups found"),
         (IntegerActivation(0), MAP, "maximum 0 found; expected 1 to 16777216"),

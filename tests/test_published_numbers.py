@@ -428,7 +428,7 @@ def test_logs_of_spikingformer(
         layer = at_rate(name, steps * dense_macs(network)[name], rate, biased=biased, steps=steps)
         assert float(f"{layer.dense_macs + layer.bias_additions:.9g}") == float(row["dense_ops_with_bias"]), name
         layers.append(layer)
-    tokens = SignalType("binary", size[1], (network.types["patch_embed.rpe_add"].positions,))
+    tokens = SignalType("binary", size[1], (network.types["patch_embed.rpe_lif_add"].positions,))
     for row in rows[len(synapses) :]:
         sources = tuple(fires_at(float(rate)) for rate in row["firing_rate_percent"].split(";"))
         facts = Facts("attention", (tokens,) * 3, tokens, heads=heads, order="scores_first")
@@ -567,7 +567,7 @@ def test_added_residuals_are_bounded_integers(loud: bool) -> None:
         state |= {name: np.full_like(array, 1e3) for name, array in state.items() if "_bn" in name and "bias" in name}
     network = small(state, attn_threshold=1e-6) if loud else small(state)
     outputs = recorded(network, np.random.default_rng(0).integers(0, 4, (3, 2, 16, 16)))
-    bounds = {"patch_embed.rpe_add": 2}
+    bounds = {"patch_embed.rpe_lif_add": 2}
     for i in range(depth):
         bounds |= {f"block.{i}.attn_add": 2 * i + 3, f"block.{i}.mlp_add": 2 * i + 4}
     for name, bound in bounds.items():

@@ -96,6 +96,43 @@ def test_relu(kind, data):
     assert Activation("relu").output_type(source) == source
 
 
+@inputs
+@given(data=st.data())
+def test_clamp(kind, data):
+    """Rows stay rows where zeros stay zeros, integers integers where the limits are whole."""
+    source, x = data.draw(frames_of(kind, data.draw(shapes())))
+    values = st.sampled_from([None, -1.0, -0.25, 0.0, 0.25, 1.0, 2.0])
+    least, most = data.draw(st.tuples(values, values).filter(lambda pair: pair != (None, None)))
+    if None not in (least, most) and least > most:
+        least, most = most, least
+    layer = Activation("clamp", least, most)
+    emitted = layer.output_type(source)
+    kept = (least is None or least <= 0) and (most is None or most >= 0)
+    assert emitted.dense == (source.dense or not kept)
+    whole = all(limit is None or limit == round(limit) for limit in (least, most))
+    if source.kind != "real":
+        below_one = most is not None and most < 1
+        spikes = source.kind == "binary" and kept and not below_one
+        assert emitted.kind == ("binary" if spikes else "graded" if whole and kept else "real")
+    looked_at = (least is not None) + (most is not None)
+    comparisons = looked_at * (x.size if emitted.dense else np.count_nonzero(x))
+    check(layer, [(source, x)], activation(x, "clamp", least, most), comparisons=comparisons)
+
+
+@pytest.mark.parametrize(
+    ("layer", "words"),
+    [
+        (Activation("clamp"), "limits None and None found; expected one or two for clamp, else none"),
+        (Activation("relu", 0.0), "limits 0.0 and None found; expected one or two for clamp, else none"),
+        (Activation("clamp", 1.0, 0.5), "limits 1.0 and 0.5 found; expected finite ones in their order"),
+        (Activation("clamp", np.nan), "limits nan and None found; expected finite ones"),
+    ],
+)
+def test_limits_that_are_none_are_refused(layer, words):
+    with pytest.raises(LayerError, match=words):
+        layer.output_type(signal_type("real", (2,)))
+
+
 @pytest.mark.parametrize("function", ["sigmoid", "softmax"])
 @inputs
 @given(data=st.data())
@@ -108,7 +145,9 @@ def test_sigmoid_and_softmax(kind, function, data):
 
 
 def test_an_activation_function_that_is_none_is_refused():
-    with pytest.raises(LayerError, match=r"^function 'gelu' found; expected one of \('relu', 'sigmoid', 'softmax'\)$"):
+    with pytest.raises(
+        LayerError, match=r"^function 'gelu' found; expected one of \('relu', 'clamp', 'sigmoid', 'softmax'\)$"
+    ):
         Activation("gelu").output_type(signal_type("real", (3,)))
 
 

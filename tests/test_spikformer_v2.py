@@ -138,9 +138,9 @@ def test_published_work_of_each_layer(name: str, first: int, down: int, conv: in
     assert sum(macs.pop(f"block.{i}.attn.{x}_conv") for i in range(8) for x in ("q", "k", "v", "proj")) + sum(
         macs.pop(f"block.{i}.mlp.fc{j}_conv") for i in range(8) for j in (1, 2)
     ) == (linear)
-    assert macs.pop("head") == 1000 * network.types["mean_over_tokens"].channels
+    assert macs.pop("head") == 1000 * network.types["mean_over_positions"].channels
     assert not any(macs.values())
-    assert network.types["stem.3.join"].shape[1:] == (14, 14)
+    assert network.types["stem.3.lif2_add"].shape[1:] == (14, 14)
 
 
 @pytest.mark.parametrize(("width", "heads"), [(384, 8), (512, 8), (768, 12)])
@@ -273,7 +273,7 @@ def test_iand_makes_every_activation_binary(tmp_path: Path) -> None:
     for op in ("iand", "add"):
         model = oracle.make_dyadic(build({"residual_op": op}), seed=4)
         network = imported(model, tmp_path, bn_eps=0.0)
-        joins = [name for name in network.layers if name.endswith(("join", "_add"))]
+        joins = [name for name in network.layers if name.endswith(("_iand", "_add"))]
         assert len(joins) == 4 + 2 * 2
         result = Simulator(network, record=joins).run(oracle.frames_for(model))
         largest = max(result.recorded[name].max() for name in joins)
@@ -308,7 +308,7 @@ def test_odd_rows_and_columns_are_cut_off(tmp_path: Path, size: Any) -> None:
     model = oracle.make_dyadic(build(size=size), seed=4)
     frames = oracle.frames_for(model)
     network = imported(model, tmp_path, bn_eps=0.0)
-    assert network.types["stem.3.join"].grid == tuple(n // 16 for n in model.size)
+    assert network.types["stem.3.lif2_add"].grid == tuple(n // 16 for n in model.size)
     assert_array_equal(Simulator(network).run(frames).logits, oracle.run(model, frames)[0])
 
 

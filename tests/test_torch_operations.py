@@ -5,7 +5,6 @@ There are as many tokens as channels, so that no size tells what an axis is.
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,105 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
-from torch_oracle import make_dyadic, neuron, torch
+from numpy.testing import assert_array_equal
+from torch_between import IMAGE, MAP, TOKENS, C, F, H, N, T, W, Work, compared, nn, operations_of, same
+from torch_oracle import neuron, torch
 
-from eventsim import InputError, Network, Simulator, from_torch
+from eventsim import InputError
 from eventsim.layers import AttentionPool, SpikingAttention
 
 from eventsim_importers.torch_program import axes  # isort: skip
-from eventsim_importers.torch_program.neurons import neuron_of  # isort: skip
 from eventsim_importers.torch_program.operations import OPERATIONS  # isort: skip
-from eventsim_importers.torch_program.recorder import record  # isort: skip
-
-F = torch.nn.functional
-nn = torch.nn
-T, C, H, W = 4, 8, 4, 2
-N = H * W
-MAP, TOKENS, IMAGE = (T, 1, C, H, W), (T, 1, N, C), (1, C, H, W)
-
-Work = Callable[..., Any]
-
-
-def same(x: Any) -> Any:
-    return x
-
-
-class Between(nn.Module):
-    """Two layers of spikes, an operation, and a head of everything that it returns."""
-
-    def __init__(self, work: Work, shape: tuple[int, ...], before: Work, parts: dict[str, Any]) -> None:
-        super().__init__()
-        self.work, self.before = work, before
-        self.one = neuron.IFNode(step_mode="m")
-        self.two = neuron.IFNode(0.75, v_reset=None, step_mode="m")
-        for name, part in parts.items():
-            if isinstance(part, nn.Module):
-                self.add_module(name, copy.deepcopy(part))
-            else:
-                self.register_buffer(name, part)
-        self.head = None
-        self.eval()
-        with torch.no_grad():
-            y = self.worked(torch.zeros(shape))
-        self.rest()
-        self.head = nn.Linear(y.shape[-1], 24)
-
-    def rest(self) -> Any:
-        for module in self.modules():
-            if hasattr(module, "v_threshold"):
-                module.reset()
-        return self
-
-    def worked(self, x: Any) -> Any:
-        x = self.before(x)
-        y = self.work(self, self.one(x), self.two(x))
-        self.timed = y.shape[0] == T
-        return y.reshape(T if self.timed else 1, 1, -1)
-
-    def forward(self, x: Any) -> Any:
-        return self.head(self.worked(x))
-
-
-def example_of(shape: tuple[int, ...], seed: int) -> Any:
-    return torch.from_numpy(np.random.default_rng(seed).integers(-4, 13, shape).astype(np.float32) / 8)
-
-
-def compared(
-    work: Work,
-    shape: tuple[int, ...] = MAP,
-    *,
-    before: Work = same,
-    exact: bool = True,
-    seed: int = 0,
-    fold_bn: bool = True,
-    tune: Work = same,
-    **parts: Any,
-) -> Network:
-    """Return the network, after comparing its logits with PyTorch's, on two inputs that it has not seen too."""
-    module = tune(make_dyadic(Between(work, shape, before, parts), seed))
-    axis = 0 if shape[0] == T else -1
-    readout = {"readout": "sum"} if module.timed else {}
-    network = from_torch(module, example_of(shape, seed), time_axis=axis, fold_bn=fold_bn, **readout)
-    for each in range(seed, seed + 3):
-        x = example_of(shape, each)
-        with torch.no_grad():
-            expected = module.rest()(x)
-        expected = (expected.sum(0) if module.timed else expected).reshape(-1).numpy()
-        frames = x[:, 0].numpy() if axis == 0 else np.repeat(x.numpy(), T, axis=0)
-        found = Simulator(network).run(frames.reshape(T, *network.input.shape)).logits
-        if exact:
-            assert_array_equal(found, expected)
-        else:
-            assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
-        assert len(np.unique(expected)) > 4
-    return network
-
-
-def operations_of(work: Work, shape: tuple[int, ...], before: Work, parts: dict[str, Any]) -> set[str]:
-    module = Between(work, shape, before, parts).eval()
-    with torch.no_grad():
-        return {node.operation for node in record(module, example_of(shape, 0), neuron_of).nodes}
 
 
 # --- one entry of the table each
@@ -158,6 +67,12 @@ PARTS: dict[str, Work] = {
     "chunk": lambda m, s, t: torch.cat(s.chunk(4, 2)[::-1], 2),
     "split": lambda m, s, t: s.split([3, 5], 2)[1],
     "tensor_split": lambda m, s, t: torch.cat(s.tensor_split(2, dim=2)[::-1], dim=2),
+    "index_select": lambda m, s, t: s.index_select(3, torch.tensor([3, 0])),
+    "roll": lambda m, s, t: torch.roll(s, (-1, 1), (3, 4)),
+    "flip": lambda m, s, t: s.flip(3, 4),
+    "pixel_shuffle": lambda m, s, t: F.pixel_shuffle(s, 2),
+    "pixel_unshuffle": lambda m, s, t: F.pixel_unshuffle(s, 2),
+    "interpolate": lambda m, s, t: each_step(s, F.interpolate, None, (2, 1)),
     "cat": lambda m, s, t: torch.cat((s, t, s[:, :, 1:3]), 2),
     "concat": lambda m, s, t: torch.concat((s.flatten(3), t.flatten(3)), dim=-2),
     "concatenate": lambda m, s, t: torch.concatenate((s.flatten(3).mT, t.flatten(3).mT), dim=-1).mT,
@@ -243,6 +158,35 @@ def each_step(x: Any, work: Work, *arguments: Any) -> Any:
     return work(x.flatten(0, 1), *arguments).unflatten(0, (T, 1))
 
 
+SYNAPSES |= {
+    "__setitem__": (lambda m, s, t: each_step(s, lambda x: m.conv(ringed(m.norm(x), m.ring))),
+        {"conv": nn.Conv2d(C, 5, 3), "norm": nn.BatchNorm2d(C), "ring": torch.arange(C).view(C, 1, 1) / 8}),
+    "instance_norm": (lambda m, s, t: each_step(s, m.norm),
+        {"norm": nn.InstanceNorm2d(C, affine=True, track_running_stats=True)}),
+}  # fmt: skip
+
+
+def ringed(x: Any, values: Any) -> Any:
+    """Return maps with a ring of numbers around them."""
+    x = F.pad(x, (1, 1, 1, 1))
+    x[:, :, 0], x[..., -1, :] = values[..., 0], values[..., 0]
+    x[..., :1], x[..., -1] = values, values[..., 0]
+    return x
+
+
+LIMITED: dict[str, Work] = {
+    "clamp": lambda x: x.clamp(-0.25, 0.5),
+    "clamp_": lambda x: x.clamp_(max=0.5),
+    "clip": lambda x: torch.clip(x, min=-0.25),
+    "clip_": lambda x: x.clip_(0.125, 0.5),
+    "clamp_min": lambda x: x.clamp_min(0.125),
+    "clamp_min_": lambda x: x.clamp_min_(-0.125),
+    "clamp_max": lambda x: x.clamp_max(0.125),
+    "clamp_max_": lambda x: x.clamp_max_(-0.125),
+    "relu6": lambda x: F.relu6(16 * x),
+    "hardtanh": lambda x: F.hardtanh(4 * x) + F.hardtanh(x, -0.125, 0.25),
+}
+
 ROUNDED: dict[str, tuple[Work, dict[str, Any]]] = {
     "layer_norm": (lambda m, s, t: m.norm((s + t).flatten(3).mT).mT, {"norm": nn.LayerNorm(C)}),
     "relu": (lambda m, s, t: torch.relu(each_step(s, m.conv)), {"conv": nn.Conv2d(C, 5, 3)}),
@@ -309,6 +253,10 @@ CASES: dict[str, dict[str, Any]] = {
     **{name: {"work": work, **parts} for name, (work, parts) in SYNAPSES.items()},
     **{name: {"work": work, "exact": False, **parts} for name, (work, parts) in ROUNDED.items()},
     **{name: {"work": work, "exact": exact} for name, (work, exact) in ATTENTION.items()},
+    **{
+        name: {"work": lambda m, s, t, way=way: way(each_step(s, m.conv)), "conv": nn.Conv2d(C, 5, 3, padding=1)}
+        for name, way in LIMITED.items()
+    },
     **{name: {"work": work, **LINE} for name, work in LINES.items()},
     **{name: {"work": lambda m, s, t, way=way: way(s) + 0.5 * t} for name, way in NEGATIVE.items()},
     "einsum": {"work": lambda m, s, t: by_letters(s, t), "shape": TOKENS},
@@ -329,7 +277,11 @@ IN_LOOPS = {
     "last step",
     "some time steps",
 }  # see test_torch_loops
-REFUSED = {"__rtruediv__": lambda m, s, t: 1 / s, "__rdiv__": lambda m, s, t: s.__rdiv__(2)}
+REFUSED: dict[str, Work] = {
+    "__rtruediv__": lambda m, s, t: 1 / s,
+    "__rdiv__": lambda m, s, t: s.__rdiv__(2),
+    "group_norm": lambda m, s, t: F.group_norm(s[:, 0], 2),
+}
 
 
 def test_that_every_operation_has_a_case() -> None:
@@ -684,34 +636,40 @@ def bmm_of(x: Any) -> Any:
     return merged((x @ x.mT) @ x)
 
 
+def within(x: Any) -> Any:
+    x[:, :, :, 1] = 2
+    return x
+
+
 BAD: dict[str, tuple[Work, str]] = {
-    "mixed axes": (lambda m, s, t: s + t.mT.reshape(MAP), "module itself: add: .* along different axes found"),
     "uneven cut": (lambda m, s, t: s[:, :, :6].reshape(T, 1, 4, -1).flatten(2), "an axis of 6 cut into parts of 4"),
     "matrices": (lambda m, s, t: s.flatten(3) @ t.flatten(3), "module itself: matmul: a product of matrices along"),
     "scores alone": (lambda m, s, t: heads(s) @ heads(t).mT, "attention scores in another shape found"),
     "a factor behind softmax": (
         lambda m, s, t: ((heads(s) @ heads(t).mT).softmax(-1) * 2) @ heads(s), "a factor behind the softmax found"
     ),
-    "heads between each other": (
-        lambda m, s, t: bmm_of(s.flatten(3).unflatten(2, (4, 2)).movedim(3, 2).mT),
-        "channels of .* in another order found",
-    ),
-    "heads in another order": (
-        lambda m, s, t: bmm_of(s.flatten(3).unflatten(2, (2, 2, 2)).transpose(2, 3).flatten(2, 3).mT),
-        "heads of .* in another order found",
-    ),
     "softmax of queries": (lambda m, s, t: (heads(s) @ heads(t).mT).softmax(-2) @ heads(s), "over keys, found"),
+    "half a pixel": (lambda m, s, t: each_step(s, F.interpolate, (6, 3)), r"a map of \(4, 2\) as \(6, 3\) found"),
+    "bilinear": (lambda m, s, t: each_step(s, F.interpolate, None, 2, "bilinear"), "interpolation 'bilinear' found"),
+    "own statistics": (
+        lambda m, s, t: each_step(s, F.instance_norm), r"instance_norm: statistics of each input \(4, 8, 4, 2\) in"
+    ),
+    "inside of a map": (lambda m, s, t: within(F.pad(s, (1, 1))), "an assignment to the inside of a map found"),
+    "assigned": (lambda m, s, t: within(s.clone()), "a part that is written into found"),
+    "limits of arrays": (lambda m, s, t: s.clamp(torch.zeros(C, 1, 1), torch.ones(C, 1, 1)), "limits that are arrays"),
+    "two lists": (lambda m, s, t: s[:, :, [0, 1], [1, 0]], "several indices that are tensors or lists found"),
+    "index of spikes": (lambda m, s, t: s[:, :, t[0, 0, :2, 0, 0].long()], r"operation long on \(2,\) found"),
+    "padded time and map": (lambda m, s, t: F.pad(s.movedim(0, -1), (1, 0, 1, 0)), "padding of time with other axes"),
+    "time in a ring": (lambda m, s, t: F.pad(s[:, 0, :, 0].movedim(0, -1), (1, 1), "circular"), "padding of time with"),
+    "tokens of ones": (lambda m, s, t: F.pad(s, (0, 0, 0, 0, 1, 1), value=1.0), "padding with 1.0 of another axis"),
+    "rolled time and map": (lambda m, s, t: s.roll((1, 1), (0, 3)), "a part of time with positions or channels found"),
+    "linear in time": (lambda m, s, t: F.linear(s.movedim(0, -1), torch.ones(T, T)), "a linear layer over time found"),
     "masked": (
         lambda m, s, t: F.scaled_dot_product_attention(heads(s), heads(t), heads(s), is_causal=True), "a mask found"
     ),
-    "every second": (lambda m, s, t: s[:, :, ::2], "every 2th of an axis found"),
-    "tensor index": (lambda m, s, t: s[:, :, torch.tensor([1, 0])], "an index that is a tensor or a list found"),
-    "list index": (lambda m, s, t: s[:, :, [1, 0]], "an index that is a tensor or a list found"),
-    "part of a map": (lambda m, s, t: s[..., 1:3, :], "a part 1:3 of 4 found"),
     "signal over signal": (lambda m, s, t: s / t, "a signal divided by a signal found"),
     "alpha": (lambda m, s, t: torch.add(s, t, alpha=2), "a factor alpha found"),
     "no operation": (lambda m, s, t: s.cumsum(0), r"operation cumsum on \(4, 1, 8, 4, 2\) found"),
-    "padded map": (lambda m, s, t: F.pad(s, (1, 1)), "padding of another axis than time found"),
     "padded time": (lambda m, s, t: F.pad(s.movedim(0, -1), (1, 0)).mean(0), "mean of padded time found"),
     "weights of three axes": (
         lambda m, s, t: s.flatten(3).mT @ torch.ones(1, C, 5), r"an array of shape \(1, 8, 5\) found; expected weights"
@@ -719,9 +677,7 @@ BAD: dict[str, tuple[Work, str]] = {
     "weights by letters": (
         lambda m, s, t: torch.einsum("tbchw,c->tbhw", s, torch.ones(C)), "of an array found; expected weights of two"
     ),
-    "repeated tokens": (lambda m, s, t: s.mean((3, 4), keepdim=True).repeat(1, 1, 1, 2, 1), "repeated 2 times found"),
     "overlapping votes": (lambda m, s, t: F.avg_pool1d(s.mean((3, 4)), 4, 2), "windows of 4 every 2 over"),
-    "cat of tokens": (lambda m, s, t: torch.cat((s, t), 3), "another axis than the channels found"),
     "group of a softmax": (lambda m, s, t: s.softmax(3), "a softmax over an axis of"),
 }  # fmt: skip
 

@@ -6,20 +6,21 @@ import contextlib
 import copy
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
-from torch_oracle import example, export, frames_for, make_dyadic, neuron, neurons_of, torch
+from torch_oracle import example, export, frames_for, make_dyadic, make_lively, neuron, neurons_of, torch
 
 import eventsim_importers.torch_program.operations as tables
 from eventsim import InputError, Network, Result, Simulator, from_torch, import_checkpoint, margin
 from eventsim.layers import IF
 from eventsim_importers.torch_program import reading
+from eventsim_importers.torch_program.folding import Kernel
 from eventsim_importers.torch_program.neurons.protocol import Neuron
-from eventsim_importers.torch_program.operations import synapses
 
 nn, F = torch.nn, torch.nn.functional
 T = 4
@@ -100,33 +101,6 @@ MODELS: dict[str, Callable[[int], Any]] = {
     "ds2ta": lambda channels: example("ds2ta").DS2TA("dvs", **SIZES, in_channels=channels, size=32),
     "stformer": lambda channels: example("stformer").STFormer(**SIZES, in_channels=channels, size=32),
 }
-HELPERS = {
-    "spikformer": (
-        {"patch_embed.rpe_lif_add", "mean_over_positions"},
-        {"patch_embed.rpe_add", "mean_over_tokens"},
-    ),
-    "ds2ta": (
-        {"patch_embed.rpe_lif_add", "mean_over_positions"},
-        {"patch_embed.rpe_add", "mean_over_tokens"},
-    ),
-    "spikformer_v2": (
-        {*(f"stem.{stage}.lif2_add" for stage in range(4)), "mean_over_positions"},
-        {*(f"stem.{stage}.join" for stage in range(4)), "mean_over_tokens"},
-    ),
-    "stformer": (
-        {
-            "patch_embed_add",
-            "temporal_core.part",
-            "temporal_core.part.1",
-            "temporal_core.concat",
-            "temporal_core_add",
-            "block.0.mlp.mlp1_lif_add",
-            "mean_over_positions",
-        },
-        {"patch_embed.proj4_add", "temporal_core.x_add", "block.0.mlp_add", "mean_over_tokens"},
-    ),
-}
-"""Joins, parts, scales and means that are called otherwise than by the importer of the state dict: here, and there."""
 
 
 @pytest.mark.parametrize("still", [False, True], ids=["frames", "image"])
@@ -155,9 +129,7 @@ def test_models_of_the_examples(name: str, still: bool, tmp_path: Path) -> None:
             assert_array_equal(found.recorded[layer].reshape(spikes.shape), spikes, err_msg=layer)
             assert 0 < spikes.mean() < 1, layer
         ours, theirs = ({layer.name: layer.counts for layer in each.profile} for each in (found, expected))
-        for layer in ours.keys() & theirs.keys():
-            assert ours[layer] == theirs[layer], layer
-        assert (ours.keys() - theirs.keys(), theirs.keys() - ours.keys()) == HELPERS[name]
+        assert ours == theirs
     layers = {
         each for each, module in model.named_modules() if hasattr(module, "weight") and not hasattr(module, "eps")
     }
@@ -165,6 +137,31 @@ def test_models_of_the_examples(name: str, still: bool, tmp_path: Path) -> None:
     assert {setting.option: setting.value for setting in network.settings}["checkpoint_parameters"] == sum(
         each.numel() for each in model.parameters()
     )
+
+
+def real_spikeformer() -> Any:
+    model = example("spikeformer").nmnist_model()
+    model.in_channels, model.size = 2, model.sizes.size
+    return make_lively(model, 0)
+
+
+OTHERS: dict[str, Callable[[], Any]] = {
+    "spikeformer": real_spikeformer,
+    "spikformer_v2": lambda: example("spikformer_v2").SpikformerV2(
+        **SIZES, in_channels=2, size=32, reading=example("spikformer_v2").Reading(residual_op="iand")
+    ),
+    "stformer": lambda: example("stformer").STFormer(
+        **SIZES, in_channels=2, size=32, reading=example("stformer").Reading(mlp_residual="membrane", rpe="after")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_layers_are_called_as_by_the_importer(name: str, tmp_path: Path) -> None:
+    model = OTHERS[name]()
+    known = import_checkpoint(export(model, tmp_path, example(name).metadata(model)), format=name)
+    network = from_torch(model, torch.from_numpy(frames_for(model)[:, None]), verify=False)
+    assert network.layers.keys() == known.layers.keys()
 
 
 def test_a_map_of_a_single_position() -> None:
@@ -900,17 +897,17 @@ def test_that_a_wrong_translation_is_refused_by_the_first_layer(monkeypatch: pyt
         )
 
     module, x = make_dyadic(Loop(rectified, lambda: neuron.IFNode(v_threshold=0.75)), 1), dyadic((T, 1, 2, 4, 4))
-    right = synapses.fold
+    right = Kernel.normalised
 
-    def wrong(weight: Any, *others: Any) -> Any:
-        return right(weight * np.float32(1.25), *others)
+    def wrong(kernel: Any, *others: Any) -> Any:
+        return right(replace(kernel, weight=kernel.weight * 1.25), *others)
 
     def refused_by(layer: str) -> Any:
         words = rf"^layer {layer}: [1-9]\d* of its outputs differ from the module's by more than rounding explains .*; "
         return pytest.raises(InputError, match=words + "expected the same spikes: report it, with the module$")
 
     with monkeypatch.context() as patch:
-        patch.setattr(synapses, "fold", wrong)
+        patch.setattr(Kernel, "normalised", wrong)
         with refused_by("one"):
             from_torch(module, x)
         assert from_torch(module, x, verify=False)

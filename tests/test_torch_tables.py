@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference.table_attention import table_attention_counts
-from test_torch_operations import C, F, N, T, Work, compared, example_of, heads, merged, torch
+from test_torch_operations import heads, merged
+from torch_between import C, F, N, T, Work, compared, example_of
+from torch_oracle import torch
 
 from eventsim import InputError, Simulator
 from eventsim.layers import TableAttention

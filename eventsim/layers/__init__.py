@@ -36,6 +36,7 @@ from eventsim.layers.scaling.affine import Affine
 from eventsim.layers.scaling.layer_norm import LayerNorm
 from eventsim.layers.scaling.position_encoding import PositionEncoding
 from eventsim.layers.shapes.flatten import Flatten
+from eventsim.layers.shapes.rearrange import Rearrange
 from eventsim.layers.shapes.reshape import Reshape
 from eventsim.layers.shapes.select_channels import SelectChannels
 from eventsim.layers.synapses.conv2d import Conv2d
@@ -85,6 +86,7 @@ __all__ = [
     "Op",
     "PositionEncoding",
     "Readout",
+    "Rearrange",
     "Reshape",
     "Residual",
     "SelectChannels",

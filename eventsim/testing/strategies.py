@@ -37,6 +37,7 @@ from eventsim.layers import (
     MeanOverPositions,
     MeanOverTime,
     Readout,
+    Rearrange,
     Residual,
     SelectChannels,
     SparseLinear,
@@ -158,6 +159,9 @@ def layers(draw: st.DrawFn) -> tuple[Layer, tuple[SignalType, ...]]:
         gate = replace(draw(signal_types(axes=(0,))), channels=gates, grid=draw(st.sampled_from([(), source.grid])))
         return Gate(), (gate, source)
     if name == "select":
+        if draw(st.booleans()):
+            shape = draw(st.sampled_from([(6,), (3, 2), (2, 3, 1)]))
+            return Rearrange(draw(generators()).integers(-1, source.size, 6), shape), (source,)
         return SelectChannels(draw(generators()).integers(0, c, draw(st.integers(1, 20)))), (source,)
     if name == "sum":
         groups = draw(st.sampled_from([n for n in (1, 3, c) if c % n == 0]))

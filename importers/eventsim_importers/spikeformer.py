@@ -179,11 +179,13 @@ class _Reader(Reader):
         second = self.checkpoint.take(f"{branch}.1.0.0.weight", outputs, outputs, kernel, kernel)
         y = self._conv_bn(f"{branch}.0", first, x, stride)
         y = self._conv_bn(f"{branch}.1", second, y)
+        later = f"{branch}_add"
         if self._has_shortcut(block):
+            later = f"{block}.shortcut_add"
             shortcut = self.checkpoint.take(f"{block}.shortcut.1.0.0.weight", outputs, channels, 1, 1)
-            x = self.build.add(f"{block}.shortcut.0", AvgPool2d((stride, stride), (stride, stride)), x)
+            x = self.build.add(f"{block}.shortcut.0.0", AvgPool2d((stride, stride), (stride, stride)), x)
             x = self._conv_bn(f"{block}.shortcut.1", shortcut, x)
-        return self.build.add(block, Residual(self.residual), x, y), outputs
+        return self.build.add(later, Residual(self.residual), x, y), outputs
 
     def _conv_bn(self, name: str, weight: FloatArray, source: str, stride: int = 1) -> str:
         padding = weight.shape[2] // 2
@@ -197,7 +199,7 @@ class _Reader(Reader):
     def _block(self, block: str, x: str) -> str:
         y = self._attention(f"{block}.temporal_attn", self._norm(f"{block}.temporal_norm1", x), over_time=True)
         y = self._dense(f"{block}.temporal_fc", y, self.dim, self.dim)
-        x = self.build.add(f"{block}.temporal_add", Residual("add"), x, y)
+        x = self.build.add(f"{block}.temporal_fc_add", Residual("add"), x, y)
         y = self._attention(f"{block}.attn", self._norm(f"{block}.norm1", x), over_time=False)
         x = self.build.add(f"{block}.attn_add", Residual("add"), x, y)
         first, second = (f"{block}.mlp.mlp.{index}.0" for index in (0, 2))

@@ -214,16 +214,16 @@ class Reader(TransformerReader):
             neurons = self._neurons(f"patch_embed.{lif}")
             x = pools.add(self.build, index, f"patch_embed.{pool}", x, f"patch_embed.{lif}", neurons)
         rpe = self._lif("patch_embed.rpe_lif", self._conv("patch_embed.rpe_conv", x, size=3))
-        return self.build.add("patch_embed.rpe_add", Residual(self.residual), x, rpe)
+        return self.build.add(f"{rpe}_{self.residual}", Residual(self.residual), x, rpe)
 
     def _block(self, block: str, x: str) -> str:
         attn, mlp, axes = f"{block}.attn", f"{block}.mlp", self.variant.fc_axes
         y = self._lif(f"{attn}.proj_lif", self._attention(attn, x, x))
-        x = self.build.add(f"{block}.attn_add", Residual(self.residual), x, y)
+        x = self.build.add(f"{block}.attn_{self.residual}", Residual(self.residual), x, y)
         first, second = (f"{mlp}.fc{index}_{self.variant.layer}" for index in (1, 2))
         y = self._lif(f"{mlp}.fc1_lif", self._linear(first, x, (None, self.dim), axes, True))
         y = self._lif(f"{mlp}.fc2_lif", self._linear(second, y, (self.dim, self._outputs(first)), axes, True))
-        return self.build.add(f"{block}.mlp_add", Residual(self.residual), x, y)
+        return self.build.add(f"{block}.mlp_{self.residual}", Residual(self.residual), x, y)
 
     def _project(
         self, attn: str, part: str, source: str, make: Callable[[FloatArray, FloatArray | None], Layer] = linear

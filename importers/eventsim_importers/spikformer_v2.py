@@ -159,7 +159,7 @@ class _Reader(spikformer.Reader):
             x = self._lif(f"{stage}.down_lif", self._stem_conv(stage, "down", "down_bn", x, 2))
             y = self._lif(f"{stage}.lif1", self._stem_conv(stage, "conv1", "bn1", x, 3))
             y = self._lif(f"{stage}.lif2", self._stem_conv(stage, "conv2", "bn2", y, 3))
-            x = self.build.add(f"{stage}.join", Residual(self.residual), x, y) if self.scs_residual else y
+            x = self.build.add(f"{y}_{self.residual}", Residual(self.residual), x, y) if self.scs_residual else y
         return x
 
     def _stem_conv(self, stage: str, part: str, norm: str, source: str, size: int) -> str:

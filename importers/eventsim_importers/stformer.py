@@ -347,7 +347,7 @@ class _Reader(TransformerReader):
     def _position(self, spikes: str, shortcut: str | None) -> str:
         """Add the position embedding."""
         position = self._conv("patch_embed.proj4_conv", spikes, self.dim, self.dim)
-        return position if shortcut is None else self._add("patch_embed.proj4_add", position, shortcut)
+        return position if shortcut is None else self._add("patch_embed_add", position, shortcut)
 
     def _add(self, name: str, x: str, shortcut: str) -> str:
         return self.build.add(name, Residual("add"), x, shortcut)
@@ -363,7 +363,7 @@ class _Reader(TransformerReader):
             ]
         made = self._one_after_another(core, seen, x2) if self.split == "concatenated" else self._beside(core, seen, x2)
         x1, *y = (self._lif(f"{core}.{part}_lif", currents) for part, currents in zip(self.parts, made, strict=True))
-        x = x2 if self.rpe == "after" and self.rpe_residual == "none" else self._add(f"{core}.x_add", x1, x2)
+        x = x2 if self.rpe == "after" and self.rpe_residual == "none" else self._add(f"{core}_add", x1, x2)
         return x2, self._position(x1, x) if self.rpe == "after" else x, y[0] if y else None
 
     def _beside(self, core: str, seen: list[str], x2: str) -> list[str]:
@@ -419,7 +419,7 @@ class _Reader(TransformerReader):
         out = self._linear(f"{mlp}.mlp1_conv", spikes, (None, self.dim), 2, True)
         out = self._lif(f"{mlp}.mlp2_lif", out)
         out = self._linear(f"{mlp}.mlp2_conv", out, (self.dim, self._outputs(f"{mlp}.mlp1_conv")), 2, True)
-        return self._add(f"{block}.mlp_add", out, spikes if self.mlp_residual == "spikes" else y)
+        return self._add(f"{out}_add", out, spikes if self.mlp_residual == "spikes" else y)
 
     def _project(self, attn: str, part: str, source: str) -> str:
         return self._linear(f"{attn}.{part}_conv", source, (self.dim, self.dim), 1, has_bias=part == "proj")

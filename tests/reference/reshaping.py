@@ -44,6 +44,16 @@ def select_channels(x: Float32, indices: NDArray[np.integer]) -> Float32:
     return y
 
 
+def rearrange(x: Float32, indices: NDArray[np.integer], shape: tuple[int, ...]) -> Float32:
+    """Value i of a time step is its value indices[i], both as torch numbers them, or 0 where that is -1."""
+    y = np.zeros((len(x), len(indices)), np.float32)
+    given = flatten(x)
+    for place, index in enumerate(indices):
+        if index >= 0:
+            y[:, place] = given[:, index]
+    return y.reshape(len(x), *shape)
+
+
 def sum_over_channels(x: Float32, groups: int) -> Float32:
     """Output channel g is the sum of the g-th of so many equal parts of the channels."""
     last = np.moveaxis(x, 1, -1) if x.ndim == 4 else x

@@ -410,5 +410,6 @@ class PotentialOp(MembraneOp):
                 rows = slice(step * positions, (step + 1) * positions)
                 self.membrane.fire(step, current[rows], self.potential)
                 emitted[rows] = self.potential
-        self.report(signal.steps, context.rows, self.membrane.spikes(signal.steps).nonzeros_by_step)
+        context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
+        self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

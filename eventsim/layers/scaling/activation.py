@@ -15,37 +15,65 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
-FUNCTIONS = ("relu", "sigmoid", "softmax")
+FUNCTIONS = ("relu", "clamp", "sigmoid", "softmax")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Activation(Layer):
-    r"""ReLU or sigmoid of every value, or softmax over the channels of each position, in float32.
+    r"""ReLU, limits or sigmoid of every value, or softmax over the channels of each position, in float32.
 
-    A real-valued gate has one, such as that of squeeze and excitation. A value that ReLU looks at is a comparison, in
-    rows those that are not zero; sigmoid and softmax take an exponential and a division for each value.
+    A real-valued gate has one, such as that of squeeze and excitation. A value that is compared with a limit is a
+    comparison for each of them, in rows those that are not zero where 0 lies within the limits; sigmoid and softmax
+    take an exponential and a division for each value.
 
     Parameters
     ----------
-    function : {"relu", "sigmoid", "softmax"}
+    function : {"relu", "clamp", "sigmoid", "softmax"}
+        ``clamp`` is ``min(max(x, least), most)``: ReLU6 with 0 and 6, hardtanh with -1 and 1.
+    least, most : float, optional
+        Limits of ``clamp``, one at least.
     """
 
-    function: Literal["relu", "sigmoid", "softmax"]
+    function: Literal["relu", "clamp", "sigmoid", "softmax"]
+    least: float | None = None
+    most: float | None = None
 
     role: ClassVar[Role] = "scaling"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
-        """Return the type of the input for ReLU, else dense real values."""
+        """Return the type of the input for ReLU and for whole limits of integers, else real values."""
         (source,) = inputs
         if self.function not in FUNCTIONS:
             raise LayerError(f"function {self.function!r} found; expected one of {FUNCTIONS}")
-        return source if self.function == "relu" else replace(source, kind="real", dense=True)
+        limits = [limit for limit in (self.least, self.most) if limit is not None]
+        if bool(limits) != (self.function == "clamp"):
+            raise LayerError(f"limits {self.least} and {self.most} found; expected one or two for clamp, else none")
+        if self.function == "relu":
+            return source
+        if self.function != "clamp":
+            return replace(source, kind="real", dense=True)
+        if not np.isfinite(limits).all() or limits[0] > limits[-1]:
+            raise LayerError(f"limits {self.least} and {self.most} found; expected finite ones in their order")
+        return self._clamped(source)
+
+    def _clamped(self, source: SignalType) -> SignalType:
+        least = -np.inf if self.least is None else self.least
+        most = np.inf if self.most is None else self.most
+        if source.kind == "binary" and least <= 0 and most >= 1:
+            return source
+        whole = all(float(limit).is_integer() for limit in (self.least, self.most) if limit is not None)
+        if source.kind != "real" and whole and least <= 0 <= most:
+            return replace(source, kind="graded")
+        return replace(source, kind="real", dense=source.dense or not least <= 0 <= most)
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the function of every value; sigmoid and softmax in float64."""
         (x,) = inputs
         if self.function == "relu":
             return np.maximum(x, np.float32(0))
+        if self.function == "clamp":
+            x = x if self.least is None else np.maximum(x, np.float32(self.least))
+            return x if self.most is None else np.minimum(x, np.float32(self.most))
         rows = tokens(x).astype(np.float64)
         if self.function == "sigmoid":
             return in_shape(expit(rows), x.shape[1:])
@@ -55,7 +83,7 @@ class Activation(Layer):
     def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
         """Return the output times one and the largest exponent, as an exponential shows its rounding relatively."""
         (x,) = inputs
-        if self.function == "relu":
+        if self.function in ("relu", "clamp"):
             return np.abs(output)
         largest = np.abs(tokens(x)).max(axis=2, keepdims=True, initial=0)
         return in_shape(tokens(output) * (1 + 2 * largest), x.shape[1:])
@@ -66,7 +94,8 @@ class Activation(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
-        return ActivationOp(self.output_type(*inputs), self.function)
+        least, most = (0.0, None) if self.function == "relu" else (self.least, self.most)
+        return ActivationOp(self.output_type(*inputs), self.function, least, most)
 
 
 class ActivationOp(Op):
@@ -76,28 +105,43 @@ class ActivationOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, output: SignalType, function: str) -> None:
+    def __init__(self, output: SignalType, function: str, least: float | None, most: float | None) -> None:
         self.output = output
         self.function = function
         self.kernel = function
+        self.limits = [None if limit is None else np.float32(limit) for limit in (least, most)]
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Transform one chunk."""
         signal, output = inputs[0], self.output
-        if self.function == "relu":
-            dense = isinstance(signal, Dense)
-            context.rows.add("comparisons", output.size if dense else signal.nonzeros_by_step)
-            if isinstance(signal, Dense):
-                return Dense(output, signal.steps, np.maximum(signal.data, np.float32(0)))
-            if signal.values is None:
-                return signal
-            return without_zeros(replace(signal, values=np.maximum(signal.values, np.float32(0))))
+        if self.function in ("relu", "clamp"):
+            return self._limited(signal, context)
         apply = expit if self.function == "sigmoid" else _softmax
         context.rows.add("exponentials", output.size)
         data = np.empty((signal.steps, output.positions, output.channels), np.float32)
         for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):
             y[:] = apply(x)
         return Dense(output, signal.steps, data.reshape(-1, output.channels))
+
+    def _limited(self, signal: Rows | Dense, context: Context) -> Rows | Dense:
+        """Return values within the limits."""
+        output, count = self.output, sum(limit is not None for limit in self.limits)
+        if output.dense:
+            context.rows.add("comparisons", count * output.size)
+            return Dense(output, signal.steps, self._within(signal.to_array()).reshape(-1, output.channels))
+        assert isinstance(signal, Rows)
+        context.rows.add("comparisons", count * signal.nonzeros_by_step)
+        values = signal.values
+        if values is None:
+            if output.kind == "binary":
+                return replace(signal, type=output)
+            values = np.ones(signal.nonzeros, np.float32)
+        return without_zeros(replace(signal, type=output, values=self._within(values)))
+
+    def _within(self, values: FloatArray) -> FloatArray:
+        least, most = self.limits
+        values = values if least is None else np.maximum(values, least)
+        return values if most is None else np.minimum(values, most)
 
 
 def _softmax(x: FloatArray) -> FloatArray:

@@ -64,9 +64,9 @@ class ReshapeOp(Op):
 
     def __init__(self, source: SignalType, output: SignalType) -> None:
         self.output = output
-        self.taken = _order(source)  # by place in PyTorch's order: where the value is in rows
+        self.taken = places_of(source)  # by place in PyTorch's order: where the value is in rows
         self.place = np.empty(source.size, np.int32)  # by place in the source's rows: where it is in the output's
-        self.place[self.taken[_inverse(_order(output))]] = np.arange(source.size, dtype=np.int32)
+        self.place[self.taken[_inverse(places_of(output))]] = np.arange(source.size, dtype=np.int32)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Reshape each step of one chunk."""
@@ -86,7 +86,7 @@ class ReshapeOp(Op):
         return Rows(output, signal.steps, indptr, channel.astype(np.int32), values)
 
 
-def _order(kind: SignalType) -> IntArray:
+def places_of(kind: SignalType) -> IntArray:
     """Return, by place in PyTorch's order, the place in the rows of one step."""
     places = np.arange(kind.size, dtype=np.int32).reshape(kind.positions, kind.channels)
     return np.ascontiguousarray(places.T if len(kind.grid) == 2 else places).ravel()

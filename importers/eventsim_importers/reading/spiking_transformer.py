@@ -141,7 +141,7 @@ class TransformerReader(Reader, ABC):
     def _mean(self, x: str) -> str:
         """Add the mean over tokens and time."""
         return self.build.add(
-            "mean_over_time", MeanOverTime(), self.build.add("mean_over_tokens", MeanOverPositions(), x)
+            "mean_over_time", MeanOverTime(), self.build.add("mean_over_positions", MeanOverPositions(), x)
         )
 
     def _conv(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from eventsim.errors import InputError
 from eventsim.layers import Affine, Conv2d, Layer, Linear, SparseLinear
@@ -20,10 +21,16 @@ def fold(weight: FloatArray, bias: FloatArray | None, norm: BatchNorm, eps: floa
     ``W' = W g``, ``b' = beta + (b - mean) g`` with ``g = gamma / sqrt(variance + eps)``; output channels come first
     in `weight`.
     """
-    gain = norm.weight.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + eps)
+    gain = gain_of(norm, eps)
     offset = (0.0 if bias is None else bias.astype(np.float64)) - norm.mean
     folded = weight * gain.reshape(-1, *[1] * (weight.ndim - 1))
     return folded.astype(np.float32), (norm.bias + offset * gain).astype(np.float32)
+
+
+def gain_of(norm: BatchNorm, eps: float) -> npt.NDArray[np.float64]:
+    """Return what a normalisation multiplies each channel by, in float64."""
+    gain: npt.NDArray[np.float64] = norm.weight.astype(np.float64) / np.sqrt(norm.variance.astype(np.float64) + eps)
+    return gain
 
 
 def normalisation(norm: BatchNorm, eps: float) -> Affine:

@@ -119,7 +119,8 @@ def read(
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
-    network, translation, sample = _translated(program, title, example, time_axis, steps, kind, readout, fold_bn)
+    layouts = _layouts(example, time_axis, steps)
+    network, translation, sample = _translated(program, title, layouts, steps, kind, readout, fold_bn, _stored(own))
     network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
     theirs = sum(parameter.numel() for parameter in module.parameters())
     note = "as sum(p.numel()) counts in PyTorch"
@@ -333,20 +334,25 @@ def _layouts(example: torch.Tensor, time_axis: int | None, steps: int) -> Iterat
         raise InputError(f"example {tuple(example.shape)} found; expected up to three axes in a time step")
 
 
+def _stored(own: nn.Module) -> dict[int, str]:
+    """Return by where its memory begins the name of each parameter."""
+    return {parameter.untyped_storage().data_ptr(): name for name, parameter in own.named_parameters()}
+
+
 def _translated(
     program: Program,
     title: str,
-    example: torch.Tensor,
-    time_axis: int | None,
+    layouts: Iterator[Sample],
     steps: int,
     kind: Kind,
     readout: str | None,
     fold_bn: bool,
+    stored: Mapping[int, str],
 ) -> tuple[Network, Translation, Sample]:
     """Translate with the first layout of the example that the operations fit."""
     refused: tuple[int, InputError] | None = None
-    for sample in _layouts(example, time_axis, steps):
-        translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn)
+    for sample in layouts:
+        translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn, stored)
         try:
             network = translation.network(program.output, readout, ())
             return network, translation, Sample(sample.dims, sample.shape, np.ascontiguousarray(sample.frames))

@@ -6,7 +6,7 @@ in `operations`. One that is not there is refused with the module that did it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from eventsim.layers import (
 from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.settings import Setting
 from eventsim.signals import FloatArray, Kind, SignalType
+from eventsim_importers.torch_program.arranging import bordered, rearranged
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -39,14 +40,17 @@ from eventsim_importers.torch_program.axes import (
     same,
     whole,
 )
+from eventsim_importers.torch_program.folding import Kernel, kernel_of
 from eventsim_importers.torch_program.one_step import REVERSED, TRACE, Earlier
 from eventsim_importers.torch_program.operations import OPERATIONS, tables, windows
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
-from eventsim_importers.torch_program.values import Emitted, Held, OverTime, Padded, Value
+from eventsim_importers.torch_program.values import Bordered, Emitted, Held, OverTime, Padded, Value
 
 OUTPUT = -1
 """In the place of an operation that reads a result: the output."""
+BORDERS = ("pad", "__setitem__")
+"""Operations that put a border around a map."""
 
 
 class Translation:
@@ -64,6 +68,8 @@ class Translation:
     kind : {"binary", "graded", "real"}
     time_steps : int
     fold_bn : bool
+    stored : mapping of int to str
+        Where the memory of each parameter begins, and its name.
     """
 
     def __init__(
@@ -75,8 +81,10 @@ class Translation:
         kind: Kind,
         time_steps: int,
         fold_bn: bool,
+        stored: Mapping[int, str],
     ) -> None:
         self.program = program
+        self.stored = stored
         self.time_steps = time_steps
         self.fold_bn = fold_bn
         self.build = NetworkBuilder(name)
@@ -88,7 +96,10 @@ class Translation:
         self.neurons: dict[str, Node] = {}
         self.promised: dict[str, SignalType] = {}  # what neurons will emit that are read before they are added
         self.emitted: list[Emitted] = []
-        self.terms: dict[str, FloatArray] = {}  # of biases that normalisations were folded into
+        self.terms: dict[str, dict[str, FloatArray]] = {}  # of what was folded, for the margin of rounding
+        self.kernels: dict[str, Kernel] = {}  # of convolutions that something was folded into, before float32
+        self.arranged: dict[tuple[Value, tuple[int, ...], bytes], str] = {}  # layers that rearrange, by what they do
+        self.beside: dict[str, tuple[Value, ...]] = {}  # of each layer that puts channels side by side, of what
         self.read: set[tuple[int, int]] = set()  # the results that something needed reads
         self.sums: dict[Any, Value] = {}  # sums of time steps that have their layers
         self.traces = self._names_of_traces()
@@ -172,6 +183,7 @@ class Translation:
             for name in unheard:
                 del build.layers[name], build.types[name]
                 self.neurons.pop(name, None)
+            self.emitted = [each for each in self.emitted if each.value.layer not in unheard]
             build.edges[:] = [edge for edge in build.edges if edge.target not in unheard]
 
     # --- what a node reads
@@ -207,6 +219,8 @@ class Translation:
         held = self.held[ref]
         if isinstance(held, Padded):
             raise self.error(node, f"{node.operation} of padded time found; expected a convolution over time")
+        if isinstance(held, Bordered):
+            self.held[ref] = held = bordered(self, self.nodes[ref.node], held)
         if not isinstance(held, Value | OverTime):
             raise self.error(
                 node, f"{node.operation} of attention scores found; expected scale, softmax or a table, and values"
@@ -300,15 +314,53 @@ class Translation:
         """Return how many time steps there are of a value."""
         return value.steps if isinstance(value, OverTime) else self.steps.get(value.layer, self.time_steps)
 
-    def alone(self, number: int, value: Value) -> bool:
-        """Tell whether an operation alone reads what a layer emits, and nothing between changes values."""
-        while len(self.readers[self.nodes[number].refs[0].node]) == 1:
-            number = self.nodes[number].refs[0].node
-            if number == self.maker.get(value.layer):
+    def alone(self, number: int, value: Value, argument: int = 0) -> bool:
+        """Tell whether an operation alone reads what a layer emits, and nothing between changes values.
+
+        Parameters
+        ----------
+        number : int
+            Of the operation.
+        value : Value
+        argument : int
+            Which of the tensors that the operation reads.
+        """
+        if value.delay or value.complement or value.layer not in self.build.layers:
+            return False
+        ref = self.nodes[number].refs[argument]
+        while len(self.readers[ref.node]) == 1:
+            if ref.node == self.maker.get(value.layer):
                 return True
-            if self.nodes[number].operation not in RESHAPES + PERMUTES:
+            if self.nodes[ref.node].operation not in (*RESHAPES, *PERMUTES, *BORDERS):
                 return False
+            ref = self.nodes[ref.node].refs[0]
         return False
+
+    def kernel(self, value: Value) -> Kernel | None:
+        """Return the layer of a value as a convolution in float64, if it is one."""
+        return self.kernels.get(value.layer) or kernel_of(self.build.layers[value.layer])
+
+    def folded(self, name: str, kernel: Kernel, node: Node, *values: Value) -> str:
+        """Put one convolution in the place of the layers of values, which hear the same and nothing else reads."""
+        sources = [self.take_back(value)[1] for value in values]
+        for value in values:
+            self.kernels.pop(value.layer, None)
+            self.terms.pop(value.layer, None)
+        steps = self.steps_of(values[0])
+        free, number = name, 1
+        while free in self.build.layers:
+            free, number = f"{name}.{number}", number + 1
+        self.build.add(free, kernel.layer(), sources[0])
+        if values[0].layer in self.steps:
+            self.steps[free] = steps
+        self.maker[free] = node.number
+        self.kernels[free], self.terms[free] = kernel, kernel.absolute()
+        return free
+
+    def source_of(self, name: str) -> tuple[str, int]:
+        """Return what a layer of one input hears, and how many time steps later."""
+        (edge,) = (edge for edge in self.build.edges if edge.target == name)
+        return edge.source, edge.delay
 
     def heard(self, value: Value) -> str | Delayed:
         """Return what a layer that reads a value is told to listen to."""
@@ -325,13 +377,15 @@ class Translation:
         layer = self.add(f"{value.layer}.complement", Affine(-shift, shift), replace(value, complement=False))
         return Value(layer, value.dims)
 
-    def take_back(self, value: Value) -> tuple[Layer, str]:
-        """Remove the layer of a value that nothing reads yet; return it and its source."""
+    def take_back(self, value: Value) -> tuple[Layer, str | Delayed]:
+        """Remove the layer of a value that nothing reads yet; return it and what it heard."""
         layer = self.build.layers.pop(value.layer)
         self.build.types.pop(value.layer)
         (edge,) = (edge for edge in self.build.edges if edge.target == value.layer)
         self.build.edges.remove(edge)
-        return layer, edge.source
+        if not edge.delay:
+            return layer, edge.source
+        return layer, Delayed(edge.source, edge.delay, self.promised.get(edge.source))
 
     def standard(self, layer: str, like: Dims, last: Sequence[str]) -> Value:
         """Return a new layer's value whose last axes are "channel", "position" or "grid"; those before hold time."""
@@ -368,8 +422,18 @@ class Translation:
         self.check_front(node, value.dims[:-3])
         expected = (whole("channel", kind.channels), *grid_axes(kind.grid))
         if len(kind.grid) != 2 or not same(value.dims[-3:], expected):
-            raise AxesError(f"axes of {kind} in another order found; expected channels, height, width")
+            return rearranged(self, node, value, (-3,), (-2, -1))
         return value
+
+    def line_of(self, node: Node, value: Value) -> Value:
+        """Return a value whose axes end in channels and a line of positions, as a map of one row."""
+        kind = self.kind(value)
+        expected = (whole("channel", kind.channels), whole("position", kind.positions))
+        if len(kind.grid) == 2 and kind.grid[0] == 1 and same(value.dims[-2:], expected):
+            return value
+        spread = value.along((*value.dims[:-1], (), value.dims[-1]))
+        made = rearranged(self, node, spread, (-3,), (-2, -1))
+        return made.along((*made.dims[:-2], made.dims[-1]))
 
     def operands(self, node: Node, *kept: type) -> tuple[Any, Any]:
         """Return both sides of an operation, in their order: values, or numbers of the module's own.
@@ -429,8 +493,10 @@ class Translation:
             owners = self.program.owners.get(weight.untyped_storage().data_ptr(), [])
         return node.path if node.path in owners or not owners else owners[0] or node.path
 
-    def named(self, node: Node, word: str) -> str:
-        """Name a layer for what it does in a module."""
+    def named(self, node: Node, word: str, array: Any = None) -> str:
+        """Name a layer for what it does in a module, or for the parameter that it does it with."""
+        if isinstance(array, torch.Tensor) and array.untyped_storage().data_ptr() in self.stored:
+            return self.stored[array.untyped_storage().data_ptr()]
         return f"{node.path}.{word}" if node.path else word
 
 

@@ -100,6 +100,33 @@ class OverTime:
 
 
 @dataclass(frozen=True)
+class Bordered:
+    """A map with a border around it.
+
+    Attributes
+    ----------
+    value : Value
+        Without the border; axes end in channels, height, width.
+    before, after : (int, int)
+        Pixels above and left, below and right.
+    border : float32 array (C, H, W)
+        With the border's values, zeros within.
+    """
+
+    value: Value
+    before: tuple[int, int]
+    after: tuple[int, int]
+    border: FloatArray
+
+    @property
+    def within(self) -> tuple[slice, slice, slice]:
+        """Where the map lies."""
+        _, height, width = self.border.shape
+        (top, left), (bottom, right) = self.before, self.after
+        return slice(None), slice(top, height - bottom), slice(left, width - right)
+
+
+@dataclass(frozen=True)
 class Scores:
     """The product of queries and keys, before the values; axes end in queries, keys.
 
@@ -177,4 +204,4 @@ class Contexts:
     scale: float = 1.0
 
 
-Held = Value | OverTime | Padded | Scores | Tabled | Contexts | PoolWeights
+Held = Value | OverTime | Padded | Bordered | Scores | Tabled | Contexts | PoolWeights

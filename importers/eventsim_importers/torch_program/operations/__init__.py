@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from eventsim_importers.torch_program.operations import (
     attention,
+    borders,
     firing,
     joins,
     loops,
     pools,
     shapes,
     synapses,
-    windows,
 )
 from eventsim_importers.torch_program.recorder import Node
 from eventsim_importers.torch_program.values import Held
@@ -30,6 +30,6 @@ Translate = Callable[["Translation", Node], Held | Sequence[Held | None]]
 
 OPERATIONS: dict[str, Translate] = {
     name: translate
-    for room in (shapes, loops, synapses, pools, joins, attention, windows, firing)
+    for room in (shapes, loops, synapses, borders, pools, joins, attention, firing)
     for name, translate in room.OPERATIONS.items()
 }

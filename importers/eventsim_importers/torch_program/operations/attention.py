@@ -16,9 +16,11 @@ from eventsim.layers import (
     Layer,
     Linear,
     Reshape,
+    SelectChannels,
     SoftmaxAttention,
     SpikingAttention,
 )
+from eventsim_importers.torch_program.arranging import rearranged
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -64,6 +66,7 @@ def multiplied(at: Translation, node: Node, a: Any, b: Any) -> Held:
         return _turned(_asked(at, node, _turned(b), a.v, a.k, a))
     if not (isinstance(a, Value) and isinstance(b, Value)):
         raise AxesError("a product of scores, or of an array, with a matrix found; expected scores and values")
+    a, b = _by_heads(at, node, a), _by_heads(at, node, b)
     (heads_a, d_a, p_a), (heads_b, d_b, p_b) = _head_axes(at, a), _head_axes(at, b)
     last = len(a.dims) - 1
     if heads_a != heads_b or not same(a.dims[:-2], b.dims[:-2]):
@@ -158,6 +161,7 @@ def _scores_turned(held: Scores | Tabled) -> Scores | Tabled:
 
 def _asked(at: Translation, node: Node, q: Value, k: Value, v: Value, contexts: Contexts) -> Value:
     """Add the attention of queries to a context; axes of the result are tokens, channels of a head."""
+    q = _by_heads(at, node, q)
     heads, d, token = _head_axes(at, q)
     last = len(q.dims) - 1
     if (token, d) != (last - 1, last) or heads != contexts.heads or not same(q.dims[:-2], contexts.dims[:-2]):
@@ -165,6 +169,24 @@ def _asked(at: Translation, node: Node, q: Value, k: Value, v: Value, contexts: 
     layer = SpikingAttention(heads, contexts.scale, "context_first")
     _, d_v, _ = _head_axes(at, v)
     return Value(at.add(node.path or "attention", layer, q, k, v), (*q.dims[:-1], v.dims[d_v]))
+
+
+def _by_heads(at: Translation, node: Node, value: Value) -> Value:
+    """Return a value whose axes before the last two are its heads: windows of tokens, or rows, are heads too.
+
+    Tokens of different windows do not meet, as channels of different heads do not.
+    """
+    try:
+        _head_axes(at, value)
+    except AxesError:
+        last = (len(value.dims) - 2, len(value.dims) - 1)
+        of = [{atom.of for atom in value.dims[axis]} for axis in last]
+        if {"channel"} not in of or of not in ([{"channel"}, {"position"}], [{"position"}, {"channel"}]):
+            raise
+        d = last[of.index({"channel"})]
+        front = [axis for axis in range(last[0]) if any(atom.of != "time" for atom in value.dims[axis])]
+        return rearranged(at, node, value, (*front, d), (sum(last) - d,))
+    return value
 
 
 def _head_axes(at: Translation, value: Value) -> tuple[int, int, int]:
@@ -204,6 +226,7 @@ def _attended_over_time(at: Translation, node: Node, scores: Scores | Tabled, v:
 
 def _attended(at: Translation, node: Node, held: Scores | Tabled, v: Value, name: str = "") -> Value:
     scores = held.scores if isinstance(held, Tabled) else held
+    v = _by_heads(at, node, v)
     heads, d, position = _head_axes(at, v)
     if (
         (position, d) != (len(v.dims) - 2, len(v.dims) - 1)
@@ -224,15 +247,32 @@ def _attended(at: Translation, node: Node, held: Scores | Tabled, v: Value, name
 
 
 def _softmax(at: Translation, name: str, scores: Scores, v: Value) -> str:
-    three = scores.q
-    for index, each in enumerate((scores.k, v)):
-        joint = at.add(f"{name}.qkv{index}", Concat(), three, each)
-        three = Value(joint, v.dims)
+    three = _of_one(at, (scores.q, scores.k, v))
+    if three is None:
+        three = scores.q
+        for index, each in enumerate((scores.k, v)):
+            joint = at.add(f"{name}.qkv{index}", Concat(), three, each)
+            three = Value(joint, v.dims)
     over_time = bool(find((v.dims[-2],), "time"))
     layer = SoftmaxAttention(
         scores.heads, "time" if over_time else "space", at.time_steps if over_time else None, scores.scale
     )
     return at.add(name, layer, three)
+
+
+def _of_one(at: Translation, parts: tuple[Value, Value, Value]) -> Value | None:
+    """Return what queries, keys and values are the first, second and last third of, if they are."""
+    layers = [at.build.layers.get(each.layer) for each in parts]
+    if any(each.delay or each.complement for each in parts):
+        return None
+    chosen = [layer.indices for layer in layers if isinstance(layer, SelectChannels)]
+    heard = {at.source_of(each.layer) for each, layer in zip(parts, layers, strict=True) if layer}
+    if len(chosen) != 3 or len(heard) != 1:
+        return None
+    ((source, delay),) = heard
+    whole_of_it = Value(source, (), delay)
+    everything = np.concatenate(chosen)
+    return whole_of_it if np.array_equal(everything, np.arange(at.kind(whole_of_it).channels)) else None
 
 
 def softmax(at: Translation, node: Node) -> Held:
@@ -266,10 +306,11 @@ def _softmax_of_positions(at: Translation, node: Node, value: Value, axis: int) 
             *whole("time", at.time_steps),
         ]
     ):
-        _, source = at.take_back(value)  # a bias of the scores cancels
+        source, delay = at.source_of(value.layer)
+        at.take_back(value)  # a bias of the scores cancels
         channels = whole("channel", at.build.types[source].channels)
         dims = (*value.dims[:axis], value.dims[axis], channels)
-        return PoolWeights(Value(source, dims), np.ascontiguousarray(layer.weight[0]), dims)
+        return PoolWeights(Value(source, dims, delay), np.ascontiguousarray(layer.weight[0]), dims)
     if joined(value.dims[axis]) == joined(whole("channel", kind.channels)):
         return Value(at.add(at.named(node, "softmax"), Activation("softmax"), value), value.dims)
     raise AxesError(f"a softmax over an axis of {kind} found; expected keys, positions of one score each, or channels")
@@ -280,6 +321,7 @@ def scaled_dot_product_attention(at: Translation, node: Node) -> Held:
     q, k, v = (at.value(node, index, word) for index, word in enumerate(("query", "key", "value")))
     if at.plain(node, 3, "attn_mask", None) is not None or at.plain(node, 5, "is_causal", False):
         raise AxesError("a mask found; expected attention among all")
+    q, k = _by_heads(at, node, q), _by_heads(at, node, k)
     heads, d, _ = _head_axes(at, q)
     scale = at.plain(node, 6, "scale", node.keywords.get("scale"))
     factor = size_of(q.dims[d]) ** -0.5 if scale is None else float(scale)

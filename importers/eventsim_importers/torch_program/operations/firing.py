@@ -57,6 +57,7 @@ def neuron(at: Translation, node: Node) -> Sequence[Held | None]:
         inner = any(state.value != "emitted" for state in states.values())
         if spikes or place < last or not inner:
             value = Value(at.build.add(name, layer, at.heard(source)), source.dims)
+            at.maker[name] = node.number
             at.check_promise(name)
         for index, state in states.items():
             found = value
@@ -65,6 +66,7 @@ def neuron(at: Translation, node: Node) -> Sequence[Held | None]:
                 own = at.name_of_potential(node)
                 emits = replace(layer, emits=state.value)
                 found = Value(at.build.add(own, emits, at.heard(source)), source.dims)
+                at.maker[own] = node.number
                 at.check_promise(own)
             if state.value != "emitted" or (not spikes and place == last):
                 at.emitted.append(Emitted(node.path, found, index))
@@ -115,4 +117,27 @@ def activation(at: Translation, node: Node) -> Held:
     return Value(at.add(at.named(node, word), Activation(word), value), value.dims)
 
 
-OPERATIONS = {NEURON: neuron, **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), activation)}
+def clamp(at: Translation, node: Node) -> Held:
+    """Limits of every value: clamp, ReLU6, hardtanh."""
+    value, name = at.value(node), node.operation.rstrip("_")
+    least, most = LIMITS.get(name, (None, None))
+    if name in ("clamp_min", "clamp_max"):
+        limit = at.plain(node, 1, name.removeprefix("clamp_"), None)
+        least, most = (limit, None) if name == "clamp_min" else (None, limit)
+    elif name != "relu6":
+        words = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
+        least, most = at.plain(node, 1, words[0], least), at.plain(node, 2, words[1], most)
+    if any(np.size(limit) != 1 for limit in (least, most) if limit is not None):
+        raise AxesError("limits that are arrays found; expected numbers")
+    limits = [None if limit is None else float(limit) for limit in (least, most)]
+    return Value(at.add(at.named(node, "clamp"), Activation("clamp", *limits), value), value.dims)
+
+
+LIMITS = {"relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
+"""Of functions that have some of their own."""
+CLAMPS = ("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", "relu6", "hardtanh")
+OPERATIONS = {
+    NEURON: neuron,
+    **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), activation),
+    **dict.fromkeys(CLAMPS, clamp),
+}

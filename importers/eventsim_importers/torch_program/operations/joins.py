@@ -12,6 +12,7 @@ import torch
 from eventsim.layers import (
     Affine,
     Concat,
+    Conv2d,
     Gate,
     Layer,
     Linear,
@@ -23,6 +24,7 @@ from eventsim.layers import (
 )
 from eventsim.signals import FloatArray, SignalType
 from eventsim_importers.torch_program.arguments import level
+from eventsim_importers.torch_program.arranging import laid_like, rearranged, vectors
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -32,6 +34,7 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
+from eventsim_importers.torch_program.folding import Kernel, beside
 from eventsim_importers.torch_program.one_step import ADDS, DIVIDES, MULTIPLIES, NEGATES, SUBTRACTS
 from eventsim_importers.torch_program.operations import attention, windows
 from eventsim_importers.torch_program.recorder import Node, Ref
@@ -53,7 +56,7 @@ def plus(at: Translation, node: Node) -> Held:
     if node.operation in SUBTRACTS:
         return _minus(at, node, a, b)
     if isinstance(a, Value) and isinstance(b, Value):
-        return _join(at, node, Residual("add"), a, b)
+        return _parallel(at, node, a, b) or _join(at, node, Residual("add"), a, b)
     value, number = (a, b) if isinstance(a, Value) else (b, a)
     return _shifted(at, node, cast(Value, value), number)
 
@@ -70,6 +73,22 @@ def _summed_steps(at: Translation, node: Node, a: Any, b: Any) -> Held | None:
     if whole_time and not alike and windows.has_layers(one) and windows.has_layers(other):
         return None
     return windows.summed(node, one, other, -1 if node.operation in SUBTRACTS else 1)
+
+
+def _parallel(at: Translation, node: Node, a: Value, b: Value) -> Value | None:
+    """Fold the sum of two convolutions of the same map, or of one and a normalisation, that nothing else reads."""
+    if not at.fold_bn or a.layer == b.layer or not same(*level(a, b)) or at.kind(a).shape != at.kind(b).shape:
+        return None
+    if not all(at.alone(node.number, each, place) for place, each in enumerate((a, b))):
+        return None
+    layers = [at.build.layers[each.layer] for each in (a, b)]
+    if not any(isinstance(layer, Conv2d) for layer in layers):
+        return None
+    kernels = [at.kernel(each) for each in (a, b)]
+    if None in kernels or at.source_of(a.layer) != at.source_of(b.layer):
+        return None
+    kernel = beside(*cast(list[Kernel], kernels))
+    return Value(at.folded(node.path or a.layer, kernel, node, a, b), level(a, b)[0]) if kernel else None
 
 
 def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
@@ -99,7 +118,7 @@ def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
         at.maker[value.layer] = node.number
         return value
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
-    return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
+    return Value(at.add(at.named(node, "shift", number), layer, value), value.dims)
 
 
 def spread(at: Translation, node: Node, value: Value | OverTime, number: Any) -> FloatArray:
@@ -202,61 +221,60 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     array = spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
-    return Value(at.add(at.named(node, "scale"), Affine(per_step(array[0], kind)), value), value.dims)
+    return Value(at.add(at.named(node, "scale", number), Affine(per_step(array[0], kind)), value), value.dims)
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
     if a.complement != b.complement:
         branch, shortcut = (a, b) if a.complement else (b, a)
         return _join(at, node, Residual("iand"), shortcut, Value(branch.layer, branch.dims, branch.delay))
-    if at.kind(a).shape == at.kind(b).shape and same(*level(a, b)):
+    gate, source = (a, b) if at.kind(a).size < at.kind(b).size else (b, a)
+    if at.kind(a).size == at.kind(b).size or not _is_gate(at, gate, source):
         both = {at.kind(a).kind, at.kind(b).kind} == {"binary"}
         return _join(at, node, Residual("and") if both else Gate(), a, b)
-    gate, source = (a, b) if at.kind(a).size < at.kind(b).size else (b, a)
-    _check_gate(at, gate, source)
     _, dims = level(gate, source)
     return Value(at.add(at.named(node, "gate"), Gate(), gate, source), dims)
 
 
-def _check_gate(at: Translation, gate: Value, source: Value) -> None:
-    """Check that a smaller signal meets a larger one as `Gate` repeats it."""
+def _is_gate(at: Translation, gate: Value, source: Value) -> bool:
+    """Tell whether a smaller signal meets a larger one as `Gate` repeats it."""
     small, large = at.kind(gate), at.kind(source)
-    one, other = level(gate, source)
     share = large.channels // max(small.channels, 1)
-    for mine, theirs in zip(one, other, strict=True):
+    for mine, theirs in zip(*level(gate, source), strict=True):
         meant = tuple(
             Atom(atom.of, atom.stride * share if atom.of == "channel" else atom.stride, atom.size) for atom in mine
         )
         there = tuple(atom for atom in joined(theirs) if any(atom.of == each.of for each in meant))
         if mine and (joined(meant) != there or there != joined(theirs)):
-            raise AxesError(
-                f"a product of {small} and {large} along different axes found; expected the same channels and positions"
-            )
-    if large.channels % small.channels or small.positions not in (1, large.positions):
-        raise AxesError(f"a product of {small} and {large} found; expected a gate for channels, heads or tokens")
+            return False
+    return large.channels % small.channels == 0 and (small.positions == 1 or small.grid == large.grid)
 
 
 def _join(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> Held:
-    one, other = level(a, b)
-    if not same(one, other):
-        raise AxesError(f"{at.kind(a)} and {at.kind(b)} along different axes found; expected the same")
-    return Value(at.add(_joint_name(at, node, b), layer, a, b), one)
+    name = _joint_name(at, node, layer, a, b)
+    if at.kind(a).size < at.kind(b).size:
+        a = laid_like(at, node, a, b)
+    b = laid_like(at, node, b, a)
+    one, _ = level(a, b)
+    return Value(at.add(name, layer, a, b), one)
 
 
-def _joint_name(at: Translation, node: Node, branch: Value) -> str:
-    """Name a join for the child module that its branch comes from: ``block.0.attn_add``."""
+def _joint_name(at: Translation, node: Node, layer: Layer, a: Value, b: Value) -> str:
+    """Name a join for the module that does it and the last of its children that had a part: ``block.0.attn_add``."""
     prefix = f"{node.path}." if node.path else ""
-    word = {"add_": "add", "__iadd__": "add", "__add__": "add", "__radd__": "add"}.get(
-        node.operation, node.operation
-    ).strip("_")
-    if branch.layer.startswith(prefix):
-        child = branch.layer.removeprefix(prefix).split(".")[0]
-        return f"{prefix}{child}_{word}"
-    return f"{prefix}{word}"
+    word = layer.mode if isinstance(layer, Residual) else "mul"
+    made = [each.layer for each in (a, b) if not each.delay and each.layer in at.maker]
+    last = max(made, key=at.maker.__getitem__, default="")
+    while last in at.maker and at.nodes[at.maker[last]].path == node.path:  # no child did it
+        heard = [edge.source for edge in at.build.edges if edge.target == last]
+        last = heard[0] if len(heard) == 1 else ""
+    if not last.startswith(prefix) or last not in at.maker:
+        return f"{prefix}{word}"
+    return f"{prefix}{last.removeprefix(prefix).split('.')[0]}_{word}"
 
 
 def concat(at: Translation, node: Node) -> Held:
-    """Channels side by side; or time steps, and zeros in the place of some."""
+    """Channels side by side, or what another axis holds; or time steps, and zeros in the place of some."""
     refs = node.arguments[0]
     axis = int(at.plain(node, 1, "dim", 0))
     parts = [at.loose(ref, node) if isinstance(ref, Ref) else ref for ref in refs]
@@ -266,20 +284,26 @@ def concat(at: Translation, node: Node) -> Held:
     values = [at.settled(part) for part in parts if isinstance(part, Value | OverTime)]
     if len(values) != len(refs):
         raise AxesError("a signal beside an array found; expected signals alone")
-    rank = len(values[0].dims)
-    axis %= rank
+    axis %= len(values[0].dims)
+    values = [vectors(at, node, value, axis) for value in values]
     joint, channels = values[0], at.kind(values[0]).channels
-    for other in values:
-        if joined(other.dims[axis]) != joined(whole("channel", at.kind(other).channels)):
-            raise AxesError("another axis than the channels found; expected channels side by side")
-    for other in values[1:]:
-        rest = [each.dims[:axis] + each.dims[axis + 1 :] for each in (joint, other)]
-        if not same(*rest):
+    for each in values[1:]:
+        other = each
+        if not _beside(at, joint, other, axis):
+            joint, other = (rearranged(at, node, one, (axis,)) for one in (joint, other))
+        if not _beside(at, joint, other, axis):
             raise AxesError("signals along different axes found; expected the same")
         channels += at.kind(other).channels
         layer = at.add(at.named(node, "concat"), Concat(), joint, other)
         joint = Value(layer, (*joint.dims[:axis], whole("channel", channels), *joint.dims[axis + 1 :]))
+    at.beside[joint.layer] = tuple(values)
     return joint
+
+
+def _beside(at: Translation, one: Value, other: Value, axis: int) -> bool:
+    """Tell whether two values lie alike along all axes but one."""
+    rest = (each.dims[:axis] + each.dims[axis + 1 :] for each in (one, other))
+    return same(*rest) and at.kind(one).grid == at.kind(other).grid
 
 
 def _is_one(value: Any) -> bool:

@@ -22,12 +22,11 @@ from eventsim.layers import (
     SumOverPositions,
 )
 from eventsim_importers.torch_program.arguments import first, pair
+from eventsim_importers.torch_program.arranging import rearranged
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
-    Dim,
     joined,
-    same,
     whole,
 )
 from eventsim_importers.torch_program.recorder import Node, leaves
@@ -50,27 +49,19 @@ def pool1d(at: Translation, node: Node) -> Held:
     kind = at.kind(value)
     if joined(value.dims[-1]) == joined(whole("channel", kind.channels)):
         return _vote(at, node, value)
-    _check_line(at, value)
+    value = at.line_of(node, value)
     layer = at.add(node.path or node.operation, _windows(at, node, _along_line), value)
     return at.standard(layer, value.dims, ("channel", "position"))
 
 
 def adaptive_pool1d(at: Translation, node: Node) -> Held:
     """Add a maximum or average over windows that cover a line."""
-    value = at.value(node)
-    _check_line(at, value)
+    value = at.line_of(node, at.value(node))
     size = (1, first(at.plain(node, 1, "output_size", 1)))
     if node.operation == "adaptive_avg_pool1d" and size == (1, 1):
         return _vector(at, value, at.add(node.path or "mean_over_positions", MeanOverPositions(), value))
     make = AdaptiveAvgPool2d if node.operation == "adaptive_avg_pool1d" else AdaptiveMaxPool2d
     return at.standard(at.add(node.path or node.operation, make(size), value), value.dims, ("channel", "position"))
-
-
-def _check_line(at: Translation, value: Value) -> None:
-    kind = at.kind(value)
-    expected = (whole("channel", kind.channels), whole("position", kind.positions))
-    if len(kind.grid) != 2 or kind.grid[0] != 1 or not same(value.dims[-2:], expected):
-        raise AxesError(f"axes of {kind} in another order found; expected channels and a line of positions")
 
 
 def _along_line(size: Any) -> tuple[int, int]:
@@ -143,6 +134,9 @@ def reduce(at: Translation, node: Node) -> Held:
     keep = bool(at.plain(node, 2, "keepdim", False))
     reduced = joined(*(value.dims[axis] for axis in axes))
     mean = node.operation == "mean"
+    if not _reducible(at, value, axes):
+        value = _apart(at, node, value, axes)
+        reduced = joined(*(value.dims[axis] for axis in axes))
     dims = [() if axis in axes else dim for axis, dim in enumerate(value.dims)]
     kept = tuple(dim for axis, dim in enumerate(dims) if keep or axis not in axes)
     for of in ("position", "channel", "time"):
@@ -151,9 +145,23 @@ def reduce(at: Translation, node: Node) -> Held:
             value = _reduced(at, node, value, of, atoms, mean)
     if not reduced:
         return value.along(kept)
-    channels = at.kind(value).channels
-    moved = tuple(_renumbered(at, dim, channels) for dim in kept) if any(a.of == "channel" for a in reduced) else kept
-    return Value(value.layer, moved)
+    fewer = math.prod(atom.size for atom in reduced if atom.of == "channel")
+    return Value(value.layer, tuple(tuple(_renumbered(atom, fewer) for atom in dim) for dim in kept))
+
+
+def _reducible(at: Translation, value: Value, axes: list[int]) -> bool:
+    """Tell whether all positions, none, or the channels of each of equal heads are reduced."""
+    atoms = [atom for axis in axes for atom in joined(value.dims[axis])]
+    positions = math.prod(atom.size for atom in atoms if atom.of == "position")
+    channels = [atom for atom in atoms if atom.of == "channel"]
+    return positions in (1, at.kind(value).positions) and [atom.stride for atom in channels] in ([], [1])
+
+
+def _apart(at: Translation, node: Node, value: Value, axes: list[int]) -> Value:
+    """Return a value whose positions are the axes that are reduced, time apart, and whose channels are all others."""
+    held = [axis for axis in axes if any(atom.of != "time" for atom in value.dims[axis])]
+    others = [axis for axis in range(len(value.dims)) if axis not in held]
+    return rearranged(at, node, value, others, held)
 
 
 def _pooled(at: Translation, node: Node, weights: PoolWeights) -> Value:
@@ -168,12 +176,9 @@ def _pooled(at: Translation, node: Node, weights: PoolWeights) -> Value:
     return Value(layer, kept)
 
 
-def _renumbered(at: Translation, dim: Dim, channels: int) -> Dim:
-    return (
-        tuple(atom if atom.of != "channel" else Atom("channel", 1, channels) for atom in dim)
-        if channels > 1
-        else tuple(atom for atom in dim if atom.of != "channel")
-    )
+def _renumbered(atom: Atom, fewer: int) -> Atom:
+    """Return an atom where so many neighbouring channels became one."""
+    return Atom("channel", atom.stride // fewer, atom.size) if atom.of == "channel" else atom
 
 
 def _reduced(at: Translation, node: Node, value: Value, of: str, atoms: list[Atom], mean: bool) -> Value:

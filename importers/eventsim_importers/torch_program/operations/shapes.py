@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from eventsim.layers import (
     SelectChannels,
 )
+from eventsim_importers.torch_program.arranging import picked
 from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
@@ -24,7 +26,7 @@ from eventsim_importers.torch_program.axes import (
 from eventsim_importers.torch_program.one_step import Earlier
 from eventsim_importers.torch_program.operations import tables, windows
 from eventsim_importers.torch_program.recorder import RETYPED, Node, Ref, leaves
-from eventsim_importers.torch_program.values import Held, OverTime, Padded, Scores, Tabled, Value
+from eventsim_importers.torch_program.values import Contexts, Held, OverTime, Padded, PoolWeights, Scores, Tabled, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -32,11 +34,14 @@ if TYPE_CHECKING:
 
 def reshape(at: Translation, node: Node) -> Held:
     """View, reshape, flatten, unflatten, squeeze, unsqueeze: the recorded shape says what became of the axes."""
-    held = at.held[node.refs[0]] if not isinstance(node.refs[0], Earlier) else at.value_of(node.refs[0], node)
+    ref = node.refs[0]
+    held = at.value_of(ref, node) if isinstance(ref, Earlier) else at.held[ref]
     if isinstance(held, Scores | Tabled):
         return tables.reshaped_scores(held, node.shapes[0])
+    if isinstance(held, Contexts | PoolWeights):
+        raise AxesError("attention scores in another shape found; expected them as they are")
     if not isinstance(held, Value | OverTime):
-        held = at.loose(node.refs[0], node)  # refused
+        held = at.loose(ref, node)
     return held.along(reshaped(held.dims, node.shapes[0]))
 
 
@@ -65,21 +70,24 @@ def _order(at: Translation, node: Node, rank: int) -> list[int]:
 
 
 def repeat(at: Translation, node: Node) -> Held:
-    """Repeat or expand: an axis of size 1 in front becomes time; a gate is repeated where it is used."""
+    """Repeat or expand: an axis of size 1 in front becomes time; others hold their values several times."""
     value = at.value(node)
     shape = node.shapes[0]
     dims = list(broadcast(value.dims, len(shape)))
+    times: dict[int, npt.NDArray[np.int64]] = {}
     for axis, (dim, size) in enumerate(zip(dims, shape, strict=True)):
         found = size_of(dim)
         if found == size:
             continue
-        if found > 1:
-            raise AxesError(f"an axis of {found} repeated to {size} found; expected one of size 1")
-        if size == at.time_steps and not find(value.dims, "time") and not any(dims[:axis]) and at.static:
+        new = axis == 0 or len(dims) - axis > len(at.kind(value).shape)  # in front of the axes of a step
+        if new and found == 1 and size == at.time_steps and not find(value.dims, "time") and at.static:
             dims[axis] = whole("time", size)
+        elif axis == 0 or find((dim,), "time"):
+            raise AxesError(f"axis {axis} of {found} repeated to {size} found; expected time, of {at.time_steps} steps")
         else:
-            raise AxesError(f"axis {axis} repeated {size} times found; expected time, of {at.time_steps} steps")
-    return value.along(tuple(dims))
+            times[axis] = np.tile(np.arange(found), size // found)
+    value = value.along(tuple(dims))
+    return picked(at, node, value, times) if times else value
 
 
 def shown_in_every_step(at: Translation, node: Node) -> Held:
@@ -131,17 +139,10 @@ def pick(at: Translation, node: Node) -> Held | Sequence[Held | None]:
 def _indexed(at: Translation, node: Node, value: Value | OverTime) -> Held:
     index = node.arguments[1]
     given = list(index) if isinstance(index, tuple) else [index]
-    listed = [axis for axis, each in enumerate(given) if isinstance(each, (torch.Tensor, Ref, tuple))]
-    if len(listed) == 1 and Ellipsis not in given and not isinstance(given[listed[0]], Ref):
-        (axis,) = listed
-        chosen = torch.as_tensor(given[axis]).detach().cpu().numpy()
-        plain = all(
-            isinstance(each, slice) and each == slice(None) for place, each in enumerate(given) if place != axis
-        )
-        if plain and chosen.ndim == 1 and chosen.dtype.kind == "i" and windows.is_time(at, value, axis):
-            return windows.steps_of(at, node, value, axis, chosen)
-    if listed:
-        raise AxesError("an index that is a tensor or a list found; expected numbers and slices")
+    if any(isinstance(each, Ref) for each in given):
+        raise AxesError("an index that depends on the example found; expected numbers, slices and lists")
+    if sum(isinstance(each, (torch.Tensor, tuple)) for each in given) > 1:
+        raise AxesError("several indices that are tensors or lists found; expected one")
     if Ellipsis in given:
         dots = given.index(Ellipsis)
         named = sum(each is not None and each is not Ellipsis for each in given)
@@ -153,13 +154,45 @@ def _indexed(at: Translation, node: Node, value: Value | OverTime) -> Held:
             axis += 1
         elif isinstance(each, slice):
             start, stop, step = each.indices(size_of(value.dims[axis]))
-            if step != 1:
-                raise AxesError(f"every {step}th of an axis found; expected neighbours")
-            value = _part(at, node, value, axis, start, stop)
+            if step == 1:
+                value = _part(at, node, value, axis, start, stop)
+            else:
+                value = _taken(at, node, value, axis, np.arange(start, stop, step))
+            axis += 1
+        elif isinstance(each, (torch.Tensor, tuple)):
+            value = _taken(at, node, value, axis, _listed(each, size_of(value.dims[axis])))
             axis += 1
         else:
             value = _one(at, node, value, axis, int(each))
     return value
+
+
+def _listed(index: Any, size: int) -> npt.NDArray[np.int64]:
+    """Return an index that is a list, or a choice of an axis, as numbers from 0."""
+    array = np.asarray(index.detach().cpu() if isinstance(index, torch.Tensor) else index)
+    if array.dtype == np.bool_ and array.shape == (size,):
+        return np.flatnonzero(array)
+    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+        raise AxesError(f"an index {array.dtype} of shape {array.shape} found; expected a list of numbers")
+    return array.astype(np.int64) % size
+
+
+def index_select(at: Translation, node: Node) -> Held:
+    """Take elements of an axis by a list."""
+    value = at.given(node)
+    index, axis = at.plain(node, 2, "index", None), int(at.plain(node, 1, "dim", 0)) % len(value.dims)
+    if isinstance(index, Ref):
+        raise AxesError("an index that depends on the example found; expected numbers")
+    return _taken(at, node, value, axis, _listed(index, size_of(value.dims[axis])))
+
+
+def _taken(
+    at: Translation, node: Node, value: Value | OverTime, axis: int, chosen: npt.NDArray[np.int64]
+) -> Value | OverTime:
+    """Return some elements of an axis."""
+    if windows.is_time(at, value, axis):
+        return windows.steps_of(at, node, value, axis, chosen)
+    return picked(at, node, at.settled(value), {axis: chosen})
 
 
 def _one(at: Translation, node: Node, value: Value | OverTime, axis: int, index: int) -> Value | OverTime:
@@ -178,13 +211,19 @@ def _part(at: Translation, node: Node, value: Value | OverTime, axis: int, start
         return windows.steps_of(at, node, value, axis, slice(start, max(start, stop)))
     value = at.settled(value)
     if len(dim) != 1 or dim[0].of == "position":
-        raise AxesError(f"a part {start}:{stop} of {size} found; expected a part of the channels or of time")
+        return picked(at, node, value, {axis: np.arange(start, stop)})
     if dim[0].of == "time":
         raise AxesError(
             f"a part {start}:{stop} of {size} time steps found; expected a part of all {at.steps_of(value)}"
         )
     (atom,) = dim
     kind = at.kind(value)
+    first = 0
+    for each in at.beside.get(value.layer, ()) if dim == whole("channel", kind.channels) and not value.delay else ():
+        last = first + at.kind(each).channels
+        if (first, last) == (start, stop):  # what was put there as a whole
+            return each.along((*value.dims[:axis], whole("channel", stop - start), *value.dims[axis + 1 :]))
+        first = last
     coordinate = np.arange(kind.channels) // atom.stride % atom.size
     chosen = np.flatnonzero((coordinate >= start) & (coordinate < stop))
     layer = at.add(at.named(node, "part"), SelectChannels(chosen.astype(np.int32)), value)
@@ -218,6 +257,7 @@ OPERATIONS = {
     **dict.fromkeys(("repeat", "expand", "expand_as", "broadcast_to", "tile"), repeat),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "alpha_dropout"), unchanged),
     **dict.fromkeys(("data", "real", RETYPED), unchanged),
+    "index_select": index_select,
     "stack": shown_in_every_step,
     **dict.fromkeys(("__getitem__", "select", "unbind", "narrow", "chunk", "split", "tensor_split"), pick),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
@@ -22,18 +23,19 @@ from eventsim.signals import FloatArray
 from eventsim_importers.reading.checkpoint import BatchNorm
 from eventsim_importers.reading.synapses import fold, normalisation
 from eventsim_importers.torch_program.arguments import first, pair
+from eventsim_importers.torch_program.arranging import places, rearranged, vectors
 from eventsim_importers.torch_program.axes import (
     AxesError,
     find,
     grid_axes,
-    index_along,
     joined,
     same,
     whole,
 )
-from eventsim_importers.torch_program.operations import windows
+from eventsim_importers.torch_program.folding import Kernel, behind, kernel_of
+from eventsim_importers.torch_program.operations import borders, windows
 from eventsim_importers.torch_program.recorder import Node, leaves
-from eventsim_importers.torch_program.values import Held, OverTime, Padded, Value
+from eventsim_importers.torch_program.values import Bordered, Held, OverTime, Padded, Value
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -54,6 +56,15 @@ def conv2d(at: Translation, node: Node) -> Held:
     if isinstance(padding[0], str):
         padding = _padding(at, node, padding[0], weight.shape[2:], dilation)
     groups = int(at.plain(node, 6, "groups", 1))
+    held = at.held.get(node.refs[0])
+    if isinstance(held, Bordered):
+        layer = Conv2d(weight, at.constant(node, 2, "bias"), stride, padding, groups, dilation)
+        found = borders.convolved(at, node, held, layer)
+        if isinstance(found, Kernel):
+            name = at.folded(_shared(held.value.layer, node.path), found, node, held.value)
+            return at.standard(name, held.value.dims, ("channel", "grid"))
+        if found is not None:
+            return _convolved(at, node, *found)
     value = at.given(node)
     kind = at.kind(value)
     tokens = (whole("channel", kind.channels), whole("position", kind.positions))
@@ -67,27 +78,35 @@ def conv2d(at: Translation, node: Node) -> Held:
         made = _synapses(at, node, value, weight[:, :, 0, 0], Linear, ("channel", "position", "one"))
         return made.along((*made.dims[:-3], made.dims[-3], *value.dims[-2:]))
     value = at.map_of(node)
-    make = partial(Conv2d, stride=stride, padding=padding, groups=groups, dilation=dilation)
-    return _synapses(at, node, value, weight, make, ("channel", "grid"))
+    return _convolved(at, node, value, Conv2d(weight, at.constant(node, 2, "bias"), stride, padding, groups, dilation))
 
 
-def pad(at: Translation, node: Node) -> Held:
-    """Zeros before or behind time, for a convolution over time or as a shift."""
-    held = at.held.get(node.refs[0])
-    value = windows.promoted(at, held) if isinstance(held, Padded) else at.given(node)
-    given = [int(each) for each in leaves(at.plain(node, 1, "pad", ()))]
-    if at.plain(node, 2, "mode", "constant") != "constant" or at.plain(node, 3, "value", 0) not in (0, None):
-        raise AxesError("padding with other values than zeros found; expected zeros")
-    if not any(given):
-        return value
-    pairs = {len(value.dims) - 1 - at // 2: (given[at], given[at + 1]) for at in range(0, len(given), 2)}
-    changed = [axis for axis, pair in pairs.items() if any(pair)]
-    if len(changed) != 1 or not windows.is_time(at, value, changed[0]):
-        raise AxesError("padding of another axis than time found; expected it in the convolution itself")
-    before, after = pairs[changed[0]]
-    if isinstance(value, Value) and min(before, after) >= 0:
-        return Padded(value, before, after)
-    return windows.with_zeros(at, node, value, changed[0], before, after)
+def _convolved(at: Translation, node: Node, value: Value, layer: Conv2d) -> Value:
+    """Add a convolution, folded into the one before it where it can be."""
+    return _behind(at, node, value, layer) or at.standard(
+        at.add(at.owner(node, at.plain(node, 1, "weight", None)) or node.operation, layer, value),
+        value.dims,
+        ("channel", "grid"),
+    )
+
+
+def _behind(at: Translation, node: Node, value: Value, layer: Conv2d) -> Value | None:
+    """Fold a convolution into the one before it, or a normalisation, that it alone reads; None where that is wrong."""
+    if not at.fold_bn or not at.alone(node.number, value):
+        return None
+    first, second = at.kernel(value), kernel_of(layer)
+    kernel = behind(first, second) if first and second else None
+    if kernel is None:
+        return None
+    folded = at.folded(_shared(value.layer, node.path), kernel, node, value)
+    return at.standard(folded, value.dims, ("channel", "grid"))
+
+
+def _shared(first: str, second: str) -> str:
+    """Return the module that holds two, or the first where none below the whole does."""
+    pairs = zip(first.split("."), second.split("."), strict=False)
+    shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+    return ".".join(shared) or first
 
 
 def conv3d(at: Translation, node: Node) -> Held:
@@ -142,16 +161,12 @@ def conv1d(at: Translation, node: Node) -> Held:
         raise AxesError("padding given by a word found; expected a number")
     moves = [first(at.plain(node, *each)) for each in ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))]
     groups = int(at.plain(node, 6, "groups", 1))
+    if not same(value.dims[-2:], (whole("channel", kind.channels), whole("position", kind.positions))):
+        value = rearranged(at, node, at.settled(value), (-2,), (-1,))
     at.check_front(node, value.dims[:-2])
-    channels = len(value.dims) >= 2 and same(
-        value.dims[-2:], (whole("channel", kind.channels), whole("position", kind.positions))
-    )
-    if not channels:
-        raise AxesError("axes other than channels and positions found; expected those")
     if weight.shape[2] == 1 and groups == 1 and moves[:2] == [1, 0]:
         return _synapses(at, node, value, weight[:, :, 0], Linear, ("channel", "position"))
-    if len(kind.grid) != 2 or kind.grid[0] != 1:
-        raise AxesError(f"a kernel of {weight.shape[2]} over {kind} found; expected a line of positions")
+    value = at.line_of(node, at.settled(value))
     stride, padding, dilation = moves
     make = partial(Conv2d, stride=(1, stride), padding=(0, padding), groups=groups, dilation=(1, dilation))
     return _synapses(at, node, value, weight[:, :, None], make, ("channel", "position"))
@@ -171,11 +186,11 @@ def weighted(at: Translation, node: Node, value: Value | OverTime, weight: Float
     if joined(last) == joined(whole("channel", kind.channels)):
         return _synapses(at, node, value, weight, Linear, None, of)
     value = at.settled(value)
-    at.check_front(node, value.dims[:-1])
-    channel, position = index_along(last, "channel"), index_along(last, "position")
-    place = channel * kind.positions + position if len(kind.grid) == 2 else position * kind.channels + channel
-    if find((last,), "time") or not np.array_equal(np.sort(place), np.arange(kind.size)):
-        raise AxesError(f"a linear layer of a part of {kind} found; expected channels, or all of it flattened")
+    place = places(kind, last)
+    if find((last,), "time"):
+        raise AxesError("a linear layer over time found; expected channels or positions")
+    if not np.array_equal(np.sort(place), np.arange(kind.size)):  # such as one over tokens
+        return _synapses(at, node, rearranged(at, node, value, (-1,)), weight, Linear, None, of)
     weight = weight[:, np.argsort(place)]
     flattened = at.add(at.named(node, "flatten"), Flatten(), value)
     size = at.build.types[flattened].channels
@@ -225,28 +240,55 @@ def batch_norm(at: Translation, node: Node) -> Held:
     """Fold a normalisation into the synapses that it alone reads, or add it."""
     value = at.value(node)
     kind = at.kind(value)
-    if len(value.dims) < 2 or joined(value.dims[1]) != joined(whole("channel", kind.channels)):
-        raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
+    if len(value.dims) < 2:
+        raise AxesError(f"normalisation of {kind} without an axis of channels found; expected channels in axis 1")
+    if joined(value.dims[1]) != joined(whole("channel", kind.channels)):
+        value = rearranged(at, node, value, (1,))
     arrays, eps = _batch_norm(at, node)
     layer = at.build.layers.get(value.layer)
-    wanted = at.fold_bn and not value.delay
-    if wanted and isinstance(layer, Linear | WindowedLinear | Conv2d | Conv3d) and at.alone(node.number, value):
+    wanted = at.fold_bn and at.alone(node.number, value)
+    if wanted and isinstance(layer, Conv2d):
+        kernel = at.kernel(value)
+        assert kernel is not None
+        kernel = at.kernels[value.layer] = kernel.normalised(arrays, eps)
+        at.build.layers[value.layer], at.terms[value.layer] = kernel.layer(), kernel.absolute()
+        at.maker[value.layer] = node.number  # another one behind it is folded in too
+        return value
+    if wanted and isinstance(layer, Linear | WindowedLinear | Conv3d):
         weight, bias = fold(layer.weight, layer.bias, arrays, eps)
         at.build.layers[value.layer] = replace(layer, weight=weight, bias=bias)
         share = np.abs(arrays.weight / np.sqrt(arrays.variance + np.float32(eps)))
         mean = np.abs(arrays.mean) + (0 if layer.bias is None else np.abs(layer.bias))
-        at.terms[value.layer] = np.asarray(np.abs(arrays.bias) + mean * share, np.float32)
-        at.maker[value.layer] = node.number  # another one behind it is folded in too
+        at.terms[value.layer] = {"bias": np.asarray(np.abs(arrays.bias) + mean * share, np.float32)}
+        at.maker[value.layer] = node.number
         return value
     return Value(at.add(node.path or "norm", normalisation(arrays, eps), value), value.dims)
+
+
+def group_norm(at: Translation, node: Node) -> Held:
+    """Refuse a normalisation by statistics of the very input, which no trained array holds."""
+    raise AxesError(
+        f"statistics of each input {node.shapes[0]} in evaluation too found; expected those of training, as "
+        "batch_norm keeps them"
+    )
+
+
+def instance_norm(at: Translation, node: Node) -> Held:
+    """Add a normalisation by running statistics, which is that of a batch."""
+    if at.plain(node, 5, "use_input_stats", True):
+        return group_norm(at, node)
+    return batch_norm(at, node)
 
 
 def layer_norm(at: Translation, node: Node) -> Held:
     """Add a normalisation over channels."""
     value = at.value(node)
     kind = at.kind(value)
-    if joined(value.dims[-1]) != joined(whole("channel", kind.channels)) or len(tuple(leaves(node.arguments[1]))) != 1:
-        raise AxesError(f"normalisation of another axis than the channels of {kind} found; expected channels")
+    count = len(tuple(leaves(node.arguments[1])))
+    if count != 1:
+        raise AxesError(f"normalisation of the last {count} axes found; expected the last one")
+    value = vectors(at, node, value, -1)
+    kind = at.kind(value)
     weight, bias = at.constant(node, 2, "weight"), at.constant(node, 3, "bias")
     weight = np.ones(kind.channels, np.float32) if weight is None else weight
     layer = LayerNorm(weight, bias, float(at.plain(node, 4, "eps", 1e-5)))
@@ -259,6 +301,6 @@ def _three(value: Any) -> tuple[int, int, int]:
 
 
 OPERATIONS = {
-    "conv1d": conv1d, "conv2d": conv2d, "conv3d": conv3d, "pad": pad, "linear": linear, "batch_norm": batch_norm,
-    "layer_norm": layer_norm,
+    "conv1d": conv1d, "conv2d": conv2d, "conv3d": conv3d, "linear": linear, "batch_norm": batch_norm,
+    "layer_norm": layer_norm, "group_norm": group_norm, "instance_norm": instance_norm,
 }  # fmt: skip

@@ -22,7 +22,7 @@ from eventsim.layers import (
 )
 from eventsim_importers.torch_program.axes import AxesError, Dims, joined, whole
 from eventsim_importers.torch_program.over_time import Terms, added, by_age, identity, is_identity, joined_steps, mixed
-from eventsim_importers.torch_program.recorder import Node, Ref, leaves
+from eventsim_importers.torch_program.recorder import Node, Ref
 from eventsim_importers.torch_program.values import Factors, Held, OverTime, Padded, Value
 
 if TYPE_CHECKING:
@@ -140,7 +140,10 @@ def written(at: Translation, node: Node) -> Held:
     signal = source if isinstance(source, Value | OverTime) else target
     plain = plain and (not isinstance(target, Value | OverTime) or is_time(at, target, axis))
     if not plain or not isinstance(signal, Value | OverTime) or not all(_fits(at, each) for each in (target, source)):
-        raise AxesError("a part that is written into found; expected time steps of a signal, or of zeros")
+        raise AxesError(
+            "a part that is written into found; expected time steps of a signal, or of zeros, or numbers in the "
+            "border of a padded map"
+        )
     one = isinstance(given[axis], int)
     steps = node.shapes[0][axis]
     chosen = np.arange(steps)[given[axis]].reshape(-1)
@@ -377,23 +380,7 @@ def attended(at: Translation, node: Node, attend: Any, name: str, v: OverTime) -
     return OverTime(terms, dims, node.number) if terms else None
 
 
-def rolled(at: Translation, node: Node) -> Held:
-    """Return time steps in a circle: the first that come last are to be set to zero."""
-    held = at.given(node)
-    shifts, dims = (tuple(leaves(at.plain(node, place, word, ()))) for place, word in ((1, "shifts"), (2, "dims")))
-    if len(shifts) != 1 or len(dims) != 1 or not is_time(at, held, dims[0] % len(held.dims)):
-        raise AxesError("a roll of another axis than time found; expected time")
-    axis = dims[0] % len(held.dims)
-    return steps_of(at, node, held, axis, np.roll(np.arange(promoted(at, held).steps), shifts[0]))
-
-
-def selected(at: Translation, node: Node) -> Held:
-    """Return the time steps of an index."""
-    held, index = at.given(node), at.plain(node, 2, "index", None)
-    axis = int(at.plain(node, 1, "dim", 0)) % len(held.dims)
-    if not isinstance(index, torch.Tensor) or not is_time(at, held, axis):
-        raise AxesError("an index of another axis than time found; expected time")
-    return steps_of(at, node, held, axis, index.detach().cpu().numpy())
-
-
-OPERATIONS = {"__setitem__": written, "roll": rolled, "index_select": selected}
+def turned(at: Translation, node: Node, held: Value | OverTime, axis: int, shift: int | None) -> Held:
+    """Return time steps in a circle, of which the first, that come last, are to be set to zero; or turned round."""
+    order = np.arange(promoted(at, held).steps)
+    return steps_of(at, node, held, axis, order[::-1] if shift is None else np.roll(order, int(shift)))
