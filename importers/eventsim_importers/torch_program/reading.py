@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -27,9 +27,10 @@ from eventsim_importers.reading.wrappings import patterns_of
 from eventsim_importers.torch_program.axes import Dims, grid_axes, whole
 from eventsim_importers.torch_program.neurons import neuron_of
 from eventsim_importers.torch_program.neurons.protocol import Neuron
-from eventsim_importers.torch_program.recorder import Program, Ref, record
+from eventsim_importers.torch_program.recorder import FIRE, NEURON, Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
+from eventsim_importers.torch_program.written.neurons import Written, recognised
 
 LOGITS = 1e-4
 """Largest difference of logits, as a share of the largest."""
@@ -105,15 +106,18 @@ def read(
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
     at = {each: known[path] for path, each in own.named_modules()}
-    if not any(known.values()):
-        raise InputError(
-            f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or neurons="
-        )
     _reset(known.values())
+    at_rest = _another(own)
     program = record(own, example.clone(), lambda each: at[each])
     _reset(known.values())
     key, wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted))
+    written = recognised(replace(program, output=wanted))
+    if not any(node.operation in (NEURON, FIRE) for node in written.program.nodes):
+        raise InputError(
+            f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or charge, "
+            "threshold and reset as operations, or neurons="
+        )
+    program, loop = folded(written.program)
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
@@ -128,7 +132,7 @@ def read(
         )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
-        said = _verified(network, translation, own, known, sample, example, key)
+        said = _verified(network, translation, at_rest if written.spikes else own, known, sample, example, key, written)
         network = network.with_settings(said)
     return network
 
@@ -262,6 +266,11 @@ def _copy(module: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     return own.eval()
 
 
+def _another(module: nn.Module) -> nn.Module:
+    """Return a module with the same parameters, and a state of its own."""
+    return copy.deepcopy(module, {id(each): each for each in module.parameters()})
+
+
 def _reset(neurons: Any) -> None:
     for neuron in neurons:
         if neuron is not None:
@@ -366,6 +375,7 @@ def _verified(
     sample: Sample,
     example: torch.Tensor,
     output: int | str,
+    written: Written,
 ) -> Setting:
     """Compare every layer of neurons, and the logits, on the example and on the example in another order of its values.
 
@@ -377,7 +387,7 @@ def _verified(
     spikes = differing = 0
     largest = 0.0
     for given, frames in _variants(example, sample):
-        theirs, logits = _emitted(translation, own, known, given, output)
+        theirs, logits = _emitted(translation, own, known, given, output, written)
         _reset(known.values())
         layers = compare_layers(network, frames, theirs, translation.terms)
         for layer in layers:
@@ -427,8 +437,13 @@ def _emitted(
     known: Mapping[str, Neuron | None],
     example: torch.Tensor,
     output: int | str,
+    written: Written,
 ) -> tuple[dict[str, FloatArray], FloatArray]:
-    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits."""
+    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits.
+
+    Neurons that are written out are at rest in a copy only, and what they emit is found among its operations.
+    """
+    own = _another(own) if written.spikes else own
     seen: dict[str, list[np.ndarray[Any, Any]]] = {}
 
     def keep(path: str, neuron: Neuron) -> Callable[..., None]:
@@ -442,11 +457,16 @@ def _emitted(
         for path, neuron in known.items()
         if neuron is not None and path in translation.neurons
     ]
-    with torch.no_grad():
-        results = own(example.clone())
+    at = {each: known[path] for path, each in modules.items()}
+    places = {place for steps in written.spikes.values() for place, _ in steps}
+    again = record(own, example.clone(), lambda each: at[each], places)
+    results = again.returned
     for handle in handles:
         handle.remove()
     found = {}
+    for path, steps in written.spikes.items():
+        fired = np.stack([1 - again.kept[at].numpy() if rest else again.kept[at].numpy() for at, rest in steps])
+        found[path] = translation.as_signal(translation.emitted[path], fired, loop=True)
     for path, arrays in seen.items():
         value = translation.emitted[path]
         stacked = np.stack(arrays) if known[path].time_axis is None else arrays[0]  # type: ignore[union-attr]

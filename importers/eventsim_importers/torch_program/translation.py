@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from eventsim.errors import InputError
 from eventsim.layers import (
@@ -350,6 +351,12 @@ class Translation:
             summed = steps.sum(axis=0, dtype=np.float64)
             steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
         return np.asarray(steps[-1], np.float32).reshape(-1)
+
+    def named_for(self, node: Node, word: str, number: Any) -> str:
+        """Name a layer for the module's own tensor that it takes a view of, else for what it does in a module."""
+        if isinstance(number, torch.Tensor) and (place := number.untyped_storage().data_ptr()) in self.program.tensors:
+            return self.program.tensors[place]
+        return self.named(node, word)
 
     def named(self, node: Node, word: str) -> str:
         """Name a layer for what it does in a module."""

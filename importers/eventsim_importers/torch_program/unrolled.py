@@ -183,7 +183,7 @@ class _Folding:
         output = self._renamed(self.program.output)
         made.extend(self._lasts)  # those that the output reads, too
         nodes = [node for _, node in sorted(made, key=lambda pair: pair[0])]
-        return Program(_in_order(_retimed(nodes, output)), output)
+        return replace(self.program, nodes=_in_order(_retimed(nodes, output)), output=output)
 
     # --- one group
 

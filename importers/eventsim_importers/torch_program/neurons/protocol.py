@@ -37,6 +37,11 @@ class Neuron:
     state: Callable[[Any], tuple[Any, ...]]
     reset: Callable[[], None]
 
+    @property
+    def spread(self) -> bool:
+        """Whether an array has a value for each of several neurons, so that the axes matter."""
+        return any(np.size(array) > 1 for layer in self.layers for array in layer.arrays().values())
+
     def fitted(self, shape: tuple[int, ...], channels: int) -> tuple[Layer, ...]:
         """Return the layers for a time step of this shape, without the batch, of which axis `channels` is the channels.
 

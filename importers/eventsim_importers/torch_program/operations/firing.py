@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from eventsim.layers import (
     Activation,
     Layer,
+    Threshold,
 )
 from eventsim_importers.torch_program.axes import (
     AxesError,
@@ -18,7 +20,8 @@ from eventsim_importers.torch_program.axes import (
     size_of,
     whole,
 )
-from eventsim_importers.torch_program.recorder import NEURON, Node
+from eventsim_importers.torch_program.operations import joins
+from eventsim_importers.torch_program.recorder import FIRE, NEURON, Node
 from eventsim_importers.torch_program.values import Held, Value
 
 if TYPE_CHECKING:
@@ -59,8 +62,7 @@ def _fitted(at: Translation, node: Node, value: Value) -> tuple[Layer, ...]:
     axes = [axis for axis in range(len(value.dims)) if axis != neuron.time_axis][1:]  # without the batch
     dims = tuple(value.dims[axis] for axis in axes)
     whole_channels = [axis for axis, dim in enumerate(dims) if joined(dim) == joined(whole("channel", kind.channels))]
-    arrays = [array for layer in neuron.layers for array in layer.arrays().values() if np.size(array) > 1]
-    if not arrays:
+    if not neuron.spread:
         return neuron.layers
     if not whole_channels:
         raise AxesError("constants that differ among neurons of channels cut or joined found; expected whole channels")
@@ -79,4 +81,38 @@ def activation(at: Translation, node: Node) -> Held:
     return Value(at.add(at.named(node, word), Activation(word), value), value.dims)
 
 
-OPERATIONS = {NEURON: neuron, **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), activation)}
+def fire(at: Translation, node: Node) -> Held:
+    """Compare with a threshold, without memory."""
+    value = at.value(node)
+    kind = at.kind(value)
+    threshold, strict = node.arguments[1:]
+    array = joins.spread(at, node, value, threshold)
+    if array.shape[0] > 1:
+        raise AxesError("thresholds that differ in time found; expected the same in every step")
+    at_all = float(array.reshape(-1)[0]) if array.size == 1 else joins.per_step(array[0], kind)
+    return Value(at.add(node.path or "fire", Threshold(at_all, strict), value), value.dims)
+
+
+def silent(at: Translation, node: Node) -> Held:
+    """Take what spikes leave of 1."""
+    value = at.value(node)
+    if at.kind(value).kind != "binary":
+        raise AxesError(f"{node.operation} of {at.kind(value)} found; expected spikes")
+    return replace(value, complement=not value.complement)
+
+
+def as_bool(at: Translation, node: Node) -> Held:
+    """Take spikes as they are."""
+    value = at.value(node)
+    if at.kind(value).kind != "binary":
+        raise AxesError(f"{node.operation} of {at.kind(value)} found; expected spikes")
+    return value
+
+
+OPERATIONS = {
+    **dict.fromkeys(("__invert__", "logical_not"), silent),
+    "bool": as_bool,
+    NEURON: neuron,
+    FIRE: fire,
+    **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), activation),
+}

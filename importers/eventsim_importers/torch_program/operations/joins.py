@@ -68,12 +68,12 @@ def _minus(at: Translation, node: Node, a: Any, b: Any) -> Held:
 
 def _shifted(at: Translation, node: Node, value: Value, number: Any) -> Value:
     """Add an array of the module's own."""
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     layer = PositionEncoding(np.ascontiguousarray(array.swapaxes(1, 2)))
-    return Value(at.add(at.named(node, "shift"), layer, value), value.dims)
+    return Value(at.add(at.named_for(node, "shift", number), layer, value), value.dims)
 
 
-def _spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
+def spread(at: Translation, node: Node, value: Value, number: Any) -> FloatArray:
     """Return numbers of the module's own as (T or 1, positions or 1, channels), by the axes of a value."""
     kind = at.kind(value)
     array = number.detach().float().cpu().numpy() if isinstance(number, torch.Tensor) else np.float32(number)
@@ -162,10 +162,10 @@ def _factor(at: Translation, node: Node, value: Value, number: Any) -> Value:
     if isinstance(layer, SpikingAttention) and np.size(number) == 1 and at.alone(node.number, value):
         at.build.layers[value.layer] = replace(layer, scale=layer.scale * attention.number_of(number))
         return value
-    array = _spread(at, node, value, number)
+    array = spread(at, node, value, number)
     if array.shape[0] > 1:
         raise AxesError("factors that differ in time found; expected the same in every step")
-    return Value(at.add(at.named(node, "scale"), Affine(_per_step(array[0], kind)), value), value.dims)
+    return Value(at.add(at.named(node, "scale"), Affine(per_step(array[0], kind)), value), value.dims)
 
 
 def _product(at: Translation, node: Node, a: Value, b: Value) -> Held:
@@ -247,7 +247,7 @@ def _is_one(value: Any) -> bool:
     )
 
 
-def _per_step(array: FloatArray, kind: SignalType) -> FloatArray:
+def per_step(array: FloatArray, kind: SignalType) -> FloatArray:
     """Return (positions or 1, channels or 1) as (channels,) or of the shape of one time step."""
     if array.shape[0] == 1:
         return np.ascontiguousarray(np.broadcast_to(array[0], (kind.channels,)))
