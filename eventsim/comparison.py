@@ -13,10 +13,24 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.adaptive_comparison import differing_spikes
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import Affine, Concat, Flatten, Input, Layer, Reshape, Residual, SelectChannels, Threshold
+from eventsim.layers import (
+    AdaptiveLIF,
+    Affine,
+    Concat,
+    Flatten,
+    GlobalContext,
+    Input,
+    Layer,
+    PositionEncoding,
+    Reshape,
+    Residual,
+    SelectChannels,
+    Threshold,
+)
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import Neuron, rows_of
@@ -178,6 +192,10 @@ class _Comparison:
         terms = sum(self._bound(edge.source).astype(np.float64) for edge in node.inputs)
         if isinstance(layer, Neuron):
             return _fired(name, layer, arriving[0], theirs, np.asarray(terms))
+        if isinstance(layer, AdaptiveLIF):
+            differing, ratios = differing_spikes(layer, arriving[0], theirs, np.asarray(terms))
+            outside = int((ratios > ALLOWED).sum())
+            return LayerComparison(name, spikes, differing, outside, float(ratios.max(initial=0)))
         if isinstance(layer, Threshold):
             return _above(name, layer, arriving[0], ours, theirs, np.asarray(terms))
         allowed = np.cumsum(np.asarray(terms), axis=0) + np.abs(theirs)
@@ -197,7 +215,12 @@ class _Comparison:
     def _bounded(self, name: str) -> FloatArray:
         layer, node = self.network.layers[name], self.nodes[name]
         arrays = layer.arrays()
-        sums = isinstance(layer, Affine) or ("weight" in arrays and arrays.keys() <= {"weight", "bias"})
+        if isinstance(layer, GlobalContext) and name not in self.theirs:
+            (edge,) = node.inputs
+            return np.array(self._bound(edge.source).reshape(-1) + np.abs(self._signal(name).to_array()).reshape(-1))
+        sums = isinstance(layer, Affine | PositionEncoding) or (
+            "weight" in arrays and arrays.keys() <= {"weight", "bias"}
+        )
         if name in self.theirs or not (sums or isinstance(layer, KEEP_BOUNDS)):
             return np.abs(self._signal(name).to_array())
         changed = {field: np.abs(array) for field, array in arrays.items() if field != "indices"}
