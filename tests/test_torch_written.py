@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 from torch_oracle import torch
 
 from eventsim import InputError, Network, Simulator, from_torch
-from eventsim.layers import IF, LIF, PLIF, AdaptiveLIF, DecayLIF, LeakyIntegrator, Threshold
+from eventsim.layers import IF, LIF, PLIF, AdaptiveLIF, DecayLIF, Threshold
+from eventsim_importers.torch_program.surrogates import step_of
 
 nn, F = torch.nn, torch.nn.functional
 T = 5
@@ -137,14 +138,6 @@ def started(x: Any, mem: Any) -> tuple[Any, Any]:
     return spk, mem - spk
 
 
-def fed_back(x: Any, state: Any) -> tuple[Any, Any]:
-    """An input of two terms, of which no operation makes the sum."""
-    mem, spk = state or (torch.zeros_like(x), torch.zeros_like(x))
-    mem = 0.5 * mem + x + spk.roll(0) * 0.25
-    spk = (mem >= 1).float()
-    return spk, (mem * (1 - spk), spk)
-
-
 WAYS: dict[str, tuple[Fire, type, dict[str, Any]]] = {
     "tutorial": (tutorial, DecayLIF, {"decay": 0.5, "reset": "subtract", "strict": True, "v_threshold": 1.0}),
     "tutorial, hard": (tutorial_hard, DecayLIF, {"decay": 0.75, "reset": "zero", "strict": False}),
@@ -172,9 +165,11 @@ class Looped(nn.Module):
         self.conv, self.fc = nn.Conv2d(2, 4, 3, padding=1), nn.Linear(4 * 16, 3)
 
     def forward(self, x: Any) -> Any:
-        first, second, out = 0.0, 0.0, []
-        if self.fire in (spikes_first, fed_back):
-            first = second = None  # type: ignore[assignment]
+        first: Any = 0.0
+        second: Any = 0.0
+        out = []
+        if self.fire is spikes_first:
+            first = second = None
         for t in range(len(x)):
             spikes, first = self.fire(self.conv(x[t]), first)
             spikes, second = self.fire(self.fc(spikes.flatten(1)), second)
@@ -188,7 +183,7 @@ class Node(nn.Module):
     def __init__(self, fire: Fire) -> None:
         super().__init__()
         self.fire = fire
-        self.state: Any = None if fire in (spikes_first, fed_back) else 0.0
+        self.state: Any = None if fire is spikes_first else 0.0
 
     def forward(self, x: Any) -> Any:
         spikes, self.state = self.fire(x, self.state)
@@ -215,7 +210,7 @@ class Multi(nn.Module):
         self.fire = fire
 
     def forward(self, x: Any) -> Any:
-        state: Any = None if self.fire in (spikes_first, fed_back) else 0.0
+        state: Any = None if self.fire is spikes_first else 0.0
         out = []
         for now in x:
             spikes, state = self.fire(now, state)
@@ -271,3 +266,290 @@ def test_ways_of_writing(way: str, form: str) -> None:
             assert getattr(layer, field) == value, field
     (verified,) = (str(each.value) for each in network.settings if each.option == "verified")
     assert " spikes of 2 layers, 0 that rounding moved" in verified
+
+
+# --- what a loop may hold beside
+
+
+class Recurrent(nn.Module):
+    """Spikes come back through a layer, and two signals are added to the potential, one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.back, self.out = nn.Linear(32, 12), nn.Linear(12, 12), nn.Linear(12, 5)
+
+    def forward(self, x: Any) -> Any:
+        mem, spk, total = torch.zeros(1, 12), torch.zeros(1, 12), 0
+        for frame in x.flatten(2):
+            mem = 0.5 * mem + self.fc(frame) + self.back(spk)
+            spk = Inclusive.apply(mem - 1)
+            mem = mem * (1 - spk)
+            total = total + self.out(spk)
+        return total
+
+
+def logits_equal(make: Callable[[], Any], x: Any, **options: Any) -> Network:
+    network = from_torch(make(), x, **options)
+    for given in (x, x.flip(-1)):
+        with torch.no_grad():
+            expected = make()(given).reshape(-1).numpy()
+        frames = given[:, 0] if given.ndim == 5 else given.repeat(network.time_steps, 1, 1, 1)
+        found = Simulator(network).run(np.ascontiguousarray(frames.numpy())).logits
+        assert_array_equal(found, expected)
+        assert len(np.unique(expected)) > 1
+    return network
+
+
+def test_signals_that_are_added_to_the_potential_one_by_one() -> None:
+    """The bias of the layer that hears earlier spikes is there in the first step too."""
+    network = logits_equal(lambda: filled(Recurrent()), dyadic((T, 1, 2, 4, 4)))
+    assert {edge.delay for edge in network.edges} == {0, 1}
+
+
+class Shown(nn.Module):
+    """One image, charged into neurons again and again: the loop alone tells the time steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 4, 3), nn.Linear(16, 3)
+
+    def forward(self, x: Any) -> Any:
+        first, second, total = 0.0, 0.0, 0
+        for _ in range(6):
+            spikes, first = tutorial(self.conv(x), first)
+            spikes, second = tutorial_hard(self.fc(spikes.flatten(1)), second)
+            total = total + spikes
+        return total
+
+
+def test_an_image_in_a_loop_of_the_module() -> None:
+    assert logits_equal(lambda: filled(Shown()), dyadic((1, 2, 4, 4), 5)).time_steps == 6
+
+
+class Learned(nn.Module):
+    """Thresholds, decays and gains of each channel, a coefficient of each step, and a reset by the threshold."""
+
+    def __init__(self, gains: bool, steps: bool) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(2, 4, 3), nn.Linear(16, 3)
+        self.decay = nn.Parameter(torch.tensor([0.25, 0.5, 0.75, 1.0])[:, None, None])
+        self.gain = nn.Parameter(torch.tensor([0.5, 1.0, 2.0, 1.5])[:, None, None]) if gains else None
+        self.step = nn.Parameter(torch.arange(1.0, T + 1) / 4) if steps else None
+        self.threshold = 0.75 if gains or steps else nn.Parameter(torch.tensor([0.25, 0.5, 0.75, 1.0])[:, None, None])
+
+    def forward(self, x: Any) -> Any:
+        mem: Any = 0.0
+        total = 0
+        for t in range(T):
+            mem = self.decay * mem * (1 if self.step is None else self.step[t])
+            current = self.conv(x[t])
+            mem = mem + (current if self.gain is None else self.gain * current)
+            spikes = Strict.apply(mem, self.threshold)
+            mem = mem - spikes * self.threshold
+            total = total + self.fc(spikes.flatten(1))
+        return total
+
+
+def learned(gains: bool, steps: bool) -> Any:
+    """Fill the layers alone."""
+    module = Learned(gains, steps).eval()
+    filled(module.conv)
+    filled(module.fc)
+    return module
+
+
+@pytest.mark.parametrize("steps", [False, True])
+@pytest.mark.parametrize("gains", [False, True])
+def test_coefficients_that_are_parameters(gains: bool, steps: bool) -> None:
+    """What differs between channels or steps is kept, with one layer where numbers do and another where they do not."""
+    network = logits_equal(lambda: learned(gains, steps), dyadic((T, 1, 2, 4, 4)))
+    layer = network.layers["spikes"]
+    if not gains and not steps:
+        assert isinstance(layer, DecayLIF)
+        assert_array_equal(layer.decay, [0.25, 0.5, 0.75, 1.0])
+        assert_array_equal(layer.v_threshold, [0.25, 0.5, 0.75, 1.0])
+    else:
+        assert isinstance(layer, AdaptiveLIF)
+        assert layer.retention.shape == (T if steps else 1, 4, 1)
+        assert layer.gain.shape == (1, 4 if gains else 1, 1)
+        assert layer.reset == "subtract"
+
+
+def parametric(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = mem + (x - mem) * torch.sigmoid(torch.tensor(0.3))
+    spk = Inclusive.apply(mem - 0.3)
+    return spk, (1 - spk) * mem
+
+
+def free(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = mem * 0.9 + 0.1 * x
+    spk = Inclusive.apply(mem - 0.1)
+    return spk, mem - 0.1 * spk
+
+
+@pytest.mark.parametrize("fire", [parametric, free])
+def test_decays_that_are_not_dyadic(fire: Fire) -> None:
+    """The input takes the share that the potential leaves, so both are one constant; rounding is as PyTorch's."""
+    torch.manual_seed(0)
+    module, x = Looped(fire).eval(), torch.rand(T, 1, 2, 4, 4) * 2
+    network = from_torch(module, x)
+    assert {type(network.layers[name]) for name in ("spikes", "spikes1")} == {PLIF}
+    with torch.no_grad():
+        assert_array_equal(Simulator(network).run(x[:, 0].numpy()).logits, module(x)[0].numpy())
+
+
+class Stateless(nn.Module):
+    """Spikes of this very step, all steps at once, and neurons behind them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.lif, self.out = nn.Linear(32, 8), Multi(tutorial), nn.Linear(8, 3)
+
+    def forward(self, x: Any) -> Any:
+        y = torch.where(self.fc(x.flatten(2)) > 0.5, 1.0, 0.0)
+        return self.lif(self.out((y > 0).float())).sum(0)
+
+
+def test_thresholds_without_memory() -> None:
+    network = logits_equal(lambda: filled(Stateless(), 4), dyadic((T, 1, 2, 4, 4)))
+    (layer,) = (layer for layer in network.layers.values() if isinstance(layer, Threshold))
+    assert (layer.threshold, layer.strict) == (0.5, True)
+
+
+def test_a_state_left_over_is_that_of_the_copy() -> None:
+    """Neurons that keep their state are read from rest, and those of the module are not touched."""
+    module, x = filled(ByModule(tutorial)), dyadic((T, 1, 2, 4, 4))
+    network = from_torch(module, x)
+    assert module.lif1.state == 0.0
+    with torch.no_grad():
+        expected = module(x)[0].numpy()
+    assert_array_equal(Simulator(network).run(x[:, 0].numpy()).logits, expected)
+
+
+# --- what is refused
+
+
+def reset_to(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = 0.5 * mem + x
+    spk = (mem > 1).float()
+    return spk, torch.where(spk > 0, torch.full_like(mem, 0.25), mem)
+
+
+def half_reset(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = 0.5 * mem + x
+    spk = (mem > 1).float()
+    return spk, mem - 0.5 * spk
+
+
+def two_thresholds(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = 0.5 * mem + x
+    return (mem > 1).float(), mem - (mem > 2).float()
+
+
+def read_out(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = 0.5 * mem + x
+    spk = (mem > 1).float()
+    return spk + 0.5 * mem, mem - spk
+
+
+def squared(x: Any, mem: Any) -> tuple[Any, Any]:
+    mem = 0.5 * mem * x + x
+    spk = (mem > 1).float()
+    return spk, mem - spk
+
+
+class Ternary(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return (x >= 1).float() - (x <= -1).float()
+
+
+class Narrow(torch.autograd.Function):
+    """A step, but for a window around 3."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return ((x >= 1) & ((x - 3).abs() > 1)).float()
+
+
+class Mixed(torch.autograd.Function):
+    """The largest fires."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return (x >= x.max()).float()
+
+
+def of(function: Any) -> Fire:
+    def fire(x: Any, mem: Any) -> tuple[Any, Any]:
+        mem = 0.5 * mem + x
+        spk = function.apply(mem)
+        return spk, mem - spk
+
+    return fire
+
+
+OWN = (
+    r"function \w+ with a gradient of its own found; expected spikes of neurons that are known, a function that is 1 .*"
+)
+REFUSED: dict[str, tuple[Fire, str]] = {
+    "reset to a value": (reset_to, r"a reset to something else than zero, or by something else than .*; expected .*"),
+    "reset by a half": (half_reset, r"a reset to something else than zero, or by something else than .*; expected .*"),
+    "two thresholds": (two_thresholds, r"a potential compared with two thresholds found; expected one .*"),
+    "potential read": (read_out, r"\w+ of the potential of neurons found; expected that only their spikes are read"),
+    "product": (squared, r"a potential times a signal, and no gate of what arrives found, in time step 4; expected .*"),
+    "ternary": (of(Ternary), OWN),
+    "window": (of(Narrow), OWN),
+    "mixed": (of(Mixed), OWN),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_neuron_is_refused(name: str, form: str) -> None:
+    """One line, with the module, and no guess."""
+    fire, words = REFUSED[name]
+    make, _ = FORMS[form]
+    with pytest.raises(InputError, match=rf"^module [\w.]+: {words}$") as caught:
+        from_torch(filled(make(fire)), dyadic((T, 1, 2, 4, 4)))
+    assert "\n" not in str(caught.value)
+
+
+# --- functions that are steps
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.3, 1e-3, [0.25, 1.0, -2.0, 0.0]])
+def test_the_step_of_a_function(threshold: Any, strict: bool) -> None:
+    """Found among all float32, and equal on the values next to the threshold."""
+    at = torch.tensor(threshold)
+
+    def function(x: Any) -> Any:
+        return (x > at if strict else x >= at).float()
+
+    step = step_of(function, dyadic((3, 4)))
+    assert step is not None
+    for way in (-np.inf, np.inf):
+        beside = torch.nextafter(at, torch.tensor(way, dtype=torch.float32)).expand(3, 4)
+        assert torch.equal(step(beside), function(beside))
+    assert torch.equal(step(at.expand(3, 4)), function(at.expand(3, 4)))
+    if threshold != -0.3 and threshold != 1e-3:  # else which of two neighbours was written is not known
+        assert step.strict == strict
+        assert torch.equal(step.threshold.expand(4), at.expand(4))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        torch.sigmoid,
+        torch.zeros_like,
+        lambda x: (x < 0).float(),
+        lambda x: (x > 0).float() * 2,
+        lambda x: (x.abs() > 1).float(),
+        lambda x: (x > x.mean()).float(),
+        lambda x: (x.floor() % 2).float(),
+        lambda x: (x > 0).float().sum(),
+    ],
+)
+def test_functions_that_are_no_steps(function: Any) -> None:
+    assert step_of(function, dyadic((3, 4))) is None

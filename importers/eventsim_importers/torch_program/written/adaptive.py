@@ -46,11 +46,13 @@ class Adaptive(Neuron):
         """Return the neuron of the charges of all steps."""
         later = [step.own for step in steps[1:]]
         alike = all(np.array_equal(own, later[0]) for own in later)
-        first = later[0] if alike else np.ones(())  # it multiplies nothing but an encoding
-        retention = [first, *later]
+        retention = [later[0] if alike else np.ones(()), *later]  # the first multiplies nothing but an encoding
         past = [_over(step.past, own) for step, own in zip(steps, retention, strict=True)]
-        if steps[0].past.any() and not np.array_equal(past[0] * first, steps[0].past):
-            retention[0], past[0] = np.ones(()), steps[0].past
+        if steps[0].past.any():  # a product of constants, which PyTorch has rounded already
+            encoding = _rounded_to(steps[0].past, retention[0], past[0])
+            if encoding is None:
+                retention[0], encoding = np.ones(()), steps[0].past
+            past[0] = encoding
         one = np.ones((1, 1, 1), np.float32)
         layer = AdaptiveLIF(one, one, v_threshold=threshold, reset=reset, strict=strict)
         if attention is not None:
@@ -104,6 +106,15 @@ def _over(product: Reals, factor: Reals) -> Reals:
     wide, narrow = np.broadcast_arrays(product, factor)
     out: Reals = np.divide(wide, narrow, out=np.zeros(wide.shape), where=narrow != 0)
     return out
+
+
+def _rounded_to(product: Reals, factor: Reals, near: Reals) -> Reals | None:
+    """Return float32 values next to `near` whose products with a factor round to these; None if there are none."""
+    wide, narrow, middle = (np.asarray(each, np.float32) for each in np.broadcast_arrays(product, factor, near))
+    found = np.full(middle.shape, np.nan, np.float32)
+    for each in (np.nextafter(middle, np.float32(-np.inf)), np.nextafter(middle, np.float32(np.inf)), middle):
+        found = np.where(each * narrow == wide, each, found)
+    return None if np.isnan(found).any() else np.asarray(found, np.float64)
 
 
 def _stacked(steps: Sequence[Reals], shape: tuple[int, ...], channels: int) -> FloatArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from eventsim.layers import IF, LIF, PLIF, DecayLIF, Layer, LeakyIntegrator, Threshold
 from eventsim.layers.neurons.spiking import PerNeuron
@@ -45,8 +46,8 @@ class Step:
         Alpha, beta and gamma; 0 in the first step.
     past, gain, constant : float64 arrays
         p, k and d.
-    source : Ref or tuple of Ref
-        x, or what it is the sum of.
+    source : Ref or tuple of Ref and tensor
+        x, or what it is the sum of, where no operation makes that.
     learned : bool
         Whether k is a tensor of the module's own that multiplies x before all else.
     divided : bool
@@ -202,6 +203,8 @@ def _source(
         return "no input of neurons"
     if like is not None and isinstance(like.source, Ref) and _is_atom(sums.of(like.source)):
         return _single(sums, arrives) or "more than one signal where the next step has one"
+    if like is not None and isinstance(like.source, tuple):
+        return _terms(sums, given, like)
     for wanted, whole in ((given, True), (arrives, False)):
         if whole and (len(given) == len(arrives) or (like is not None and like.constant.any())):
             continue
@@ -231,6 +234,30 @@ def _single(sums: Expressions, arrives: Sum) -> tuple[Ref, Reals, bool, tuple[in
         return None
     (atom,) = product
     return _ref(sums, atom), factor, False, (), False
+
+
+def _terms(
+    sums: Expressions, given: Sum, like: Step
+) -> tuple[tuple[Any, ...], Reals, bool, tuple[int, ...], bool] | str:
+    """Return the terms of a sum in the order of the step that follows; in the first a constant stands for one of them.
+
+    So it is where a layer hears spikes of the step before, and gives its bias before the first.
+    """
+    left = {_ref(sums, atom): factor for product, factor in given.items() for atom in product if len(product) == 1}
+    single = all(len(product) < 2 for product in given) and all(_near(each, like.gain) for each in left.values())
+    found: list[Any] = []
+    for each in like.source:
+        kind = (sums.nodes[each.node].path, sums.nodes[each.node].operation, each.result)
+        here = [ref for ref in left if (sums.nodes[ref.node].path, sums.nodes[ref.node].operation, ref.result) == kind]
+        found.append(here[0] if here else None)
+        left.pop(found[-1], None)
+    if left or found.count(None) > 1 or not single:
+        return "a sum of other signals than in the next step"
+    constant = given.get(ONE, NOTHING)
+    if None not in found:
+        return tuple(found), like.gain, False, (), False
+    silent = torch.from_numpy(np.asarray(constant / like.gain, np.float32))
+    return tuple(silent if each is None else each for each in found), like.gain, False, (), True
 
 
 def _ref(sums: Expressions, atom: Atom) -> Ref:

@@ -11,7 +11,7 @@ give way to one call of a neuron in each step. With gates before the terms it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -123,7 +123,8 @@ class _Recognition:
         for chain, name in zip(chains, names, strict=True):
             neuron = self._neuron(chain, steps[chain[0]], name)
             for call, (which, step) in enumerate(zip(chain, steps[chain[0]], strict=True)):
-                self._replace(which, (step.source,), NEURON, name, call, neuron)
+                source, made = self._summed(step.source, which, name)
+                self._replace(which, (source,), NEURON, name, call, neuron, made)
             emitted[name] = [
                 (self.fired[which].nodes[0], self.spikes[self.fired[which].nodes[0]][1]) for which in chain
             ]
@@ -329,8 +330,27 @@ class _Recognition:
 
     # --- the program
 
+    def _summed(self, source: Any, which: int, path: str) -> tuple[Ref, list[Node]]:
+        """Return what neurons hear, and the operations that add it up where the module adds it to the potential."""
+        if not isinstance(source, tuple):
+            return source, []
+        shapes = [self.nodes[self.fired[which].potential.node].shapes[self.fired[which].potential.result]]
+        total, nodes = source[0], []
+        for each in source[1:]:
+            nodes.append(Node(self.unused, "add", (total, each), {}, shapes, path, 0))
+            total = Ref(self.unused)
+            self.unused += 1
+        return total, nodes
+
     def _replace(
-        self, which: int, arguments: tuple[Any, ...], operation: str, path: str, call: int, neuron: Neuron | None
+        self,
+        which: int,
+        arguments: tuple[Any, ...],
+        operation: str,
+        path: str,
+        call: int,
+        neuron: Neuron | None,
+        before: Sequence[Node] = (),
     ) -> None:
         """Put one operation in the place of those that compare a potential with its threshold."""
         fired = self.fired[which]
@@ -338,7 +358,7 @@ class _Recognition:
         shapes = [self.nodes[first].shapes[0]]
         spikes = Node(self.unused, operation, arguments, {}, shapes, path, call, neuron)
         self.unused += 1
-        self.replaced[first] = [spikes]
+        self.replaced[first] = [*before, spikes]
         for each in (first, *again):
             node = self.nodes[each]
             if self.spikes[each][1]:
@@ -402,7 +422,7 @@ class _Recognition:
 
     def _stands(self, which: int) -> bool:
         """Tell whether a potential is that of neurons, which no operation makes any more."""
-        return any(node.operation == NEURON for node in self.replaced[self.fired[which].nodes[0]])
+        return self.replaced[self.fired[which].nodes[0]][-2].operation == NEURON
 
     def _error(self, node: Node, words: str) -> InputError:
         return InputError(f"module {node.path or 'itself'}: {words}")
