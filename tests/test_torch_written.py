@@ -12,7 +12,6 @@ from torch_oracle import torch
 
 from eventsim import InputError, Network, Simulator, from_torch
 from eventsim.layers import IF, LIF, PLIF, AdaptiveLIF, DecayLIF, Threshold
-from eventsim_importers.torch_program.surrogates import step_of
 
 nn, F = torch.nn, torch.nn.functional
 T = 5
@@ -513,43 +512,3 @@ def test_what_is_no_neuron_is_refused(name: str, form: str) -> None:
     with pytest.raises(InputError, match=rf"^module [\w.]+: {words}$") as caught:
         from_torch(filled(make(fire)), dyadic((T, 1, 2, 4, 4)))
     assert "\n" not in str(caught.value)
-
-
-# --- functions that are steps
-
-
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.3, 1e-3, [0.25, 1.0, -2.0, 0.0]])
-def test_the_step_of_a_function(threshold: Any, strict: bool) -> None:
-    """Found among all float32, and equal on the values next to the threshold."""
-    at = torch.tensor(threshold)
-
-    def function(x: Any) -> Any:
-        return (x > at if strict else x >= at).float()
-
-    step = step_of(function, dyadic((3, 4)))
-    assert step is not None
-    for way in (-np.inf, np.inf):
-        beside = torch.nextafter(at, torch.tensor(way, dtype=torch.float32)).expand(3, 4)
-        assert torch.equal(step(beside), function(beside))
-    assert torch.equal(step(at.expand(3, 4)), function(at.expand(3, 4)))
-    if threshold != -0.3 and threshold != 1e-3:  # else which of two neighbours was written is not known
-        assert step.strict == strict
-        assert torch.equal(step.threshold.expand(4), at.expand(4))
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        torch.sigmoid,
-        torch.zeros_like,
-        lambda x: (x < 0).float(),
-        lambda x: (x > 0).float() * 2,
-        lambda x: (x.abs() > 1).float(),
-        lambda x: (x > x.mean()).float(),
-        lambda x: (x.floor() % 2).float(),
-        lambda x: (x > 0).float().sum(),
-    ],
-)
-def test_functions_that_are_no_steps(function: Any) -> None:
-    assert step_of(function, dyadic((3, 4))) is None
