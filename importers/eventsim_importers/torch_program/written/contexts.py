@@ -9,6 +9,7 @@ where g is a convolution of one position, a layer normalisation or none, ReLU, a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,9 +49,18 @@ class _Context:
 
     def unshaped(self, value: Any, stop: Ref | None = None) -> Any:
         """Return what views of the same values in another shape are of."""
-        while value != stop and (node := self.made(value, *RESHAPES)) is not None:
+        while value != stop and (node := self.view(value)) is not None:
             value = node.arguments[0]
         return value
+
+    def view(self, value: Any) -> Node | None:
+        """Return an operation that gives another shape to the same values; an index of new axes alone is one."""
+        node = self.made(value, *RESHAPES, "__getitem__")
+        if node is None or node.operation != "__getitem__":
+            return node
+        index = node.arguments[1] if isinstance(node.arguments[1], tuple) else (node.arguments[1],)
+        whole = all(each is None or each is Ellipsis or each == slice(None) for each in index)
+        return node if whole else None
 
     def convolution(self, value: Any) -> Node | None:
         """Return a convolution of single positions."""
@@ -73,8 +83,7 @@ class _Context:
         value = self.convolution(normed if norm is None else norm.arguments[0])
         if value is None or (norm is not None and not self._is_of_channels(norm)):
             return None
-        summed = self.made(self.unshaped(value.arguments[0]), *MATMULS)
-        weights = None if summed is None else self._weights(summed, x)
+        weights = self._weights(self.unshaped(value.arguments[0]), x)
         if weights is None:
             return None
         normalisation, key = weights
@@ -97,19 +106,17 @@ class _Context:
         given = norm.arguments[1] if len(norm.arguments) > 1 else norm.keywords.get("normalized_shape")
         return isinstance(given, tuple) and given == (*self.shape(norm.refs[0])[1:],)
 
-    def _weights(self, summed: Node, x: Ref) -> tuple[str, Node] | None:
-        """Return how the positions of `x` are weighed in a product of matrices, and by which convolution."""
-        maps, weights = summed.arguments[:2]
-        if not isinstance(maps, Ref) or self.unshaped(maps, x) != x or not isinstance(weights, Ref):
-            return None
-        batch, channels, height, width = self.shape(x)
-        if self.shape(maps) != (batch, channels, height * width) or self.shape(weights) != (batch, height * width, 1):
+    def _weights(self, context: Any, x: Ref) -> tuple[str, Node] | None:
+        """Return how the positions of `x` are weighed in a sum over them, and by which convolution."""
+        weights = self._by_product(context, x) or self._by_sum(context, x)
+        if weights is None:
             return None
         while True:  # one weight for each position: neither a view nor another order of axes changes which is which
-            node = self.made(weights, *RESHAPES, *PERMUTES)
+            node = self.view(weights) or self.made(weights, *PERMUTES)
             if node is None:
                 break
             weights = node.arguments[0]
+        _, _, height, width = self.shape(x)
         softmax, sigmoid = self.made(weights, "softmax"), self.made(weights, "sigmoid")
         found = softmax or sigmoid
         if found is None:
@@ -122,6 +129,34 @@ class _Context:
         if key is None or key.arguments[0] != x or key.arguments[1].shape[0] != 1:
             return None
         return ("sigmoid" if softmax is None else "softmax"), key
+
+    def _by_product(self, context: Any, x: Ref) -> Ref | None:
+        """Return the weights of a product of matrices: channels by positions, positions by one."""
+        node = self.made(context, *MATMULS)
+        if node is None or not all(isinstance(each, Ref) for each in node.arguments[:2]):
+            return None
+        maps, weights = node.arguments[:2]
+        batch, channels, height, width = self.shape(x)
+        sizes = (self.shape(maps), self.shape(weights))
+        matrices = ((channels, height * width), (height * width, 1))
+        fits = all(
+            size[-2:] == matrix and math.prod(size[:-2]) == batch for size, matrix in zip(sizes, matrices, strict=True)
+        )
+        return weights if fits and self.unshaped(maps, x) == x else None
+
+    def _by_sum(self, context: Any, x: Ref) -> Ref | None:
+        """Return the weights, one for each position of a map, of a product that is summed over the map."""
+        node = self.made(context, "sum")
+        product = None if node is None else self.made(node.arguments[0], *MULTIPLIES)
+        if node is None or product is None or x not in product.arguments:
+            return None
+        given = node.arguments[1] if len(node.arguments) > 1 else node.keywords.get("dim")
+        one, other = product.arguments[:2]
+        weights = other if one == x else one
+        batch, _, height, width = self.shape(x)
+        over = isinstance(given, tuple) and sorted(axis % 4 for axis in given) == [2, 3]
+        fits = isinstance(weights, Ref) and self.shape(weights) == (batch, 1, height, width)
+        return weights if over and fits else None
 
 
 def _context(nodes: list[Node], node: Node) -> Node | None:
