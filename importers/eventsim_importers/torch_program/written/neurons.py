@@ -20,31 +20,20 @@ import torch
 
 from eventsim.errors import InputError
 from eventsim_importers.torch_program.neurons.protocol import Neuron
-from eventsim_importers.torch_program.operations.joins import DIVIDES, MULTIPLIES, SUBTRACTS
 from eventsim_importers.torch_program.recorder import CONTEXT, FIRE, NEURON, Node, Program, Ref, leaves, mapped
-from eventsim_importers.torch_program.unrolled import ADDS
 from eventsim_importers.torch_program.written.charges import Step, neuron_of_steps, read_step
+from eventsim_importers.torch_program.written.comparisons import compared, potential_of
 from eventsim_importers.torch_program.written.contexts import with_contexts
 from eventsim_importers.torch_program.written.expressions import (
     FOLLOWED,
     ONE,
     Expressions,
-    NotFollowed,
     Reals,
     Sum,
     added,
     equal,
-    number,
-    sides,
 )
 
-COMPARISONS = {
-    **dict.fromkeys(("gt", "__gt__", "greater"), (True, False)),
-    **dict.fromkeys(("ge", "__ge__", "greater_equal"), (False, False)),
-    **dict.fromkeys(("lt", "__lt__", "less"), (False, True)),
-    **dict.fromkeys(("le", "__le__", "less_equal"), (True, True)),
-}
-"""Whether spikes come above the threshold only, and whether the result is 1 less the spikes."""
 NAMES_ITSELF = ("conv1d", "conv2d", "conv3d", "linear", "batch_norm", "layer_norm", "max_pool2d", "avg_pool2d")
 """Operations whose layer has the name of the module that does them."""
 
@@ -108,6 +97,7 @@ class _Recognition:
         self.fired: list[_Fired] = []
         self.sums = Expressions(self.nodes, self.spikes, self.potentials)
         self.replaced: dict[int, list[Node]] = {}
+        self.emitted: dict[int, Ref] = {}  # by comparison, the spikes in the new program
         self.unused = len(self.nodes)
 
     def written(self) -> Written:
@@ -150,7 +140,7 @@ class _Recognition:
 
     def _look(self, node: Node) -> None:
         """Note a comparison with a threshold."""
-        found = self._compared(node)
+        found = compared(node)
         if found is None:
             return
         ref, threshold, strict, rest = found
@@ -159,7 +149,7 @@ class _Recognition:
             self.spikes[node.number] = again[0], again[1] != rest
             self.fired[again[0]].nodes.append(node.number)
             return
-        ref, threshold = self._potential(ref, threshold)
+        ref, threshold = potential_of(self.nodes, ref, threshold)
         which = self.potentials.get(ref)
         if which is None:
             fired = _Fired(ref, threshold, strict, self.sums.made(ref))
@@ -172,57 +162,21 @@ class _Recognition:
         self.fired[which].nodes.append(node.number)
         self.spikes[node.number] = which, rest
 
-    def _compared(self, node: Node) -> tuple[Ref, Reals, bool, bool] | None:
-        if node.operation == FIRE:
-            ref, threshold, strict = node.arguments
-            return ref, _plain(threshold), strict, False
-        if node.operation == "heaviside" and len(node.arguments) == 2:
-            ref, at_zero = node.arguments
-            if isinstance(ref, Ref) and isinstance(at_zero, torch.Tensor) and at_zero.unique().tolist() in ([0], [1]):
-                return ref, np.zeros(()), not bool(at_zero.any()), False
-        if node.operation not in COMPARISONS or len(node.arguments) != 2:
-            return None
-        one, other = node.arguments
-        strict, rest = COMPARISONS[node.operation]
-        if not isinstance(one, Ref):  # a threshold before the potential
-            one, other, strict, rest = other, one, not strict, not rest
-        threshold = number(other)
-        if not isinstance(one, Ref) or threshold is None:
-            return None
-        return one, _plain(threshold), strict, rest
-
     def _of_spikes(self, ref: Ref, threshold: Reals, strict: bool) -> tuple[int, bool] | None:
         """Return which spikes a comparison with a number between 0 and 1 gives again, as in ``spikes > 0``."""
-        made = self.sums.of(ref)
-        atoms = {atom for product in made for atom in product}
         above = [bool((value > threshold if strict else value >= threshold).all()) for value in (0, 1)]
-        if len(atoms) != 1 or above != [False, True]:
+        return self._spikes_in(self.sums.of(ref)) if above == [False, True] else None
+
+    def _spikes_in(self, made: Sum) -> tuple[int, bool] | None:
+        """Return of which comparison a sum is the spikes, or 1 less them."""
+        atoms = {atom for product in made for atom in product}
+        if len(atoms) != 1:
             return None
         (atom,) = atoms
         spikes: Sum = {frozenset([atom]): np.ones(())}
         if atom.of != "spike" or not (equal(made, spikes) or equal(made, added({ONE: np.ones(())}, spikes, -1))):
             return None
         return atom.number, ONE in made
-
-    def _potential(self, ref: Ref, threshold: Reals) -> tuple[Ref, Reals]:
-        """Return what is really compared: ``v`` with theta for ``v - theta`` with 0, or ``v / theta`` with 1."""
-        shifted = False
-        while True:
-            node = self.nodes[ref.node]
-            try:
-                one, other = sides(node)
-            except (NotFollowed, TypeError):
-                return ref, threshold
-            by = number(other)
-            if not isinstance(one, Ref) or by is None or node.keywords or len(node.arguments) > 2:
-                return ref, threshold
-            if node.operation in (*ADDS, *SUBTRACTS) and not threshold.any() and not shifted:
-                threshold, shifted = _plain(threshold + (by if node.operation in SUBTRACTS else -by)), True
-            elif node.operation in (*MULTIPLIES, *DIVIDES) and (by > 0).all():
-                threshold = _plain(threshold * by if node.operation in DIVIDES else threshold / by)
-            else:
-                return ref, threshold
-            ref = one
 
     def _before(self, fired: _Fired, node: Node) -> int | None:
         """Return the comparison whose potential is in this one."""
@@ -360,19 +314,23 @@ class _Recognition:
         self.unused += 1
         self.replaced[first] = [*before, spikes]
         for each in (first, *again):
-            node = self.nodes[each]
-            if self.spikes[each][1]:
-                made = replace(node, operation="rsub", arguments=(Ref(spikes.number), 1.0), keywords={})
-            else:
-                made = replace(node, operation="alias", arguments=(Ref(spikes.number),), keywords={})
+            made = _of_spikes(self.nodes[each], Ref(spikes.number), self.spikes[each][1])
             self.replaced.setdefault(each, []).append(made)
+        self.emitted[which] = Ref(spikes.number)
+
+    def _again(self, node: Node) -> list[Node]:
+        """Return an operation as it is, or what stands for one that gives spikes again, as ``where(v > 1, 1, 0)``."""
+        if node.operation not in FOLLOWED or node.number in self.spikes or len(node.shapes) > 1:
+            return [node]
+        found = self._spikes_in(self.sums.of(Ref(node.number)))
+        return [node] if found is None else [_of_spikes(node, self.emitted[found[0]], found[1])]
 
     def _rewritten(self, names: dict[int, str]) -> Program:
         """Return the program with what was replaced, of what its output needs alone; numbers are places again."""
         nodes: list[Node] = []
         same: dict[int, Ref] = {}
         for node in self.nodes:
-            for each in self.replaced.get(node.number, [node]):
+            for each in self.replaced.get(node.number) or self._again(node):
                 if each.operation == "alias":
                     same[each.number] = each.arguments[0]
                 else:
@@ -434,10 +392,11 @@ EXPECTED = (
 )
 
 
-def _plain(threshold: Any) -> Reals:
-    """Return a threshold with which float32 compares."""
-    array = number(threshold) if not isinstance(threshold, np.ndarray) else threshold
-    return np.asarray(np.asarray(array, np.float32), np.float64)
+def _of_spikes(node: Node, spikes: Ref, rest: bool) -> Node:
+    """Return an operation that gives spikes, or what they leave of 1, in the place of another."""
+    if rest:
+        return replace(node, operation="rsub", arguments=(spikes, 1.0), keywords={})
+    return replace(node, operation="alias", arguments=(spikes,), keywords={})
 
 
 def _renamed(value: Any, same: dict[int, Ref]) -> Any:
