@@ -134,6 +134,20 @@ def test_what_is_no_context_is_not_taken_for_one(pooled: Callable[..., Any]) -> 
         read(module, x)
 
 
+class ScoredOtherwise(Context):
+    """The scores are of another map than the one that is weighed."""
+
+    def forward(self, x: Any) -> Any:
+        return x + self.query(torch.relu(self.value(self.pooled(x, self.key(x * 2)))))
+
+
+def test_scores_of_another_map_make_no_context() -> None:
+    module, x = built(product, False, added), 2 * torch.rand(T, 1, 2, H, W)
+    module.context.__class__ = ScoredOtherwise
+    with pytest.raises(InputError, match=r"^module context[\w.]*: .* found; expected .*"):
+        read(module, x)
+
+
 def test_a_gain_of_another_signal_is_no_context() -> None:
     """The sum must be of the map that was pooled."""
     module, x = built(product, False, lambda x, gain: 2 * x + gain), 2 * torch.rand(T, 1, 2, H, W)

@@ -111,9 +111,9 @@ def late(x: Any, mem: Any) -> tuple[Any, Any]:
 
 
 def late_zero(x: Any, mem: Any) -> tuple[Any, Any]:
-    reset = (mem > 1).float() if isinstance(mem, torch.Tensor) else 0.0
+    reset = (mem > 0.5).float() if isinstance(mem, torch.Tensor) else 0.0
     mem = (0.5 * mem + x) * (1 - reset)
-    return (mem > 1).float(), mem
+    return (mem > 0.5).float(), mem
 
 
 def in_place(x: Any, mem: Any) -> tuple[Any, Any]:
@@ -148,7 +148,7 @@ WAYS: dict[str, tuple[Fire, type, dict[str, Any]]] = {
     "alpha, silence": (euler_free_alpha, DecayLIF, {"decay": 0.25, "reset": "zero", "strict": False}),
     "spikes first": (spikes_first, DecayLIF, {"decay": 0.25, "reset": "zero", "strict": True, "v_threshold": 0.5}),
     "late": (late, DecayLIF, {"decay": 0.5, "reset": "subtract_late", "strict": True}),
-    "late zero": (late_zero, DecayLIF, {"decay": 0.5, "reset": "zero_late", "strict": True}),
+    "late zero": (late_zero, DecayLIF, {"decay": 0.5, "reset": "zero_late", "strict": True, "v_threshold": 0.5}),
     "in place": (in_place, DecayLIF, {"decay": 0.5, "reset": "zero", "strict": False}),
     "never reset": (never_reset, Threshold, {"threshold": 1.0, "strict": False}),
     "started": (started, DecayLIF, {"decay": 0.5, "reset": "subtract", "start": 0.75}),

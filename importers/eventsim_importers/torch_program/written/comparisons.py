@@ -22,7 +22,7 @@ COMPARISONS = {
 
 
 def compared(node: Node) -> tuple[Ref, Reals, bool, bool] | None:
-    """Return what an operation compares with a threshold, which, whether strictly, and whether spikes are what is left."""
+    """Return what an operation compares with a threshold, which, if strictly, and if spikes are what is left."""
     if node.operation == FIRE:
         ref, threshold, strict = node.arguments
         return ref, plain(threshold), strict, False
