@@ -15,8 +15,8 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.delay import Delay
 from eventsim.errors import InputError
-from eventsim.layers import PLIAF, Input, Threshold
-from eventsim.layers.dense import Reals
+from eventsim.layers import PLIAF, AdaptiveLIF, GlobalContext, Input, Threshold
+from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.input import Frames
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Neuron, rows_of
@@ -177,6 +177,8 @@ class _Comparison:
         found = Differences()
         if isinstance(layer, Neuron) and not isinstance(layer, PLIAF):
             _fire(layer, arriving[0], theirs, terms, found)
+        elif isinstance(layer, AdaptiveLIF):
+            _fire_adaptive(layer, arriving[0], theirs, terms, found)
         elif isinstance(layer, Threshold):
             x = np.array(arriving[0].to_array(), np.float64).reshape(theirs.shape)
             threshold = rows_of(layer.threshold, "threshold", arriving[0].type)
@@ -197,6 +199,9 @@ class _Comparison:
     def _bounded(self, name: str) -> FloatArray:
         layer, node = self.network.layers[name], self.nodes[name]
         absolute = layer.absolute()
+        if isinstance(layer, GlobalContext) and name not in self.theirs:
+            (edge,) = node.inputs
+            return np.asarray(self._bound(edge.source).ravel() + np.abs(self._signal(name).to_array()).ravel())
         if name in self.theirs or absolute is None:
             return np.abs(self._signal(name).to_array())
         absolute = replace(absolute, **self.terms.get(name, {}))
@@ -238,3 +243,29 @@ def _fire(layer: Neuron, signal: Signal, theirs: FloatArray, terms: Reals, found
 
     current = np.array(signal.to_array()).reshape(steps, kind.positions, kind.channels)
     beside(layer, threshold, floor, step, np.array(op.state()["potential"])).take(current, theirs, terms, found)
+
+
+def _fire_adaptive(layer: AdaptiveLIF, signal: Signal, theirs: FloatArray, terms: Reals, found: Differences) -> None:
+    """Step through neurons with coefficients of their own by their op; the dense form tells the terms of a charge."""
+    kind, memory = signal.type, Memory()
+    dense = SignalType("real", kind.channels, kind.grid, dense=True)
+    op, never = layer.op(dense), replace(layer, v_threshold=FLOAT32_MAX / 4, reset="zero").op(dense)
+    context = Context(True, Ledger({"": op}, 1).rows("", 0, 1))
+
+    def step(v: FloatArray, x: FloatArray) -> tuple[DenseStep, FloatArray]:
+        given, before = (Dense(dense, 1, np.ascontiguousarray(x)),), {**op.state(), "potential": v}
+        never.restore(before)
+        never.advance(given, context)
+        op.restore(before)
+        spikes = op.advance(given, context).to_array().reshape(x.shape)
+        one, other = (in_shape(each[None], kind.shape)[0] for each in (v, x))
+        happened = layer.step(one, other, memory)
+        assert happened.terms is not None
+        charged = np.array(never.state()["potential"])
+        return DenseStep(charged, np.zeros(x.shape, np.bool_), spikes, tokens(happened.terms[None])[0]), np.array(
+            op.state()["potential"]
+        )
+
+    current = np.array(signal.to_array()).reshape(signal.steps, kind.positions, kind.channels)
+    threshold = np.asarray(layer.v_threshold, np.float32)
+    Firing(layer, threshold, None, step, np.array(op.state()["potential"])).take(current, theirs, terms, found)

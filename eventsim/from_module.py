@@ -22,7 +22,7 @@ def from_torch(
     verify: bool = True,
     **options: Any,
 ) -> Network:
-    """Return the network that a PyTorch module computes; nothing of it but its neurons need be known.
+    """Return the network that a PyTorch module computes; nothing need be known but neurons that hide what they do.
 
     The module runs once on the example, on a copy in evaluation mode, and every operation on tensors that depend on the
     example becomes a layer, named by the path of its module. It comes back as it was given.
@@ -30,7 +30,8 @@ def from_torch(
     Parameters
     ----------
     module : torch.nn.Module
-        With neurons of SpikingJelly, snnTorch, Norse or sinabs; on the CPU, in float32.
+        With neurons of SpikingJelly, snnTorch, Norse or sinabs, or written out as charge, threshold and reset; on the
+        CPU, in float32.
     example : tensor
         One sample as the module takes it, a batch of 1: an image ``(1, C, H, W)``, frames ``(T, 1, C, H, W)``, or with
         ``time_axis=1`` frames ``(1, T, C, H, W)``.

@@ -172,7 +172,7 @@ class Firing:
         for x, fired, added in zip(current, theirs, np.asarray(terms), strict=True):
             happened, after = self.step(self.potential, x)
             charged = happened.charged
-            self.sums += added if happened.terms is None else happened.terms
+            self.sums += added if happened.terms is None else happened.terms + added
             wrong = happened.spikes != fired
             # every threshold between the two numbers of spikes
             ends = threshold * (np.minimum(happened.spikes, fired) + 1), threshold * np.maximum(happened.spikes, fired)

@@ -246,6 +246,14 @@ def by_letters(s: Any, t: Any) -> Any:
     return torch.einsum("tbhij,tbjhd->tbihd", scores, v).flatten(3)
 
 
+class Surrogate(torch.autograd.Function):
+    """Fires above 0.25."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any) -> Any:
+        return (x > 0.25).float()
+
+
 CASES: dict[str, dict[str, Any]] = {
     **{name: {"work": work, **CHANNELS} for name, work in REARRANGED.items()},
     **{name: {"work": work} for name, work in (PARTS | ARITHMETIC | STEPS | POOLS).items()},
@@ -262,6 +270,10 @@ CASES: dict[str, dict[str, Any]] = {
     "einsum": {"work": lambda m, s, t: by_letters(s, t), "shape": TOKENS},
     "stack": {"work": lambda m, s, t: s, "before": lambda x: torch.stack([x] * T), "shape": IMAGE},
     "neuron": {"work": lambda m, s, t: s},
+    "fire": {"work": lambda m, s, t: Surrogate.apply(s - 0.5 * t)},
+    "bool": {"work": lambda m, s, t: s.bool().float() + t},
+    "__invert__": {"work": lambda m, s, t: (~(s + t > 1)).float()},
+    "logical_not": {"work": lambda m, s, t: s.logical_not().float() * t},
 }
 SPELLED = {
     "__neg__": "neg", "__add__": "add", "__radd__": "add", "__iadd__": "add_", "__sub__": "sub", "__isub__": "sub_",
@@ -277,6 +289,7 @@ IN_LOOPS = {
     "last step",
     "some time steps",
 }  # see test_torch_loops
+WRITTEN = {"global context"}  # see test_torch_contexts
 REFUSED: dict[str, Work] = {
     "__rtruediv__": lambda m, s, t: 1 / s,
     "__rdiv__": lambda m, s, t: s.__rdiv__(2),
@@ -285,7 +298,7 @@ REFUSED: dict[str, Work] = {
 
 
 def test_that_every_operation_has_a_case() -> None:
-    assert OPERATIONS.keys() == CASES.keys() | IN_LOOPS | REFUSED.keys()
+    assert OPERATIONS.keys() == CASES.keys() | IN_LOOPS | WRITTEN | REFUSED.keys()
 
 
 @pytest.mark.parametrize("name", CASES)

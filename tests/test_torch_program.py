@@ -356,8 +356,9 @@ def test_neurons_of_ones_own() -> None:
         x = dyadic((T, 1, 6), seed)
         with torch.no_grad():
             assert_array_equal(simulated(network, x[:, 0].numpy()).logits, module(x)[0].numpy())
-    with pytest.raises(InputError, match=r"^WithOwn: no neurons found; expected modules of .*, or neurons="):
-        from_torch(module, x, time_axis=0)
+    (layer,) = (layer for layer in from_torch(module, x, time_axis=0).layers.values() if isinstance(layer, IF))
+    assert layer.reset == "subtract"  # what it does is read, too
+    assert_array_equal(layer.v_threshold, module.own.threshold.detach().numpy())
 
 
 def test_that_the_state_of_other_neurons_is_refused() -> None:

@@ -407,7 +407,9 @@ class _Reader(Reader):
             x = self._conv_bn(f"{block}.downsample.1", f"{block}.downsample.2", x, 1)
         elif stride == 2:
             x = self._conv_bn(f"{block}.downsample.0", f"{block}.downsample.1", x, 1, stride)
-        return self._neuron(f"{block}.output_act", self.build.add(f"{block}.add", Residual("add"), x, y))
+        last = x if stride == 2 else y  # the join is called for the child whose work is done last
+        name = f"{block}.{last.removeprefix(f'{block}.').split('.')[0]}_add"
+        return self._neuron(f"{block}.output_act", self.build.add(name, Residual("add"), x, y))
 
     def _head(self, name: str, x: str) -> str:
         x = self.build.add("mean_over_positions", MeanOverPositions(), x)

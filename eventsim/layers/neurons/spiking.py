@@ -45,7 +45,7 @@ class DenseStep(NamedTuple):
         Where the potential was above the threshold when the step began, for the resets that ask.
     spikes : float32 array
     terms : float32 array, optional
-        Sum of the absolute terms that were added, where it is not that of the inputs.
+        Sum of the absolute terms of the charge, where that is no sum of inputs; those of the inputs come on top.
     """
 
     charged: FloatArray

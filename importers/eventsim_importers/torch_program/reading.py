@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -28,10 +28,11 @@ from eventsim_importers.reading.wrappings import patterns_of
 from eventsim_importers.torch_program.axes import Dims, grid_axes, whole
 from eventsim_importers.torch_program.neurons import neuron_of
 from eventsim_importers.torch_program.neurons.protocol import Neuron
-from eventsim_importers.torch_program.recorder import Program, Ref, record
+from eventsim_importers.torch_program.recorder import FIRE, NEURON, Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
 from eventsim_importers.torch_program.values import Emitted
+from eventsim_importers.torch_program.written.neurons import Written, recognised
 
 LOGITS = 1e-4
 """Largest difference of logits, as a share of the largest."""
@@ -107,20 +108,23 @@ def read(
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
     at = {each: known[path] for path, each in own.named_modules()}
-    if not any(known.values()):
-        raise InputError(
-            f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or neurons="
-        )
     _reset(known.values())
+    at_rest = _another(own)
     program = record(own, example.clone(), lambda each: at[each])
     _reset(known.values())
     key, wanted = _output(program, output, title)
-    program, loop = folded(Program(program.nodes, wanted, program.owners))
+    written = recognised(replace(program, output=wanted))
+    if not any(node.operation in (NEURON, FIRE) for node in written.program.nodes):
+        raise InputError(
+            f"{title}: no neurons found; expected modules of SpikingJelly, snnTorch, Norse or sinabs, or charge, "
+            "threshold and reset as operations, or neurons="
+        )
+    program, loop = folded(written.program)
     steps = loop or _time_steps(program, example, time_axis)
     readout = choose.stated("readout")
     fold_bn = choose.way("fold_bn", True)
     layouts = _layouts(example, time_axis, steps)
-    network, translation, sample = _translated(program, title, layouts, steps, kind, readout, fold_bn, _stored(own))
+    network, translation, sample = _translated(program, title, layouts, steps, kind, readout, fold_bn)
     network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
     theirs = sum(parameter.numel() for parameter in module.parameters())
     note = "as sum(p.numel()) counts in PyTorch"
@@ -131,7 +135,7 @@ def read(
         )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
-        said = _verified(network, translation, own, known, sample, example, key)
+        said = _verified(network, translation, at_rest if written.spikes else own, known, sample, example, key, written)
         network = network.with_settings(said)
     return network
 
@@ -265,6 +269,11 @@ def _copy(module: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     return own.eval()
 
 
+def _another(module: nn.Module) -> nn.Module:
+    """Return a module with the same parameters, and a state of its own."""
+    return copy.deepcopy(module, {id(each): each for each in module.parameters()})
+
+
 def _reset(neurons: Any) -> None:
     for neuron in neurons:
         if neuron is not None:
@@ -334,11 +343,6 @@ def _layouts(example: torch.Tensor, time_axis: int | None, steps: int) -> Iterat
         raise InputError(f"example {tuple(example.shape)} found; expected up to three axes in a time step")
 
 
-def _stored(own: nn.Module) -> dict[int, str]:
-    """Return by where its memory begins the name of each parameter."""
-    return {parameter.untyped_storage().data_ptr(): name for name, parameter in own.named_parameters()}
-
-
 def _translated(
     program: Program,
     title: str,
@@ -347,12 +351,11 @@ def _translated(
     kind: Kind,
     readout: str | None,
     fold_bn: bool,
-    stored: Mapping[int, str],
 ) -> tuple[Network, Translation, Sample]:
     """Translate with the first layout of the example that the operations fit."""
     refused: tuple[int, InputError] | None = None
     for sample in layouts:
-        translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn, stored)
+        translation = Translation(program, title, sample.dims, sample.shape, kind, steps, fold_bn)
         try:
             network = translation.network(program.output, readout, ())
             return network, translation, Sample(sample.dims, sample.shape, np.ascontiguousarray(sample.frames))
@@ -374,6 +377,7 @@ def _verified(
     sample: Sample,
     example: torch.Tensor,
     output: int | str,
+    written: Written,
 ) -> Setting:
     """Compare every layer of neurons, and the logits, on the example and on the example in another order of its values.
 
@@ -385,7 +389,7 @@ def _verified(
     spikes = differing = 0
     largest = 0.0
     for given, frames in _variants(example, sample):
-        theirs, logits = _emitted(translation, own, known, given, output)
+        theirs, logits = _emitted(translation, own, known, given, output, written)
         _reset(known.values())
         layers = compare_layers(network, frames, theirs, translation.terms)
         for layer in layers:
@@ -435,8 +439,13 @@ def _emitted(
     known: Mapping[str, Neuron | None],
     example: torch.Tensor,
     output: int | str,
+    written: Written,
 ) -> tuple[dict[str, FloatArray], FloatArray]:
-    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits."""
+    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits.
+
+    Neurons that are written out are at rest in a copy only, and what they emit is found among its operations.
+    """
+    own = _another(own) if written.spikes else own
     seen: dict[str, list[FloatArray]] = {}
 
     def keep(neuron: Neuron, emitted: Emitted) -> Callable[..., None]:
@@ -454,15 +463,22 @@ def _emitted(
     handles = [
         modules[each.path].register_forward_hook(keep(neuron, each))
         for each in translation.emitted
-        if (neuron := known[each.path]) is not None
+        if (neuron := known.get(each.path)) is not None
     ]
-    with torch.no_grad():
-        results = own(example.clone())
+    at = {each: known[path] for path, each in modules.items()}
+    places = {place for steps in written.spikes.values() for place, _ in steps}
+    again = record(own, example.clone(), lambda each: at[each], places)
+    results = again.returned
     for handle in handles:
         handle.remove()
     found = {}
     for each in translation.emitted:
-        arrays, loop = seen[each.value.layer], known[each.path].time_axis is None  # type: ignore[union-attr]
-        found[each.value.layer] = translation.as_signal(each.value, np.stack(arrays) if loop else arrays[0], loop)
+        name, neuron = each.value.layer, known.get(each.path)
+        if each.path in written.spikes:
+            loop, steps = True, written.spikes[each.path]
+            arrays = [1 - again.kept[at].numpy() if rest else again.kept[at].numpy() for at, rest in steps]
+        else:
+            loop, arrays = neuron is not None and neuron.time_axis is None, seen[name]
+        found[name] = translation.as_signal(each.value, np.stack(arrays) if loop else arrays[0], loop)
     logits = _named(results)[output].detach().float().numpy()
     return found, translation.as_logits(logits)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,8 +23,10 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from eventsim.errors import InputError
 from eventsim.untrusted import described
 from eventsim_importers.torch_program.neurons.protocol import Neuron
+from eventsim_importers.torch_program.surrogates import Step, step_of
 
-NEURON = "neuron"
+NEURON, FIRE, CONTEXT = "neuron", "fire", "global context"
+"""Calls of neurons; comparisons with a threshold whose gradient is their own; and what `written.contexts` finds."""
 RETYPED = "another type of float"
 SAME_VALUE = ("detach", "contiguous", "clone", "requires_grad_", "alias", "positive", "to", "float", "type_as", "cpu")
 """Operations that leave values and axes as they are; a change of their type is looked for."""
@@ -104,14 +106,28 @@ class Program:
         What the module returned, with `Ref` in the place of tensors.
     owners : dict of int to list of str
         The modules that hold a parameter or buffer, by the address of its storage.
+    kept : dict of int to tensor
+        First results that were asked for, by operation.
+    returned : object
+        The same as `output` with its tensors.
+    tensors : dict of int to str
+        Names of the module's own tensors, by where their values lie.
     """
 
     nodes: list[Node]
     output: Any
     owners: dict[int, list[str]] = field(default_factory=dict)
+    kept: dict[int, torch.Tensor] = field(default_factory=dict)
+    returned: Any = None
+    tensors: dict[int, str] = field(default_factory=dict)
 
 
-def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Module], Neuron | None]) -> Program:
+def record(
+    module: nn.Module,
+    example: torch.Tensor,
+    neuron_of: Callable[[nn.Module], Neuron | None],
+    keep: Collection[int] = (),
+) -> Program:
     """Run a module on an example, and return what it did.
 
     Parameters
@@ -121,6 +137,8 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
     example : tensor
     neuron_of : callable
         What each module is, if it is a neuron.
+    keep : collection of int
+        Operations whose first result is wanted.
 
     Raises
     ------
@@ -128,14 +146,14 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
         If the module refuses the example, or values that depend on it decide what is done.
     """
     paths = {each: path for path, each in module.named_modules()}
-    recorder = _Recorder()
+    recorder = _Recorder(keep)
     with contextlib.ExitStack() as hooks, torch.no_grad():
         for each, path in paths.items():
             neuron = neuron_of(each)
             for handle in recorder.watch(each, path, neuron):
                 hooks.callback(handle.remove)
         recorder.known[example] = recorder.add("example", (), {}, [example])[0]
-        hooks.enter_context(recorder.functions_refused())
+        hooks.enter_context(recorder.functions_followed())
         try:
             with recorder:
                 results = module(example)
@@ -147,7 +165,9 @@ def record(module: nn.Module, example: torch.Tensor, neuron_of: Callable[[nn.Mod
                 "the module takes"
             ) from error
     output = mapped(results, lambda tensor: recorder.known.get(tensor, tensor))
-    return Program(recorder.nodes, output, _owners(module))
+    own = [*module.named_buffers(), *module.named_parameters()]
+    tensors = {tensor.untyped_storage().data_ptr(): name for name, tensor in own if tensor.numel()}
+    return Program(recorder.nodes, output, _owners(module), recorder.kept, results, tensors)
 
 
 def _owners(module: nn.Module) -> dict[int, list[str]]:
@@ -161,8 +181,11 @@ def _owners(module: nn.Module) -> dict[int, list[str]]:
 class _Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Notes every operation on tensors that depend on the example."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Collection[int]) -> None:
         super().__init__()
+        self.keep = frozenset(keep)
+        self.kept: dict[int, torch.Tensor] = {}
+        self.steps: dict[Any, tuple[Any, Step | None]] = {}
         self.nodes: list[Node] = []
         self.known: Any = WeakTensorKeyDictionary()
         self.states: Any = WeakTensorKeyDictionary()
@@ -191,24 +214,66 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         yield module.register_forward_hook(leave, with_kwargs=True, prepend=False)
 
     @contextlib.contextmanager
-    def functions_refused(self) -> Iterator[None]:
-        """Refuse functions with gradients of their own, such as surrogates: no mode sees into them."""
+    def functions_followed(self) -> Iterator[None]:
+        """Note functions with gradients of their own that are steps, such as surrogates; refuse others.
+
+        No mode sees into them.
+        """
         before = torch.autograd.Function.__dict__["apply"]
 
         def apply(cls: type, *arguments: Any, **keywords: Any) -> Any:
-            known = any(isinstance(each, torch.Tensor) and each in self.known for each in leaves((arguments, keywords)))
-            if known and not self.opaque:
+            run = before.__get__(None, cls)
+            given = mapped(arguments, self.reference)
+            if self.opaque or not any(isinstance(each, Ref) for each in leaves((given, keywords))):
+                return run(*arguments, **keywords)
+            self.opaque += 1
+            try:
+                result = run(*arguments, **keywords)
+                step = self.step(cls, run, arguments, given)
+                like = [each for each in arguments if isinstance(each, torch.Tensor) and each in self.known]
+                if step is not None and not (
+                    isinstance(result, torch.Tensor) and bool((result == step(like[0])).all())
+                ):
+                    step = None
+            finally:
+                self.opaque -= 1
+            (ref,) = [each for each in given if isinstance(each, Ref)] if step else [None]
+            if step is None or keywords:
                 raise InputError(
                     f"{self.where()}: function {cls.__name__} with a gradient of its own found; expected spikes of "
-                    "neurons that are known, or neurons={Class: function} (neurons=) for others"
+                    "neurons that are known, a function that is 1 from a threshold on and 0 below, or "
+                    "neurons={Class: function} (neurons=) for others"
                 )
-            return before.__get__(None, cls)(*arguments, **keywords)
+            self.known[result] = self.add(FIRE, (ref, step.threshold, step.strict), {}, [result])[0]
+            return result
 
         torch.autograd.Function.apply = classmethod(apply)
         try:
             yield
         finally:
             torch.autograd.Function.apply = before
+
+    def step(
+        self, cls: type, run: Callable[..., Any], arguments: tuple[Any, ...], given: tuple[Any, ...]
+    ) -> Step | None:
+        """Return the step that a function is of the one argument that depends on the example."""
+        places = [place for place, each in enumerate(given) if isinstance(each, Ref)]
+        if len(places) != 1 or any(
+            isinstance(each, Ref) for each in leaves([e for e in given if not isinstance(e, Ref)])
+        ):
+            return None
+        (place,) = places
+        like = arguments[place]
+        rest = (*arguments[:place], *arguments[place + 1 :])
+        key = (
+            cls,
+            place,
+            tuple(like.shape),
+            tuple(id(each) if isinstance(each, torch.Tensor) else repr(each) for each in rest),
+        )
+        if key not in self.steps:  # with the arguments, so that their ids stay theirs
+            self.steps[key] = (rest, step_of(lambda x: run(*arguments[:place], x, *arguments[place + 1 :]), like))
+        return self.steps[key][1]
 
     def fired(
         self, module: nn.Module, neuron: Neuron, arguments: tuple[Any, ...], keywords: dict[str, Any], output: Any
@@ -247,6 +312,8 @@ class _Recorder(TorchFunctionMode):  # type: ignore[misc]
         number = len(self.nodes)
         shapes = [tuple(result.shape) for result in results]
         self.nodes.append(Node(number, operation, arguments, keywords, shapes, path, call, neuron, function))
+        if number in self.keep:
+            self.kept[number] = results[0].detach().float().clone()
         return [Ref(number, index) for index in range(len(results))]
 
     def __torch_function__(

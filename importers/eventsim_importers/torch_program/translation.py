@@ -6,7 +6,7 @@ in `operations`. One that is not there is refused with the module that did it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -42,7 +42,7 @@ from eventsim_importers.torch_program.axes import (
 )
 from eventsim_importers.torch_program.folding import Kernel, kernel_of
 from eventsim_importers.torch_program.one_step import REVERSED, TRACE, Earlier
-from eventsim_importers.torch_program.operations import OPERATIONS, tables, windows
+from eventsim_importers.torch_program.operations import OPERATIONS, firing, tables, windows
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
 from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
 from eventsim_importers.torch_program.values import Bordered, Emitted, Held, OverTime, Padded, Value
@@ -68,8 +68,6 @@ class Translation:
     kind : {"binary", "graded", "real"}
     time_steps : int
     fold_bn : bool
-    stored : mapping of int to str
-        Where the memory of each parameter begins, and its name.
     """
 
     def __init__(
@@ -81,10 +79,8 @@ class Translation:
         kind: Kind,
         time_steps: int,
         fold_bn: bool,
-        stored: Mapping[int, str],
     ) -> None:
         self.program = program
-        self.stored = stored
         self.time_steps = time_steps
         self.fold_bn = fold_bn
         self.build = NetworkBuilder(name)
@@ -141,7 +137,7 @@ class Translation:
 
     def _translate(self, node: Node) -> None:
         self.at_work = node
-        method = tables.of_scores(self, node) or OPERATIONS.get(node.operation)
+        method = tables.of_scores(self, node) or OPERATIONS.get(node.operation) or firing.comparing(node)
         if method is None:
             shapes = ", ".join(str(self.nodes[ref.node].shapes[ref.result]) for ref in node.refs)
             raise self.error(node, f"operation {node.operation} on {shapes} found; expected one that has a layer here")
@@ -494,9 +490,9 @@ class Translation:
         return node.path if node.path in owners or not owners else owners[0] or node.path
 
     def named(self, node: Node, word: str, array: Any = None) -> str:
-        """Name a layer for what it does in a module, or for the parameter that it does it with."""
-        if isinstance(array, torch.Tensor) and array.untyped_storage().data_ptr() in self.stored:
-            return self.stored[array.untyped_storage().data_ptr()]
+        """Name a layer for the module's own tensor that it takes a view of, else for what it does in a module."""
+        if isinstance(array, torch.Tensor) and (place := array.untyped_storage().data_ptr()) in self.program.tensors:
+            return self.program.tensors[place]
         return f"{node.path}.{word}" if node.path else word
 
 

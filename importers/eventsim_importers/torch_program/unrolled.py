@@ -61,7 +61,7 @@ def _loop_length(program: Program) -> int | None:
 
 class _Folding:
     def __init__(self, program: Program, steps: int) -> None:
-        self.last, self.owners = steps - 1, program.owners
+        self.program, self.last = program, steps - 1
         self.all = Steps(steps, {node.number: node for node in program.nodes})
         self.outside: list[Node] = []
         self.renamed: dict[Ref, Ref] = {}
@@ -165,7 +165,7 @@ class _Folding:
         output = collected.read(self.output)
         nodes = sorted(_needed([*self.made, *behind, *collected.added], output), key=lambda node: node.number)
         nodes = carried(retimed(nodes, output), self.all, likeness.starts)
-        return Program(in_order(_needed(nodes, output)), output, self.owners)
+        return replace(self.program, nodes=in_order(_needed(nodes, output)), output=output)
 
     def _goes_on(self, group: Group, likeness: Likeness) -> bool:
         """Tell whether an operation is done in every step, or in all from one on, and say from which."""

@@ -67,6 +67,11 @@ class Neuron:
         found = self.states[state]
         return found.value != "emitted" and bool(np.all(np.asarray(found.gain) == 1) and not np.any(found.shift))
 
+    @property
+    def spread(self) -> bool:
+        """Whether an array has a value for each of several neurons, so that the axes matter."""
+        return any(np.size(array) > 1 for layer in self.layers for array in layer.arrays().values())
+
     def fitted(self, shape: tuple[int, ...], channels: int) -> tuple[Layer, ...]:
         """Return the layers for a time step of this shape, without the batch, of which axis `channels` is the channels.
 

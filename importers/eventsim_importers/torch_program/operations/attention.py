@@ -13,6 +13,7 @@ from eventsim.layers import (
     Activation,
     Concat,
     Flatten,
+    GlobalContext,
     Layer,
     Linear,
     Reshape,
@@ -32,7 +33,7 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.operations import synapses, tables, windows
-from eventsim_importers.torch_program.recorder import Node, Ref, leaves
+from eventsim_importers.torch_program.recorder import CONTEXT, Node, Ref, leaves
 from eventsim_importers.torch_program.values import Contexts, Held, OverTime, PoolWeights, Scores, Tabled, Value
 
 if TYPE_CHECKING:
@@ -349,7 +350,30 @@ def number_of(value: Any) -> float:
     return float(value)
 
 
+def context(at: Translation, node: Node) -> Held:
+    """Add a global context, of which `written.contexts` has found the parts."""
+    value = at.map_of(node)
+    arrays = {
+        name: given.detach().float().cpu().numpy() for name, given in node.keywords.items() if hasattr(given, "detach")
+    }
+    rows = {name: np.ascontiguousarray(array.reshape(array.shape[0], -1)) for name, array in arrays.items()}
+    hidden, channels = rows["value_weight"].shape
+    zeros = {"key_bias": 1, "value_bias": hidden, "query_bias": channels}
+    layer = GlobalContext(
+        key_weight=rows.pop("key_weight")[0],
+        value_weight=rows.pop("value_weight"),
+        query_weight=rows.pop("query_weight"),
+        **{name: np.zeros(size, np.float32) for name, size in zeros.items() if name not in rows},
+        **{name: array.reshape(-1) for name, array in rows.items()},
+        normalisation=node.keywords["normalisation"],
+        combination=node.keywords["combination"],
+        eps=float(node.keywords["eps"]),
+    )
+    return Value(at.add(node.path or "context", layer, value), value.dims)
+
+
 OPERATIONS = {
+    CONTEXT: context,
     **dict.fromkeys(MATMULS, matmul),
     "softmax": softmax,
     "einsum": einsum,

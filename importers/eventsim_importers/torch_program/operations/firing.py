@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
+import torch
 
 from eventsim.layers import (
     Activation,
     Affine,
     Layer,
+    Threshold,
 )
 from eventsim.layers.neurons.spiking import Neuron as SpikingLayer
 from eventsim_importers.torch_program.axes import (
@@ -22,8 +24,10 @@ from eventsim_importers.torch_program.axes import (
     whole,
 )
 from eventsim_importers.torch_program.neurons.protocol import State
-from eventsim_importers.torch_program.recorder import NEURON, Node
+from eventsim_importers.torch_program.operations import joins
+from eventsim_importers.torch_program.recorder import FIRE, NEURON, Node
 from eventsim_importers.torch_program.values import Emitted, Held, Value
+from eventsim_importers.torch_program.written.comparisons import compared
 
 if TYPE_CHECKING:
     from eventsim_importers.torch_program.translation import Translation
@@ -97,8 +101,7 @@ def _fitted(at: Translation, node: Node, value: Value) -> tuple[Layer, ...]:
     axes = [axis for axis in range(len(value.dims)) if axis != neuron.time_axis][1:]  # without the batch
     dims = tuple(value.dims[axis] for axis in axes)
     whole_channels = [axis for axis, dim in enumerate(dims) if joined(dim) == joined(whole("channel", kind.channels))]
-    arrays = [array for layer in neuron.layers for array in layer.arrays().values() if np.size(array) > 1]
-    if not arrays:
+    if not neuron.spread:
         return neuron.layers
     if not whole_channels:
         raise AxesError("constants that differ among neurons of channels cut or joined found; expected whole channels")
@@ -136,8 +139,56 @@ def clamp(at: Translation, node: Node) -> Held:
 LIMITS = {"relu6": (0.0, 6.0), "hardtanh": (-1.0, 1.0)}
 """Of functions that have some of their own."""
 CLAMPS = ("clamp", "clamp_", "clip", "clip_", "clamp_min", "clamp_min_", "clamp_max", "clamp_max_", "relu6", "hardtanh")
+
+
+def fire(at: Translation, node: Node) -> Value:
+    """Compare with a threshold, without memory."""
+    value = at.value(node)
+    kind = at.kind(value)
+    threshold, strict = node.arguments[1:]
+    array = joins.spread(at, node, value, threshold)
+    if array.shape[0] > 1:
+        raise AxesError("thresholds that differ in time found; expected the same in every step")
+    at_all = float(array.reshape(-1)[0]) if array.size == 1 else joins.per_step(array[0], kind)
+    return Value(at.add(node.path or "fire", Threshold(at_all, strict), value), value.dims)
+
+
+def comparing(node: Node) -> Callable[[Translation, Node], Held] | None:
+    """Return what translates a comparison of a signal with a threshold; None of another operation."""
+    found = compared(node)
+    if found is None or node.operation == FIRE:
+        return None
+    ref, threshold, strict, rest = found
+
+    def translate(at: Translation, node: Node) -> Held:
+        threshold_of_all = torch.from_numpy(np.asarray(threshold, np.float32))
+        made = fire(at, replace(node, arguments=(ref, threshold_of_all, strict), keywords={}))
+        return replace(made, complement=rest)
+
+    return translate
+
+
+def silent(at: Translation, node: Node) -> Held:
+    """Take what spikes leave of 1."""
+    value = at.value(node)
+    if at.kind(value).kind != "binary":
+        raise AxesError(f"{node.operation} of {at.kind(value)} found; expected spikes")
+    return replace(value, complement=not value.complement)
+
+
+def as_bool(at: Translation, node: Node) -> Held:
+    """Take spikes as they are."""
+    value = at.value(node)
+    if at.kind(value).kind != "binary":
+        raise AxesError(f"{node.operation} of {at.kind(value)} found; expected spikes")
+    return value
+
+
 OPERATIONS = {
+    **dict.fromkeys(("__invert__", "logical_not"), silent),
+    "bool": as_bool,
     NEURON: neuron,
+    FIRE: fire,
     **dict.fromkeys(("relu", "relu_", "sigmoid", "sigmoid_"), activation),
     **dict.fromkeys(CLAMPS, clamp),
 }

@@ -45,6 +45,10 @@ SPELLED = {
 OF_HEADS = ("__getitem__", "select", "unbind")
 """Operations that take the scores of one head."""
 BESIDE = ("stack", "cat", "concat", "concatenate")
+LAID_OUT = (
+    "view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze", "transpose", "permute", "contiguous", "mT",
+)  # fmt: skip
+"""Operations after which scores are scores."""
 SMALLEST_UNIT = 2.0**-20
 """Of which entries may be multiples, to be integers times a scale."""
 
@@ -66,6 +70,11 @@ def of_scores(at: Translation, node: Node) -> Callable[[Translation, Node], Held
         exact = all(isinstance(each, Scores) or _whole(cast(Tabled, each).entries) for each in held)
         return None if exact else tabulated  # a scale of the attention
     return tabulated if word in ONE_BY_ONE or node.operation in ONE_BY_ONE else None
+
+
+def is_function_of_scores(operation: str) -> bool:
+    """Tell whether an operation makes each of its results of one score, or lays scores out otherwise."""
+    return operation in (*LOOKUPS, *ONE_BY_ONE, *OF_HEADS, *BESIDE, *LAID_OUT) or _plainly(operation) in ONE_BY_ONE
 
 
 def _plainly(operation: str) -> str:
