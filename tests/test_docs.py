@@ -77,7 +77,7 @@ def test_the_code_of_the_page_of_conventions_runs(capsys: pytest.CaptureFixture[
     exec(block, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line in CONVENTIONS] == list(CONVENTIONS)
-    found = namespace["estimate"](namespace["network"], namespace["result"].profile, "syops")
+    found = namespace["estimate"](namespace["result"].profile, "syops")
     assert f"syops {found.acs}" in " ".join(printed).replace("    ", "")
 
 

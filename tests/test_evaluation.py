@@ -105,7 +105,7 @@ def test_means_over_the_samples(small_network: Network, folder: Path) -> None:
         assert detailed["by_operation"] == pytest.approx({name: mj / n for name, mj in whole.by_operation.items()})
         assert detailed["unpriced"] == {name: executed / n for name, executed in whole.unpriced.items()}
     assert document["energy"]["45nm_unary"]["std_mj"] > 0
-    counted = [estimates(small_network, result.profile) for result in results]
+    counted = [estimates(result.profile) for result in results]
     assert document["conventions"].keys() == counted[0].keys() == CONVENTIONS.keys() - {"stformer"}
     for name, found in document["conventions"].items():
         assert found == {key: pytest.approx(np.mean([each[name][key] for each in counted])) for key in found}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import os
 import re
@@ -17,10 +19,10 @@ import pytest
 from PIL import Image
 
 import eventsim
-from eventsim import Network, NetworkBuilder, cli, import_checkpoint, save
-from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, Readout
+from eventsim import Network, NetworkBuilder, Simulator, cli, import_checkpoint, save
+from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, Readout, TableAttention
 from eventsim.report.html.page import headline, heat, prediction
-from eventsim.report.html.watching import Steps, Watched
+from eventsim.report.html.watching import Steps, Watched, watch
 
 F = np.float32
 DEMO = Path(eventsim.__file__).parent / "demo"
@@ -158,6 +160,25 @@ def test_steps_are_those_of_the_stream() -> None:
     assert len(row["cells"]) == 64
     assert (row["cells"][1]["from"], row["cells"][1]["to"], row["cells"][1]["value"]) == (2, 3, 2.5)
     assert row["mean"] == 63.5
+
+
+def test_maps_before_and_after_a_table() -> None:
+    table = np.array([[0, 0, 3]])
+    build = NetworkBuilder("maps")
+    x = build.add("input", Input((2, 2), "binary"))
+    x = build.add("attn", TableAttention(table, scale=1.0), x, x, x)
+    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
+    network, frames = build.build(time_steps=2), np.array([[[1, 1], [0, 1]], [[1, 1], [0, 1]]])
+    shown = watch(network, frames, Simulator(network).run(frames)).maps
+    assert [picture.title for picture in shown] == [
+        "attn, head 0, before its table: 100% of the entries are not 0",
+        "attn, head 0, after its table: 25% of the entries are not 0",
+    ]
+    drawn = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2]))))[..., 3] for picture in shown
+    ]
+    assert drawn[0].tolist() == [[255, 180], [180, 180]], "scores 4, 2, 2 and 2 of both steps, as square roots"
+    assert drawn[1].tolist() == [[255, 0], [0, 0]]
 
 
 # --- odd inputs

@@ -17,7 +17,7 @@ from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.ordered import map_in_order
 from eventsim.preparation import Preparation
-from eventsim.result import LayerProfile
+from eventsim.profile import LayerProfile
 from eventsim.simulator import Simulator
 
 
@@ -224,7 +224,7 @@ def evaluate(
             result.latency_s,
             tuple(layer.summed() for layer in result.profile),
             {name: energy.total_mj for name, energy in energies(result.profile, by).items()},
-            estimates(network, result.profile),
+            estimates(result.profile),
         )
 
     return map_in_order(outcome, samples, simulator.threads)

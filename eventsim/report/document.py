@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from eventsim.accounting.conventions import compare
 from eventsim.accounting.energy import EnergyModel, energies, models
 from eventsim.datasets import Evaluation, LayerSum
 from eventsim.network import Network
@@ -21,14 +20,14 @@ def sample_document(
     name: str, network: Network, result: Result, by: Mapping[str, EnergyModel] | None = None
 ) -> dict[str, Any]:
     """Return one sample of ``run --json`` or ``profile --json``, with energies by all shipped models or those given."""
-    priced = energies(result.profile, models() if by is None else by)
+    priced = result.energy if by is None else energies(result.profile, by)
     return {
         "input": name,
         **result.to_dict(),
         **({} if network.classifies else {"prediction": None}),
         "energy_mj": {model: energy.total_mj for model, energy in priced.items()},
         "energy": {model: energy_document(energy) for model, energy in priced.items()},
-        "conventions": {name: each.to_dict() for name, each in compare(network, result.profile).items()},
+        "conventions": {name: each.to_dict() for name, each in result.conventions.items()},
     }
 
 

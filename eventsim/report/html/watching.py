@@ -14,13 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.attention_maps import AttentionMaps, Map
 from eventsim.errors import InputError
+from eventsim.layers import SpikingAttention, TableAttention
 from eventsim.network import Network
 from eventsim.report.html import pictures
 from eventsim.result import Result
 from eventsim.simulator import Simulator
 
 MOST_FRAMES, MOST_NEURONS, MOST_STEPS, MOST_BINS = 16, 160, 400, 2000
+MOST_TOKENS, MOST_HEADS = 256, 4
 
 
 @dataclass(frozen=True)
@@ -100,13 +103,21 @@ def watch(network: Network, frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]
     frames = _held(frames)
     neurons = [layer for layer in result.profile if layer.counts.spikes]
     chosen = _chosen([(layer.name, layer.counts.spikes) for layer in neurons])
-    again = Simulator(network, record=chosen).run(frames, None if _several(network, frames) else result.time_steps)
+    attentions = _attentions(network)
+    observer = AttentionMaps(network, count=(), keep=attentions)
+    simulator = Simulator(network, record=chosen, observers=[observer] if attentions else [])
+    again = simulator.run(frames, None if _several(network, frames) else result.time_steps)
     rates = {
         layer.name: (layer.by_step["spikes"] / max(layer.neurons, 1)).tolist() for layer in neurons if layer.by_step
     }
     steps, why = _stream(network, frames, result.time_steps)
     return Watched(
-        _inputs(network, frames), [_raster(name, again.recorded[name]) for name in chosen], [], rates, steps, why
+        _inputs(network, frames),
+        [_raster(name, again.recorded[name]) for name in chosen],
+        [picture for name in attentions for picture in _maps(name, observer.maps(name))],
+        rates,
+        steps,
+        why,
     )
 
 
@@ -130,6 +141,30 @@ def _chosen(neurons: Sequence[tuple[str, int]]) -> list[str]:
         return []
     most = max(neurons, key=lambda each: each[1])[0]
     return list(dict.fromkeys((neurons[0][0], most, neurons[-1][0])))
+
+
+def _attentions(network: Network) -> list[str]:
+    """Return the first and the last spiking attention of which a page can show the map."""
+    fitting = [
+        name
+        for name, layer in network.layers.items()
+        if isinstance(layer, (SpikingAttention, TableAttention))
+        and max(kind.positions for kind in network.input_types(name)) <= MOST_TOKENS
+    ]
+    return list(dict.fromkeys((*fitting[:1], *fitting[-1:])))
+
+
+def _maps(name: str, maps: Map) -> list[Picture]:
+    """Return the maps of the first heads, summed over time, before and after a table."""
+    pictures = []
+    changed = maps.after is not maps.before
+    for head in range(min(maps.before.shape[1], MOST_HEADS)):
+        for when, values in (("before its table", maps.before), ("after its table", maps.after))[: 1 + changed]:
+            summed = values[:, head].sum(axis=0)
+            filled = np.count_nonzero(values[:, head]) / values[:, head].size
+            title = f"{name}, head {head}{', ' + when if changed else ''}: {filled:.0%} of the entries are not 0"
+            pictures.append(_picture(np.abs(summed).astype(np.float64), title))
+    return pictures
 
 
 def _raster(name: str, spikes: npt.NDArray[np.float32]) -> Picture:
