@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from eventsim.accounting.energy import EnergyModel, energies, models
 from eventsim.datasets import Evaluation, LayerSum
 from eventsim.network import Network
@@ -125,6 +127,11 @@ def evaluation_document(
         "correct": evaluation.correct,
         "accuracy": evaluation.accuracy if evaluation.samples else None,
         "latency_s": evaluation.latency_percentiles_s(),
+        "reading_s": float(np.mean(evaluation.readings_s)) if evaluation.readings_s else None,
+        "first_correct": {
+            "samples": len(evaluation.first_correct_steps),
+            "step": float(np.mean(evaluation.first_correct_steps)) if evaluation.first_correct_steps else None,
+        },
         "totals": dict(evaluation.totals),
         "energy_mj": mean,
         "energy": {
@@ -132,7 +139,11 @@ def evaluation_document(
             for name, energy in priced.items()
         },
         "conventions": {
-            name: {key: value / n for key, value in counted.items()} for name, counted in evaluation.conventions.items()
+            name: {
+                **{key: value / n for key, value in counted.items()},
+                "std_mj": float(np.std(evaluation.conventions_mj[name])),
+            }
+            for name, counted in evaluation.conventions.items()
         },
         "layers": [_mean_layer(name, layer, n) for name, layer in evaluation.layers.items()],
         "failed": failures(evaluation.failed),
