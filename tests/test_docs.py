@@ -64,7 +64,9 @@ def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None
     exec(block, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert int(printed[0].split()[0]) == namespace["result"].prediction
-    assert len(printed) == 1 + len(namespace["network"].layers)
+    assert len(printed) == 1 + len(namespace["network"].layers) + 1
+    memory, syops = map(float, printed[-1].split())
+    assert 0 < syops < memory
 
 
 @pytest.mark.usefixtures("folder")
