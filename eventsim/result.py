@@ -2,111 +2,27 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from eventsim.facts import Facts
+from eventsim.accounting.conventions import Estimate, compare
+from eventsim.accounting.energy import Energy, energies, models
 from eventsim.ledger import Counts
-from eventsim.signals import CountArray, FloatArray
-from eventsim.values import Values
+from eventsim.profile import LayerProfile, totals_row
+from eventsim.signals import FloatArray
 
-
-@dataclass(eq=False)
-class LayerProfile:
-    """What one layer executed over the time steps of a sample.
-
-    Attributes
-    ----------
-    name, kind, kernel : str
-        Layer, its primitive, and what did the work.
-    facts : Facts
-        What the layer is, whatever runs through it.
-    steps : int
-        Time steps that the layer saw; a layer after the mean over time sees one.
-    seconds : float
-        Time spent, compilation aside.
-    columns : dict of str to int64 array (T,) or (1,)
-        The layer's columns of the ledger by operation, those that its op wrote.
-    by_steps : bool
-        Whether the columns hold every time step; those of a stream hold sums.
-    values : tuple of Values
-        Of each input, where the layer multiplies, pools or joins: its values in the steps that were executed.
-    """
-
-    name: str
-    kind: str
-    kernel: str
-    facts: Facts
-    steps: int = 0
-    seconds: float = 0.0
-    columns: dict[str, CountArray] = field(default_factory=dict)
-    by_steps: bool = False
-    values: tuple[Values, ...] = ()
-
-    @property
-    def neurons(self) -> int:
-        """Neurons that hold a membrane potential."""
-        return self.facts.neurons
-
-    @property
-    def dense_macs(self) -> int:
-        """Multiply-accumulates of a machine that skips nothing, in all time steps that the layer saw."""
-        return self.steps * self.facts.dense_macs
-
-    @cached_property
-    def executed(self) -> dict[str, CountArray]:
-        """What the op reported and what that entails, by operation: int64 ``(T,)``, or ``(1,)`` where sums are kept."""
-        executed = dict(self.columns)
-        for operation, column in self.facts.derived(self.columns).items():
-            executed[operation] = executed[operation] + column if operation in executed else column
-        return executed
-
-    @cached_property
-    def counts(self) -> Counts:
-        """Every operation executed; ``counts.acs`` and so on."""
-        return Counts({operation: int(column.sum()) for operation, column in self.executed.items()})
-
-    @property
-    def by_step(self) -> dict[str, CountArray] | None:
-        """The counts of each time step by operation, ``(T,)``; None for a stream, which keeps sums.
-
-        What is computed once for an image shown in every step was executed in the first.
-        """
-        return self.executed if self.by_steps else None
-
-    @property
-    def firing_rate(self) -> float:
-        """Spikes per neuron and time step."""
-        return self.counts.spikes / max(self.neurons * self.steps, 1)
-
-    @property
-    def input_density(self) -> float:
-        """Non-zero inputs per input."""
-        return self.counts.nonzero_inputs / max(self.counts.inputs, 1)
-
-    def summed(self) -> LayerProfile:
-        """Return the profile without its time steps."""
-        sums = {operation: column.sum(keepdims=True) for operation, column in self.columns.items()}
-        return replace(self, columns=sums, by_steps=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the layer as one plain row: names, rates, and every operation of the table."""
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "kernel": self.kernel,
-            "neurons": self.neurons,
-            "steps": self.steps,
-            "firing_rate": self.firing_rate,
-            "input_density": self.input_density,
-            "dense_macs": self.dense_macs,
-            **self.counts,
-            "seconds": self.seconds,
-        }
+NEUROBENCH_NAMES = {
+    "Dense": "dense",
+    "ActivationSparsity": "activation_sparsity",
+    "MembraneUpdates": "membrane_updates",
+    "Footprint": "footprint_bytes",
+}
+"""Its names of metrics, and those that they have in `eventsim.accounting.conventions`."""
 
 
 @dataclass(repr=False, eq=False)
@@ -161,6 +77,25 @@ class Result:
         right = np.flatnonzero(self.step_logits.argmax(axis=1) == label)
         return int(right[0]) if len(right) else None
 
+    @cached_property
+    def energy(self) -> Mapping[str, Energy]:
+        """Energy by every shipped model (`eventsim.accounting.energy`), by its name."""
+        return energies(self.profile, models())
+
+    @cached_property
+    def conventions(self) -> Mapping[str, Estimate]:
+        """What papers and tools would have counted (`eventsim.accounting.conventions`), by the convention's name."""
+        return compare(self.profile)
+
+    def neurobench(self) -> dict[str, float]:
+        """Return the metrics of NeuroBench under its names, as far as they mean something for the network."""
+        found = self.conventions.get("neurobench")
+        if found is None:
+            return {}
+        numbers = found.numbers
+        named = {theirs: numbers[ours] for theirs, ours in NEUROBENCH_NAMES.items() if ours in numbers}
+        return {"Effective_ACs": found.acs, "Effective_MACs": found.macs, **named}
+
     @property
     def totals(self) -> Counts:
         """Counts over all layers."""
@@ -171,7 +106,7 @@ class Result:
         return [layer.to_dict() for layer in self.profile]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything but recorded outputs as plain data."""
+        """Return everything but recorded outputs, energies and conventions as plain data."""
         return {
             "logits": [float(value) for value in self.logits],
             "prediction": self.prediction,
@@ -182,9 +117,31 @@ class Result:
             "layers": self.rows(),
         }
 
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the outcome, and the layers that executed most."""
+        most = sorted(self.profile, key=lambda layer: -served(layer.counts))[:12]
+        rows = [layer for layer in self.profile if layer in most and served(layer.counts)]
+        whole = max(served(self.totals), 1)
+        cells = [
+            (
+                html.escape(layer.name),
+                f"{served(layer.counts):,}",
+                f"{served(layer.counts) / whole:.1%}",
+                f"{served(layer.counts) / layer.dense_macs:.1%}" if layer.dense_macs else "",
+                f"{layer.seconds * 1e3:.2f}",
+            )
+            for layer in rows
+        ]
+        heading = "".join(f"<th>{name}</th>" for name in ("layer", "executed", "of all", "of dense", "ms"))
+        body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in cells)
+        return f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("energy", "conventions")}
+
     def __repr__(self) -> str:
         executed: Mapping[str, int] = self.totals
-        synaptic = executed["acs"] + executed["graded_macs"] + executed["macs"]
+        synaptic = served(executed)
         dense = sum(layer.dense_macs for layer in self.profile)
         return (
             f"Result(prediction {self.prediction}, {self.time_steps} time steps, {executed['spikes']:,} spikes, "
@@ -192,19 +149,6 @@ class Result:
         )
 
 
-def totals_row(profile: list[LayerProfile], time_steps: int) -> dict[str, Any]:
-    """Return a profile summed over its layers, with the keys of one layer."""
-    counts = Counts.total(layer.counts for layer in profile)
-    neurons = sum(layer.neurons for layer in profile)
-    return {
-        "name": "total",
-        "kind": "",
-        "kernel": "",
-        "neurons": neurons,
-        "steps": time_steps,
-        "firing_rate": counts.spikes / max(neurons * time_steps, 1),
-        "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
-        "dense_macs": sum(layer.dense_macs for layer in profile),
-        **counts,
-        "seconds": sum(layer.seconds for layer in profile),
-    }
+def served(counts: Mapping[str, int]) -> int:
+    """Return the synaptic operations among some counts, whatever the kind of input."""
+    return counts["acs"] + counts["graded_macs"] + counts["macs"]

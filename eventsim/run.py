@@ -18,8 +18,9 @@ from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Ledger
 from eventsim.network import Edge
 from eventsim.plan import Loop, Node, Schedule
+from eventsim.profile import LayerProfile
 from eventsim.recorder import Recorder
-from eventsim.result import LayerProfile, Result
+from eventsim.result import Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
 from eventsim.traffic import report_traffic
 from eventsim.untrusted import described
@@ -195,7 +196,8 @@ class Run:
                 self._seconds[node.name],
                 self._ledger.columns(node.name),
                 self._ledger.time_steps is not None,
-                tuple(replace(values) for values in self._values.get(node.name, ())),
+                self._values_of(node.name),
+                tuple(edge.source for edge in node.inputs),
             )
             for node in self._nodes.values()
         ]
@@ -212,6 +214,11 @@ class Run:
             np.concatenate(step_logits) if step_logits else self.logits[None],
             potentials,
         )
+
+    def _values_of(self, layer: str) -> tuple[Values, ...]:
+        """Return what is known of a layer's inputs; of a stream, which goes on, as it is now."""
+        values = self._values.get(layer, ())
+        return values if self._ledger.time_steps is not None else tuple(replace(each) for each in values)
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next time step depends on, and the sums so far, as plain data."""

@@ -19,7 +19,8 @@ from eventsim.context import Context
 from eventsim.layers import Layer
 from eventsim.ledger import Counts, Ledger
 from eventsim.operations import OPERATIONS
-from eventsim.result import LayerProfile, Result
+from eventsim.profile import LayerProfile
+from eventsim.result import Result
 from eventsim.signals import SignalType
 from eventsim.testing import strategies as public
 from eventsim.traffic import report_traffic

@@ -265,7 +265,7 @@ def check(network: Network, frames: np.ndarray, chunk: int | None = None) -> dic
     """Compare every convention of a run; return what was found."""
     result = Simulator(network, chunk=chunk, record=network.layers).run(frames)
     expected = by_hand(network, result, static=frames.ndim == 3)
-    found = compare(network, result.profile)
+    found = compare(result.profile)
     assert found.keys() == expected.keys() | {"neurobench", "dampfhoffer"}
     for name, estimated in found.items():
         acs, macs = expected[name]
@@ -307,7 +307,7 @@ def test_further_numbers_by_hand() -> None:
     frames = samples()["counts"]
     network = small_spikformer(channels=2)
     result = Simulator(network, record=network.layers).run(frames)
-    found, reads = compare(network, result.profile), read_all(network, result, static=False)
+    found, reads = compare(result.profile), read_all(network, result, static=False)
     work = [read for read in reads if read.synaptic]
     ones = [read.pairs(np.ones_like(read.inputs[0]), "binary") for read in work]
     neurons = [read.output for read in reads if isinstance(read.layer, Neuron)]

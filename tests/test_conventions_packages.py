@@ -53,7 +53,7 @@ def simulated(module: Any, x: Any, **options: Any) -> tuple[Network, Result]:
 
 
 def found(network: Network, result: Result, name: str) -> Estimate:
-    estimated = estimate(network, result.profile, name)
+    estimated = estimate(result.profile, name)
     assert estimated.acs + estimated.macs > 0
     return estimated
 

@@ -30,8 +30,8 @@ from eventsim.layers import (
     SpikingAttention,
 )
 from eventsim.ledger import Counts
+from eventsim.profile import LayerProfile
 from eventsim.report.document import sample_document
-from eventsim.result import LayerProfile
 from eventsim.signals import SignalType
 from eventsim.values import Values
 
@@ -44,9 +44,9 @@ def test_a_profile_holds_every_convention_beside_the_exact_counts() -> None:
     document = sample_document("sample", network, result)
     found = document["conventions"]
     assert list(found) == list(CONVENTIONS)
-    numbers = estimates(network, result.profile)
+    numbers = estimates(result.profile)
     for name, convention in CONVENTIONS.items():
-        counts = convention(seen(network, result.profile))
+        counts = convention(seen(result.profile))
         assert counts == Counts(acs=found[name]["acs"], macs=found[name]["macs"])
         assert found[name]["energy_mj"] == energy_mj(counts)
         assert numbers[name] == {key: value for key, value in found[name].items() if key != "reasons"}
@@ -72,7 +72,7 @@ def one_convolution(values: np.ndarray) -> tuple[Network, Result]:
 
 
 def numbers_of(network: Network, result: Result, name: str) -> tuple[int, int]:
-    found = estimate(network, result.profile, name)
+    found = estimate(result.profile, name)
     return found.acs, found.macs
 
 
@@ -95,7 +95,7 @@ def test_a_single_integer_makes_a_layer_dense() -> None:
         assert numbers_of(network, result, name) == (0, 147_456)
     assert numbers_of(network, result, "neurobench") == (0, executed)
     assert numbers_of(network, result, "spikingformer_tool_30") == (round(147_456 * 191 / 1024), 0)
-    (said,) = estimate(network, result.profile, "syops").reasons
+    (said,) = estimate(result.profile, "syops").reasons
     exact = result.totals.graded_acs
     difference = (4.6 * 147_456 - 0.9 * exact) * 1e-9
     assert said == (
@@ -200,8 +200,8 @@ def linear_alone(kind: str = "binary", stream: bool = False) -> tuple[Network, R
 
 
 def test_without_dense_work_nothing_is_counted() -> None:
-    network, result = without_dense_work()
-    found = compare(network, result.profile)
+    _, result = without_dense_work()
+    found = compare(result.profile)
     assert list(found) == [
         "exact_unary", "exact_macs", "spikformer_iclr", "spikformer_v2",
         "syops", "spikingformer_tool", "spikingformer_tool_30",
@@ -240,17 +240,17 @@ def test_without_dense_work_nothing_is_counted() -> None:
 def test_what_means_nothing_is_left_out_and_refused_by_name(
     run: Callable[[], tuple[Network, Result]], name: str, says: str
 ) -> None:
-    network, result = run()
-    assert name not in estimates(network, result.profile)
+    _, result = run()
+    assert name not in estimates(result.profile)
     with pytest.raises(InputError) as refused:
-        estimate(network, result.profile, name)
-    assert str(refused.value) == f"convention {name}, network {network.name}: {says}"
+        estimate(result.profile, name)
+    assert str(refused.value) == f"convention {name}: {says}"
 
 
 def test_a_convention_that_is_not_there() -> None:
-    network, result = linear_alone()
+    _, result = linear_alone()
     with pytest.raises(InputError, match=r"^convention 'mine' found; expected one of exact_unary, exact_macs, "):
-        estimate(network, result.profile, "mine")
+        estimate(result.profile, "mine")
 
 
 # --- reasons
@@ -258,7 +258,7 @@ def test_a_convention_that_is_not_there() -> None:
 
 def test_reasons_add_up_and_name_the_layer_that_weighs_most() -> None:
     network = small_spikformer(channels=2)
-    layers = seen(network, Simulator(network).run(samples()["counts"]).profile)
+    layers = seen(Simulator(network).run(samples()["counts"]).profile)
     exact = CONVENTIONS["exact_unary"].charge(layers)
     assert reasons(layers, exact, exact) == []
     for name, convention in CONVENTIONS.items():
@@ -308,7 +308,7 @@ def test_weights_of_zero_count_unless_a_layer_is_pruned(zeros: int, counted: int
     x = build.add("fc", Linear(weight.reshape(3, 4)), build.add("input", Input((4,), "binary")))
     build.add("readout", Readout(), x)
     network = build.build()
-    found = estimate(network, Simulator(network).run(np.ones((1, 4), np.float32)).profile, "neurobench")
+    found = estimate(Simulator(network).run(np.ones((1, 4), np.float32)).profile, "neurobench")
     assert (found.acs, found.more["zero_weights"]) == (12 if counted else 12 - zeros, counted)
 
 

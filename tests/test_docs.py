@@ -64,7 +64,9 @@ def test_the_code_of_the_readme_runs(capsys: pytest.CaptureFixture[str]) -> None
     exec(block, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert int(printed[0].split()[0]) == namespace["result"].prediction
-    assert len(printed) == 1 + len(namespace["network"].layers)
+    assert len(printed) == 1 + len(namespace["network"].layers) + 1
+    memory, syops = map(float, printed[-1].split())
+    assert 0 < syops < memory
 
 
 @pytest.mark.usefixtures("folder")
@@ -77,7 +79,7 @@ def test_the_code_of_the_page_of_conventions_runs(capsys: pytest.CaptureFixture[
     exec(block, namespace)
     printed = capsys.readouterr().out.splitlines()
     assert [line for line in printed if line in CONVENTIONS] == list(CONVENTIONS)
-    found = namespace["estimate"](namespace["network"], namespace["result"].profile, "syops")
+    found = namespace["estimate"](namespace["result"].profile, "syops")
     assert f"syops {found.acs}" in " ".join(printed).replace("    ", "")
 
 

@@ -14,6 +14,8 @@ from strategies import Drawn, networks, recurrent_networks
 from test_networks import simulate
 
 from eventsim import InputError, Network, NetworkBuilder, Simulator, operations
+from eventsim.accounting.conventions import estimates
+from eventsim.accounting.energy import models
 from eventsim.context import Observed
 from eventsim.errors import LayerError
 from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout
@@ -227,3 +229,41 @@ def test_results_are_plain_data_on_demand(small_network: Network) -> None:
     assert plain["prediction"] == result.prediction
     again = pickle.loads(pickle.dumps(result))
     assert again.to_dict() == plain
+
+
+def test_results_hold_energy_and_conventions(small_network: Network) -> None:
+    result = Simulator(small_network).run(np.ones((4, 2, 6, 6)))
+    for name, model in models().items():
+        assert result.energy[name].total_mj == model.of(result.profile).total_mj
+    assert result.energy["45nm_mac"].total_mj > 0
+    assert {name: each.numbers for name, each in result.conventions.items()} == estimates(result.profile)
+    assert result.conventions["exact_macs"].macs == result.totals.graded_macs + result.totals.macs
+    again = pickle.loads(pickle.dumps(result))
+    assert not {"energy", "conventions"} & vars(again).keys(), "computed anew, not carried"
+    assert again.energy.keys() == result.energy.keys()
+
+
+def test_results_have_the_names_of_neurobench(small_network: Network) -> None:
+    """One step of ones: 36 x 2 inputs, 144 neurons that all fire or none; by hand."""
+    result = Simulator(small_network).run(np.ones((4, 2, 6, 6)))
+    found = result.neurobench()
+    assert found.keys() == {
+        "Effective_ACs", "Effective_MACs", "Dense", "ActivationSparsity", "MembraneUpdates", "Footprint"
+    }  # fmt: skip
+    assert found["Effective_ACs"] == result.totals.acs + result.totals.graded_macs, "all inputs are 0 or 1"
+    assert found["Effective_MACs"] == 0
+    assert found["ActivationSparsity"] == 1 - result.totals.spikes / (4 * 144)
+    assert found["Footprint"] == 4 * small_network.parameters
+    build = NetworkBuilder("nothing")
+    build.add("readout", Readout(), build.add("input", Input((3,), "real")))
+    assert Simulator(build.build(time_steps=1)).run(np.ones((1, 3))).neurobench() == {}
+
+
+def test_a_notebook_shows_the_layers_that_executed_most(small_network: Network) -> None:
+    build = NetworkBuilder("hostile")
+    x = build.add("<script>", Linear(np.ones((2, 3), F)), build.add("input", Input((3,))))
+    build.add("readout", Readout(), x)
+    shown = Simulator(build.build(time_steps=1)).run(np.ones((1, 3)))._repr_html_()
+    assert "<script>" not in shown
+    assert "<td>&lt;script&gt;</td><td>6</td><td>100.0%</td><td>100.0%</td>" in shown
+    assert "<td>conv</td>" in Simulator(small_network).run(np.ones((4, 2, 6, 6)))._repr_html_()

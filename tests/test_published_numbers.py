@@ -26,7 +26,7 @@ from eventsim.accounting.energy import models
 from eventsim.facts import Facts, Role
 from eventsim.layers import LIF, Affine, Conv2d, Flatten, Input, Layer, Linear, MaxPool2d, Readout, Residual
 from eventsim.ledger import Counts
-from eventsim.result import LayerProfile
+from eventsim.profile import LayerProfile
 from eventsim.signals import SignalType
 from eventsim.values import Values
 from eventsim_importers import spikformer

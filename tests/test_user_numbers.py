@@ -150,6 +150,9 @@ def test_rates_of_an_evaluation_weigh_samples_by_their_length(model, file_of, do
     assert (evaluation["totals"]["acs"], evaluation["totals"]["neuron_updates"]) == (8, 16)
     # the first layer is dense, or left out, or 12 x 2 / 3 in the first sample and nothing in the second
     found = evaluation["conventions"]
+    # 0 and 36 dense products of the second sample; 8 x 0.9 pJ in the first and nothing in the second
+    deviations = [found[name].pop("std_mj") for name in ("spikformer_iclr", "spikformer_v2", "spikingformer_tool")]
+    assert deviations == pytest.approx([(36 - 12) / 2 * 4.6e-9, 0, 8 / 2 * 0.9e-9])
     assert {name: found[name] for name in ("spikformer_iclr", "spikformer_v2", "spikingformer_tool")} == {
         "spikformer_iclr": {"acs": 0, "macs": 24, "energy_mj": pytest.approx(24 * 4.6e-9)},
         "spikformer_v2": {"acs": 0, "macs": 0, "energy_mj": 0},
@@ -244,9 +247,9 @@ def test_latency_percentiles_are_those_of_the_samples(model, file_of, document, 
     monkeypatch.setattr("eventsim.cli.commands.evaluating.evaluate", timed)
     arguments = ("evaluate", model(Input((2,), "binary"), Linear(ones(3, 2))), tmp_path / "data")
     # of 0, 1, 4 ... 100 in order: the sum is 385, number 5 is 25, number 9 is 81, 99 % of ten gaps is number 9.9
-    expected = {"mean": 0.035, "p50": 0.025, "p90": 0.081, "p99": 0.0981}
+    expected = {"mean": 0.035, "p50": 0.025, "p90": 0.081, "p95": 0.0905, "p99": 0.0981, "worst": 0.1}
     assert document(*arguments)["latency_s"] == pytest.approx(expected, rel=1e-9)
-    assert "mean 35.0 ms, p50 25.0 ms, p90 81.0 ms, p99 98.1 ms" in told(*arguments)
+    assert "mean 35.0 ms, p50 25.0 ms, p90 81.0 ms, p95 90.5 ms, p99 98.1 ms, worst 100.0 ms" in told(*arguments)
 
 
 # --- batch normalisation

@@ -86,7 +86,7 @@ def _parser() -> Parser:
     profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
     simulating.add(run)
     simulating.add_profile(profile)
-    run.set_defaults(detail=False, report=None, verify=False)
+    run.set_defaults(detail=False, report=None, verify=False, maps=False)
     profile.set_defaults(detail=True)
     verifying.add(
         command(

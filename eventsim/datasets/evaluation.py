@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -17,7 +18,7 @@ from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.ordered import map_in_order
 from eventsim.preparation import Preparation
-from eventsim.result import LayerProfile
+from eventsim.profile import LayerProfile
 from eventsim.simulator import Simulator
 
 
@@ -38,6 +39,10 @@ class Outcome:
         Total by energy model.
     conventions : dict of str to dict
         What published conventions would have counted.
+    reading_s : float
+        Seconds that were no simulation: reading the file, cutting it into frames, fitting and checking these.
+    first_correct_step : int, optional
+        First time step, from 0, after which the label was predicted; None if never, or where not every step tells.
     """
 
     sample: Sample
@@ -47,6 +52,8 @@ class Outcome:
     profile: tuple[LayerProfile, ...] = ()
     energy_mj: dict[str, float] = field(default_factory=dict)
     conventions: dict[str, dict[str, float]] = field(default_factory=dict)
+    reading_s: float = 0.0
+    first_correct_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +94,12 @@ class Evaluation:
         Total of every sample by energy model; `energy` tells more of their sum.
     conventions : dict of str to dict
         Sums by convention.
+    conventions_mj : dict of str to list of float
+        Energy of every sample by convention.
+    readings_s : list of float
+        What each sample took beside the simulation.
+    first_correct_steps : list of int
+        Of the samples that were ever predicted right, where the network answers in every time step.
     """
 
     correct: int = 0
@@ -96,6 +109,9 @@ class Evaluation:
     layers: dict[str, LayerSum] = field(default_factory=dict)
     energies_mj: dict[str, list[float]] = field(default_factory=dict)
     conventions: dict[str, dict[str, float]] = field(default_factory=dict)
+    conventions_mj: dict[str, list[float]] = field(default_factory=dict)
+    readings_s: list[float] = field(default_factory=list)
+    first_correct_steps: list[int] = field(default_factory=list)
 
     def take(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -116,6 +132,9 @@ class Evaluation:
                 layers,
                 {name: [energy] for name, energy in outcome.energy_mj.items()},
                 outcome.conventions,
+                {name: [counted["energy_mj"]] for name, counted in outcome.conventions.items()},
+                [outcome.reading_s],
+                [] if outcome.first_correct_step is None else [outcome.first_correct_step],
             )
         )
 
@@ -125,10 +144,13 @@ class Evaluation:
         self.predictions += other.predictions
         self.failed += other.failed
         self.latencies_s += other.latencies_s
+        self.readings_s += other.readings_s
+        self.first_correct_steps += other.first_correct_steps
         for name, layer in other.layers.items():
             self.layers[name] = self.layers[name] + layer if name in self.layers else layer
-        for name, each in other.energies_mj.items():
-            self.energies_mj.setdefault(name, []).extend(each)
+        for mine, theirs in ((self.energies_mj, other.energies_mj), (self.conventions_mj, other.conventions_mj)):
+            for name, each in theirs.items():
+                mine.setdefault(name, []).extend(each)
         for name, counted in other.conventions.items():
             sums = self.conventions.setdefault(name, {})
             for key, value in counted.items():
@@ -164,11 +186,12 @@ class Evaluation:
         return energies(self.layers.values(), by)
 
     def latency_percentiles_s(self) -> dict[str, float]:
-        """Return mean, median, 90th and 99th percentile of the latency in seconds."""
+        """Return mean, median, 90th, 95th and 99th percentile, and the worst, of the latency in seconds."""
         if not self.latencies_s:
             return {}
-        p50, p90, p99 = np.percentile(self.latencies_s, (50, 90, 99))
-        return {"mean": float(np.mean(self.latencies_s)), "p50": float(p50), "p90": float(p90), "p99": float(p99)}
+        p50, p90, p95, p99 = map(float, np.percentile(self.latencies_s, (50, 90, 95, 99)))
+        mean, worst = float(np.mean(self.latencies_s)), max(self.latencies_s)
+        return {"mean": mean, "p50": p50, "p90": p90, "p95": p95, "p99": p99, "worst": worst}
 
     def __repr__(self) -> str:
         return f"Evaluation({self.correct} of {self.samples} right, {len(self.failed)} failed)"
@@ -212,11 +235,13 @@ def evaluate(
             raise InputError(f"{sample.name}: label {sample.label} found; network {network.name} has {classes} classes")
 
     def outcome(sample: Sample) -> Outcome:
+        began = time.perf_counter()
         try:
             frames: Any = preparation.frames(open_sample(sample), network)
             result = simulator.run(frames, preparation.time_steps, sample.name)
         except EventsimError as error:
             return Outcome(sample, str(error))
+        reading_s = time.perf_counter() - began - result.latency_s
         return Outcome(
             sample,
             None,
@@ -224,7 +249,9 @@ def evaluate(
             result.latency_s,
             tuple(layer.summed() for layer in result.profile),
             {name: energy.total_mj for name, energy in energies(result.profile, by).items()},
-            estimates(network, result.profile),
+            estimates(result.profile),
+            reading_s,
+            result.first_step_of(sample.label),
         )
 
     return map_in_order(outcome, samples, simulator.threads)

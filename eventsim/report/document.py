@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from eventsim.accounting.conventions import compare
+import numpy as np
+
 from eventsim.accounting.energy import EnergyModel, energies, models
 from eventsim.datasets import Evaluation, LayerSum
 from eventsim.network import Network
@@ -21,14 +22,14 @@ def sample_document(
     name: str, network: Network, result: Result, by: Mapping[str, EnergyModel] | None = None
 ) -> dict[str, Any]:
     """Return one sample of ``run --json`` or ``profile --json``, with energies by all shipped models or those given."""
-    priced = energies(result.profile, models() if by is None else by)
+    priced = result.energy if by is None else energies(result.profile, by)
     return {
         "input": name,
         **result.to_dict(),
         **({} if network.classifies else {"prediction": None}),
         "energy_mj": {model: energy.total_mj for model, energy in priced.items()},
         "energy": {model: energy_document(energy) for model, energy in priced.items()},
-        "conventions": {name: each.to_dict() for name, each in compare(network, result.profile).items()},
+        "conventions": {name: each.to_dict() for name, each in result.conventions.items()},
     }
 
 
@@ -126,6 +127,11 @@ def evaluation_document(
         "correct": evaluation.correct,
         "accuracy": evaluation.accuracy if evaluation.samples else None,
         "latency_s": evaluation.latency_percentiles_s(),
+        "reading_s": float(np.mean(evaluation.readings_s)) if evaluation.readings_s else None,
+        "first_correct": {
+            "samples": len(evaluation.first_correct_steps),
+            "step": float(np.mean(evaluation.first_correct_steps)) if evaluation.first_correct_steps else None,
+        },
         "totals": dict(evaluation.totals),
         "energy_mj": mean,
         "energy": {
@@ -133,7 +139,11 @@ def evaluation_document(
             for name, energy in priced.items()
         },
         "conventions": {
-            name: {key: value / n for key, value in counted.items()} for name, counted in evaluation.conventions.items()
+            name: {
+                **{key: value / n for key, value in counted.items()},
+                "std_mj": float(np.std(evaluation.conventions_mj[name])),
+            }
+            for name, counted in evaluation.conventions.items()
         },
         "layers": [_mean_layer(name, layer, n) for name, layer in evaluation.layers.items()],
         "failed": failures(evaluation.failed),

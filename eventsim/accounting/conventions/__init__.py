@@ -28,8 +28,7 @@ from eventsim.accounting.conventions.spikingjelly import SPIKINGJELLY, SPIKINGJE
 from eventsim.accounting.conventions.syops import SPIKINGFORMER_TOOL, SPIKINGFORMER_TOOL_30, SYOPS
 from eventsim.errors import InputError
 from eventsim.ledger import Counts
-from eventsim.network import Network
-from eventsim.result import LayerProfile
+from eventsim.profile import LayerProfile
 
 __all__ = ["CONVENTIONS", "Convention", "Estimate", "Seen", "compare", "energy_mj", "estimate", "estimates", "seen"]
 
@@ -93,14 +92,13 @@ def energy_mj(counts: Counts) -> float:
     return (AC_PJ * counts.acs + MAC_PJ * counts.macs) * 1e-9
 
 
-def estimate(network: Network, profile: Sequence[LayerProfile], name: str) -> Estimate:
+def estimate(profile: Sequence[LayerProfile], name: str) -> Estimate:
     """Return what one convention would have counted for a run.
 
     Parameters
     ----------
-    network : Network
     profile : sequence of LayerProfile
-        What a simulation of this network returned.
+        What a simulation returned.
     name : str
         One of `CONVENTIONS`.
 
@@ -111,21 +109,21 @@ def estimate(network: Network, profile: Sequence[LayerProfile], name: str) -> Es
     """
     if name not in CONVENTIONS:
         raise InputError(f"convention {name!r} found; expected one of {', '.join(CONVENTIONS)}")
-    layers = seen(network, profile)
+    layers = seen(profile)
     if refused := CONVENTIONS[name].refuses(layers):
-        raise InputError(f"convention {name}, network {network.name}: {refused}")
+        raise InputError(f"convention {name}: {refused}")
     return _estimate(CONVENTIONS[name], layers)
 
 
-def compare(network: Network, profile: Sequence[LayerProfile]) -> dict[str, Estimate]:
+def compare(profile: Sequence[LayerProfile]) -> dict[str, Estimate]:
     """Return what each convention that means something for a network would have counted for a run, by its name."""
-    layers = seen(network, profile)
+    layers = seen(profile)
     return {name: _estimate(each, layers) for name, each in CONVENTIONS.items() if each.refuses(layers) is None}
 
 
-def estimates(network: Network, profile: Sequence[LayerProfile]) -> dict[str, dict[str, float]]:
+def estimates(profile: Sequence[LayerProfile]) -> dict[str, dict[str, float]]:
     """Return the numbers of `compare` alone: ``acs``, ``macs``, ``energy_mj`` and more, by the convention's name."""
-    return {name: estimated.numbers for name, estimated in compare(network, profile).items()}
+    return {name: estimated.numbers for name, estimated in compare(profile).items()}
 
 
 def _estimate(convention: Convention, layers: Sequence[Seen]) -> Estimate:

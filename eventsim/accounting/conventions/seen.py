@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from eventsim.facts import Facts
 from eventsim.ledger import Counts
-from eventsim.network import Network
-from eventsim.result import LayerProfile
+from eventsim.profile import LayerProfile
 from eventsim.values import Values
 
 SYNAPSES = ("convolution", "linear")
@@ -93,17 +92,16 @@ class Seen:
         return f"{found:,} of its {sum(values.elements for values in self.values):,} inputs are {kind}"
 
 
-def seen(network: Network, profile: Sequence[LayerProfile]) -> list[Seen]:
+def seen(profile: Sequence[LayerProfile]) -> list[Seen]:
     """Return every layer of a run, in order of execution.
 
     Parameters
     ----------
-    network : Network
     profile : sequence of LayerProfile
-        What a simulation of this network returned.
+        What a simulation returned.
     """
     profiles = {layer.name: layer for layer in profile}
-    return [Seen(layer, tuple(profiles[source] for source in network.sources[layer.name])) for layer in profile]
+    return [Seen(layer, tuple(profiles[source] for source in layer.sources)) for layer in profile]
 
 
 def first_dense(layers: Sequence[Seen]) -> int | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eventsim.accounting.energy import EnergyModel, choose, energies
+from eventsim.attention_maps import AttentionMaps
 from eventsim.cli.arguments import (
     Arguments,
     add_energy_option,
@@ -39,6 +40,7 @@ from eventsim.simulator import Simulator
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``profile``."""
     add(parser)
+    parser.add_argument("--maps", action="store_true", help="count the attention maps of plain spiking attention, too")
     parser.add_argument("--verify", action="store_true", help="compare with the dense form, too; 1 where it differs")
     parser.add_argument(
         "--report", type=html_name, metavar="FILE.html", help="write everything as a page, of one input"
@@ -121,14 +123,15 @@ def _simulator(args: Arguments) -> Simulator:
     if args.report is not None and len(args.inputs) > 1:
         raise InputError(f"{args.report}: {len(args.inputs)} inputs with --report found; expected one")
     network = load(args.model)
+    observers = [AttentionMaps(network)] if args.maps else []
     if args.record is None and args.output is None:
-        return Simulator(network, chunk=args.chunk)
+        return Simulator(network, chunk=args.chunk, observers=observers)
     if args.record is None or args.output is None:
         raise InputError("one of --record and -o found; expected both, --record LAYER,... -o FILE.npz")
     if len(args.inputs) > 1:
         raise InputError(f"{args.output}: {len(args.inputs)} inputs with --record found; expected one")
     neurons = [name for name in args.record if name in network.layers and _has_potential(network, name)]
-    return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons)
+    return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons, observers=observers)
 
 
 def _verify(network: Network, preparation: Preparation, source: str, sample: dict[str, Any]) -> None:

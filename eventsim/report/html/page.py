@@ -19,7 +19,7 @@ from eventsim.report.tables import share, synaptic_operations
 WITH_MEMORY = "lemaire2022"
 """The energy model of the layers' bars: one that prices data movement by the size of a layer's memory."""
 LEAST = 0.005
-"""A layer with a smaller share of everything is folded away."""
+"""A layer with a smaller share of the operations and of the energy is folded away."""
 
 
 def write_report(
@@ -59,8 +59,9 @@ def write_report(
         totals=sample["totals"],
         share=share(sample["totals"]),
         synaptic=synaptic_operations(sample["totals"]),
-        headline=headline(sample, energies[WITH_MEMORY]),
-        layers=layer_rows(sample, energies[WITH_MEMORY]),
+        headline=headline(sample, {name: energies[name] for name in MAIN}),
+        layers=layer_rows(sample, energies[WITH_MEMORY], watched.seconds),
+        runs=watched.runs,
         memory_model=WITH_MEMORY,
         energies=energy_rows(energies),
         conventions=convention_rows(sample),
@@ -80,12 +81,12 @@ def write_report(
 # --- what costs most
 
 
-def headline(sample: Mapping[str, Any], energy: Energy) -> dict[str, Any]:
-    """Say which layer costs most, by operations and by energy with memory, and why."""
+def headline(sample: Mapping[str, Any], energies: Mapping[str, Energy]) -> dict[str, Any]:
+    """Say which layer executes most and why, and which takes most energy by each model that is shown."""
     layers = [layer for layer in sample["layers"] if synaptic_operations(layer)]
     total = max(synaptic_operations(sample["totals"]), 1)
     if not layers:
-        return {"name": None, "said": "Nothing was executed that multiplies.", "why": "", "also": ""}
+        return {"name": None, "said": "Nothing was executed that multiplies.", "why": "", "energies": []}
     top = max(layers, key=synaptic_operations)
     executed = synaptic_operations(top)
     per_input = executed / max(top["nonzero_inputs"], 1)
@@ -94,37 +95,44 @@ def headline(sample: Mapping[str, Any], energy: Energy) -> dict[str, Any]:
         f"{_count(top['inputs'])} inputs were not zero, and each of these was served by {per_input:,.0f} synapses on "
         f"average; a dense machine would take {_count(top['dense_macs'])} multiply-accumulates."
     )
-    by_layer = energy.by_layer
-    dearest = max(by_layer, key=lambda name: by_layer[name]) if by_layer else None
-    also = ""
-    if dearest is not None:
-        part = _percent(by_layer[dearest] / energy.total_mj)
-        same = "It also takes" if dearest == top["name"] else f"{dearest} takes"
-        memory = sum(energy.memory.get(dearest, {}).values()) / by_layer[dearest]
-        also = f"{same} most energy by {energy.model}, {part} of all, {_percent(memory)} of it for moving data."
     return {
         "name": top["name"],
-        "said": f"costs most: {_percent(executed / total)} of the synaptic operations.",
+        "said": f"executes most: {_percent(executed / total)} of the synaptic operations.",
         "why": why,
-        "also": also,
+        "energies": [_dearest(energy) for energy in energies.values() if energy.total_mj],
     }
 
 
-def layer_rows(sample: Mapping[str, Any], energy: Energy) -> list[dict[str, Any]]:
+def _dearest(energy: Energy) -> dict[str, str]:
+    """Say which layer takes most energy by one model, and for what."""
+    by_layer = energy.by_layer
+    name = max(by_layer, key=lambda layer: by_layer[layer])
+    said = f"{_mj(by_layer[name])}, {_percent(by_layer[name] / energy.total_mj)} of {_mj(energy.total_mj)}"
+    parts = {**energy.compute.get(name, {})}
+    for operation, value in energy.memory.get(name, {}).items():
+        parts[operation] = parts.get(operation, 0.0) + value
+    largest = sorted(parts, key=lambda operation: -parts[operation])[:3]
+    why = ", ".join(
+        f"{operation.replace('_', ' ')} {_percent(parts[operation] / by_layer[name])}" for operation in largest
+    )
+    return {"model": energy.model, "name": name, "said": said, "why": why}
+
+
+def layer_rows(sample: Mapping[str, Any], energy: Energy, seconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """Return a row for each layer that did something, with the widths of its bars in percent."""
     totals, layers = sample["totals"], sample["layers"]
-    all_operations, all_seconds = max(synaptic_operations(totals), 1), max(totals["seconds"], 1e-12)
+    all_operations = max(synaptic_operations(totals), 1)
+    first = next((layer["name"] for layer in layers if layer["dense_macs"]), None)
     by_layer = energy.by_layer
     most = {
         "executed": max(map(synaptic_operations, layers), default=1) or 1,
         "energy": max(by_layer.values(), default=1.0) or 1.0,
-        "seconds": max(layer["seconds"] for layer in layers) or 1e-12,
     }
     rows = []
     for number, layer in enumerate(layers):
         executed, energy_mj = synaptic_operations(layer), by_layer.get(layer["name"], 0.0)
         compute = sum(energy.compute.get(layer["name"], {}).values())
-        shares = (executed / all_operations, energy_mj / max(energy.total_mj, 1e-30), layer["seconds"] / all_seconds)
+        shares = (executed / all_operations, energy_mj / max(energy.total_mj, 1e-30))
         rows.append(
             {
                 **layer,
@@ -137,10 +145,10 @@ def layer_rows(sample: Mapping[str, Any], energy: Energy) -> list[dict[str, Any]
                 "energy_share": shares[1],
                 "compute_width": 100 * compute / most["energy"],
                 "memory_width": 100 * (energy_mj - compute) / most["energy"],
-                "seconds_width": 100 * layer["seconds"] / most["seconds"],
+                "seconds": seconds.get(layer["name"], layer["seconds"]),
                 "top": executed == most["executed"],
                 "dearest": energy_mj == most["energy"],
-                "small": max(shares) < LEAST,
+                "small": max(shares) < LEAST and layer["name"] != first,
                 "counts": [(name, layer[name]) for name in OPERATIONS if layer[name]],
             }
         )
@@ -154,17 +162,21 @@ def energy_rows(energies: Mapping[str, Energy]) -> list[dict[str, Any]]:
     """Return a row for each energy model, those shown first in front."""
     known = models()
     names = [*(name for name in MAIN if name in energies), *(name for name in energies if name not in MAIN)]
-    most = max((energy.total_mj for energy in energies.values()), default=1.0) or 1.0
+    scales = {
+        main: max((energies[name].total_mj for name in names if (name in MAIN) == main), default=1.0) or 1.0
+        for main in (True, False)
+    }
     return [
         {
             "name": name,
             "source": known[name].source if name in known else "a file of prices",
             "main": name in MAIN,
+            "included": name in known and "sum_reads" in known[name].included,
             "total": energies[name].total_mj,
             "compute": energies[name].compute_mj,
             "memory": energies[name].memory_mj,
-            "compute_width": 100 * energies[name].compute_mj / most,
-            "memory_width": 100 * energies[name].memory_mj / most,
+            "compute_width": 100 * energies[name].compute_mj / scales[name in MAIN],
+            "memory_width": 100 * energies[name].memory_mj / scales[name in MAIN],
             "unpriced": sorted(energies[name].unpriced.items(), key=lambda item: -item[1]),
         }
         for name in names
@@ -172,12 +184,14 @@ def energy_rows(energies: Mapping[str, Energy]) -> list[dict[str, Any]]:
 
 
 def convention_rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return a row for each convention; the first is what was executed."""
+    """Return a row for each convention, some of them with open reasons."""
     found = sample["conventions"]
+    seen: dict[tuple[str, ...], str] = {}
     executed = next(iter(found.values()))["energy_mj"] if found else 0.0
     most = max((each["energy_mj"] for each in found.values()), default=1.0) or 1.0
-    return [
+    rows: list[dict[str, Any]] = [
         {
+            "open": False,
             "name": name,
             "what": CONVENTIONS[name].what,
             "acs": each["acs"],
@@ -186,9 +200,14 @@ def convention_rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
             "ratio": each["energy_mj"] / executed if executed else None,
             "width": 100 * each["energy_mj"] / most,
             "reasons": each["reasons"],
+            "same": seen.setdefault(tuple(each["reasons"]), name),
         }
         for name, each in found.items()
     ]
+    told = [row for row in rows if row["reasons"]]
+    for row in {id(row): row for row in (*told[:2], *sorted(told, key=lambda row: float(row["energy"]))[-1:])}.values():
+        row["open"] = True  # integers read in two ways, the first formula of a paper, and the largest number
+    return rows
 
 
 # --- over time
@@ -197,9 +216,10 @@ def convention_rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
 def prediction(sample: Mapping[str, Any], watched: Watched) -> dict[str, Any]:
     """Return the outcome: the classes with the largest logits, their margin, and both after every time step."""
     logits = np.asarray(sample["logits"])
-    ranked = np.argsort(-logits, kind="stable")[:5].tolist()
+    ranked = np.argsort(-logits, kind="stable")[:20].tolist()
     found: dict[str, Any] = {
         "ranked": [(index, float(logits[index])) for index in ranked],
+        "more": len(logits) - len(ranked),
         "margin": float(logits[ranked[0]] - logits[ranked[1]]) if len(ranked) > 1 else None,
         "steps": [],
         "lines": [],
@@ -212,8 +232,12 @@ def prediction(sample: Mapping[str, Any], watched: Watched) -> dict[str, Any]:
         first, *rest = np.argsort(-row, kind="stable")[:2].tolist()
         margin = float(row[first] - row[rest[0]]) if rest else None
         found["steps"].append({"step": step, "prediction": first, "margin": margin})
-    found["lines"] = _lines(over_time[:, ranked], ranked)
-    found["range"] = float(over_time[:, ranked].min()), float(over_time[:, ranked].max())
+    leaders = [step["prediction"] for step in found["steps"]]
+    other = [step for step, leader in enumerate(leaders) if leader != leaders[-1]]
+    found["decided"] = other[-1] + 1 if other else 0
+    drawn = list(dict.fromkeys((*ranked[:3], *leaders)))[:8]
+    found["lines"] = _lines(over_time[:, drawn], drawn)
+    found["range"] = float(over_time[:, drawn].min()), float(over_time[:, drawn].max())
     return found
 
 
