@@ -12,30 +12,25 @@ import numpy as np
 import torch
 from torch import nn
 
-from eventsim.comparison import compare_layers
 from eventsim.errors import InputError
-from eventsim.margin import ALLOWED
 from eventsim.network import Network
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
-from eventsim.signals import FloatArray, Kind
-from eventsim.simulator import Simulator
+from eventsim.signals import Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.container import Contents
 from eventsim_importers.reading.options import Chooser, parse_options
 from eventsim_importers.reading.prepared import keep_preparation
 from eventsim_importers.reading.wrappings import patterns_of
-from eventsim_importers.torch_program.axes import Dims, grid_axes, whole
+from eventsim_importers.torch_program.axes import grid_axes, whole
+from eventsim_importers.torch_program.compared import Sample, copy_of, outputs_of, put_at_rest, verified
 from eventsim_importers.torch_program.neurons import neuron_of
 from eventsim_importers.torch_program.neurons.protocol import Neuron
 from eventsim_importers.torch_program.recorder import FIRE, NEURON, Program, Ref, record
 from eventsim_importers.torch_program.translation import Translation
 from eventsim_importers.torch_program.unrolled import folded
-from eventsim_importers.torch_program.values import Emitted
-from eventsim_importers.torch_program.written.neurons import Written, recognised
+from eventsim_importers.torch_program.written.neurons import recognised
 
-LOGITS = 1e-4
-"""Largest difference of logits, as a share of the largest."""
 ARGUMENTS = ("time_axis", "name", "output", "weights", "ignore")
 """What is said beside the options, on the command line with --set too."""
 HALF = (torch.float16, torch.bfloat16)
@@ -58,25 +53,6 @@ class Options:
     input_kind: Kind | None = None
     readout: Literal["mean", "sum", "last"] | None = None
     fold_bn: bool | None = None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """How an example is laid out.
-
-    Attributes
-    ----------
-    dims : tuple
-        Of the tensor.
-    shape : tuple of int
-        Of one time step, as the network's input has it.
-    frames : float32 array (T, *shape)
-        The example as the network takes it; an image in every time step.
-    """
-
-    dims: Dims
-    shape: tuple[int, ...]
-    frames: FloatArray
 
 
 def read(
@@ -108,10 +84,10 @@ def read(
     own = _copy(module, checkpoint)
     known = {path: neuron_of(each, neurons) for path, each in own.named_modules()}
     at = {each: known[path] for path, each in own.named_modules()}
-    _reset(known.values())
-    at_rest = _another(own)
+    put_at_rest(known.values())
+    at_rest = copy_of(own)
     program = record(own, example.clone(), lambda each: at[each])
-    _reset(known.values())
+    put_at_rest(known.values())
     key, wanted = _output(program, output, title)
     written = recognised(replace(program, output=wanted))
     if not any(node.operation in (NEURON, FIRE) for node in written.program.nodes):
@@ -135,7 +111,7 @@ def read(
         )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
-        said = _verified(network, translation, at_rest if written.spikes else own, known, sample, example, key, written)
+        said = verified(network, translation, at_rest if written.spikes else own, known, sample, example, key, written)
         network = network.with_settings(said)
     return network
 
@@ -269,30 +245,12 @@ def _copy(module: nn.Module, checkpoint: Checkpoint) -> nn.Module:
     return own.eval()
 
 
-def _another(module: nn.Module) -> nn.Module:
-    """Return a module with the same parameters, and a state of its own."""
-    return copy.deepcopy(module, {id(each): each for each in module.parameters()})
-
-
-def _reset(neurons: Any) -> None:
-    for neuron in neurons:
-        if neuron is not None:
-            neuron.reset()
-
-
 # --- between
-
-
-def _named(outputs: Any) -> dict[int | str, Any]:
-    """Return what a module returned by name or number."""
-    if isinstance(outputs, dict):
-        return dict(outputs)
-    return dict(enumerate(outputs)) if isinstance(outputs, (tuple, list)) else {0: outputs}
 
 
 def _output(program: Program, output: int | str | None, title: str) -> tuple[int | str, Ref]:
     """Return the one output that is asked for, by its name and in the program."""
-    named = _named(program.output)
+    named = outputs_of(program.output)
     if output is None and len(named) > 1:
         names = ", ".join(map(str, named))
         raise InputError(f"{title}: outputs {names} found; expected output= to say which are the logits")
@@ -364,121 +322,3 @@ def _translated(
             refused = (got, error) if refused is None or got > refused[0] else refused
     assert refused is not None
     raise refused[1]
-
-
-# --- after
-
-
-def _verified(
-    network: Network,
-    translation: Translation,
-    own: nn.Module,
-    known: Mapping[str, Neuron | None],
-    sample: Sample,
-    example: torch.Tensor,
-    output: int | str,
-    written: Written,
-) -> Setting:
-    """Compare every layer of neurons, and the logits, on the example and on the example in another order of its values.
-
-    Raises
-    ------
-    InputError
-        Names the first layer that differs by more than rounding explains.
-    """
-    spikes = differing = 0
-    largest = 0.0
-    for given, frames in _variants(example, sample):
-        theirs, logits = _emitted(translation, own, known, given, output, written)
-        _reset(known.values())
-        layers = compare_layers(network, frames, theirs, translation.terms)
-        for layer in layers:
-            spikes, differing = spikes + layer.spikes, differing + layer.differing
-            largest = max(largest, layer.largest_ratio)
-            if layer.outside:
-                raise InputError(
-                    f"layer {layer.name}: {layer.outside} of its outputs differ from the module's by more than "
-                    f"rounding explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); "
-                    "expected the same spikes: report it, with the module"
-                )
-        if not any(layer.differing for layer in layers):  # a spike that rounding moves moves the logits too
-            _compare_logits(network, frames, logits)
-    if not spikes:
-        raise InputError(
-            f"{network.name}: no neuron fired on the example; expected one that makes the network active, or "
-            "verify=False"
-        )
-    what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
-    return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
-
-
-def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) -> None:
-    ours = Simulator(network).run(frames).logits
-    difference, scale = np.abs(ours - theirs).max(), np.abs(theirs).max()
-    if not difference <= LOGITS * max(scale, 1e-3):
-        raise InputError(
-            f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the "
-            "same; expected the same: report it, with the module"
-        )
-
-
-def _variants(example: torch.Tensor, sample: Sample) -> Iterator[tuple[torch.Tensor, FloatArray]]:
-    """Return the example and one whose last axis is in another order, with gaps: what was baked in is seen there."""
-    yield example, sample.frames
-    rng = np.random.default_rng(0)
-    order = rng.permutation(example.shape[-1])
-    kept = (np.arange(len(order)) % 4 != 1).astype(np.float32)
-    turned = example[..., torch.from_numpy(order)] * torch.from_numpy(kept).to(example.dtype)
-    frames = sample.frames[..., order] * kept
-    yield turned.contiguous(), np.ascontiguousarray(frames)
-
-
-def _emitted(
-    translation: Translation,
-    own: nn.Module,
-    known: Mapping[str, Neuron | None],
-    example: torch.Tensor,
-    output: int | str,
-    written: Written,
-) -> tuple[dict[str, FloatArray], FloatArray]:
-    """Run the module; return what its neurons emit, by layer, as the network orders it, and the logits.
-
-    Neurons that are written out are at rest in a copy only, and what they emit is found among its operations.
-    """
-    own = _another(own) if written.spikes else own
-    seen: dict[str, list[FloatArray]] = {}
-
-    def keep(neuron: Neuron, emitted: Emitted) -> Callable[..., None]:
-        def kept(_module: nn.Module, _given: Any, output: Any) -> None:
-            tensor = neuron.emitted(output) if emitted.state is None else neuron.state(output)[emitted.state]
-            array = tensor.detach().float().numpy().copy()
-            if emitted.state is not None:  # what the layer emits
-                state = neuron.states[emitted.state]
-                array = (array - np.float32(state.shift)) / np.float32(state.gain)
-            seen.setdefault(emitted.value.layer, []).append(array)
-
-        return kept
-
-    modules = dict(own.named_modules())
-    handles = [
-        modules[each.path].register_forward_hook(keep(neuron, each))
-        for each in translation.emitted
-        if (neuron := known.get(each.path)) is not None
-    ]
-    at = {each: known[path] for path, each in modules.items()}
-    places = {place for steps in written.spikes.values() for place, _ in steps}
-    again = record(own, example.clone(), lambda each: at[each], places)
-    results = again.returned
-    for handle in handles:
-        handle.remove()
-    found = {}
-    for each in translation.emitted:
-        name, neuron = each.value.layer, known.get(each.path)
-        if each.path in written.spikes:
-            loop, steps = True, written.spikes[each.path]
-            arrays = [1 - again.kept[at].numpy() if rest else again.kept[at].numpy() for at, rest in steps]
-        else:
-            loop, arrays = neuron is not None and neuron.time_axis is None, seen[name]
-        found[name] = translation.as_signal(each.value, np.stack(arrays) if loop else arrays[0], loop)
-    logits = _named(results)[output].detach().float().numpy()
-    return found, translation.as_logits(logits)

@@ -31,7 +31,6 @@ from eventsim.settings import Setting
 from eventsim.signals import FloatArray, Kind, SignalType
 from eventsim_importers.torch_program.arranging import bordered, rearranged
 from eventsim_importers.torch_program.axes import (
-    Atom,
     AxesError,
     Dim,
     Dims,
@@ -447,40 +446,6 @@ class Translation:
             else:
                 found.append(each)
         return found[0], found[1]
-
-    def as_signal(self, value: Value, array: FloatArray, loop: bool) -> FloatArray:
-        """Return a tensor's values, of all time steps, as ``(T, *per-step shape)`` of the signal.
-
-        Parameters
-        ----------
-        value : Value
-            What the tensor is of.
-        array : array
-            With a first axis of time steps where calls were stacked.
-        loop : bool
-            Whether they were.
-        """
-        kind = self.kind(value)
-        steps = self.steps_of(value)
-        dims = (whole("time", steps), *value.dims) if loop else value.dims
-        atoms = [atom for dim in dims for atom in dim]
-        fine = np.asarray(array, np.float32).reshape([atom.size for atom in atoms])
-        if not find(dims, "time"):
-            fine, atoms = (
-                np.broadcast_to(fine, (steps, *fine.shape)),
-                [Atom("time", 1, steps), *atoms],
-            )
-        of = ("time", "channel", "position") if len(kind.grid) == 2 else ("time", "position", "channel")
-        order = sorted(range(len(atoms)), key=lambda at: (of.index(atoms[at].of), -atoms[at].stride))
-        return np.ascontiguousarray(fine.transpose(order).reshape(steps, *kind.shape))
-
-    def as_logits(self, array: FloatArray) -> FloatArray:
-        """Return the output of the module as the network reads it out."""
-        steps = self.as_signal(self.logits, array, loop=False)
-        if find(self.logits.dims, "time") and self.readout != "last":
-            summed = steps.sum(axis=0, dtype=np.float64)
-            steps = (summed / (len(steps) if self.readout == "mean" else 1))[None]
-        return np.asarray(steps[-1], np.float32).reshape(-1)
 
     def owner(self, node: Node, weight: Any) -> str:
         """Return the module that an operation with weights is of: the one that does it, or that they belong to."""
