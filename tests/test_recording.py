@@ -17,7 +17,7 @@ from strategies import Drawn, networks
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, cli, save
 from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout
-from eventsim.report.latency import Stopwatch, latency_document, spread
+from eventsim.report.latency import Stopwatch, latency_document, latency_line, spread
 
 F = np.float32
 
@@ -169,6 +169,13 @@ def test_latencies_are_those_of_the_chunks() -> None:
     assert (document["first_correct_step"], document["first_correct_s"]) == (0, 4)
     assert document["real_time"] == {"step_s": 0.5, "factor": 0.2}
     assert spread([]) == {}
+    assert latency_line(document) == (
+        "latency: reading 2000.0 ms, simulation 8000.0 ms; first of 4 chunks 4000.0 ms, median 1500.0 ms, "
+        "p95 3700.0 ms, p99 3940.0 ms, worst 4000.0 ms; decided in step 1, 5000.0 ms; "
+        "0.2 times as fast as the recording: it does not keep up"
+    )
+    whole = latency_document(Simulator(answering()).run(FRAMES), 0.0, None)
+    assert ";" not in latency_line(whole | {"decided_step": None, "simulation_s": 0.0})
 
 
 def test_a_stopwatch_takes_the_time_of_an_iterator_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def write_report(
         operations=OPERATIONS,
     )
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
