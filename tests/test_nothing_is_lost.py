@@ -124,6 +124,11 @@ def test_a_verification_that_is_stopped_leaves_the_numbers(network: Path, frames
     assert "verification" not in sample
 
 
+def test_a_document_says_what_changes_its_counts(network: Path, frames: Path, capsys) -> None:
+    assert main(["profile", str(network), str(frames), "--maps", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["provenance"]["options"] == {"threads": 1, "maps": True}
+
+
 # --- names and places
 
 

@@ -79,7 +79,8 @@ def simulate(args: Arguments) -> int:
     tried = Attempts()
 
     def whole() -> dict[str, Any]:
-        options = {"chunk": args.chunk, "threads": 1, "record": args.record, "energy": args.energy}
+        options = {name: getattr(args, name) for name in ("chunk", "record", "energy")} | {"threads": 1}
+        options |= {name: True for name in ("maps", "verify") if getattr(args, name)}
         whence = provenance(args.model, simulator.network, preparation, options)
         noted = preparation.noted(simulator.network)
         return document.run_document(args.model, noted, whence, load_s, compile_s, samples, tried.failed)
@@ -103,7 +104,7 @@ def simulate(args: Arguments) -> int:
             priced = energies(result.profile, models)
             page = args.report, whole(), sample, priced
             seen = partial(watch, simulator.network, frames, result, name=source)
-            tried.attempt(str(args.report), lambda: write_report(*page, seen()))
+            tried.attempt(str(args.report), lambda: write_report(*page, seen(), shown=shown))
 
     tried.each(args.inputs, take)
     if args.rows is not None:

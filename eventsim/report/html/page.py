@@ -28,6 +28,8 @@ def write_report(
     sample: Mapping[str, Any],
     energies: Mapping[str, Energy],
     watched: Watched,
+    *,
+    shown: Sequence[str] = MAIN,
 ) -> None:
     """Write the page of one sample.
 
@@ -39,6 +41,8 @@ def write_report(
     energies : mapping of str to Energy
         By every model.
     watched : Watched
+    shown : sequence of str
+        Energy models that are in front; the others are folded away.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def write_report(
         headline=headline(sample, energies[WITH_MEMORY]),
         layers=layer_rows(sample, energies[WITH_MEMORY]),
         memory_model=WITH_MEMORY,
-        energies=energy_rows(energies),
+        energies=energy_rows(energies, shown),
         conventions=convention_rows(sample),
         watched=watched,
         prediction=prediction(sample, watched),
@@ -150,16 +154,16 @@ def layer_rows(sample: Mapping[str, Any], energy: Energy) -> list[dict[str, Any]
 # --- energy and conventions
 
 
-def energy_rows(energies: Mapping[str, Energy]) -> list[dict[str, Any]]:
+def energy_rows(energies: Mapping[str, Energy], shown: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each energy model, those shown first in front."""
     known = models()
-    names = [*(name for name in MAIN if name in energies), *(name for name in energies if name not in MAIN)]
+    names = [*shown, *(name for name in energies if name not in shown)]
     most = max((energy.total_mj for energy in energies.values()), default=1.0) or 1.0
     return [
         {
             "name": name,
             "source": known[name].source if name in known else "a file of prices",
-            "main": name in MAIN,
+            "shown": name in shown,
             "total": energies[name].total_mj,
             "compute": energies[name].compute_mj,
             "memory": energies[name].memory_mj,
