@@ -11,7 +11,7 @@ from rich.text import Text
 
 from eventsim.accounting.energy import MAIN
 from eventsim.network import Network
-from eventsim.operations import OPERATIONS
+from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.conventions import print_conventions, spread
 from eventsim.report.energy import energy_line, energy_lines
 from eventsim.report.latency import latency_line
@@ -115,11 +115,6 @@ def print_sample(
         print_conventions(console, sample["conventions"])
     elif detail:
         console.print(spread(sample["conventions"]), soft_wrap=True)
-
-
-def synaptic_operations(counts: dict[str, Any]) -> int:
-    """Return the synapses served, whatever the kind of input."""
-    return int(counts["acs"] + counts["graded_macs"] + counts["macs"])
 
 
 def share(counts: dict[str, Any]) -> str:

@@ -12,9 +12,9 @@ import numpy as np
 from eventsim.accounting.conventions import CONVENTIONS
 from eventsim.accounting.energy import MAIN, Energy, models
 from eventsim.errors import InputError
-from eventsim.operations import OPERATIONS
+from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.html.watching import Watched
-from eventsim.report.tables import share, synaptic_operations
+from eventsim.report.tables import share
 
 WITH_MEMORY = "lemaire2022"
 """The energy model of the layers' bars: one that prices data movement by the size of a layer's memory."""
