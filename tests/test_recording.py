@@ -16,7 +16,7 @@ from strategies import Drawn, networks
 
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, cli, save
-from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout
+from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout, SoftmaxAttention
 from eventsim.report.latency import Stopwatch, latency_document, latency_line, spread
 
 F = np.float32
@@ -75,13 +75,33 @@ def test_potentials_are_kept_step_by_step() -> None:
     assert_array_equal(np.concatenate(stream)[:, 0], F([0.5, 0.75]))
 
 
+def test_potentials_beside_a_layer_that_looks_ahead() -> None:
+    build = NetworkBuilder("ahead")
+    x = build.add("lif", LIF(), build.add("input", Input((1, 3), "real")))
+    x = build.add("attention", SoftmaxAttention(1, axis="time", time_steps=3), x)
+    build.add("readout", Readout("sum"), build.add("flatten", Flatten(), x))
+    network = build.build(time_steps=3)
+    frames = np.ones((3, 1, 3), F) * F([0.5, 2, 0])
+    result = Simulator(network, record=["lif"], potentials=["lif"]).run(frames)
+    assert_array_equal(result.potentials["lif"][:, 0], F([[0.25, 0, 0], [0.375, 0, 0], [0.4375, 0, 0]]))
+    assert_array_equal(result.recorded["lif"][:, 0], F([[0, 1, 0]] * 3))
+    assert result.totals == Simulator(network).run(frames).totals
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+def test_potentials_behind_a_mean_over_time_are_those_of_its_step(chunk: int | None) -> None:
+    build = NetworkBuilder("behind")
+    x = build.add("mean", MeanOverTime(), build.add("input", Input((2,), "real")))
+    build.add("readout", Readout("sum"), build.add("lif", LIF(), x))
+    result = Simulator(build.build(), chunk=chunk, potentials=["lif"]).run(np.ones((3, 2), F) / 2)
+    assert_array_equal(result.potentials["lif"], F([[0.25, 0.25]]))
+
+
 def test_potentials_of_what_has_none_are_refused() -> None:
     with pytest.raises(InputError, match="layer 'head': no neurons found in network answering"):
         Simulator(answering(), potentials=["head"])
     with pytest.raises(InputError, match="layer 'nowhere': no neurons found"):
         Simulator(answering(), potentials=["nowhere"])
-    with pytest.raises(InputError, match="chunk 2 found; expected 1, or none, where potentials are kept"):
-        Simulator(answering(), chunk=2, potentials=["lif"])
 
 
 # --- the file
