@@ -2,6 +2,8 @@
 
 INTERRUPTED = 130
 """What the command line exits with where somebody stopped it."""
+OUT_OF_MEMORY = "not enough memory; take fewer time steps, or a smaller chunk or fewer threads where these are options"
+"""What became of work that did not fit."""
 
 
 class EventsimError(Exception):

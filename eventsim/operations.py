@@ -6,6 +6,7 @@ documents, CSV rows, terminal tables and the list in the README follow from this
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -247,6 +248,11 @@ OPERATIONS: dict[str, Operation] = {
     )
 }
 """By name, in the order of documents."""
+
+
+def synaptic_operations(counts: Mapping[str, int]) -> int:
+    """Return the synapses served among some counts, whatever the kind of input; a graded value is one of them."""
+    return sum(counts[name] for name in _PRODUCTS)
 
 
 def register(operation: Operation) -> None:

@@ -1,4 +1,4 @@
-"""Recording: an observer that keeps what some layers emit, and the potentials of neurons."""
+"""Recording: what some layers emit, seen as an observer, and what neurons hold after each time step."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from eventsim.context import Observed
 from eventsim.ledger import LedgerRows
-from eventsim.signals import Dense, FloatArray, to_frames
+from eventsim.signals import Dense, FloatArray, SignalType, to_frames
 
 Kept: TypeAlias = dict[str, list[FloatArray]]
 
 
 class Recorder:
-    """Keeps the outputs of layers, and what neurons hold after each chunk, until they are taken.
+    """Keeps the outputs of layers, and what neurons hold after each time step, until they are taken.
 
     Parameters
     ----------
     layers : iterable of str
         Whose outputs are kept.
     potentials : iterable of str
-        Layers of neurons whose membrane potential is kept, after the reset; chunks must be of one time step then.
+        Layers of neurons whose membrane potential is kept, after the reset.
     """
 
     def __init__(self, layers: Iterable[str], potentials: Iterable[str] = ()) -> None:
@@ -33,8 +33,11 @@ class Recorder:
         """Copy what is to be kept of a layer."""
         if node.name in self._outputs:
             self._outputs[node.name].append(to_frames(output.expand(rows.steps)).copy())
+
+    def on_step(self, node: Observed, kind: SignalType) -> None:
+        """Copy what neurons that emit `kind` hold after a single time step."""
         if node.name in self._potentials:
-            held = Dense(output.type, 1, np.array(node.op.potential, np.float32))
+            held = Dense(kind, 1, np.array(node.op.potential, np.float32))
             self._potentials[node.name].append(to_frames(held).copy())
 
     def take(self) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:

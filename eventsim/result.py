@@ -13,6 +13,7 @@ import numpy as np
 from eventsim.accounting.conventions import Estimate, compare
 from eventsim.accounting.energy import Energy, energies, models
 from eventsim.ledger import Counts
+from eventsim.operations import synaptic_operations
 from eventsim.profile import LayerProfile, totals_row
 from eventsim.signals import FloatArray
 
@@ -119,15 +120,15 @@ class Result:
 
     def _repr_html_(self) -> str:
         """Return what a notebook shows: the outcome, and the layers that executed most."""
-        most = sorted(self.profile, key=lambda layer: -served(layer.counts))[:12]
-        rows = [layer for layer in self.profile if layer in most and served(layer.counts)]
-        whole = max(served(self.totals), 1)
+        most = sorted(self.profile, key=lambda layer: -synaptic_operations(layer.counts))[:12]
+        rows = [layer for layer in self.profile if layer in most and synaptic_operations(layer.counts)]
+        whole = max(synaptic_operations(self.totals), 1)
         cells = [
             (
                 html.escape(layer.name),
-                f"{served(layer.counts):,}",
-                f"{served(layer.counts) / whole:.1%}",
-                f"{served(layer.counts) / layer.dense_macs:.1%}" if layer.dense_macs else "",
+                f"{synaptic_operations(layer.counts):,}",
+                f"{synaptic_operations(layer.counts) / whole:.1%}",
+                f"{synaptic_operations(layer.counts) / layer.dense_macs:.1%}" if layer.dense_macs else "",
                 f"{layer.seconds * 1e3:.2f}",
             )
             for layer in rows
@@ -141,14 +142,9 @@ class Result:
 
     def __repr__(self) -> str:
         executed: Mapping[str, int] = self.totals
-        synaptic = served(executed)
+        synaptic = synaptic_operations(executed)
         dense = sum(layer.dense_macs for layer in self.profile)
         return (
             f"Result(prediction {self.prediction}, {self.time_steps} time steps, {executed['spikes']:,} spikes, "
             f"{synaptic:,} of {dense:,} dense MACs, {self.latency_s * 1e3:.1f} ms)"
         )
-
-
-def served(counts: Mapping[str, int]) -> int:
-    """Return the synaptic operations among some counts, whatever the kind of input."""
-    return counts["acs"] + counts["graded_macs"] + counts["macs"]

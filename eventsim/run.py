@@ -55,7 +55,8 @@ class Run:
         self._schedule = schedule
         self._nodes = {node.name: replace(node, op=node.op.fork()) for node in schedule.nodes}
         self._recorder = Recorder(record, potentials)
-        self._observers = (*observers, self._recorder) if record or potentials else tuple(observers)
+        self._observers = (*observers, self._recorder) if record else tuple(observers)
+        self._potentials = frozenset(potentials)
         self.begin(None)
 
     def begin(self, time_steps: int | None) -> None:
@@ -118,7 +119,8 @@ class Run:
                 given = tuple(signal.expand(chunk.steps) for signal in given)
             steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
             at = self.steps + chunk.steps - steps
-            signals[node.name] = self._execute(node, given, at, steps, chunk)
+            execute = self._execute_each if node.name in self._potentials and steps > 1 else self._execute
+            signals[node.name] = execute(node, given, at, steps, chunk)
             self._seen[node.name] += steps
         self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
 
@@ -155,6 +157,15 @@ class Run:
         for name, steps in leaving.items():
             signals[name] = join_steps(*steps)
 
+    def _execute_each(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
+        """Run a layer one time step after the other, whatever the chunk, so that there is a potential after each."""
+        emitted = []
+        for step in range(steps):
+            one = tuple(take_steps(signal, step, step + 1) for signal in given)
+            last = replace(chunk, steps=1, final=chunk.final and step == steps - 1)
+            emitted.append(join_steps(self._execute(node, one, start + step, 1, last)))
+        return join_steps(*emitted)
+
     def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
         context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
@@ -162,6 +173,8 @@ class Run:
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
+            if steps == 1:
+                self._recorder.on_step(node, output.type)
             report_traffic(given, output, node.facts, context.rows)
             if node.name in self._values:
                 watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)

@@ -41,8 +41,8 @@ class Simulator:
     record : iterable of str
         Layers whose outputs are kept in the result.
     potentials : iterable of str
-        Layers of neurons whose membrane potentials, after the reset, are kept in the result; every chunk is one time
-        step then.
+        Layers of neurons whose membrane potentials, after the reset, are kept in the result; these take one step after
+        the other in any case.
     observers : sequence of Observer
         Told about every layer right after it has run; see `eventsim.context.Observer`.
 
@@ -76,8 +76,7 @@ class Simulator:
             if name not in network.layers:
                 raise InputError(f"layer {name!r} to record not found in network {network.name}")
         self.schedule = plan(network)
-        if self.potentials:
-            self._keep_potentials()
+        self._check_potentials()
         self._local = threading.local()
         self._stream: Run | None = None
 
@@ -194,15 +193,11 @@ class Simulator:
             )
         stream.restore(state)
 
-    def _keep_potentials(self) -> None:
-        """Take one time step after the other, so that there is a potential to keep after each."""
+    def _check_potentials(self) -> None:
         nodes = {node.name: node for node in self.schedule.nodes}
         for name in self.potentials:
             if name not in nodes or "potential" not in nodes[name].op.state_names:
                 raise InputError(f"layer {name!r}: no neurons found in network {self.network.name}; expected some")
-        if self.chunk not in (None, 1):
-            raise InputError(f"chunk {self.chunk} found; expected 1, or none, where potentials are kept")
-        self.chunk = 1
 
     def _streaming(self) -> Run:
         if self._stream is None:

@@ -116,11 +116,15 @@ class Transformer(nn.Module):
         maps = self.stem(x.flatten(0, 1))
         x = self.fire[0](maps.flatten(2).transpose(1, 2).reshape(steps, batch, 64, 8))
         q, k, v = (
-            self.fire[1 + i](part(x)).reshape(steps, batch, 64, 2, 4).transpose(2, 3)
+            (part(x) if self.order == "softmax" else self.fire[1 + i](part(x)))
+            .reshape(steps, batch, 64, 2, 4)
+            .transpose(2, 3)
             for i, part in enumerate((self.q, self.k, self.v))
         )
         if self.order == "scores_first":
             attended = ((q @ k.transpose(-2, -1)) * 0.125) @ v
+        elif self.order == "softmax":
+            attended = torch.softmax(q @ k.transpose(-2, -1) * 0.5, -1) @ v
         else:
             attended = q @ ((k.transpose(-2, -1) @ v) * 0.125)
         y = self.fire[4](attended.transpose(2, 3).reshape(steps, batch, 64, 8))
@@ -133,6 +137,7 @@ JELLY: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
     **{f"strided, {kind}": (strided, lambda kind=kind: frames(kind)) for kind in ("counts", "spikes", "pixels")},
     "scores first": (lambda: Transformer("scores_first"), lambda: frames("spikes")),
     "context first": (lambda: Transformer("context_first"), lambda: frames("counts")),
+    "softmax": (lambda: Transformer("softmax"), lambda: frames("spikes")),
     "an image": (lambda: Transformer("scores_first", image=True), lambda: frames("pixels")[0]),
     "an image of spikes": (lambda: Transformer("scores_first", image=True), lambda: frames("spikes")[0]),
 }

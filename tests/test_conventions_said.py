@@ -18,6 +18,7 @@ from eventsim.accounting.conventions.reasons import reasons
 from eventsim.facts import Facts
 from eventsim.layers import (
     IF,
+    Affine,
     Conv2d,
     Flatten,
     Input,
@@ -298,6 +299,19 @@ def test_more_and_less_by_one_rule_are_two_reasons() -> None:
         "+3.15e-07 mJ, 88% of the difference: rule; layer a among 2 layers is 75% alone: 400 ACs where"
     )
     assert less.startswith("-4.5e-08 mJ, 12% of the difference: rule; layer b is 12% alone: 50 ACs where 100 ACs were")
+
+
+def test_a_layer_without_a_rule_is_named_as_one_that_is_not_seen() -> None:
+    build = NetworkBuilder("scaled")
+    x = build.add("scale", Affine(np.full(2, 0.5, np.float32)), build.add("input", Input((2,), "real")))
+    build.add("readout", Readout(), x)
+    profile = Simulator(build.build()).run(np.ones((1, 2), np.float32)).profile
+    assert estimate(profile, "syops").reasons == (
+        "-9.2e-09 mJ, 100% of the difference: what this convention does not see; layer scale is 100% alone: nothing "
+        "where 2 MACs were executed (scaling of this kind is counted as nothing)",
+    )
+    (said,) = reasons(seen(profile)[:1], [Charge(acs=1, rule="rule", because="so")], [Charge()])
+    assert "1 ACs where nothing was executed (so)" in said
 
 
 @pytest.mark.parametrize(("zeros", "counted"), [(4, 4), (6, 6), (7, 0)])

@@ -168,13 +168,20 @@ REFUSED = {
     "no point": (HEAD + "tables.a.8 = [1]", "tables.a.8: '1' found; expected [bytes, picojoules]"),
     "no order": (
         HEAD + "tables.a.8 = [[0, 1], [0, 2]]",
-        "tables.a.8: '[0, 2]' found; expected bytes from 0 on that ascend",
+        "tables.a.8: '[0, 2]' found; expected whole bytes from 0 on that ascend",
     ),
     "falling": (
         HEAD + "tables.a.8 = [[0, 2], [9, 1]]",
-        "tables.a.8: '[9, 1]' found; expected bytes from 0 on that ascend",
+        "tables.a.8: '[9, 1]' found; expected whole bytes from 0 on that ascend",
     ),
-    "before nothing": (HEAD + "tables.a.8 = [[-1, 2]]", "tables.a.8: '[-1, 2]' found; expected bytes from 0 on that"),
+    "steeper than a byte": (
+        HEAD + "tables.a.8 = [[0, 0], [0.5, 1]]",
+        "tables.a.8: '[0.5, 1]' found; expected whole bytes",
+    ),
+    "before nothing": (
+        HEAD + "tables.a.8 = [[-1, 2]]",
+        "tables.a.8: '[-1, 2]' found; expected whole bytes from 0 on that",
+    ),
     "no TOML": ("name = ", "no TOML (Invalid value (at end of document)); expected a price file"),
     "deep": ("a = " + "[" * 100_000, "no TOML ("),
 }

@@ -16,8 +16,8 @@ from strategies import Drawn, networks
 
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, cli, save
-from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout
-from eventsim.report.latency import Stopwatch, latency_document, spread
+from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout, SoftmaxAttention
+from eventsim.report.latency import Stopwatch, latency_document, latency_line, spread
 
 F = np.float32
 
@@ -75,13 +75,33 @@ def test_potentials_are_kept_step_by_step() -> None:
     assert_array_equal(np.concatenate(stream)[:, 0], F([0.5, 0.75]))
 
 
+def test_potentials_beside_a_layer_that_looks_ahead() -> None:
+    build = NetworkBuilder("ahead")
+    x = build.add("lif", LIF(), build.add("input", Input((1, 3), "real")))
+    x = build.add("attention", SoftmaxAttention(1, axis="time", time_steps=3), x)
+    build.add("readout", Readout("sum"), build.add("flatten", Flatten(), x))
+    network = build.build(time_steps=3)
+    frames = np.ones((3, 1, 3), F) * F([0.5, 2, 0])
+    result = Simulator(network, record=["lif"], potentials=["lif"]).run(frames)
+    assert_array_equal(result.potentials["lif"][:, 0], F([[0.25, 0, 0], [0.375, 0, 0], [0.4375, 0, 0]]))
+    assert_array_equal(result.recorded["lif"][:, 0], F([[0, 1, 0]] * 3))
+    assert result.totals == Simulator(network).run(frames).totals
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 2])
+def test_potentials_behind_a_mean_over_time_are_those_of_its_step(chunk: int | None) -> None:
+    build = NetworkBuilder("behind")
+    x = build.add("mean", MeanOverTime(), build.add("input", Input((2,), "real")))
+    build.add("readout", Readout("sum"), build.add("lif", LIF(), x))
+    result = Simulator(build.build(), chunk=chunk, potentials=["lif"]).run(np.ones((3, 2), F) / 2)
+    assert_array_equal(result.potentials["lif"], F([[0.25, 0.25]]))
+
+
 def test_potentials_of_what_has_none_are_refused() -> None:
     with pytest.raises(InputError, match="layer 'head': no neurons found in network answering"):
         Simulator(answering(), potentials=["head"])
     with pytest.raises(InputError, match="layer 'nowhere': no neurons found"):
         Simulator(answering(), potentials=["nowhere"])
-    with pytest.raises(InputError, match="chunk 2 found; expected 1, or none, where potentials are kept"):
-        Simulator(answering(), chunk=2, potentials=["lif"])
 
 
 # --- the file
@@ -169,6 +189,13 @@ def test_latencies_are_those_of_the_chunks() -> None:
     assert (document["first_correct_step"], document["first_correct_s"]) == (0, 4)
     assert document["real_time"] == {"step_s": 0.5, "factor": 0.2}
     assert spread([]) == {}
+    assert latency_line(document) == (
+        "latency: reading 2000.0 ms, simulation 8000.0 ms; first of 4 chunks 4000.0 ms, median 1500.0 ms, "
+        "p95 3700.0 ms, p99 3940.0 ms, worst 4000.0 ms; decided in step 1, 5000.0 ms; "
+        "0.2 times as fast as the recording: it does not keep up"
+    )
+    whole = latency_document(Simulator(answering()).run(FRAMES), 0.0, None)
+    assert ";" not in latency_line(whole | {"decided_step": None, "simulation_s": 0.0})
 
 
 def test_a_stopwatch_takes_the_time_of_an_iterator_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -252,6 +252,23 @@ def test_any_input_has_a_page(shape: tuple[int, ...], kind: str, frames: Any, tm
         assert html.escape("<b>lif</b> & co") in page.read_text()
 
 
+def test_energy_models_that_are_asked_for_are_in_front(tmp_path: Path) -> None:
+    save(network_of((3, 6, 6), "real"), tmp_path / "m.h5")
+    np.save(tmp_path / "x.npy", np.ones((3, 6, 6), F))
+    prices = tmp_path / "mine.toml"
+    prices.write_text('name = "mine"\nsource = "a test"\nunit = "pJ"\ngraded = "mac"\n[compute]\nmacs = 1\n')
+    page = tmp_path / "p.html"
+    assert (
+        cli.main(
+            ["profile", str(tmp_path / "m.h5"), str(tmp_path / "x.npy"), "--report", str(page), "--energy", str(prices)]
+        )
+        == 0
+    )
+    front, folded = page.read_text().split("Energy by cited models", 1)[1].split("more models", 1)
+    assert "mine" in front and "loihi_active" not in front
+    assert "loihi_active" in folded.split("</details>", 1)[0]
+
+
 def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, source = tmp_path / "m.h5", tmp_path / "x.npy"
     save(network_of((3, 6, 6), "real"), model)
@@ -276,7 +293,7 @@ def test_more_bins_than_a_page_shows_are_refused(tmp_path: Path, capsys: pytest.
     page = tmp_path / "p.html"
     code = cli.main(["profile", str(tmp_path / "m.h5"), str(recording), "--bin-us", "100", "--report", str(page)])
     assert code == 2
-    assert "more than 2000 bins found; a report shows at most so many" in capsys.readouterr().err
+    assert f"{recording}: more than 2000 bins found; a report shows at most so many" in capsys.readouterr().err
     code = cli.main(["profile", str(tmp_path / "m.h5"), str(recording), "--bin-us", "20000", "--report", str(page)])
     assert code == 0
     assert "times as fast as the recording" in Page(page.read_text()).text

@@ -257,7 +257,7 @@ class _PriceFile:
             if not isinstance(point, list) or len(point) != 2:
                 self.refuse(where, point, "[bytes, picojoules]")
             size, price = self.real(where, point[0]), self.number(where, point[1])
-            if size < 0 or (points and (size <= points[-1][0] or price < points[-1][1])):
-                self.refuse(where, point, "bytes from 0 on that ascend, and prices that do not fall")
+            if size < 0 or size != int(size) or (points and (size <= points[-1][0] or price < points[-1][1])):
+                self.refuse(where, point, "whole bytes from 0 on that ascend, and prices that do not fall")
             points.append((size, price))
         return tuple(points)

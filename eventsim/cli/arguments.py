@@ -125,7 +125,10 @@ def _named(text: str, suffix: str) -> Path:
 
 def layer_names(text: str) -> list[str]:
     """Read names of layers with commas between them."""
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"{text!r} found, expected names of layers with commas between them")
+    return names
 
 
 def size(text: str) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ import eventsim
 from eventsim.cli.arguments import Arguments
 from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
 from eventsim.cli.printing import complain, print_json
-from eventsim.errors import INTERRUPTED, EventsimError, InputError
+from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
 from eventsim.report import document
 
@@ -30,6 +31,8 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0 (ok), 1 (the work failed), 2 (wrong usage or bad input) or 130 (interrupted)."""
     args = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and layers may be no text of this terminal
+        sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         warnings.simplefilter("ignore")  # what is to be said is said in words of this door
@@ -40,13 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(args: Arguments) -> int:
     try:
-        return int(args.command(args))
+        code = int(args.command(args))
+        sys.stdout.flush()
+        return code
     except EventsimError as error:
         return _fail(args, error, 2 if isinstance(error, InputError) else 1)
     except MemoryError:
-        return _fail(args, "not enough memory; use a smaller --chunk, fewer --threads or fewer --time-steps", 1)
+        return _fail(args, OUT_OF_MEMORY, 1)
     except BrokenPipeError:
         sys.stderr.close()
+        return 1
+    except OSError as error:
+        if error.filename is not None:
+            return _fail(args, f"{error.filename}: {error.strerror}", 1)
+        complain(f"results cannot be written ({error.strerror or error})")
+        sys.stderr.close()  # what is left of the results fails once more when Python ends
         return 1
     except KeyboardInterrupt:
         return _fail(args, "interrupted", INTERRUPTED)

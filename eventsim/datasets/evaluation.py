@@ -13,7 +13,7 @@ import numpy as np
 from eventsim.accounting.conventions import estimates
 from eventsim.accounting.energy import Energy, EnergyModel, energies, models
 from eventsim.datasets.samples import Sample, open_sample
-from eventsim.errors import EventsimError, InputError
+from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.ordered import map_in_order
@@ -241,6 +241,8 @@ def evaluate(
             result = simulator.run(frames, preparation.time_steps, sample.name)
         except EventsimError as error:
             return Outcome(sample, str(error))
+        except MemoryError:
+            return Outcome(sample, f"{sample.name}: {OUT_OF_MEMORY}")
         reading_s = time.perf_counter() - began - result.latency_s
         return Outcome(
             sample,

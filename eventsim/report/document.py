@@ -26,6 +26,7 @@ def sample_document(
     return {
         "input": name,
         **result.to_dict(),
+        "logits": [float(value) if np.isfinite(value) else None for value in result.logits],
         **({} if network.classifies else {"prediction": None}),
         "energy_mj": {model: energy.total_mj for model, energy in priced.items()},
         "energy": {model: energy_document(energy) for model, energy in priced.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -47,6 +47,25 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
         return {}
     median, p95, p99 = np.percentile(seconds, (50, 95, 99))
     return {"median": float(median), "p95": float(p95), "p99": float(p99), "worst": float(max(seconds))}
+
+
+def latency_line(latency: Mapping[str, Any]) -> str:
+    """Say in one line what `latency_document` holds."""
+    said = f"latency: reading {_ms(latency['reading_s'])}, simulation {_ms(latency['simulation_s'])}"
+    if latency["chunks"] > 1:
+        chunks = ", ".join(f"{name} {_ms(seconds)}" for name, seconds in latency["chunk_s"].items())
+        said += f"; first of {latency['chunks']} chunks {_ms(latency['first_chunk_s'])}, {chunks}"
+    if latency["decided_step"] is not None:
+        after = f", {_ms(latency['decided_s'])}" if "decided_s" in latency else ""
+        said += f"; decided in step {latency['decided_step']}{after}"
+    if "real_time" in latency:
+        factor = latency["real_time"]["factor"]
+        said += f"; {factor:.3g} times as fast as the recording{'' if factor >= 1 else ': it does not keep up'}"
+    return said
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
 
 
 def latency_document(result: Result, reading_s: float, bin_us: int | None, label: int | None = None) -> dict[str, Any]:

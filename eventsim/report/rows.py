@@ -20,7 +20,7 @@ def write_rows(path: str | Path, samples: Iterable[dict[str, Any]]) -> None:
     """
     rows = [{"input": sample["input"], **layer} for sample in samples for layer in sample["layers"]]
     try:
-        with Path(path).open("w", newline="") as file:
+        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, list(rows[0]) if rows else ["input"])
             writer.writeheader()
             writer.writerows(rows)

@@ -11,9 +11,10 @@ from rich.text import Text
 
 from eventsim.accounting.energy import MAIN
 from eventsim.network import Network
-from eventsim.operations import OPERATIONS
+from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.conventions import print_conventions, spread
 from eventsim.report.energy import energy_line, energy_lines
+from eventsim.report.latency import latency_line
 from eventsim.settings import Setting
 
 MAIN_GROUPS = ("synapses", "neurons", "joins")
@@ -107,17 +108,13 @@ def print_sample(
         soft_wrap=True,
     )
     if detail:
+        console.print(latency_line(sample["latency"]), soft_wrap=True)
         for line in energy_lines(sample, energies):
             console.print(line, markup=False, soft_wrap=True)
     if conventions:
         print_conventions(console, sample["conventions"])
     elif detail:
         console.print(spread(sample["conventions"]), soft_wrap=True)
-
-
-def synaptic_operations(counts: dict[str, Any]) -> int:
-    """Return the synapses served, whatever the kind of input."""
-    return int(counts["acs"] + counts["graded_macs"] + counts["macs"])
 
 
 def share(counts: dict[str, Any]) -> str:
@@ -187,6 +184,9 @@ def print_evaluation(console: Console, document: dict[str, Any], energies: Seque
     table.add_row("failed", _number(len(document["failed"])) or "0")
     latency = ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in document["latency_s"].items())
     table.add_row("latency", latency)
+    table.add_row("reading per sample", f"{document['reading_s'] * 1e3:.1f} ms")
+    if (first := document["first_correct"])["samples"]:
+        table.add_row("first right", f"in step {first['step']:.2f} on average, of {first['samples']:,} samples")
     for name in columns(document["totals"]):
         table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
     for name in energies:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from eventsim.accounting.conventions.convention import Charge
+from eventsim.accounting.conventions.convention import Charge, unseen
 from eventsim.accounting.conventions.seen import Seen
 
 MOST = 3
@@ -29,6 +29,7 @@ def reasons(layers: Sequence[Seen], charges: Sequence[Charge], exact: Sequence[C
         At most three; none where nothing differs.
     """
     by_rule: dict[tuple[str, bool], list[tuple[float, int]]] = {}
+    charges = [charge if charge.rule else _unseen(layer) for layer, charge in zip(layers, charges, strict=True)]
     for place, (charge, executed) in enumerate(zip(charges, exact, strict=True)):
         if difference := charge.picojoules - executed.picojoules:
             by_rule.setdefault((charge.rule, difference > 0), []).append((difference, place))
@@ -44,10 +45,20 @@ def reasons(layers: Sequence[Seen], charges: Sequence[Charge], exact: Sequence[C
         among = f" among {len(found)} layers" if len(found) > 1 else ""
         said.append(
             f"{total * 1e-9:+.3g} mJ, {abs(total) / whole:.0%} of the difference: {rule}; layer {layer.name}{among} is "
-            f"{abs(difference) / whole:.0%} alone: {_operations(charge)} where {_operations(executed)} "
-            f"were executed ({charge.because})"
+            f"{abs(difference) / whole:.0%} alone: {_operations(charge)} where {_executed(executed)} ({charge.because})"
         )
     return said
+
+
+def _unseen(layer: Seen) -> Charge:
+    """Return the charge of a layer for which a convention has no rule, and so no words."""
+    role = layer.facts.role
+    return unseen("layers of this kind are" if role == "other" else f"{role} of this kind is")
+
+
+def _executed(charge: Charge) -> str:
+    operations = _operations(charge)
+    return f"{operations} {'was' if operations == 'nothing' else 'were'} executed"
 
 
 def _operations(charge: Charge) -> str:

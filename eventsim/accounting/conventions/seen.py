@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from eventsim.facts import Facts
 from eventsim.ledger import Counts
+from eventsim.operations import synaptic_operations
 from eventsim.profile import LayerProfile
 from eventsim.values import Values
 
@@ -82,7 +83,7 @@ class Seen:
     @property
     def executed(self) -> int:
         """Synapses served, each non-zero integer once."""
-        return self.counts.acs + self.counts.graded_macs + self.counts.macs
+        return synaptic_operations(self.counts)
 
     @property
     def others(self) -> str:

@@ -55,6 +55,12 @@ def _attention(layer: Seen) -> Charge:
     return Charge(acs, macs, "attention: where spikes meet, then spikes times a dense map", zeros)
 
 
+def _softmax(layer: Seen) -> Charge | None:
+    """Charge the two products of an attention with softmax, whose values arrive side by side."""
+    (values,) = layer.values
+    return None if values.spikes else Charge(macs=layer.dense_macs, rule=DENSE, because=layer.others)
+
+
 def _join(layer: Seen) -> Charge:
     """Charge an element-wise addition: spikes on both sides, else every output."""
     rule = "an addition for each output of a sum, for each spike where both sides are spikes"
@@ -86,6 +92,7 @@ def spikingjelly(layers: Layers) -> list[Charge]:
     skipped. Not kept, and so not reproduced: where the ones lie in real values that all happen to be 0 or 1 (their
     share counts), weights that are all 0 or 1, attention maps that are, weights of 0 in a layer of which most are 0
     (there they cost as much as others), the ``1 - x`` of an IAND join. Windows of mean pools are taken not to overlap.
+    Attention with tables, global context, gates and a softmax over spikes alone are not seen.
     """
 
     def rule(layer: Seen) -> Charge | None:
@@ -94,6 +101,8 @@ def spikingjelly(layers: Layers) -> list[Charge]:
             return _synapses(layer)
         if role == "attention" and layer.facts.order and layer.values:
             return _attention(layer)
+        if role == "attention" and layer.facts.heads and len(layer.values) == 1:
+            return _softmax(layer)
         entailed = {operation for follows in layer.facts.entailed.values() for operation in follows}
         if role == "join" and "residual_additions" in entailed and layer.facts.output.kind != "binary":
             return _join(layer)

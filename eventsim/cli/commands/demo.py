@@ -26,7 +26,7 @@ def demo(args: Arguments) -> int:
         simulator = Simulator(network)
         load_s = time.perf_counter() - began
         compile_s = simulator.warm_up()
-        _, sample = simulated(simulator, Preparation(), str(recording))
+        _, sample = simulated(simulator, Preparation(), str(recording), label=label)
         whence = provenance(checkpoint, network, Preparation(), {})
         sample |= {"input": recording.name, "label": label}
     if args.json:

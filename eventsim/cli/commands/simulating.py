@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from eventsim.accounting.energy import EnergyModel, choose, energies
 from eventsim.attention_maps import AttentionMaps
@@ -20,6 +23,7 @@ from eventsim.cli.arguments import (
     npz_name,
     preparation_of,
 )
+from eventsim.cli.attempts import Attempts
 from eventsim.cli.commands.verifying import verified
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
@@ -72,50 +76,45 @@ def simulate(args: Arguments) -> int:
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
     samples: list[dict[str, Any]] = []
-    failed: list[tuple[str, str]] = []
-
-    def attempt(name: str, work: Callable[[], None]) -> None:
-        """Do one thing; where it fails, the others are still done, and what was computed is still printed."""
-        try:
-            work()
-        except InputError as error:
-            failed.append((name, str(error)))
-            complain(error)
+    tried = Attempts()
 
     def whole() -> dict[str, Any]:
-        options = {"chunk": args.chunk, "threads": 1, "record": args.record, "energy": args.energy}
+        options = {name: getattr(args, name) for name in ("chunk", "record", "energy")} | {"threads": 1}
+        options |= {name: True for name in ("maps", "verify") if getattr(args, name)}
         whence = provenance(args.model, simulator.network, preparation, options)
         noted = preparation.noted(simulator.network)
-        return document.run_document(args.model, noted, whence, load_s, compile_s, samples, failed)
+        return document.run_document(args.model, noted, whence, load_s, compile_s, samples, tried.failed)
 
     def take(source: str) -> None:
         result, sample = simulated(simulator, preparation, source, models)
         samples.append(sample)
+        if not np.isfinite(result.logits).all():
+            complain(f"{source}: NaN or infinite logits found; the prediction means nothing")
         if not args.json:
             extra = {"wide": args.wide, "conventions": args.conventions, "energies": shown}
             tables.print_sample(console(), sample, detail=args.detail, **extra)
         if args.output is not None:
-            attempt(str(args.output), lambda: write_recorded(args.output, result))
+            tried.attempt(str(args.output), lambda: write_recorded(args.output, result))
         if args.verify:
-            attempt(source, lambda: _verify(simulator.network, preparation, source, sample))
+            tried.attempt(source, lambda: _verify(simulator.network, preparation, source, sample))
             if not args.json and "verification" in sample:
                 console().print(f"verify: {sample['verification']['verdict']}", markup=False, soft_wrap=True)
         if args.report is not None:
             frames = preparation.frames(source, simulator.network)
             priced = energies(result.profile, models)
             page = args.report, whole(), sample, priced
-            attempt(str(args.report), lambda: write_report(*page, watch(simulator.network, frames, result)))
+            seen = partial(watch, simulator.network, frames, result, name=source)
+            tried.attempt(str(args.report), lambda: write_report(*page, seen(), shown=shown))
 
-    for source in args.inputs:
-        attempt(source, lambda source=source: take(source))  # type: ignore[misc]
+    tried.each(args.inputs, take)
     if args.rows is not None:
-        attempt(str(args.rows), lambda: write_rows(args.rows, samples))
+        tried.attempt(str(args.rows), lambda: write_rows(args.rows, samples))
     if args.json:
         print_json(whole())
     elif samples:
         tables.print_assumed(console(), simulator.network)
     differs = any(not sample["verification"]["holds"] for sample in samples if "verification" in sample)
-    return 2 if failed else int(differs)
+    return tried.code or int(differs)
 
 
 def _simulator(args: Arguments) -> Simulator:
@@ -144,9 +143,13 @@ def _has_potential(network: Network, name: str) -> bool:
 
 
 def simulated(
-    simulator: Simulator, preparation: Preparation, source: str, models: Mapping[str, EnergyModel] | None = None
+    simulator: Simulator,
+    preparation: Preparation,
+    source: str,
+    models: Mapping[str, EnergyModel] | None = None,
+    label: int | None = None,
 ) -> tuple[Result, dict[str, Any]]:
-    """Return the result of one input, and its document."""
+    """Return the result of one input, and its document; `label` is the right class, where it is known."""
     reading = Stopwatch()
     with reading:
         frames = preparation.frames(source, simulator.network)
@@ -164,5 +167,5 @@ def simulated(
     return result, {
         **document.sample_document(source, simulator.network, result, models),
         "input_sha256": sha256(source),
-        "latency": latency_document(result, reading.seconds, bin_us),
+        "latency": latency_document(result, reading.seconds, bin_us, label),
     }

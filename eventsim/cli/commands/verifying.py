@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
-from eventsim.cli.printing import complain, console, print_json, progress
-from eventsim.errors import InputError
+from eventsim.cli.attempts import Attempts
+from eventsim.cli.printing import console, print_json, progress
 from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
@@ -26,35 +26,29 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def verify_inputs(args: Arguments) -> int:
-    """Verify a network on every input; one that cannot be read stops no other.
+    """Verify a network on every input; one that fails stops no other.
 
     Returns
     -------
     int
-        2 if an input could not be verified, else 1 if the network differs from its dense form, else 0.
+        As `Attempts.code` where an input could not be verified, else 1 if the network differs from its dense form.
     """
     network = load(args.model)
     preparation = preparation_of(args, network)
     samples: list[dict[str, Any]] = []
-    failed: list[tuple[str, str]] = []
-    holds = True
-    for source in args.inputs:
-        try:
-            found = verified(network, preparation, source)
-        except InputError as error:  # the others are still verified
-            failed.append((source, str(error)))
-            complain(error)
-            continue
-        holds &= found.holds
+    tried = Attempts()
+
+    def take(source: str) -> None:
+        found = verified(network, preparation, source)
         samples.append({"input": source, "input_sha256": sha256(source), **found.to_dict()})
         if not args.json:
             print_verification(console(), samples[-1])
+
+    tried.each(args.inputs, take)
     if args.json:
         whence = provenance(args.model, network, preparation, {"threads": 1})
-        print_json(verification_document(args.model, preparation.noted(network), whence, samples, failed))
-    if failed:
-        return 2
-    return 0 if holds else 1
+        print_json(verification_document(args.model, preparation.noted(network), whence, samples, tried.failed))
+    return tried.code or int(not all(sample["holds"] for sample in samples))
 
 
 def verified(network: Network, preparation: Preparation, source: str) -> Verification:

@@ -12,9 +12,9 @@ import numpy as np
 from eventsim.accounting.conventions import CONVENTIONS
 from eventsim.accounting.energy import MAIN, Energy, models
 from eventsim.errors import InputError
-from eventsim.operations import OPERATIONS
+from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.html.watching import Watched
-from eventsim.report.tables import share, synaptic_operations
+from eventsim.report.tables import share
 
 WITH_MEMORY = "lemaire2022"
 """The energy model of the layers' bars: one that prices data movement by the size of a layer's memory."""
@@ -28,6 +28,8 @@ def write_report(
     sample: Mapping[str, Any],
     energies: Mapping[str, Energy],
     watched: Watched,
+    *,
+    shown: Sequence[str] = MAIN,
 ) -> None:
     """Write the page of one sample.
 
@@ -39,6 +41,8 @@ def write_report(
     energies : mapping of str to Energy
         By every model.
     watched : Watched
+    shown : sequence of str
+        Energy models that are in front; the others are folded away.
 
     Raises
     ------
@@ -59,11 +63,11 @@ def write_report(
         totals=sample["totals"],
         share=share(sample["totals"]),
         synaptic=synaptic_operations(sample["totals"]),
-        headline=headline(sample, {name: energies[name] for name in MAIN}),
+        headline=headline(sample, {name: energies[name] for name in shown}),
         layers=layer_rows(sample, energies[WITH_MEMORY], watched.seconds),
         runs=watched.runs,
         memory_model=WITH_MEMORY,
-        energies=energy_rows(energies),
+        energies=energy_rows(energies, shown),
         conventions=convention_rows(sample),
         watched=watched,
         prediction=prediction(sample, watched),
@@ -73,7 +77,7 @@ def write_report(
         operations=OPERATIONS,
     )
     try:
-        Path(path).write_text(text, encoding="utf-8")
+        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
 
@@ -158,25 +162,25 @@ def layer_rows(sample: Mapping[str, Any], energy: Energy, seconds: Mapping[str, 
 # --- energy and conventions
 
 
-def energy_rows(energies: Mapping[str, Energy]) -> list[dict[str, Any]]:
+def energy_rows(energies: Mapping[str, Energy], shown: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for each energy model, those shown first in front."""
     known = models()
-    names = [*(name for name in MAIN if name in energies), *(name for name in energies if name not in MAIN)]
+    names = [*shown, *(name for name in energies if name not in shown)]
     scales = {
-        main: max((energies[name].total_mj for name in names if (name in MAIN) == main), default=1.0) or 1.0
-        for main in (True, False)
+        among: max((energies[name].total_mj for name in names if (name in shown) == among), default=1.0) or 1.0
+        for among in (True, False)
     }
     return [
         {
             "name": name,
             "source": known[name].source if name in known else "a file of prices",
-            "main": name in MAIN,
+            "shown": name in shown,
             "included": name in known and "sum_reads" in known[name].included,
             "total": energies[name].total_mj,
             "compute": energies[name].compute_mj,
             "memory": energies[name].memory_mj,
-            "compute_width": 100 * energies[name].compute_mj / scales[name in MAIN],
-            "memory_width": 100 * energies[name].memory_mj / scales[name in MAIN],
+            "compute_width": 100 * energies[name].compute_mj / scales[name in shown],
+            "memory_width": 100 * energies[name].memory_mj / scales[name in shown],
             "unpriced": sorted(energies[name].unpriced.items(), key=lambda item: -item[1]),
         }
         for name in names

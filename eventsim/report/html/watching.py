@@ -98,7 +98,9 @@ class Watched:
     no_steps: str = ""
 
 
-def watch(network: Network, frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]], result: Result) -> Watched:
+def watch(
+    network: Network, frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]], result: Result, *, name: str = "input"
+) -> Watched:
     """Simulate a sample again and keep what a report shows.
 
     Parameters
@@ -107,13 +109,15 @@ def watch(network: Network, frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]
     frames : array (T, *input shape), (*input shape) for an image, or an iterator of time steps
     result : Result
         Of the sample as it was simulated before.
+    name : str
+        Names the sample in errors.
 
     Raises
     ------
     InputError
         If there are too many time steps for a page.
     """
-    frames = _held(frames)
+    frames = _held(frames, name)
     neurons = [layer for layer in result.profile if layer.counts.spikes]
     chosen = _chosen([(layer.name, layer.counts.spikes) for layer in neurons])
     attentions = _attentions(network)
@@ -149,13 +153,15 @@ def _medians(runs: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.median([run[name] for run in runs])) for name in runs[0]}
 
 
-def _held(frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+def _held(frames: npt.NDArray[Any] | Iterator[npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
     """Return frames as an array; those of a stream as long as a page can show them."""
     if isinstance(frames, np.ndarray):
         return frames
     held = list(islice(frames, MOST_BINS + 1))
     if len(held) > MOST_BINS:
-        raise InputError(f"more than {MOST_BINS} bins found; a report shows at most so many, take longer --bin-us")
+        raise InputError(
+            f"{name}: more than {MOST_BINS} bins found; a report shows at most so many, take longer --bin-us"
+        )
     return np.array(held)
 
 
