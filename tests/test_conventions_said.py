@@ -28,6 +28,7 @@ from eventsim.layers import (
     Readout,
     Residual,
     SelectChannels,
+    SoftmaxAttention,
     SpikingAttention,
 )
 from eventsim.ledger import Counts
@@ -151,6 +152,17 @@ def test_a_join_that_is_no_sum_costs_spikingjelly_nothing_here() -> None:
 # --- attention
 
 
+def test_both_products_around_a_softmax_are_dense_to_spikingjelly() -> None:
+    build = NetworkBuilder("softmax")
+    x = build.add("attention", SoftmaxAttention(2), build.add("input", Input((5, 12), "real")))
+    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
+    result = Simulator(build.build()).run(np.full((3, 5, 12), 0.5, np.float32))
+    # 3 steps, 2 products of 5 x 5 pairs of 4 channels
+    found = estimate(result.profile, "spikingjelly")
+    assert (found.acs, found.macs) == (0, 3 * 2 * 25 * 4)
+    assert estimate(result.profile, "spikingjelly_synops").acs == 0
+
+
 def test_attention_between_other_layers_than_neurons_counts_like_a_layer() -> None:
     spikes = np.random.default_rng(0).random((2, 6, 8)) < 0.5
     build = NetworkBuilder("attention")
@@ -234,7 +246,7 @@ def test_without_dense_work_nothing_is_counted() -> None:
         (
             without_dense_work,
             "spikingjelly",
-            "no convolution, linear layer or spiking attention found; expected one",
+            "no convolution, linear layer, spiking attention or attention with softmax found; expected one",
         ),
     ],
 )

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -65,12 +66,17 @@ def failing(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("command", ["run", "profile"])
 def test_logits_that_are_not_finite_are_null_and_told(command: str, tmp_path: Path, frames: Path, capsys) -> None:
-    network = write_network(tmp_path / "large.h5", 3e38)
-    assert main([command, str(network), str(frames), "--json"]) == 0
+    network, page = write_network(tmp_path / "large.h5", 3e38), tmp_path / "page.html"
+    report = ["--report", str(page)] if command == "profile" else []
+    assert main([command, str(network), str(frames), "--json", *report]) == 0
     out, err = capsys.readouterr()
     (sample,) = json.loads(out)["samples"]
     assert sample["logits"] == [None, None]
     assert err == f"eventsim: {frames}: NaN or infinite logits found; the prediction means nothing\n"
+    if report:
+        text = page.read_text(encoding="utf-8")
+        assert "means nothing: NaN or infinite logits" in text
+        assert not re.search(r"points=.*,-?(nan|inf)\b", text)
 
 
 # --- failures

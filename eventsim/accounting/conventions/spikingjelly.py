@@ -127,8 +127,12 @@ def spikingjelly_synops(layers: Layers) -> list[Charge]:
 
 
 def _no_products(layers: Layers) -> str | None:
-    known = any(layer.synaptic or layer.facts.order for layer in layers)
-    return None if known else "no convolution, linear layer or spiking attention found; expected one"
+    known = any(layer.synaptic or layer.facts.heads for layer in layers)
+    return (
+        None
+        if known
+        else "no convolution, linear layer, spiking attention or attention with softmax found; expected one"
+    )
 
 
 SPIKINGJELLY = Convention(

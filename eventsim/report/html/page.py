@@ -219,12 +219,14 @@ def convention_rows(sample: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def prediction(sample: Mapping[str, Any], watched: Watched) -> dict[str, Any]:
     """Return the outcome: the classes with the largest logits, their margin, and both after every time step."""
-    logits = np.asarray(sample["logits"])
+    logits = np.asarray(sample["logits"], float)  # null becomes NaN
+    finite = bool(np.isfinite(logits).all())
     ranked = np.argsort(-logits, kind="stable")[:20].tolist()
     found: dict[str, Any] = {
         "ranked": [(index, float(logits[index])) for index in ranked],
         "more": len(logits) - len(ranked),
-        "margin": float(logits[ranked[0]] - logits[ranked[1]]) if len(ranked) > 1 else None,
+        "margin": float(logits[ranked[0]] - logits[ranked[1]]) if finite and len(ranked) > 1 else None,
+        "finite": finite,
         "steps": [],
         "lines": [],
         "why_not": watched.no_steps,
@@ -232,6 +234,8 @@ def prediction(sample: Mapping[str, Any], watched: Watched) -> dict[str, Any]:
     if watched.steps is None:
         return found
     over_time = np.asarray(watched.steps.logits)
+    if not np.isfinite(over_time).all():
+        return found | {"why_not": "NaN or infinite logits found"}
     for step, row in enumerate(over_time):
         first, *rest = np.argsort(-row, kind="stable")[:2].tolist()
         margin = float(row[first] - row[rest[0]]) if rest else None
