@@ -158,7 +158,8 @@ class _Judge:
                 f"expected one of {expected}"
             )
         raise InputError(
-            f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {expected}"
+            f"{checkpoint.path}: tensors of no known format found ({names}, ...); expected one of {expected}, or the "
+            "module itself: --module package.module:function (eventsim.from_torch)"
         )
 
     def _placed(self, checkpoint: Checkpoint) -> dict[str, int]:

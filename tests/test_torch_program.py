@@ -619,12 +619,12 @@ BAD: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no module": (lambda: 3, dyadic(FRAMES), {}, r"int found; expected a torch.nn.Module"),
     "no tensor": (plain, np.zeros(FRAMES), {}, r"example of ndarray found; expected a tensor"),
     "no neurons": (lambda: nn.Linear(4, 3), dyadic((1, 4)), {"time_axis": -1}, r"Linear: no neurons found; .*"),
-    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .*a batch of 1 in axis 1"),
+    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .*a batch of 1 in axis 1, or time_axis= .*"),
     "channels": (
         plain, dyadic((T, 1, 3, 4, 4)), {},
         r"module conv: RuntimeError: .*; expected an example \(4, 1, 3, 4, 4\) that the module takes",
     ),
-    "images": (plain, dyadic((2, 2, 4, 4)), {}, r"example \(2, 2, 4, 4\) found; .* a batch of 1 in axis 0"),
+    "images": (plain, dyadic((2, 2, 4, 4)), {}, r"example \(2, 2, 4, 4\) found; .* a batch of 1 in axis 0, or time_axis= .*"),
     "few axes": (
         plain, dyadic((T, 1, 4)), {}, r"example \(4, 1, 4\) found, .*; expected time_axis=0 or 1, or -1 where .*"
     ),
@@ -870,7 +870,9 @@ def verified(network: Network) -> str:
 
 def test_what_verification_says() -> None:
     module, x = plain(), dyadic(FRAMES)
-    assert re.fullmatch(r"[1-9]\d+ spikes of 2 layers, 0 that rounding moved", verified(from_torch(module, x)))
+    assert re.fullmatch(
+        r"[1-9]\d+ outputs of 2 layers of neurons, 0 that rounding moved", verified(from_torch(module, x))
+    )
     assert not any(setting.option == "verified" for setting in from_torch(module, x, verify=False).settings)
 
 
@@ -975,7 +977,7 @@ def test_that_flips_within_rounding_are_accepted(monkeypatch: pytest.MonkeyPatch
             return self.head(self.fire(self.line(x)).mean(0))
 
     network = from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)
-    assert re.fullmatch(r"\d+ spikes of 1 layers, [1-9]\d* that rounding moved", verified(network))
+    assert re.fullmatch(r"\d+ outputs of 1 layers of neurons, [1-9]\d* that rounding moved", verified(network))
     monkeypatch.setattr(margin, "ALLOWED", 0.0)
     with pytest.raises(InputError, match=r"^layer fire: "):
         from_torch(Wide(), torch.ones(2, 1, 512), time_axis=0)

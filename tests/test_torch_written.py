@@ -264,7 +264,7 @@ def test_ways_of_writing(way: str, form: str) -> None:
         for field, value in fields.items():
             assert getattr(layer, field) == value, field
     (verified,) = (str(each.value) for each in network.settings if each.option == "verified")
-    assert " spikes of 2 layers, 0 that rounding moved" in verified
+    assert " outputs of 2 layers of neurons, 0 that rounding moved" in verified
 
 
 # --- what a loop may hold beside

@@ -345,7 +345,9 @@ def test_attributes_of_a_group_answer_options(tmp_path: Path) -> None:
 
 def test_an_option_without_effect_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = [
-        name for name in import_checkpoint(write_state(tmp_path / "c.pth", STATE), **SMALL).layers if "_lif" in name
+        name
+        for name in import_checkpoint(write_state(tmp_path / "c.pth", STATE), **SMALL).layers
+        if name.endswith(("_lif", "_lif1", "_lif2", "_lif3"))
     ]
     path = write_state(tmp_path / "c.pth", STATE | {f"{name}.w": np.zeros(1, np.float32) for name in names})
     assert settings(import_checkpoint(path, **SMALL, tau=1.5), "unused options") == [("tau=1.5", "option")]
@@ -419,7 +421,11 @@ def test_a_learned_time_constant_makes_a_plif(tmp_path: Path, expected: np.ndarr
     np.testing.assert_array_equal(logits(network), expected)  # sigmoid(0) is 1 / 2, as tau = 2
     assert isinstance(network.layers[LIFS[0]], PLIF)
     assert settings(network, "tau") == [(2.0, "assumed")]  # of the others
-    state = STATE | {f"{name}.w": np.asarray(0.5, np.float32) for name in network.layers if "_lif" in name}
+    state = STATE | {
+        f"{name}.w": np.asarray(0.5, np.float32)
+        for name in network.layers
+        if name.endswith(("_lif", "_lif1", "_lif2", "_lif3"))
+    }
     learned = import_checkpoint(write_state(tmp_path / "c.pth", state), **SMALL)
     assert settings(learned, "tau") == []  # no neuron has that
     state = STATE | {f"{LIFS[0]}.w": np.asarray(1.5, np.float32)}

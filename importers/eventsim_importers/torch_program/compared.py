@@ -97,7 +97,7 @@ def verified(
                 raise InputError(
                     f"layer {layer.name}: {layer.outside} of its outputs differ from the module's by more than "
                     f"rounding explains ({layer.largest_ratio:.3g} times what terms and eps make, {ALLOWED} allowed); "
-                    "expected the same spikes: report it, with the module"
+                    f"expected the same spikes{_hint(network)}"
                 )
         if not any(layer.differing for layer in layers):  # a spike that rounding moves moves the logits too
             _compare_logits(network, frames, logits)
@@ -106,8 +106,22 @@ def verified(
             f"{network.name}: no neuron fired on the example; expected one that makes the network active, or "
             "verify=False"
         )
-    what = f"{spikes} spikes of {len(translation.neurons)} layers, {differing} that rounding moved"
+    what = f"{spikes} outputs of {len(translation.neurons)} layers of neurons, {differing} that rounding moved"
     return Setting("verified", what, "inferred", f"compared with PyTorch; largest ratio {largest:.2g} of {ALLOWED}")
+
+
+def _hint(network: Network) -> str:
+    """Say what may be behind a difference."""
+    if any(edge.delay and _biased(network, edge.target) for edge in network.edges):
+        return (
+            ": a layer with a bias that hears earlier steps adds its bias in the first steps too, here; begin the loop "
+            "with zeros in place of leaving the branch out"
+        )
+    return ": report it, with the module"
+
+
+def _biased(network: Network, layer: str) -> bool:
+    return bool(network.layers[layer].facts(*network.input_types(layer)).biased)
 
 
 def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) -> None:
@@ -116,7 +130,7 @@ def _compare_logits(network: Network, frames: FloatArray, theirs: FloatArray) ->
     if not difference <= LOGITS * max(scale, 1e-3):
         raise InputError(
             f"logits differ from the module's by {difference:.3g}, of up to {scale:.3g}, though all spikes are the "
-            "same; expected the same: report it, with the module"
+            f"same; expected the same{_hint(network)}"
         )
 
 

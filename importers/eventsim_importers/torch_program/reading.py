@@ -191,7 +191,7 @@ def _check(module: Any, example: Any, time_axis: int | None) -> None:
     if example.shape[batch] != 1:
         raise InputError(
             f"example {tuple(example.shape)} found; expected one sample as the module takes it, a batch of 1 in axis "
-            f"{batch}"
+            f"{batch}, or time_axis= that says which axis is time"
         )
     if not torch.isfinite(example.float()).all():
         raise InputError("example with NaN or infinite values found; expected finite ones")
