@@ -619,12 +619,12 @@ BAD: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no module": (lambda: 3, dyadic(FRAMES), {}, r"int found; expected a torch.nn.Module"),
     "no tensor": (plain, np.zeros(FRAMES), {}, r"example of ndarray found; expected a tensor"),
     "no neurons": (lambda: nn.Linear(4, 3), dyadic((1, 4)), {"time_axis": -1}, r"Linear: no neurons found; .*"),
-    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .*a batch of 1 in axis 1, or time_axis= .*"),
+    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .* axis 1, or time_axis= .*"),
     "channels": (
         plain, dyadic((T, 1, 3, 4, 4)), {},
         r"module conv: RuntimeError: .*; expected an example \(4, 1, 3, 4, 4\) that the module takes",
     ),
-    "images": (plain, dyadic((2, 2, 4, 4)), {}, r"example \(2, 2, 4, 4\) found; .* a batch of 1 in axis 0, or time_axis= .*"),
+    "images": (plain, dyadic((2, 2, 4, 4)), {}, r"example \(2, 2, 4, 4\) found; .* axis 0, or time_axis= .*"),
     "few axes": (
         plain, dyadic((T, 1, 4)), {}, r"example \(4, 1, 4\) found, .*; expected time_axis=0 or 1, or -1 where .*"
     ),
