@@ -619,7 +619,7 @@ BAD: dict[str, tuple[Callable[[], Any], Any, dict[str, Any], str]] = {
     "no module": (lambda: 3, dyadic(FRAMES), {}, r"int found; expected a torch.nn.Module"),
     "no tensor": (plain, np.zeros(FRAMES), {}, r"example of ndarray found; expected a tensor"),
     "no neurons": (lambda: nn.Linear(4, 3), dyadic((1, 4)), {"time_axis": -1}, r"Linear: no neurons found; .*"),
-    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .* axis 1, or time_axis= .*"),
+    "batch of two": (plain, dyadic((T, 2, 2, 4, 4)), {}, r"example \(4, 2, 2, 4, 4\) found; .*time_axis= .*"),
     "channels": (
         plain, dyadic((T, 1, 3, 4, 4)), {},
         r"module conv: RuntimeError: .*; expected an example \(4, 1, 3, 4, 4\) that the module takes",
