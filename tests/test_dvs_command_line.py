@@ -5,6 +5,7 @@ or with ``--binary`` the share of time steps in which there was an event. The pi
 row 0 at the top, column 0 at the left.
 """
 
+import hashlib
 import json
 import struct
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from test_dvs_readers import AEDAT2, AEDAT3, GOOD, aedat4, packet
 
+import eventsim
 from eventsim import NetworkBuilder, save
 from eventsim.cli import main
 from eventsim.layers import Flatten, Input, Linear, MeanOverTime, Readout
@@ -162,6 +164,8 @@ def test_what_events_tells_of_every_format(capsys, tmp_path, name, format, width
     (tmp_path / name).write_bytes(GOOD[name])
     document = events_document(capsys, tmp_path / name)
     assert document.pop("file") == str(tmp_path / name) and document.pop("schema")
+    assert document.pop("file_sha256") == hashlib.sha256(GOOD[name]).hexdigest()
+    assert document.pop("provenance")["eventsim"] == eventsim.__version__
     assert document == {
         "format": format,
         "events": 40,

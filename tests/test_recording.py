@@ -179,8 +179,8 @@ def test_a_stream_keeps_the_logits_of_its_last_chunk() -> None:
 def test_latencies_are_those_of_the_chunks() -> None:
     result = Simulator(answering(), chunk=1).run(FRAMES)
     result.step_latency_s, result.latency_s = [4.0, 1.0, 1.0, 2.0], 8.0
-    document = latency_document(result, 2.0, bin_us=500_000, label=1)
-    assert document["reading_s"] == 2
+    document = latency_document(result, 1.5, 0.5, bin_us=500_000, label=1)
+    assert (document["reading_s"], document["preparation_s"]) == (1.5, 0.5)
     assert document["simulation_s"] == 8
     assert document["first_chunk_s"] == 4
     assert document["chunk_s"] == spread([1, 1, 2, 4])
@@ -190,11 +190,11 @@ def test_latencies_are_those_of_the_chunks() -> None:
     assert document["real_time"] == {"step_s": 0.5, "factor": 0.2}
     assert spread([]) == {}
     assert latency_line(document) == (
-        "latency: reading 2000.0 ms, simulation 8000.0 ms; first of 4 chunks 4000.0 ms, median 1500.0 ms, "
+        "latency: reading 1500.0 ms, simulation 8000.0 ms; first of 4 chunks 4000.0 ms, median 1500.0 ms, "
         "p95 3700.0 ms, p99 3940.0 ms, worst 4000.0 ms; decided in step 1, 5000.0 ms; "
         "0.2 times as fast as the recording: it does not keep up"
     )
-    whole = latency_document(Simulator(answering()).run(FRAMES), 0.0, None)
+    whole = latency_document(Simulator(answering()).run(FRAMES), 0.0, 0.0, None)
     assert ";" not in latency_line(whole | {"decided_step": None, "simulation_s": 0.0})
 
 
@@ -218,7 +218,7 @@ def test_bins_are_compared_with_the_time_they_cover(tmp_path: Path, capsys: pyte
     (sample,) = document["samples"]
     latency = sample["latency"]
     assert latency["real_time"]["step_s"] == 0.02
-    spent = (latency["simulation_s"] + latency["reading_s"]) / sample["time_steps"]
+    spent = (latency["simulation_s"] + latency["reading_s"] + latency["preparation_s"]) / sample["time_steps"]
     assert latency["real_time"]["factor"] == pytest.approx(0.02 / spent)
     assert latency["reading_s"] > 0
     assert latency["chunks"] == sample["time_steps"] > 5

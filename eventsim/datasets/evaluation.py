@@ -15,6 +15,7 @@ from eventsim.accounting.energy import Energy, EnergyModel, energies, models
 from eventsim.datasets.samples import Sample, open_sample
 from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.facts import Facts
+from eventsim.hashes import sha256
 from eventsim.ledger import Counts
 from eventsim.ordered import map_in_order
 from eventsim.preparation import Preparation
@@ -41,6 +42,8 @@ class Outcome:
         What published conventions would have counted.
     reading_s : float
         Seconds that were no simulation: reading the file, cutting it into frames, fitting and checking these.
+    input_sha256 : str, optional
+        Hash of the sample's file; None where it is no file of its own.
     first_correct_step : int, optional
         First time step, from 0, after which the label was predicted; None if never, or where not every step tells.
     """
@@ -54,13 +57,15 @@ class Outcome:
     conventions: dict[str, dict[str, float]] = field(default_factory=dict)
     reading_s: float = 0.0
     first_correct_step: int | None = None
+    input_sha256: str | None = None
 
 
 @dataclass(frozen=True)
 class LayerSum:
-    """One layer over all samples: its facts, neurons times time steps, dense multiply-accumulates, counts."""
+    """One layer over all samples: kernel and facts, neurons times time steps, dense multiply-accumulates, counts."""
 
     name: str
+    kernel: str
     facts: Facts
     neuron_steps: int
     dense_macs: int
@@ -69,6 +74,7 @@ class LayerSum:
     def __add__(self, other: LayerSum) -> LayerSum:
         return LayerSum(
             self.name,
+            self.kernel,
             self.facts,
             self.neuron_steps + other.neuron_steps,
             self.dense_macs + other.dense_macs,
@@ -98,6 +104,8 @@ class Evaluation:
         Energy of every sample by convention.
     readings_s : list of float
         What each sample took beside the simulation.
+    hashes : list of str or None
+        Of the files of the samples, in the order of `predictions`.
     first_correct_steps : list of int
         Of the samples that were ever predicted right, where the network answers in every time step.
     """
@@ -112,6 +120,7 @@ class Evaluation:
     conventions_mj: dict[str, list[float]] = field(default_factory=dict)
     readings_s: list[float] = field(default_factory=list)
     first_correct_steps: list[int] = field(default_factory=list)
+    hashes: list[str | None] = field(default_factory=list)
 
     def take(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -120,7 +129,9 @@ class Evaluation:
             self.failed.append((sample.name, outcome.error))
             return
         layers = {
-            layer.name: LayerSum(layer.name, layer.facts, layer.neurons * layer.steps, layer.dense_macs, layer.counts)
+            layer.name: LayerSum(
+                layer.name, layer.kernel, layer.facts, layer.neurons * layer.steps, layer.dense_macs, layer.counts
+            )
             for layer in outcome.profile
         }
         self.merge(
@@ -135,6 +146,7 @@ class Evaluation:
                 {name: [counted["energy_mj"]] for name, counted in outcome.conventions.items()},
                 [outcome.reading_s],
                 [] if outcome.first_correct_step is None else [outcome.first_correct_step],
+                [outcome.input_sha256],
             )
         )
 
@@ -146,6 +158,7 @@ class Evaluation:
         self.latencies_s += other.latencies_s
         self.readings_s += other.readings_s
         self.first_correct_steps += other.first_correct_steps
+        self.hashes += other.hashes
         for name, layer in other.layers.items():
             self.layers[name] = self.layers[name] + layer if name in self.layers else layer
         for mine, theirs in ((self.energies_mj, other.energies_mj), (self.conventions_mj, other.conventions_mj)):
@@ -254,6 +267,7 @@ def evaluate(
             estimates(result.profile),
             reading_s,
             result.first_step_of(sample.label),
+            sha256(sample.name),
         )
 
     return map_in_order(outcome, samples, simulator.threads)

@@ -10,8 +10,10 @@ import numpy as np
 
 from eventsim.accounting.energy import EnergyModel, energies, models
 from eventsim.datasets import Evaluation, LayerSum
+from eventsim.hashes import sha256
 from eventsim.network import Network
 from eventsim.report.energy import energy_document
+from eventsim.report.provenance import machine
 from eventsim.result import Result
 from eventsim.settings import CHECKPOINT_PARAMETERS
 
@@ -92,6 +94,8 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "model": model,
+        "model_sha256": sha256(model),
+        "provenance": machine(),
         "network": network.name,
         "time_steps": network.time_steps,
         "assumptions": list(network.assumptions),
@@ -149,8 +153,8 @@ def evaluation_document(
         "layers": [_mean_layer(name, layer, n) for name, layer in evaluation.layers.items()],
         "failed": failures(evaluation.failed),
         "predictions": [
-            {"input": name, "label": label, "prediction": prediction}
-            for name, label, prediction in evaluation.predictions
+            {"input": name, "label": label, "prediction": prediction, "input_sha256": hashed}
+            for (name, label, prediction), hashed in zip(evaluation.predictions, evaluation.hashes, strict=True)
         ],
     }
 
@@ -159,6 +163,7 @@ def _mean_layer(name: str, layer: LayerSum, samples: int) -> dict[str, Any]:
     counts = layer.counts
     return {
         "name": name,
+        "kernel": layer.kernel,
         "firing_rate": counts.spikes / max(layer.neuron_steps, 1),
         "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
         "dense_macs": layer.dense_macs / samples,

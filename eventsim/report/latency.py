@@ -68,7 +68,9 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.1f} ms"
 
 
-def latency_document(result: Result, reading_s: float, bin_us: int | None, label: int | None = None) -> dict[str, Any]:
+def latency_document(
+    result: Result, reading_s: float, preparation_s: float, bin_us: int | None, label: int | None = None
+) -> dict[str, Any]:
     """Return where the time of a sample went.
 
     Parameters
@@ -76,6 +78,8 @@ def latency_document(result: Result, reading_s: float, bin_us: int | None, label
     result : Result
     reading_s : float
         Seconds to read the input, cut it into frames and fit these to the model.
+    preparation_s : float
+        Seconds to check the frames and bring them into the form that the first layer takes.
     bin_us : int or None
         Duration of a time step in microseconds, where it is fixed.
     label : int, optional
@@ -84,6 +88,7 @@ def latency_document(result: Result, reading_s: float, bin_us: int | None, label
     chunks = result.step_latency_s
     document: dict[str, Any] = {
         "reading_s": reading_s,
+        "preparation_s": preparation_s,
         "simulation_s": result.latency_s,
         "first_chunk_s": chunks[0],
         "chunks": len(chunks),
@@ -97,6 +102,6 @@ def latency_document(result: Result, reading_s: float, bin_us: int | None, label
         if per_step and document.get(f"{key}_step") is not None:
             document[f"{key}_s"] = sum(chunks[: document[f"{key}_step"] + 1])
     if bin_us is not None:
-        step_s = (result.latency_s + reading_s) / result.time_steps
+        step_s = (result.latency_s + reading_s + preparation_s) / result.time_steps
         document["real_time"] = {"step_s": bin_us * 1e-6, "factor": bin_us * 1e-6 / step_s}
     return document

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import numba
 import numpy as np
 
 import eventsim
+from eventsim.hashes import sha256
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 
@@ -38,13 +38,7 @@ def provenance(
         What was asked for, by name.
     """
     return {
-        "eventsim": eventsim.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "numba": numba.__version__,
-        "cpu": processor(),
-        "vectors": _vectors(),
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        **machine(),
         "network": network.name,
         "model_sha256": sha256(model),
         "options": {name: value for name, value in options.items() if value not in (None, [])},
@@ -52,13 +46,17 @@ def provenance(
     }
 
 
-def sha256(path: str | Path) -> str | None:
-    """Return the hash of a file's bytes; None for what is not a file, or cannot be read again."""
-    try:
-        with Path(path).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
+def machine() -> dict[str, Any]:
+    """Return versions, processor and time."""
+    return {
+        "eventsim": eventsim.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "cpu": processor(),
+        "vectors": _vectors(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def processor() -> str:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from eventsim.cli.arguments import Arguments, add_recording_options, preparation_of
 from eventsim.cli.printing import console, print_json
+from eventsim.hashes import sha256
 from eventsim.report import document
+from eventsim.report.provenance import machine
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -20,12 +22,12 @@ def describe(args: Arguments) -> int:
     """Describe a recording."""
     recording = preparation_of(args).recording(Path(args.file))
     summary = recording.summary()
-    description = {"schema": document.SCHEMA, "file": args.file, "format": recording.format, **vars(summary)}
+    shown = {"file": args.file, "format": recording.format, **vars(summary)}
     if args.json:
-        print_json(description)
+        whence = {"file_sha256": sha256(args.file), "provenance": machine()}
+        print_json({"schema": document.SCHEMA, **shown, **whence})
         return 0
     screen = console()
-    for key, value in description.items():
-        if key != "schema":
-            screen.print(f"{key:12s} {value:,}" if isinstance(value, int) else f"{key:12s} {value}", markup=False)
+    for key, value in shown.items():
+        screen.print(f"{key:12s} {value:,}" if isinstance(value, int) else f"{key:12s} {value}", markup=False)
     return 0

@@ -7,6 +7,7 @@ from eventsim.cli.arguments import Arguments
 from eventsim.cli.printing import console, print_json
 from eventsim.importing import formats
 from eventsim.report import document
+from eventsim.report.provenance import machine
 
 
 def list_formats(args: Arguments) -> int:
@@ -15,7 +16,7 @@ def list_formats(args: Arguments) -> int:
     readable = dvs.event_formats().items()
     events = {name: f"{entry.description} ({' '.join(entry.extensions)})" for name, entry in readable}
     if args.json:
-        print_json({"schema": document.SCHEMA, "checkpoints": checkpoints, "events": events})
+        print_json({"schema": document.SCHEMA, "checkpoints": checkpoints, "events": events, "provenance": machine()})
         return 0
     screen = console()
     for heading, entries in (("checkpoints", checkpoints), ("event files", events)):

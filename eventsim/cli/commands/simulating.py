@@ -27,6 +27,7 @@ from eventsim.cli.attempts import Attempts
 from eventsim.cli.commands.verifying import verified
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.errors import InputError
+from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
@@ -34,7 +35,7 @@ from eventsim.report import document, tables
 from eventsim.report.html.page import write_report
 from eventsim.report.html.watching import watch
 from eventsim.report.latency import Stopwatch, latency_document
-from eventsim.report.provenance import provenance, sha256
+from eventsim.report.provenance import provenance
 from eventsim.report.recorded import write_recorded
 from eventsim.report.rows import write_rows
 from eventsim.result import Result
@@ -155,7 +156,9 @@ def simulated(
         frames = preparation.frames(source, simulator.network)
     if isinstance(frames, Iterator):
         frames = reading.timed(frames)
-    with progress() as bar:
+    before = reading.seconds
+    running = Stopwatch()
+    with progress() as bar, running:
         task = bar.add_task(Path(source).name, total=None)
         result = simulator.run(
             frames,
@@ -163,9 +166,10 @@ def simulated(
             source,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    prepared_s = max(0.0, running.seconds - result.latency_s - (reading.seconds - before))
     bin_us = preparation.of(simulator.network).bin_us
     return result, {
         **document.sample_document(source, simulator.network, result, models),
         "input_sha256": sha256(source),
-        "latency": latency_document(result, reading.seconds, bin_us, label),
+        "latency": latency_document(result, reading.seconds, prepared_s, bin_us, label),
     }

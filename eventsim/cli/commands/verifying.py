@@ -9,10 +9,11 @@ from typing import Any
 from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.printing import console, print_json, progress
+from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
-from eventsim.report.provenance import provenance, sha256
+from eventsim.report.provenance import provenance
 from eventsim.report.verification import print_verification, verification_document
 from eventsim.verification import verify
 from eventsim.verified import Verification
