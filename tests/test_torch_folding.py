@@ -162,6 +162,26 @@ def test_that_what_something_else_reads_is_not_folded() -> None:
         assert sum(isinstance(layer, Residual) for layer in network.layers.values()) == joins
 
 
+def test_a_factor_before_a_convolution_leaves_it_its_name() -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fire, self.conv, self.out = (
+                neuron.IFNode(step_mode="m"),
+                nn.Conv2d(C, 3, 3, padding=1),
+                neuron.IFNode(step_mode="m"),
+            )
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.conv((0.25 * self.fire(x)).flatten(0, 1)).unflatten(0, (T, 1))).mean((3, 4))
+
+    module = make_dyadic(Scaled(), 0)
+    x = torch.arange(T * C * H * W).reshape(T, 1, C, H, W) % 3 / 1.0
+    network = from_torch(module, x, readout="mean")
+    assert isinstance(network.layers["conv"], Conv2d)
+    assert_array_equal(network.layers["conv"].weight, module.conv.weight.detach().numpy() / 4)
+
+
 @settings(max_examples=15)
 @given(st.data())
 def test_any_two_convolutions(data: st.DataObject) -> None:

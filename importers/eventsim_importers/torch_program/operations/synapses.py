@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from eventsim.layers import (
+    Affine,
     Conv2d,
     Conv3d,
     Flatten,
@@ -61,7 +62,7 @@ def conv2d(at: Translation, node: Node) -> Held:
         layer = Conv2d(weight, at.constant(node, 2, "bias"), stride, padding, groups, dilation)
         found = borders.convolved(at, node, held, layer)
         if isinstance(found, Kernel):
-            name = at.folded(_shared(held.value.layer, node.path), found, node, held.value)
+            name = at.folded(_shared(held.value.layer, node.path, held.value.layer), found, node, held.value)
             return at.standard(name, held.value.dims, ("channel", "grid"))
         if found is not None:
             return _convolved(at, node, *found)
@@ -98,15 +99,17 @@ def _behind(at: Translation, node: Node, value: Value, layer: Conv2d) -> Value |
     kernel = behind(first, second) if first and second else None
     if kernel is None:
         return None
-    folded = at.folded(_shared(value.layer, node.path), kernel, node, value)
+    scaled = isinstance(at.build.layers.get(value.layer), Affine)  # a factor, whose convolution this is
+    owner = at.owner(node, at.plain(node, 1, "weight", None)) if scaled and isinstance(layer, Conv2d) else None
+    folded = at.folded(_shared(value.layer, node.path, owner or value.layer), kernel, node, value)
     return at.standard(folded, value.dims, ("channel", "grid"))
 
 
-def _shared(first: str, second: str) -> str:
-    """Return the module that holds two, or the first where none below the whole does."""
+def _shared(first: str, second: str, otherwise: str) -> str:
+    """Return the module that holds two, or another name where none below the whole does."""
     pairs = zip(first.split("."), second.split("."), strict=False)
     shared = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
-    return ".".join(shared) or first
+    return ".".join(shared) or otherwise
 
 
 def conv3d(at: Translation, node: Node) -> Held:
