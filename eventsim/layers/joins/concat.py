@@ -8,21 +8,20 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory, channel_axis
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Concat(Layer):
+class Concat(Routing):
     """The channels of the first input, then those of the second, at every position.
 
     The result is real if an input is, else graded if an input is, else binary.
     """
 
     arguments: ClassVar[int] = 2
-    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the joint type."""
@@ -36,10 +35,6 @@ class Concat(Layer):
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the channels side by side."""
         return np.concatenate(inputs, axis=channel_axis(inputs[0]))
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

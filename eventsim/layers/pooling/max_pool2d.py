@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.pooling.pool import Comparing
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MaxPool2d(Layer):
+class MaxPool2d(Comparing):
     """Maximum over a sliding window: OR on spikes, the true maximum on graded and real values.
 
     Padding never wins: it counts as minus infinity, and spikes and graded values are never negative.
@@ -38,8 +36,6 @@ class MaxPool2d(Layer):
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     ceil_mode: bool = False
-
-    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the same kind on the output grid."""
@@ -62,14 +58,6 @@ class MaxPool2d(Layer):
         windows = output_grid(source.grid, (high, wide), self.stride, self.padding, self.ceil_mode)
         return sliding_spans(source.grid, windows, self.kernel_size, self.stride, self.padding, self.dilation)
 
-    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one largest value so far for each value of the output."""
-        return {"sum": Words(self.output_type(*inputs).size)}
-
-    def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the largest value so far, which a comparison reads and writes."""
-        return {"comparisons": {"pool_comparisons": 1, "sum_reads": 1, "sum_writes": 1}}
-
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the maxima, tap by tap."""
         (x,) = inputs
@@ -79,10 +67,6 @@ class MaxPool2d(Layer):
         for _, read in taps_over(x, self.kernel_size, self.stride, self.padding, windows, self.dilation, -np.inf):
             np.maximum(out, read, out=out)
         return out
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: a maximum is off by no more than the values that it compares."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import sum_groups
 from eventsim.layers.dense import Memory, in_shape, tokens
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SumOverChannels(Layer):
+class SumOverChannels(Adding):
     r"""Sum over neighbouring channels, such as those of each head, at every position.
 
     .. math:: y_{p,g} = \sum_{d < D} x_{p,\, g D + d}, \qquad D = channels / groups
@@ -31,8 +29,6 @@ class SumOverChannels(Layer):
 
     groups: int = 1
 
-    role: ClassVar[Role] = "pool"
-
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return graded values for spikes and graded ones, real and dense ones for real ones."""
         (source,) = inputs
@@ -41,23 +37,11 @@ class SumOverChannels(Layer):
         real = source.kind == "real"
         return replace(source, kind="real" if real else "graded", channels=self.groups, dense=real)
 
-    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one sum for each value of the output."""
-        return {"sum": Words(self.output_type(*inputs).size)}
-
-    def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sum that an addition reads and writes."""
-        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
-
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the sums over each group of channels, in float64."""
         rows = tokens(inputs[0])
         sums = rows.reshape(*rows.shape[:2], self.groups, rows.shape[2] // self.groups).sum(axis=3, dtype=np.float64)
         return in_shape(sums, inputs[0].shape[1:])
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, tokens
-from eventsim.layers.layer import Layer, Op
+from eventsim.layers.layer import Op
 from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SumOverPositions(Layer):
+class SumOverPositions(Adding):
     r"""Sum over the pixels or tokens of each time step: :math:`y_c = \sum_p x_{p,c}`."""
-
-    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one vector: graded for spikes and graded values, real and dense for real ones."""
@@ -33,14 +29,6 @@ class SumOverPositions(Layer):
         """Return nothing: sums are not divided."""
         return None
 
-    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one sum for each value of the output."""
-        return {"sum": Words(self.output_type(*inputs).size)}
-
-    def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sum that an addition reads and writes."""
-        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
-
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the sums over the positions, in float64, divided in float32 where a mean is asked for."""
         rows = tokens(inputs[0])
@@ -48,10 +36,6 @@ class SumOverPositions(Layer):
         sums = np.asarray(rows.sum(axis=1, dtype=np.float64), np.float32)
         divisor = self.divisor(source)
         return sums if divisor is None else sums / np.float32(divisor)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

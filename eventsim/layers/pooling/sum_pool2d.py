@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import without_zeros
+from eventsim.layers.pooling.pool import Adding
 from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SumPool2d(Layer):
+class SumPool2d(Adding):
     """Sum over a sliding window, zero-padded; spikes become small integers.
 
     Parameters
@@ -33,8 +31,6 @@ class SumPool2d(Layer):
     kernel_size: tuple[int, int]
     stride: tuple[int, int]
     padding: tuple[int, int] = (0, 0)
-
-    role: ClassVar[Role] = "pool"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return graded values for spikes and graded ones, real for real ones."""
@@ -51,14 +47,6 @@ class SumPool2d(Layer):
         """Return nothing: sums are not divided."""
         return None
 
-    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one sum for each value of the output."""
-        return {"sum": Words(self.output_type(*inputs).size)}
-
-    def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sum that an addition reads and writes."""
-        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
-
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the sums, tap by tap in float64, divided in float32 where an average is asked for."""
         (x,) = inputs
@@ -69,10 +57,6 @@ class SumPool2d(Layer):
             sums += read
         pooled = np.asarray(sums, np.float32)
         return pooled if divisors is None else pooled / divisors.reshape(windows)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

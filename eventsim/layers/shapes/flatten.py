@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.kernels.rows import flatten_rows
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, Op
+from eventsim.layers.layer import Op
+from eventsim.layers.routing import Routing
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Flatten(Layer):
+class Flatten(Routing):
     """All positions of a time step as one vector, in PyTorch's order of the per-step shape.
 
     For a map ``(C, H, W)``: index = (c * H + y) * W + x; for tokens ``(N, C)``: index = n * C + c.
     """
-
-    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return one vector of the same kind."""
@@ -33,10 +30,6 @@ class Flatten(Layer):
         """Return every time step as one vector."""
         (x,) = inputs
         return x.reshape(len(x), int(np.prod(x.shape[1:])))
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

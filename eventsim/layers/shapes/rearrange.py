@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.layers.shapes.reshape import places_of
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Rearrange(Layer):
+class Rearrange(Routing):
     r"""The values of a time step in other places of another shape, some left out, some repeated, zeros between them.
 
     .. math:: y_i = x_{indices_i} \text{ where } indices_i \ge 0, \text{ else } 0
@@ -36,8 +35,6 @@ class Rearrange(Layer):
 
     indices: IntArray | CountArray
     shape: tuple[int, ...]
-
-    role: ClassVar[Role] = "routing"
 
     @property
     def parameters(self) -> int:
@@ -67,10 +64,6 @@ class Rearrange(Layer):
         values = x.reshape(len(x), prod(x.shape[1:]))[:, np.maximum(self.indices, 0)]
         values[:, self.indices < 0] = 0
         return values.reshape(len(x), *self.shape)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Reshape(Layer):
+class Reshape(Routing):
     """The values of a time step in another shape, in PyTorch's order: ``x.reshape(shape)``.
 
     `Flatten` is the one to a single axis.
@@ -28,8 +27,6 @@ class Reshape(Layer):
     """
 
     shape: tuple[int, ...]
-
-    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the same kind in the new shape."""
@@ -43,10 +40,6 @@ class Reshape(Layer):
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return every time step in the new shape."""
         return inputs[0].reshape(len(inputs[0]), *self.shape)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

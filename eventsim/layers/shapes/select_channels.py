@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory, channel_axis
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SelectChannels(Layer):
+class SelectChannels(Routing):
     r"""The channels named by `indices`, in this order, at every position.
 
     .. math:: y_{p,c} = x_{p,\, indices_c}
@@ -29,8 +28,6 @@ class SelectChannels(Layer):
     """
 
     indices: IntArray | CountArray
-
-    role: ClassVar[Role] = "routing"
 
     @property
     def parameters(self) -> int:
@@ -53,10 +50,6 @@ class SelectChannels(Layer):
         """Return the chosen channels."""
         (x,) = inputs
         return np.take(x, self.indices, axis=channel_axis(x))
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.layers.time.steps import take_steps
 from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class CropOverTime(Layer):
+class CropOverTime(Routing):
     r"""The time steps from one on, up to another: layers behind do no work for the others.
 
     .. math:: start \le t < stop
@@ -32,8 +31,6 @@ class CropOverTime(Layer):
     start: int
     stop: int | None = None
 
-    role: ClassVar[Role] = "routing"
-
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the input."""
         if self.start < 0 or (self.stop is not None and self.stop <= self.start):
@@ -44,10 +41,6 @@ class CropOverTime(Layer):
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the time steps that are left."""
         return inputs[0][self.start : self.stop]
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory, spread, with_past
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.neurons.spiking import rows_of
+from eventsim.layers.routing import Routing
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
 
 MAXIMUM_WAITING = 2**28
@@ -20,7 +19,7 @@ MAXIMUM_WAITING = 2**28
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class DelayEach(Layer):
+class DelayEach(Routing):
     """Every value waits a number of time steps of its own; before it come zeros.
 
     A delay that is the same for all of them belongs to the edge (`eventsim.network.Delayed`).
@@ -31,8 +30,6 @@ class DelayEach(Layer):
     """
 
     steps: CountArray
-
-    role: ClassVar[Role] = "routing"
 
     @property
     def parameters(self) -> int:
@@ -61,10 +58,6 @@ class DelayEach(Layer):
         wait = np.broadcast_to(spread(self.steps, x.shape[1:]), x.shape[1:]).astype(np.int64)
         at = np.arange(len(x)).reshape(-1, *(1,) * wait.ndim) + longest - wait
         return np.take_along_axis(waited, at, axis=0)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -8,15 +8,15 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.layers.time.steps import join_steps
 from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class JoinOverTime(Layer):
+class JoinOverTime(Routing):
     r"""The time steps of the first input, then those of the second.
 
     .. math:: y_t = a_t \;(t < A), \quad y_t = b_{t - A} \;(A \le t < A + B)
@@ -26,7 +26,6 @@ class JoinOverTime(Layer):
     """
 
     arguments: ClassVar[int] = 3
-    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the first input."""
@@ -38,10 +37,6 @@ class JoinOverTime(Layer):
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the steps of both, one after the other."""
         return np.concatenate(inputs[:2])
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

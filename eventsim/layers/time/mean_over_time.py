@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.rows import total_rows
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, Op
+from eventsim.layers.layer import Op
+from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class MeanOverTime(Layer):
+class MeanOverTime(Adding):
     """Mean over all time steps so far, emitted once, with the last step of the sample.
 
     Sums run in time order in float32, so the result does not depend on the chunk size.
     """
 
-    role: ClassVar[Role] = "pool"
-
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return dense real values of the same shape."""
         return replace(inputs[0], kind="real", dense=True)
-
-    def words(self, *inputs: SignalType) -> Mapping[str, Words]:
-        """Return one sum for each value of the output."""
-        return {"sum": Words(self.output_type(*inputs).size)}
-
-    def entailed(self, *inputs: SignalType) -> Entailed:
-        """Return the sum that an addition reads and writes."""
-        return {"additions": {"sum_reads": 1, "sum_writes": 1}}
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the mean, of a sum in float64, with the last piece."""
@@ -45,10 +33,6 @@ class MeanOverTime(Layer):
         memory.kept["total"] = total, steps
         mean = np.asarray(total, np.float32) / np.float32(steps or 1)
         return np.asarray(mean[None] if memory.final else mean[None][:0], np.float32)
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

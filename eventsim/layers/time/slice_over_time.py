@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.routing import Routing
 from eventsim.layers.time.steps import take_steps
 from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class SliceOverTime(Layer):
+class SliceOverTime(Routing):
     r"""One of `parts` consecutive parts of the sample's T time steps.
 
     .. math:: \lfloor index\; T / parts \rfloor \le t < \lfloor (index + 1)\; T / parts \rfloor
@@ -31,8 +30,6 @@ class SliceOverTime(Layer):
     index: int
     parts: int
 
-    role: ClassVar[Role] = "routing"
-
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the input."""
         if not 0 <= self.index < self.parts:
@@ -44,10 +41,6 @@ class SliceOverTime(Layer):
         (x,) = inputs
         start = self.index * len(x) // self.parts
         return x[start : max(start + 1, (self.index + 1) * len(x) // self.parts)]
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""

@@ -8,15 +8,15 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.facts import Role
 from eventsim.layers.dense import Memory
-from eventsim.layers.layer import Layer, Op
+from eventsim.layers.layer import Op
+from eventsim.layers.routing import Routing
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.signals import FloatArray, Signal, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class TileOverTime(Layer):
+class TileOverTime(Routing):
     r"""The time steps of the first input over and over, until there are as many as the second input has.
 
     .. math:: y_t = x_{t \bmod S}, \quad 0 \le t < T
@@ -26,7 +26,6 @@ class TileOverTime(Layer):
     """
 
     arguments: ClassVar[int] = 2
-    role: ClassVar[Role] = "routing"
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return the type of the first input."""
@@ -36,10 +35,6 @@ class TileOverTime(Layer):
         """Return the steps of the first input over and over."""
         x, like = inputs
         return x[np.arange(len(like)) % len(x)]
-
-    def absolute(self) -> Layer:
-        """Return the layer itself: it moves values, and adds them up without weights."""
-        return self
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
