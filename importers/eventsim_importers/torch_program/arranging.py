@@ -19,7 +19,6 @@ from eventsim_importers.torch_program.axes import (
     Atom,
     AxesError,
     Dim,
-    Dims,
     broadcast,
     find,
     grid_axes,
@@ -212,8 +211,3 @@ def vectors(at: Translation, node: Node, value: Value, axis: int) -> Value:
     if joined(value.dims[axis]) == joined(whole("channel", kind.channels)):
         return value
     return rearranged(at, node, value, (axis,))
-
-
-def all_of(dims: Dims, axes: Sequence[int], of: str) -> bool:
-    """Tell whether axes hold atoms of one kind alone."""
-    return all(atom.of == of for axis in axes for atom in dims[axis])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -92,6 +92,18 @@ class Node:
     def refs(self) -> list[Ref]:
         """The tensors it reads that depend on the example, in order."""
         return [each for each in leaves((self.arguments, self.keywords)) if isinstance(each, Ref)]
+
+
+def needed(nodes: Mapping[int, Node] | Sequence[Node], outputs: Iterable[int]) -> set[int]:
+    """Return the numbers of the operations that others, given by number, depend on, and of these themselves."""
+    found: set[int] = set()
+    waiting = list(outputs)
+    while waiting:
+        number = waiting.pop()
+        if number not in found:
+            found.add(number)
+            waiting.extend(ref.node for ref in nodes[number].refs)
+    return found
 
 
 @dataclass

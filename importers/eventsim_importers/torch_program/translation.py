@@ -43,7 +43,7 @@ from eventsim_importers.torch_program.folding import Kernel, kernel_of
 from eventsim_importers.torch_program.one_step import REVERSED, TRACE, Earlier
 from eventsim_importers.torch_program.operations import OPERATIONS, firing, tables, windows
 from eventsim_importers.torch_program.operations.shapes import PERMUTES, RESHAPES
-from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref
+from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, needed
 from eventsim_importers.torch_program.values import Bordered, Emitted, Held, OverTime, Padded, Value
 
 OUTPUT = -1
@@ -111,28 +111,19 @@ class Translation:
         InputError
             If an operation has no layer, or axes are mixed; names the module.
         """
-        needed = self._needed(output)
-        for number in sorted(needed):
+        led = needed(self.nodes, [output.node])
+        for number in sorted(led):
             for ref in self.nodes[number].refs:
                 self.readers.setdefault(ref.node, []).append(number)
         self.readers.setdefault(output.node, []).append(OUTPUT)
-        refs = [ref for number in needed for ref in self.nodes[number].refs]
+        refs = [ref for number in led for ref in self.nodes[number].refs]
         self.read = {(ref.node, ref.result) for ref in (*refs, output)}
         for node in self.program.nodes[1:]:
-            if node.number in needed:
+            if node.number in led:
                 self._translate(node)
         self.logits = self.value_of(output, self.nodes[output.node])
         self.readout = readout
         return self._finish(self.logits, readout, settings)
-
-    def _needed(self, output: Ref) -> set[int]:
-        needed, waiting = set(), [output.node]
-        while waiting:
-            number = waiting.pop()
-            if number not in needed:
-                needed.add(number)
-                waiting.extend(ref.node for ref in self.nodes[number].refs)
-        return needed
 
     def _translate(self, node: Node) -> None:
         self.at_work = node

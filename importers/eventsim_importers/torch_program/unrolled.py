@@ -17,7 +17,7 @@ from eventsim_importers.torch_program.collected import JOINS, Collected
 from eventsim_importers.torch_program.frames_taken import FramesTaken, hashable
 from eventsim_importers.torch_program.groups import Group, Steps, grouped
 from eventsim_importers.torch_program.one_step import ADDS, DIVIDES, MULTIPLIES, PART, REVERSED, STEP, SUBTRACTS
-from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, mapped
+from eventsim_importers.torch_program.recorder import NEURON, Node, Program, Ref, mapped, needed
 from eventsim_importers.torch_program.retimed import in_order, retimed
 
 
@@ -243,12 +243,5 @@ def _plain(node: Node) -> Node:
 
 def _needed(nodes: list[Node], output: Ref) -> list[Node]:
     """Return the operations that an output depends on."""
-    by_number = {node.number: node for node in nodes}
-    needed: set[int] = set()
-    waiting = [output.node]
-    while waiting:
-        number = waiting.pop()
-        if number not in needed:
-            needed.add(number)
-            waiting.extend(ref.node for ref in by_number[number].refs)
-    return [node for node in nodes if node.number in needed]
+    led = needed({node.number: node for node in nodes}, [output.node])
+    return [node for node in nodes if node.number in led]

@@ -20,7 +20,7 @@ import torch
 
 from eventsim.errors import InputError
 from eventsim_importers.torch_program.neurons.protocol import Neuron
-from eventsim_importers.torch_program.recorder import CONTEXT, FIRE, NEURON, Node, Program, Ref, leaves, mapped
+from eventsim_importers.torch_program.recorder import CONTEXT, FIRE, NEURON, Node, Program, Ref, leaves, mapped, needed
 from eventsim_importers.torch_program.written.charges import Step, neuron_of_steps, read_step
 from eventsim_importers.torch_program.written.comparisons import COMPARISONS, compared, of_scores, potential_of
 from eventsim_importers.torch_program.written.contexts import with_contexts
@@ -103,7 +103,8 @@ class _Recognition:
 
     def written(self) -> Written:
         """Find neurons, and put them in their place."""
-        for number_ in sorted(self._needed()):
+        outputs = [ref.node for ref in leaves(self.program.output) if isinstance(ref, Ref)]
+        for number_ in sorted(needed(self.nodes, outputs)):
             self._look(self.nodes[number_])
         if not self.fired and not any(node.operation == CONTEXT for node in self.nodes):
             return Written(self.program, {})
@@ -129,16 +130,6 @@ class _Recognition:
                 threshold = torch.from_numpy(np.asarray(fired.threshold, np.float32))
                 self._replace(which, (fired.potential, threshold, fired.strict), FIRE, node.path, node.call, None)
         return Written(self._rewritten(dict(zip((chain[0] for chain in chains), names, strict=True))), emitted)
-
-    def _needed(self) -> set[int]:
-        needed: set[int] = set()
-        waiting = [ref.node for ref in leaves(self.program.output) if isinstance(ref, Ref)]
-        while waiting:
-            each = waiting.pop()
-            if each not in needed:
-                needed.add(each)
-                waiting.extend(ref.node for ref in self.nodes[each].refs)
-        return needed
 
     # --- comparisons
 
@@ -349,14 +340,8 @@ class _Recognition:
         ]
         output = _renamed(self.program.output, same)
         by_number = {node.number: node for node in aliased}
-        needed = {0}
-        waiting = [ref.node for ref in leaves(output) if isinstance(ref, Ref)]
-        while waiting:
-            each_number = waiting.pop()
-            if each_number not in needed:
-                needed.add(each_number)
-                waiting.extend(ref.node for ref in by_number[each_number].refs)
-        kept = [node for node in aliased if node.number in needed]
+        read = {0} | needed(by_number, (ref.node for ref in leaves(output) if isinstance(ref, Ref)))
+        kept = [node for node in aliased if node.number in read]
         self._check(kept, names)
         places = {node.number: place for place, node in enumerate(kept)}
         moved = [
