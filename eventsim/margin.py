@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ from eventsim.layers.layer import Layer
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.spiking import LATE, DenseStep, Flags, Neuron
 from eventsim.signals import FloatArray, SignalType
+
+Layered = TypeVar("Layered", bound=Neuron | AdaptiveLIF)
 
 ALLOWED = 8
 """Largest ratio of a difference to what rounding makes of the terms of a sum."""
@@ -132,14 +134,9 @@ def _largest(values: Reals) -> float:
     return float(np.max(np.where(np.isnan(values), np.inf, values), initial=0))
 
 
-class Firing:
-    r"""Neurons stepped through beside the spikes of another execution, whose side they take where one differs.
-
-    A spike may differ only where
-
-    .. math:: |v - \theta| \le 8\, \epsilon \Big(\sum |w x| + |bias| + |v|\Big), \qquad \epsilon = 2^{-24}
-
-    over the inputs of that neuron since its last reset to a value.
+@dataclass
+class Beside(Generic[Layered]):
+    """Neurons that are stepped through beside those of another execution.
 
     Parameters
     ----------
@@ -154,17 +151,28 @@ class Firing:
         At the beginning of the sample, in any order of axes that the other arrays have too.
     """
 
-    def __init__(
-        self,
-        layer: Neuron | AdaptiveLIF,
-        threshold: FloatArray,
-        floor: FloatArray | None,
-        step: Step,
-        potential: FloatArray,
-    ) -> None:
-        self.layer, self.threshold, self.floor, self.step = layer, threshold, floor, step
-        self.potential = potential
-        self.sums: Reals = np.zeros(potential.shape)
+    layer: Layered
+    threshold: FloatArray
+    floor: FloatArray | None
+    step: Step
+    potential: FloatArray
+
+
+@dataclass
+class Firing(Beside[Neuron | AdaptiveLIF]):
+    r"""Neurons stepped through beside the spikes of another execution, whose side they take where one differs.
+
+    A spike may differ only where
+
+    .. math:: |v - \theta| \le 8\, \epsilon \Big(\sum |w x| + |bias| + |v|\Big), \qquad \epsilon = 2^{-24}
+
+    over the inputs of that neuron since its last reset to a value.
+    """
+
+    sums: Reals = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sums = np.zeros(self.potential.shape)
 
     def take(self, current: FloatArray, theirs: FloatArray, terms: npt.ArrayLike, differences: Differences) -> None:
         """Go on by the time steps of some inputs, beside the other's spikes; `terms` are those of the inputs."""
@@ -188,31 +196,13 @@ class Firing:
             self.potential = after
 
 
-class Holding:
-    r"""Neurons that emit their potential, beside those of another execution, from whose potential each step goes on.
+@dataclass
+class Holding(Beside[Neuron]):
+    r"""Neurons that emit charges or potentials, beside others from whose potential each step goes on.
 
     A potential may differ as a spike may, by what rounding makes of the terms of one step. Where the charge is so near
     to the threshold that rounding explains a spike, it explains the reset.
-
-    Parameters
-    ----------
-    layer : Neuron
-        Which emits charges or potentials.
-    threshold : float32 array
-        That broadcasts to the potentials.
-    floor : float32 array or None
-        Likewise, the lowest potential.
-    step : callable
-        See `Step`.
-    potential : float32 array
-        At the beginning of the sample, in any order of axes that the other arrays have too.
     """
-
-    def __init__(
-        self, layer: Neuron, threshold: FloatArray, floor: FloatArray | None, step: Step, potential: FloatArray
-    ) -> None:
-        self.layer, self.threshold, self.floor, self.step = layer, threshold, floor, step
-        self.potential = potential
 
     def take(self, current: FloatArray, theirs: FloatArray, terms: npt.ArrayLike, differences: Differences) -> None:
         """Go on by the time steps of some inputs, beside what the other emits; `terms` are those of the inputs."""

@@ -15,7 +15,7 @@ from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
-from eventsim.layers.neurons.spiking import DenseStep, Flags, updating
+from eventsim.layers.neurons.spiking import DenseStep, Flags, stepped, updating
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -160,14 +160,9 @@ class AdaptiveLIF(Layer):
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the spikes, step by step: element by element in float32, means and gates in float64."""
-        (x,) = inputs
-        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
-        out = np.empty_like(x)
-        for index, current in enumerate(x):
-            step = self.step(v, current, memory)
+        out = np.empty_like(inputs[0])
+        for index, (step, _) in enumerate(stepped(self, inputs[0], memory)):
             out[index] = step.spikes
-            v = self.after(step.charged, step.late, step.spikes)
-        memory.kept["potential"] = v
         return out
 
     def rest(self, shape: tuple[int, ...]) -> FloatArray:

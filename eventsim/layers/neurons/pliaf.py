@@ -10,7 +10,7 @@ from eventsim.context import Context
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.layers.neurons.spiking import PLIF, NeuronOp
+from eventsim.layers.neurons.spiking import PLIF, NeuronOp, stepped
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -33,14 +33,9 @@ class PLIAF(PLIF):
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the positive potentials before the reset, in float32."""
-        (x,) = inputs
-        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
-        out = np.empty_like(x)
-        for index, current in enumerate(x):
-            step = self.step(v, current, memory)
+        out = np.empty_like(inputs[0])
+        for index, (step, _) in enumerate(stepped(self, inputs[0], memory)):
             out[index] = np.maximum(step.charged, np.float32(0))
-            v = self.after(step.charged, step.late, step.spikes)
-        memory.kept["potential"] = v
         return out
 
     def op(self, *inputs: SignalType) -> Op:

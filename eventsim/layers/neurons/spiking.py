@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +52,29 @@ class DenseStep(NamedTuple):
     late: Flags
     spikes: FloatArray
     terms: FloatArray | None = None
+
+
+class Stepping(Protocol):
+    """Neurons in dense form: what `stepped` asks of them."""
+
+    def rest(self, shape: tuple[int, ...]) -> FloatArray:
+        """Return the potential at the beginning of a sample, for neurons of the per-step shape."""
+
+    def step(self, v: FloatArray, x: FloatArray, memory: Memory) -> DenseStep:
+        """Return what the next time step makes of the potential and the input."""
+
+    def after(self, charged: FloatArray, late: Flags, spikes: FloatArray) -> FloatArray:
+        """Return the potential that a step leaves in which these neurons spiked."""
+
+
+def stepped(neurons: Stepping, x: FloatArray, memory: Memory) -> Iterator[tuple[DenseStep, FloatArray]]:
+    """Yield what each time step makes of neurons, and the potential that it leaves, from which the next goes on."""
+    v = memory.kept["potential"] if memory.kept else neurons.rest(x.shape[1:])
+    for current in x:
+        step = neurons.step(v, current, memory)
+        v = neurons.after(step.charged, step.late, step.spikes)
+        yield step, v
+    memory.kept["potential"] = v
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -150,14 +173,9 @@ class Neuron(Layer):
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the spikes, or the potentials that are emitted in their place, step by step, in float32."""
-        (x,) = inputs
-        v = memory.kept["potential"] if memory.kept else self.rest(x.shape[1:])
-        out = np.empty_like(x)
-        for index, current in enumerate(x):
-            step = self.step(v, current, memory)
-            v = self.after(step.charged, step.late, step.spikes)
-            out[index] = {"spikes": step.spikes, "charge": step.charged}.get(self.emits, v)
-        memory.kept["potential"] = v
+        out = np.empty_like(inputs[0])
+        for index, (step, left) in enumerate(stepped(self, inputs[0], memory)):
+            out[index] = {"spikes": step.spikes, "charge": step.charged}.get(self.emits, left)
         return out
 
     def rest(self, shape: tuple[int, ...]) -> FloatArray:
