@@ -12,7 +12,7 @@ import numpy as np
 
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
-from eventsim.errors import EventsimError, InputError, LayerError
+from eventsim.errors import InputError, LayerError
 from eventsim.feeding import Chunk
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Ledger
@@ -23,7 +23,7 @@ from eventsim.recorder import Recorder
 from eventsim.result import Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
 from eventsim.traffic import report_traffic
-from eventsim.untrusted import described
+from eventsim.untrusted import blame
 from eventsim.values import Values, watch
 
 Signals = dict[str, Signal]
@@ -179,17 +179,8 @@ class Run:
             if node.name in self._values:
                 watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             return output
-        except LayerError as error:
-            raise InputError(f"layer {node.name}: {error}") from None
-        except EventsimError:
-            raise
-        except Exception as error:
-            package = type(node.op).__module__
-            if package.startswith("eventsim."):
-                raise  # a bug of ours, which its traceback shows
-            raise EventsimError(
-                f"layer {node.name}: {type(node.op).__name__} of {package} failed ({described(error)})"
-            ) from error
+        except Exception as error:  # noqa: BLE001 - raised again, with the layer it is about
+            blame(error, node.name, node.op)
         finally:
             self._seconds[node.name] += time.perf_counter() - began
 

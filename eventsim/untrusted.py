@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError, LayerError
 
 MAXIMUM_BYTES = 8 << 30
 """Arrays of more bytes than this are refused before they are allocated."""
@@ -49,6 +49,38 @@ def first_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
         return os.strerror(error.errno)
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def blame(error: Exception, layer: str, part: object, doing: str = "") -> NoReturn:
+    """Raise what went wrong in a layer, under the layer's name.
+
+    Parameters
+    ----------
+    error : Exception
+        Being handled. Errors that eventsim raises on purpose go on as they are, and so do bugs of ours, which their
+        traceback shows.
+    layer : str
+        The layer's name.
+    part : object
+        Whose code failed; where it is of another package, that is told.
+    doing : str
+        What of it, before its class.
+
+    Raises
+    ------
+    InputError
+        Where a layer does not fit what it was given.
+    EventsimError
+        Where code of another package failed.
+    """
+    if isinstance(error, LayerError):
+        raise InputError(f"layer {layer}: {error}") from None
+    package = type(part).__module__
+    if isinstance(error, EventsimError) or package.startswith("eventsim."):
+        raise error
+    raise EventsimError(
+        f"layer {layer}: {doing}{type(part).__name__} of {package} failed ({described(error)})"
+    ) from error
 
 
 def described(error: BaseException) -> str:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from eventsim.available import available_bytes
 from eventsim.context import Observed
-from eventsim.errors import EventsimError, InputError, LayerError
+from eventsim.errors import EventsimError, InputError
 from eventsim.feeding import STREAM_CHUNK
 from eventsim.layers import PLIAF, AdaptiveLIF, Input, Layer, Readout, Threshold
 from eventsim.layers.dense import Memory, spread, tokens
@@ -34,7 +34,7 @@ from eventsim.network import Network
 from eventsim.plan import Loop, Schedule
 from eventsim.signals import Dense, FloatArray, Rows, SignalType, to_frames
 from eventsim.simulator import Simulator
-from eventsim.untrusted import described
+from eventsim.untrusted import blame
 from eventsim.verified import LayerVerification, Verification
 
 PIECE_BYTES = 2**30
@@ -315,18 +315,8 @@ class _Beside:
     ) -> _Signals:
         try:
             return self._compare(node, here, given, inputs, emitted)
-        except LayerError as error:
-            raise InputError(f"layer {node.name}: {error}") from None
-        except EventsimError:
-            raise
-        except Exception as error:
-            package = type(here.layer).__module__
-            if package.startswith("eventsim."):
-                raise  # a bug of ours, which its traceback shows
-            raise EventsimError(
-                f"layer {node.name}: the dense form of {type(here.layer).__name__} of {package} failed "
-                f"({described(error)})"
-            ) from error
+        except Exception as error:  # noqa: BLE001 - raised again, with the layer it is about
+            blame(error, node.name, here.layer, "the dense form of ")
 
     def _compare(
         self, node: Observed, here: _Layer, given: list[_Signals], inputs: Sequence[Any], emitted: FloatArray
