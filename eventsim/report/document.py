@@ -36,6 +36,11 @@ def sample_document(
     }
 
 
+def headed(model: str, network: Network, whence: dict[str, Any]) -> dict[str, Any]:
+    """Return what every document about a network and its inputs begins with."""
+    return {"schema": SCHEMA, "model": model, "settings": settings_document(network), "provenance": whence}
+
+
 def run_document(
     model: str,
     network: Network,
@@ -47,10 +52,7 @@ def run_document(
 ) -> dict[str, Any]:
     """Return the document of ``run`` and ``profile``; `failed` lists inputs and their errors."""
     return {
-        "schema": SCHEMA,
-        "model": model,
-        "settings": settings_document(network),
-        "provenance": whence,
+        **headed(model, network, whence),
         "load_s": load_s,
         "compile_s": compile_s,
         "samples": samples,
@@ -123,10 +125,7 @@ def evaluation_document(
     mean, spread = evaluation.mean_energy_mj, evaluation.std_energy_mj
     priced = evaluation.energy({name: price for name, price in (by or models()).items() if name in mean})
     return {
-        "schema": SCHEMA,
-        "model": model,
-        "settings": settings_document(network),
-        "provenance": whence,
+        **headed(model, network, whence),
         "compile_s": compile_s,
         "samples": evaluation.samples,
         "correct": evaluation.correct,

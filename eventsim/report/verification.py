@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventsim.network import Network
-from eventsim.report.document import SCHEMA, failures, settings_document
+from eventsim.report.document import failures, headed
 
 
 def verification_document(
@@ -21,10 +21,7 @@ def verification_document(
 ) -> dict[str, Any]:
     """Return the document of ``verify``; `failed` lists inputs and their errors."""
     return {
-        "schema": SCHEMA,
-        "model": model,
-        "settings": settings_document(network),
-        "provenance": whence,
+        **headed(model, network, whence),
         "samples": samples,
         "failed": failures(failed),
     }
