@@ -276,49 +276,6 @@ def gather_groups(
 
 
 @kernel
-def count_synapses(
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
-    fan: npt.NDArray[np.int64],
-    steps: int,
-    window: Window,
-    products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
-) -> None:
-    """Count what `gather` would execute if weights of zero were no synapses.
-
-    Parameters
-    ----------
-    rows, steps, window, products, units
-        As for `gather`.
-    fan : int64 array (taps, input channels)
-        Weights of each tap and input channel that are not zero.
-    """
-    indptr, indices, values = rows
-    w = window
-    binary = len(values) == 0
-    products[:] = 0
-    units[:] = 0
-    for tap in range(len(fan)):
-        dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-        dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-        for row in range(steps * w.out_height):
-            step = row // w.out_height
-            y = row % w.out_height * w.stride_height + dy
-            if y < 0 or y >= w.height:
-                continue
-            for out_x in range(w.out_width):
-                x = out_x * w.stride_width + dx
-                if x < 0 or x >= w.width:
-                    continue
-                source = (step * w.height + y) * w.width + x
-                for e in range(indptr[source], indptr[source + 1]):
-                    synapses = fan[tap, indices[e]]
-                    products[step] += synapses
-                    if not binary:
-                        units[step] += abs(values[e]) * synapses
-
-
-@kernel
 def gather_synapses(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     synapse_indptr: npt.NDArray[np.int64],

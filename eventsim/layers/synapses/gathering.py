@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from eventsim.context import Context
-from eventsim.kernels.gather import count_synapses, gather, gather_groups
+from eventsim.kernels.gather import gather, gather_groups
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
@@ -108,23 +111,19 @@ class SynapsesOp(Op):
         else:
             gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
         if self.fan is not None and isinstance(signal, Rows):
-            count_synapses(signal.triple, self.fan, signal.steps, self.window, products, units)
+            products, units = self._count(signal, self.fan)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
 
     def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
-        w = self.window
-        groups = self.groups
+        w, groups = self.window, self.groups
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
         maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
         products = 0
         for tap, tap_weight in enumerate(self.weight):
-            dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-            dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-            ys, source_ys = _tap_range(dy, w.stride_height, w.height, w.out_height)
-            xs, source_xs = _tap_range(dx, w.stride_width, w.width, w.out_width)
+            (ys, source_ys), (xs, source_xs) = _tap_ranges(w, tap)
             pixels = len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
             products += pixels * (self.source.channels * fan if self.fan is None else int(self.fan[tap].sum()))
             for step in range(signal.steps):
@@ -133,12 +132,42 @@ class SynapsesOp(Op):
                     sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
         return products
 
+    def _count(self, signal: Rows, fan: CountArray) -> tuple[CountArray, npt.NDArray[np.float64]]:
+        """Return the products of each step, and their units, if weights of zero are no synapses."""
+        w = self.window
+        products, units = np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
+        for tap, of_channel in enumerate(fan):
+            (_, ys), (_, xs) = _tap_ranges(w, tap)
+            served = of_channel[signal.indices]
+            products += _by_row(served, signal.indptr).reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
+            if signal.values is not None:
+                weighed = _by_row(np.abs(signal.values) * served.astype(np.float64), signal.indptr)
+                units += weighed.reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
+        return products, units
+
 
 def kernel_of(source: SignalType, groups: int) -> str:
     """Name what serves inputs of this type."""
     if source.dense:
         return "dense_matmul"
     return "gather" if groups == 1 else "gather_groups"
+
+
+def _by_row(values: npt.NDArray[Any], indptr: CountArray) -> npt.NDArray[Any]:
+    """Return the sum of each row."""
+    before = np.concatenate([np.zeros(1, values.dtype), np.cumsum(values)])
+    sums: npt.NDArray[Any] = before[indptr[1:]] - before[indptr[:-1]]
+    return sums
+
+
+def _tap_ranges(w: Window, tap: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return `_tap_range` of both axes."""
+    dy = tap // w.kernel_width * w.dilation_height - w.pad_height
+    dx = tap % w.kernel_width * w.dilation_width - w.pad_width
+    return (
+        _tap_range(dy, w.stride_height, w.height, w.out_height),
+        _tap_range(dx, w.stride_width, w.width, w.out_width),
+    )
 
 
 def _tap_range(offset: int, stride: int, size: int, out_size: int) -> tuple[slice, slice]:
