@@ -32,8 +32,6 @@ from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
-from eventsim.report.html.page import write_report
-from eventsim.report.html.watching import watch
 from eventsim.report.latency import Stopwatch, latency_document
 from eventsim.report.provenance import provenance
 from eventsim.report.recorded import write_recorded
@@ -101,6 +99,9 @@ def simulate(args: Arguments) -> int:
             if not args.json and "verification" in sample:
                 console().print(f"verify: {sample['verification']['verdict']}", markup=False, soft_wrap=True)
         if args.report is not None:
+            from eventsim.report.html.page import write_report  # noqa: PLC0415 - other commands need no templates
+            from eventsim.report.html.watching import watch  # noqa: PLC0415
+
             frames = preparation.frames(source, simulator.network)
             priced = energies(result.profile, models)
             page = args.report, whole(), sample, priced
