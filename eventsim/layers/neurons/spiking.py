@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.kernels.dynamics import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
