@@ -142,11 +142,19 @@ def _advancing(strict: bool) -> Any:
                     ]
                     after = _choose(b, reset, resets, 0)
                 else:
-                    late = b.select(b.fcmp_ordered(above, before, limit), _ONE, _NOTHING)
                     raw = _choose(b, charge, charges)
-                    less = b.fsub(raw, b.fmul(late, limit))
-                    lost = b.select(b.fcmp_ordered("==", late, _ONE), _NOTHING, raw)
-                    h = _choose(b, reset, [lambda: raw, lambda: raw, lambda: less, lambda: less, lambda: lost])
+
+                    def lateness() -> Any:
+                        return b.select(b.fcmp_ordered(above, before, limit), _ONE, _NOTHING)
+
+                    def less() -> Any:
+                        return b.fsub(raw, b.fmul(late, limit))
+
+                    def lost() -> Any:
+                        return b.select(b.fcmp_ordered("==", late, _ONE), _NOTHING, raw)
+
+                    late = _choose(b, reset, [*[lambda: _NOTHING] * 2, *[lateness] * 3])
+                    h = _choose(b, reset, [*[lambda: raw] * 2, less, less, lost])
                     _when(b, charged, lambda: b.store(h, _pointer(b, charged, _FLOATS, offset), align=4) and nil, nil)
                     spikes = b.fcmp_ordered(above, h, limit)
 

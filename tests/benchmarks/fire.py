@@ -1,8 +1,8 @@
 """Time of firing as a multiple of the memory floor: read the input, add it to the potential, write that.
 
 Run: ``python tests/benchmarks/fire.py``. Populations of several shapes, charges, resets and firing rates, all steps in
-one call and one call for each. Both are measured in turn in one process; printed are the medians of CPU time per neuron
-and step, and the median of the ratios. The floor does nothing but what cannot be left out, in one loop that the compiler
+one call and one call for each. Both are measured in turn in one process; printed are the medians of CPU time by neuron
+and step, and of the ratios. The floor does nothing but what cannot be left out, in one loop that the compiler
 makes vectors of; firing also counts inputs and changes and writes the lists of spikes.
 """
 

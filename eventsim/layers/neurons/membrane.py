@@ -41,7 +41,7 @@ class Membrane:
         self.output = output
         charge, constant = faster(dynamics.charge, constant)
         self.dynamics = dynamics._replace(charge=charge)
-        self.start = start
+        self.start = start if start is not None and start.any() else None
         floor = np.empty((0, output.channels), np.float32) if floor is None else floor
         positions = output.positions
         self._constants = repeated(constant, positions), repeated(threshold, positions), repeated(floor, positions)
@@ -58,17 +58,21 @@ class Membrane:
     def at_rest(self) -> FloatArray:
         """Return the potential at the beginning of a sample, ``(positions, channels)``."""
         potential = aligned(self.output.size).reshape(self.output.positions, self.output.channels)
-        if self.start is not None:
-            potential[:] = self.start
+        self.rest(potential)
         return potential
+
+    def rest(self, potential: FloatArray) -> None:
+        """Set a potential to what it is at the beginning of a sample."""
+        potential[:] = 0 if self.start is None else self.start
 
     def begin(self, steps: int) -> None:
         """Make room for the spikes of a chunk."""
         if len(self._indices) < steps * self.output.size + SPARE:
             self._indices = np.empty(steps * self.output.size + SPARE, np.int32)
             self._values = np.empty(len(self._indices) if self.dynamics.multiple else 0, np.float32)
-        self._indptr = np.zeros(steps * self.output.positions + 1, np.int64)
-        self._active = np.zeros((steps, 2), np.int64)
+        self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
+        self._indptr[0] = 0
+        self._active = np.empty((steps, 2), np.int64)
 
     def fire(self, start: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
         """Charge, fire and reset in one step or several.

@@ -341,15 +341,16 @@ class MembraneOp(Op):
 
     def __init__(self, membrane: Membrane) -> None:
         self.membrane = membrane
-        self.reset()
+        self.potential: FloatArray = membrane.at_rest()
 
     def own(self) -> None:
-        """Take buffers of its own."""
+        """Take a potential and buffers of its own."""
         self.membrane = self.membrane.own()
+        self.potential = self.membrane.at_rest()
 
     def reset(self) -> None:
-        """Set every potential to its start."""
-        self.potential: FloatArray = self.membrane.at_rest()
+        """Set every potential to its start; in place, as fresh memory for each sample takes longer than to fire."""
+        self.membrane.rest(self.potential)
 
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
