@@ -2,8 +2,8 @@
 
 Tests marked `nojit` are tiny and also pass where NUMBA_DISABLE_JIT=1 runs every kernel as plain Python. The vector
 loops of `gather` are LLVM intrinsics, which only exist compiled: uncompiled it can serve fewer than 16 output channels,
-whose loop is plain Python. Bounds checks do not see into the intrinsics either, so the arrays given to `gather` lie
-between guards that turn a stray read into NaN and show a stray write.
+whose loop is plain Python. Bounds checks do not see into the intrinsics either, so the arrays given to `gather` and
+`fire` lie between guards that turn a stray read into NaN and show a stray write.
 """
 
 from __future__ import annotations
@@ -18,14 +18,25 @@ from numpy.testing import assert_array_equal
 from plain_rows import NO_VALUES, Triple, csr
 from reference import counts
 from reference.attention import spiking_attention
-from reference.neurons import if_neuron, lif, plif
+from reference.neurons import neuron
 from reference.pooling import maxpool2d, sumpool2d
 from reference.residual import residual
 from reference.synapses import conv2d, linear
 from strategies import Sliding, activity, randoms, slidings, weights
 
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
-from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics, fire
+from eventsim.kernels.dynamics import (
+    DECAY,
+    INTEGRATE,
+    LEAK_DIVIDE,
+    LEAK_FREE_INPUT,
+    LEAK_FREE_MULTIPLY,
+    LEAK_MULTIPLY,
+    Dynamics,
+    faster,
+    repeated,
+)
+from eventsim.kernels.fire import SPARE, fire
 from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack, unpack
 from eventsim.kernels.rows import (
     flatten_rows,
@@ -342,84 +353,143 @@ def test_attention_where_all_spike():
 # --- neurons
 
 
-CHARGES = {"integrate": INTEGRATE, "multiply": LEAK_MULTIPLY, "divide": LEAK_DIVIDE, "free input": LEAK_FREE_INPUT}
+CHARGES = {
+    INTEGRATE: lambda k: lambda v, x: v + x,
+    LEAK_MULTIPLY: lambda k: lambda v, x: v + (x - v) * k,
+    LEAK_DIVIDE: lambda k: lambda v, x: v + (x - v) / k,
+    LEAK_FREE_INPUT: lambda k: lambda v, x: v - v / k + x,
+    DECAY: lambda k: lambda v, x: v * k + x,
+    LEAK_FREE_MULTIPLY: lambda k: lambda v, x: v - v * k + x,
+}
+RESETS = ("zero", "subtract", "subtract_late", "subtract_once", "zero_late")
 
 
-def fire_all(current, constant, threshold, dynamics):
-    """Spikes (T, positions, channels) step by step, and the last potential; the rows of all steps follow each other."""
-    steps, positions, channels = current.shape
-    potential = np.zeros((positions, channels), F)
-    indptr = np.zeros(steps * positions + 1, np.int64)
-    indices = np.empty(current.size + 1, np.int32)
-    spikes = np.zeros(current.shape, F)
-    charged = np.full((steps * positions, channels), np.nan, F)
-    together = potential.copy(), np.zeros_like(indptr), np.empty_like(indices)
-    rows = current.reshape(-1, channels)
+def fire_guarded(current, potential, constants, dynamics, start, keep):
+    """Spikes (T, positions, channels) and charged potentials of one call, whose arrays lie between guards."""
+    (steps, positions, channels), rows = current.shape, current.reshape(-1, current.shape[2])
+    inputs, _ = guarded(rows, np.nan)
+    v, v_room = guarded(potential, 12345)
+    ready = tuple(guarded(repeated(c, positions), np.nan)[0] for c in constants)
+    indptr, ptr_room = guarded(np.full(len(rows) + 1, start), -7)
+    indices, room = guarded(np.full(start + current.size + SPARE, -7, np.int32), -8)
+    values, values_room = guarded(np.full(len(indices) if dynamics.multiple else 0, np.nan, F), 12345)
+    charged, charged_room = guarded(np.full((len(rows) if keep else 0, channels), np.nan, F), 12345)
     active = np.full((steps, 2), -7)
-    fire(rows, together[0], constant, threshold, dynamics, together[1:], charged, active)
-    assert_array_equal(active[:, 0], np.count_nonzero(rows.reshape(steps, -1), axis=1))
-    for t in range(steps):
-        part = indptr[t * positions : (t + 1) * positions + 1]
-        alone = np.full((positions, channels), np.nan, F)
-        before, moved = potential.copy(), np.full((1, 2), -7)
-        fired = fire(current[t], potential, constant, threshold, dynamics, (part, indices), alone, moved)
-        assert_array_equal(moved, active[t : t + 1])
-        assert moved[0, 1] == np.count_nonzero(alone != before)
-        assert_array_equal(alone, charged[t * positions : (t + 1) * positions])
-        assert fired == part[-1] - part[0]
-        for p in range(positions):
-            listed = indices[part[p] : part[p + 1]]
-            assert (np.diff(listed) > 0).all()
-            spikes[t, p, listed] = 1
-    assert_array_equal(together[0], potential)
-    assert_array_equal(together[1], indptr)
-    assert_array_equal(together[2][: indptr[-1]], indices[: indptr[-1]])
-    return spikes, potential, charged.reshape(current.shape)
+    fired = fire(inputs, v, ready, dynamics, (indptr, indices, values), charged, active)
+    assert (guards_of(v_room) == 12345).all() and (guards_of(charged_room) == 12345).all()
+    assert (guards_of(ptr_room) == -7).all() and (guards_of(room) == -8).all()
+    assert (guards_of(values_room) == 12345).all()
+    assert (indices[:start] == -7).all() and indptr[0] == start
+    assert fired == indptr[-1] - start
+    spikes = np.zeros(rows.shape, F)
+    for p, (a, b) in enumerate(itertools.pairwise(indptr)):
+        assert (np.diff(indices[a:b]) > 0).all()
+        spikes[p, indices[a:b]] = values[a:b] if dynamics.multiple else 1
+    assert np.count_nonzero(spikes) == fired
+    potential[:] = v
+    return spikes.reshape(current.shape), charged.reshape(-1, positions, channels), active
 
 
-def expected_spikes(charge, current, constant, threshold, subtract, strict):
-    options = {"v_threshold": threshold, "reset": "subtract" if subtract else "zero", "strict": strict}
-    if charge == "integrate":
-        spikes, h = if_neuron(current, **options)
-    elif charge == "multiply":
-        spikes, h = plif(current, constant, **options)
-    else:
-        spikes, h = lif(current, constant, decay_input=charge == "divide", **options)
-    rest = h - threshold if subtract else np.zeros_like(h)
-    return spikes, np.where(spikes, rest, h)[-1], h
+def check_fire(charge, reset, current, constants, strict, multiple):
+    """One call for all steps, and one for each, against the definition; counts by comparing potentials."""
+    constant, threshold, floor = constants
+    dynamics = Dynamics(charge, RESETS.index(reset), strict, multiple)
+    low = floor if len(floor) else None
+    expected, h = neuron(current, CHARGES[charge](constant), threshold, reset, strict, 0, low, multiple)
+    inputs = np.count_nonzero(current.reshape(len(current), -1), axis=1)
+    v, before, moved = np.zeros(current.shape[1:], F), np.zeros(current.shape[1:], F), []
+    for t in range(len(current)):
+        spikes, charged, active = fire_guarded(current[t : t + 1], v, constants, dynamics, 3 * t, True)
+        assert_array_equal(spikes[0], expected[t])
+        assert_array_equal(charged[0], h[t])
+        moved.append(np.count_nonzero(h[t] != before))
+        assert active.tolist() == [[inputs[t], moved[t]]]
+        before = v.copy()
+    for keep in (False, True):
+        together = np.zeros(current.shape[1:], F)
+        spikes, charged, active = fire_guarded(current, together, constants, dynamics, 0, keep)
+        assert_array_equal(spikes, expected)
+        assert_array_equal(charged, h if keep else h[:0])
+        assert_array_equal(together, v)
+        assert_array_equal(active, np.stack([inputs, moved], axis=1))
+
+
+def population(rng, shape, charge, rows):
+    """Inputs and constants of few bits, such that quotients and products round where they should: alike everywhere."""
+    current = (rng.integers(-8, 17, shape) / 8 * (rng.random(shape) < 0.8)).astype(F)
+    constant = rng.choice(np.array([1, 1.75, 2, 3], F), (rows[0], shape[2]))
+    if charge in (LEAK_MULTIPLY, DECAY, LEAK_FREE_MULTIPLY):
+        constant = (1 / constant).astype(F)
+    threshold = rng.choice(np.array([0.25, 0.5, 1], F), (rows[1], shape[2]))
+    floor = rng.choice(np.array([-0.5, -0.125, 0], F), (rows[2], shape[2]))
+    return current, (constant, threshold, floor)
 
 
 @pytest.mark.parametrize("charge", CHARGES)
-@pytest.mark.parametrize("strict", [False, True])
-@pytest.mark.parametrize("subtract", [False, True])
+@pytest.mark.parametrize("reset", RESETS)
 @given(data=st.data())
-def test_fire(charge, subtract, strict, data):
+def test_fire(charge, reset, data):
     shape = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)), data.draw(st.sampled_from(CHANNELS)))
-    rng = data.draw(randoms())
-    current = (rng.integers(-8, 17, shape) / 8).astype(F)
-    constant_rows, threshold_rows = (data.draw(st.sampled_from([1, shape[1]])) for _ in range(2))
-    constant = rng.choice(np.array([1, 1.75, 2, 3], F), (constant_rows, shape[2]))
-    if charge == "multiply":
-        constant = (1 / constant).astype(F)
-    threshold = rng.choice(np.array([0.25, 0.5, 1], F), (threshold_rows, shape[2]))
-    spikes, potential, charged = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
-    expected, rest, h = expected_spikes(charge, current, constant, threshold, subtract, strict)
-    assert_array_equal(charged, h)
-    assert_array_equal(spikes, expected)
-    assert_array_equal(potential, rest)
+    rows = [data.draw(st.sampled_from([1, shape[1]])) for _ in range(2)] + [
+        data.draw(st.sampled_from([0, 1, shape[1]]))
+    ]
+    strict = data.draw(st.booleans())
+    multiple = reset in ("zero", "subtract") and not strict and data.draw(st.booleans())
+    current, constants = population(data.draw(randoms()), shape, charge, rows)
+    check_fire(charge, reset, current, constants, strict, multiple)
+
+
+@pytest.mark.parametrize("charge", CHARGES)
+@pytest.mark.parametrize(("positions", "channels"), [(70, 33), (129, 32), (3, 1500), (1, 4099), (50, 130)])
+@pytest.mark.parametrize("rows", ["once", "each", "mixed"])
+def test_fire_in_stretches(charge, positions, channels, rows):
+    """More neurons than one stretch, with constants that begin again and constants that do not."""
+    counts_of = {"once": (1, 1, 1), "each": (positions,) * 3, "mixed": (1, positions, 1)}[rows]
+    current, constants = population(np.random.default_rng(channels), (3, positions, channels), charge, counts_of)
+    check_fire(charge, "subtract_once", current, constants, False, False)
+    check_fire(charge, "zero", current, (*constants[:2], constants[2][:0]), True, False)
+    check_fire(charge, "subtract", current, constants, False, True)
 
 
 @pytest.mark.nojit
 @pytest.mark.parametrize("charge", CHARGES)
-@pytest.mark.parametrize(("subtract", "strict"), [(False, True), (True, False)])
-def test_fire_small(charge, subtract, strict):
+@pytest.mark.parametrize("reset", RESETS)
+def test_fire_small(charge, reset):
     current = np.array([[[1, 2, 0.5], [-1, 3, 0]], [[1, 1, 1], [0, 0, 2]]], F)
     constant, threshold = np.array([[0.5, 0.25, 1]], F), np.array([[1, 0.5, 1], [2, 1, 1]], F)
-    spikes, potential, charged = fire_all(current, constant, threshold, Dynamics(CHARGES[charge], subtract, strict))
-    expected, rest, h = expected_spikes(charge, current, constant, threshold, subtract, strict)
-    assert_array_equal(charged, h)
-    assert_array_equal(spikes, expected)
-    assert_array_equal(potential, rest)
+    floor = np.array([[-0.25, 0, -3]], F)
+    for strict in (False, True):
+        check_fire(charge, reset, current, (constant, threshold, floor), strict, False)
+        check_fire(charge, reset, current, (constant, threshold, floor[:0]), strict, False)
+    if reset in ("zero", "subtract"):
+        check_fire(charge, reset, current, (constant, threshold, floor), False, True)
+
+
+@pytest.mark.nojit
+def test_several_spikes_next_to_the_threshold():
+    """One at a threshold that has no short quotient, none below it."""
+    threshold = np.nextafter(np.array([[1, 3, 0.1]], F), F(4))
+    current = np.stack([threshold, np.nextafter(threshold, F(0)), 3 * threshold])
+    check_fire(INTEGRATE, "zero", current, (threshold, threshold, threshold[:0]), False, True)
+
+
+@pytest.mark.nojit
+def test_powers_of_two_are_multiplied():
+    """The same bits as the division, subnormal results included; other constants are still divided by."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=2000) * 2.0 ** rng.integers(-149, 100, 2000)).astype(F)
+    for exponent in (-119, -3, 0, 1, 119):
+        k = np.full((1, 2), 2.0**exponent, F)
+        for charge, faster_charge in ((LEAK_DIVIDE, LEAK_MULTIPLY), (LEAK_FREE_INPUT, LEAK_FREE_MULTIPLY)):
+            found, factor = faster(charge, k)
+            assert found == faster_charge
+            with np.errstate(over="ignore", under="ignore"):
+                assert (x / k[0, 0]).tobytes() == (x * factor[0, 0]).tobytes()
+    for k in ([[2, 3]], [[1, 2.0**-140]], [[2, 1.5]]):
+        constant = np.array(k, F)
+        charge, same = faster(LEAK_DIVIDE, constant)
+        assert charge == LEAK_DIVIDE and same is constant
+    assert faster(DECAY, np.array([[2]], F))[0] == DECAY
 
 
 # --- rows

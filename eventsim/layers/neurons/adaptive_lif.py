@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.fire import INTEGRATE, SUBTRACT, ZERO, Dynamics
+from eventsim.kernels.dynamics import INTEGRATE, SUBTRACT, ZERO, Dynamics
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eventsim.kernels.fire import DECAY
+from eventsim.kernels.dynamics import DECAY
 from eventsim.layers.dense import spread
 from eventsim.layers.neurons.spiking import Neuron, PerNeuron
 from eventsim.signals import FloatArray

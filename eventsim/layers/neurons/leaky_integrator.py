@@ -10,7 +10,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.fire import DECAY, INTEGRATE, Dynamics
+from eventsim.kernels.dynamics import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.neurons.membrane import Membrane

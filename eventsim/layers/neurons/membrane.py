@@ -6,7 +6,8 @@ import copy
 
 import numpy as np
 
-from eventsim.kernels.fire import SUBTRACT, Dynamics, fire, fire_any
+from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
+from eventsim.kernels.fire import SPARE, fire
 from eventsim.signals import CountArray, FloatArray, Rows, SignalType
 
 NOT_KEPT = np.empty((0, 0), np.float32)
@@ -38,12 +39,12 @@ class Membrane:
         floor: FloatArray | None = None,
     ) -> None:
         self.output = output
-        self.constant = constant
-        self.threshold = threshold
-        self.dynamics = dynamics
-        self.start = start
-        self.floor = np.empty((0, output.channels), np.float32) if floor is None else floor
-        self.simple = dynamics.reset <= SUBTRACT and not dynamics.multiple and floor is None
+        charge, constant = faster(dynamics.charge, constant)
+        self.dynamics = dynamics._replace(charge=charge)
+        self.start = start if start is not None and start.any() else None
+        floor = np.empty((0, output.channels), np.float32) if floor is None else floor
+        positions = output.positions
+        self._constants = repeated(constant, positions), repeated(threshold, positions), repeated(floor, positions)
         self._indices = np.empty(0, np.int32)
         self._values = np.empty(0, np.float32)
         self._active = np.empty((0, 2), np.int64)
@@ -56,18 +57,22 @@ class Membrane:
 
     def at_rest(self) -> FloatArray:
         """Return the potential at the beginning of a sample, ``(positions, channels)``."""
-        potential = np.zeros((self.output.positions, self.output.channels), np.float32)
-        if self.start is not None:
-            potential[:] = self.start
+        potential = aligned(self.output.size).reshape(self.output.positions, self.output.channels)
+        self.rest(potential)
         return potential
+
+    def rest(self, potential: FloatArray) -> None:
+        """Set a potential to what it is at the beginning of a sample."""
+        potential[:] = 0 if self.start is None else self.start
 
     def begin(self, steps: int) -> None:
         """Make room for the spikes of a chunk."""
-        if len(self._indices) <= steps * self.output.size:
-            self._indices = np.empty(steps * self.output.size + 1, np.int32)
+        if len(self._indices) < steps * self.output.size + SPARE:
+            self._indices = np.empty(steps * self.output.size + SPARE, np.int32)
             self._values = np.empty(len(self._indices) if self.dynamics.multiple else 0, np.float32)
-        self._indptr = np.zeros(steps * self.output.positions + 1, np.int64)
-        self._active = np.zeros((steps, 2), np.int64)
+        self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
+        self._indptr[0] = 0
+        self._active = np.empty((steps, 2), np.int64)
 
     def fire(self, start: int, current: FloatArray, potential: FloatArray, charged: FloatArray = NOT_KEPT) -> None:
         """Charge, fire and reset in one step or several.
@@ -86,12 +91,8 @@ class Membrane:
         first = start * self.output.positions
         indptr = self._indptr[first : first + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
-        constants = self.constant, self.threshold
-        if self.simple:
-            fire(current, potential, *constants, self.dynamics, (indptr, self._indices), charged, active)
-        else:
-            listed = indptr, self._indices, self._values
-            fire_any(current, potential, (*constants, self.floor), self.dynamics, listed, charged, active)
+        listed = indptr, self._indices, self._values
+        fire(current, potential, self._constants, self.dynamics, listed, charged, active)
 
     def spikes(self, steps: int) -> Rows:
         """Return the spikes of the chunk, graded where there may be several in a step; valid until the next `begin`."""

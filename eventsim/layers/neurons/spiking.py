@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.fire import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.kernels.dynamics import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
@@ -369,15 +369,16 @@ class MembraneOp(Op):
 
     def __init__(self, membrane: Membrane) -> None:
         self.membrane = membrane
-        self.reset()
+        self.potential: FloatArray = membrane.at_rest()
 
     def own(self) -> None:
-        """Take buffers of its own."""
+        """Take a potential and buffers of its own."""
         self.membrane = self.membrane.own()
+        self.potential = self.membrane.at_rest()
 
     def reset(self) -> None:
-        """Set every potential to its start."""
-        self.potential: FloatArray = self.membrane.at_rest()
+        """Set every potential to its start; in place, as fresh memory for each sample takes longer than to fire."""
+        self.membrane.rest(self.potential)
 
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
