@@ -159,12 +159,12 @@ class Run:
         began = time.perf_counter()
         context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
         try:
+            if node.name in self._values:  # first: what was emitted last is still in the caches
+                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
             report_traffic(given, output, node.facts, context.rows)
-            if node.name in self._values:
-                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             return output
         except LayerError as error:
             raise InputError(f"layer {node.name}: {error}") from None

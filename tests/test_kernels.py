@@ -24,7 +24,7 @@ from reference.residual import residual
 from reference.synapses import conv2d, linear
 from strategies import Sliding, activity, randoms, slidings, weights
 
-from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
 from eventsim.kernels.fire import INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics, fire
 from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack, unpack
 from eventsim.kernels.rows import (
@@ -279,7 +279,7 @@ def test_a_silent_input_costs_nothing(outputs):
         serve(*tally)
         assert told(tally) == ([0, 0], [0.0, 0.0])
     assert (out == 0.5).all(), "the bias stays"
-    for attend in (attend_scores_first, attend_context_first):
+    for attend in (attend_scores_first, attend_masked, attend_context_first):
         executed = np.full((3, 2), -7)
         attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out, executed)
         assert not out.any()
@@ -295,20 +295,29 @@ def test_a_silent_input_costs_nothing(outputs):
 # --- attention
 
 
+def coincidences(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, order: str) -> np.ndarray:
+    """Spikes of the two that are multiplied first which meet in each step: in a channel, or in a token and head."""
+    if order == "qk_v":
+        return (q.sum(axis=1) * k.sum(axis=1)).sum(axis=1)
+    k, v = (x.reshape(*x.shape[:2], heads, -1).sum(axis=3) for x in (k, v))
+    return (k * v).sum(axis=(1, 2))
+
+
 def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale: float):
-    """Both orders on tokens (T, N, D): name, result and count of each."""
+    """Both orders on tokens (T, N, D), one of them in two ways: name, result and count of each."""
     rows = [csr(x.reshape(-1, x.shape[-1]))[:2] for x in (q, k, v)]
-    for name, attend in (("qk_v", attend_scores_first), ("kv_q", attend_context_first)):
+    for name, attend in (("qk_v", attend_scores_first), ("qk_v", attend_masked), ("kv_q", attend_context_first)):
         out = np.full((q.shape[0] * q.shape[1], q.shape[2]), np.nan, F)
         executed = np.full((3, len(q)), -7)
         attend(*rows, q.shape[1], heads, F(scale), out, executed)
+        assert_array_equal(executed[0], coincidences(q, k, v, heads, name))
         assert_array_equal(executed[2], np.count_nonzero(out.reshape(len(q), -1), axis=1))
         yield name, out.reshape(q.shape), executed[:2].sum(axis=0).tolist()
 
 
 @given(data=st.data())
 def test_attention(data):
-    heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17]))
+    heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17, 31, 32, 33, 65]))
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 10)), heads * size)
     q, k, v = (data.draw(activity("binary", *shape)) for _ in range(3))
     scale = data.draw(st.sampled_from([0.125, 1.0, 0.3]))
@@ -320,12 +329,24 @@ def test_attention(data):
 
 
 @pytest.mark.nojit
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 65])
+def test_attention_of_tokens_with_a_channel_each(size):
+    """Every channel of a head alone makes a score, wherever in its mask it is; the heads do not see each other."""
+    q = np.concatenate([np.eye(size), np.eye(size)], axis=1, dtype=F)[None]
+    k, v = q * (np.arange(2 * size) >= size), np.ones_like(q)
+    for order, y, additions in attention_of(q, k, v, 2, 0.5):
+        assert_array_equal(y, np.broadcast_to((np.arange(2 * size) >= size) / F(2), y.shape))
+        assert additions == [size + size**2 if order == "qk_v" else 2 * size**2]
+
+
+@pytest.mark.nojit
 def test_attention_by_hand():
     q, k, v = (np.array(x, F)[None] for x in ([[1, 1], [0, 0]], [[1, 1], [0, 1]], [[1, 0], [1, 1]]))
-    (_, scores, first), (_, context, second) = attention_of(q, k, v, 1, 0.25)
+    (_, scores, first), (_, masked, also), (_, context, second) = attention_of(q, k, v, 1, 0.25)
     assert_array_equal(scores, [[[0.75, 0.25], [0, 0]]])
+    assert_array_equal(masked, scores)
     assert_array_equal(context, scores)
-    assert (first, second) == ([3 + 1 + 2], [4 + 1 + 2])
+    assert (first, also, second) == ([3 + 1 + 2], [3 + 1 + 2], [4 + 1 + 2])
     for _, y, _ in attention_of(q, k, v, 2, 1.0):
         assert_array_equal(y, [[[1, 1], [0, 0]]])
 
