@@ -126,10 +126,10 @@ def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding
     if not binary:
         rows[2], values_room = guarded(rows[2], np.nan)
     packed, _ = guarded(pack(by_tap(weight)), np.nan)
-    start = np.tile(bias, (steps * sliding.size[0] * sliding.size[1], 1))
-    out, room = guarded(start, 12345)
+    stale = np.full((steps * sliding.size[0] * sliding.size[1], len(bias)), np.nan, F)
+    out, room = guarded(stale, 12345)
     tally = tallies(steps)
-    gather(tuple(rows), packed, inputs, out, steps, window_of(tuple(size), sliding), *tally)
+    gather(tuple(rows), packed, inputs, bias, out, steps, window_of(tuple(size), sliding), *tally)
     assert (guards_of(room) == 12345).all()
     assert values_room is None or np.isnan(guards_of(values_room)).all()
     return maps(out, steps, sliding.size), told(tally)
@@ -271,7 +271,7 @@ def test_a_silent_input_costs_nothing(outputs):
     silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
     weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
     for serve in (
-        lambda *tally: gather(silent, pack(weight), 2, out, 2, window, *tally),
+        lambda *tally: gather(silent, pack(weight), 2, np.full(outputs, F(0.5)), out, 2, window, *tally),
         lambda *tally: gather_groups(silent, weight, out, 2, window, 2, *tally),
         lambda *tally: gather_synapses(silent, *csr(np.ones((2, outputs))), out, *tally),
     ):
