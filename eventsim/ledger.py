@@ -134,7 +134,9 @@ class LedgerRows:
                 column[self.start : self.start + self.steps] = executed
                 return
         if self.steps == 1:
-            column[self.start if self.length > 1 else 0] += executed[0] if isinstance(executed, np.ndarray) else executed
+            column[self.start if self.length > 1 else 0] += (
+                executed[0] if isinstance(executed, np.ndarray) else executed
+            )
         elif self.length == 1:
             column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * self.steps
         elif self.steps == self.length:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,9 @@ from eventsim.signals import CountArray, Dense, Rows
 
 MOST_LEVELS = 31
 """The longest list of distinct values that a published rule asks about: 0 to 30 spikes."""
+NOTHING: frozenset[float] = frozenset()
+ZEROS, ONES, SPIKES = frozenset({0.0}), frozenset({1.0}), frozenset({0.0, 1.0})
+"""What spikes can be: one set each, which most layers share."""
 
 
 @dataclass
@@ -42,7 +45,7 @@ class Values:
     rest: float = 0.0
     low: float = np.inf
     high: float = -np.inf
-    levels: frozenset[float] | None = field(default_factory=frozenset)
+    levels: frozenset[float] | None = NOTHING
 
     def take(self, signal: Rows | Dense) -> CountArray | None:
         """Add the values of a chunk.
@@ -69,10 +72,11 @@ class Values:
             elif found.levels:
                 self._list(found.levels)
         self.nonzero += nonzero
-        if ones:
-            self._meet(1.0)
-        if nonzero < size:
-            self._meet(0.0)
+        met = SPIKES if ones and nonzero < size else ONES if ones else ZEROS if nonzero < size else NOTHING
+        if met is not self.levels:
+            for value in met:
+                self.low, self.high = min(self.low, value), max(self.high, value)
+            self._list(met)
         return valued
 
     @property
@@ -90,14 +94,10 @@ class Values:
         """Values that are not zero per value."""
         return self.nonzero / self.elements if self.elements else 0.0
 
-    def _meet(self, value: float) -> None:
-        """Add 0 or 1 to the span and the levels."""
-        if self.levels is None or value not in self.levels:
-            self.low, self.high = min(self.low, value), max(self.high, value)
-            self._list((value,))
-
     def _list(self, distinct: Iterable[float]) -> None:
-        if self.levels is not None:
+        if self.levels is NOTHING and isinstance(distinct, frozenset):
+            self.levels = distinct
+        elif self.levels is not None:
             together = self.levels.union(distinct)
             self.levels = together if len(together) <= MOST_LEVELS else None
 

@@ -120,7 +120,7 @@ def told(tally: tuple[np.ndarray, np.ndarray]) -> tuple[list[int], list[float]]:
 
 def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding: Sliding, binary: bool):
     """Result and counts of `gather` between guards."""
-    steps, inputs, *size = frames.shape
+    steps, _, *size = frames.shape
     rows, values_room = list(csr(last(frames), binary)), None
     rows[1], _ = guarded(rows[1], 2**30)
     if not binary:
@@ -129,7 +129,7 @@ def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding
     stale = np.full((steps * sliding.size[0] * sliding.size[1], len(bias)), np.nan, F)
     out, room = guarded(stale, 12345)
     tally = tallies(steps)
-    gather(tuple(rows), packed, inputs, bias, out, steps, window_of(tuple(size), sliding), *tally)
+    gather(tuple(rows), packed, bias, out, steps, window_of(tuple(size), sliding), *tally)
     assert (guards_of(room) == 12345).all()
     assert values_room is None or np.isnan(guards_of(values_room)).all()
     return maps(out, steps, sliding.size), told(tally)
@@ -271,7 +271,7 @@ def test_a_silent_input_costs_nothing(outputs):
     silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
     weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
     for serve in (
-        lambda *tally: gather(silent, pack(weight), 2, np.full(outputs, F(0.5)), out, 2, window, *tally),
+        lambda *tally: gather(silent, pack(weight), np.full(outputs, F(0.5)), out, 2, window, *tally),
         lambda *tally: gather_groups(silent, weight, out, 2, window, 2, *tally),
         lambda *tally: gather_synapses(silent, *csr(np.ones((2, outputs))), out, *tally),
     ):

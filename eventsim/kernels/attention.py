@@ -212,23 +212,22 @@ def _add_up_context(
     """
     k_indptr, k_indices = k
     v_indptr, v_indices = v
-    tokens, channels = spread.shape
     d = np.uint64(context.shape[1])  # what is unsigned needs no look at whether it counts from the end
     held[:] = 0
     spread[:] = 0
     heard[:] = 0
     context[:] = 0
-    for j in range(tokens):
+    for j in range(len(spread)):
         for e in range(v_indptr[base + j], v_indptr[base + j + 1]):
-            c = np.uint64(v_indices[e])
-            spread[j, c] = 1
-            held[head[c], j] += 1
+            at = np.uint64(v_indices[e])
+            spread[j, at] = 1
+            held[head[at], j] += 1
         for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
-            c = np.uint64(k_indices[e])
-            heard[c] += 1
-            first = head[c] * d
+            at = np.uint64(k_indices[e])
+            heard[at] += 1
+            first = head[at] * d
             for n in range(d):
-                context[c, n] += spread[j, first + n]
+                context[at, n] += spread[j, first + n]
 
 
 @kernel
@@ -247,11 +246,11 @@ def _read_context(
     d = np.uint64(context.shape[1])
     sums[:] = 0
     for e in range(q_indptr[row], q_indptr[row + 1]):
-        c = np.uint64(q_indices[e])
-        if heard[c] != 0:
-            first = head[c] * d
+        at = np.uint64(q_indices[e])
+        if heard[at] != 0:
+            first = head[at] * d
             for n in range(d):
-                sums[first + n] += context[c, n]
+                sums[first + n] += context[at, n]
     emitted = 0
     for c in range(len(sums)):
         emitted += sums[c] != 0
@@ -306,15 +305,15 @@ def attend_masked(
         keys[:] = 0
         for j in range(tokens):
             for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
-                c = np.uint64(k_indices[e])
-                keys[word[c], j] |= bit[c]
+                at = np.uint64(k_indices[e])
+                keys[word[at], j] |= bit[at]
         for i in range(tokens):
             emitted += _read_context(q, base + i, head, heard, context, scale, sums, out)
             asked[:] = 0
             for e in range(q_indptr[base + i], q_indptr[base + i + 1]):
-                c = np.uint64(q_indices[e])
-                asked[word[c]] |= bit[c]
-                met += heard[c]
+                at = np.uint64(q_indices[e])
+                asked[word[at]] |= bit[at]
+                met += heard[at]
             for h in range(heads):
                 if words == 1:
                     ask = asked[h]
@@ -322,7 +321,7 @@ def attend_masked(
                         found = np.int32(0)
                         for j in range(tokens):
                             found = np.int32(found + (held[h, j] if keys[h, j] & ask else np.int32(0)))
-                        added += found
+                        added += int(found)
                 else:
                     common[:] = 0
                     for w in range(h * words, (h + 1) * words):
@@ -333,7 +332,7 @@ def attend_masked(
                     found = np.int32(0)
                     for j in range(tokens):
                         found = np.int32(found + (held[h, j] if common[j] else np.int32(0)))
-                    added += found
+                    added += int(found)
         executed[0, step] = met
         executed[1, step] = added
         executed[2, step] = emitted

@@ -126,7 +126,6 @@ def unpack(packed: npt.NDArray[np.float32], taps: int, inputs: int, outputs: int
 def gather(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.float32],
-    inputs: int,
     bias: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     steps: int,
@@ -142,8 +141,6 @@ def gather(
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : float32 array
         Weights as `pack` arranges them.
-    inputs : int
-        Input channels.
     bias : float32 array (outputs,)
         What every sum begins with.
     out : float32 array (steps * out_height * out_width, outputs)
@@ -160,6 +157,7 @@ def gather(
     w = window
     outputs = out.shape[1]
     taps = w.kernel_height * w.kernel_width
+    inputs = len(packed) // (taps * outputs)
     binary = len(values) == 0
     magnitude = np.zeros(len(indptr) - 1, np.float64)
     if not binary:

@@ -112,12 +112,12 @@ def pool_rows(
                     stop = indptr[source + together]
                     looked += stop - begin
                     for e in range(np.uint64(begin), np.uint64(stop)):
-                        c = np.uint64(indices[e])
+                        at = np.uint64(indices[e])
                         if either:
-                            mark[c] = 1
+                            mark[at] = 1
                         else:
                             value = np.float32(1) if binary else values[e]
-                            target[c] = max(target[c], value) if maximum else target[c] + value
+                            target[at] = max(target[at], value) if maximum else target[at] + value
             if looked and either:
                 for c in range(np.uint64(channels)):
                     out_indices[n] = c
@@ -192,7 +192,7 @@ def join_rows(
     sums = np.zeros(channels, np.float32)
     meetings[:] = 0
     positions = max((len(a_indptr) - 1) // max(len(meetings), 1), 1)
-    n = 0
+    n = np.int64(0)
     indptr[0] = 0
     for row in range(len(a_indptr) - 1):
         met = 0
@@ -205,9 +205,9 @@ def join_rows(
             for e in range(np.uint64(i), np.uint64(i_stop)):
                 sums[np.uint64(a_indices[e])] = np.float32(1) if a_binary else a_values[e]
             for e in range(np.uint64(j), np.uint64(j_stop)):
-                c = np.uint64(b_indices[e])
-                met += sums[c] != 0
-                sums[c] += np.float32(1) if b_binary else b_values[e]
+                at = np.uint64(b_indices[e])
+                met += sums[at] != 0
+                sums[at] += np.float32(1) if b_binary else b_values[e]
             end = np.uint64(n)
             for c in range(np.uint64(channels)):
                 indices[end] = c

@@ -33,7 +33,7 @@ def _look_at_integers(values: npt.NDArray[np.float32], largest: np.float32) -> t
         zero += number == 0
         one += number == 1
         total += number
-    return strange == 0, zero, one, total, among
+    return bool(strange == 0), int(zero), int(one), int(total), among
 
 
 @kernel

@@ -103,8 +103,7 @@ class SynapsesOp(Op):
             out[:] = self.bias
             products[:] = self._multiply_dense(signal, out)
         elif self.groups == 1:
-            channels = self.source.channels
-            gather(signal.triple, self.weight, channels, self.bias, out, signal.steps, self.window, products, units)
+            gather(signal.triple, self.weight, self.bias, out, signal.steps, self.window, products, units)
         else:
             out[:] = self.bias
             gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
