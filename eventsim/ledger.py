@@ -119,25 +119,28 @@ class LedgerRows:
         LayerError
             If the operation is not registered, or `executed` is not of whole numbers, one for each step.
         """
-        number = isinstance(executed, (int, np.integer))
-        if not number and (
-            not isinstance(executed, np.ndarray) or executed.dtype.kind not in "iu" or executed.shape != (self.steps,)
-        ):
-            found = f"{executed.dtype} {executed.shape}" if isinstance(executed, np.ndarray) else repr(executed)[:60]
-            raise LayerError(
-                f"{operation} reported as {found}; expected a whole number, or whole numbers ({self.steps},), one "
-                "for each time step"
-            )
+        if isinstance(executed, np.ndarray):
+            if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+                raise self._refused(operation, f"{executed.dtype} {executed.shape}")
+        elif not isinstance(executed, (int, np.integer)):
+            raise self._refused(operation, repr(executed)[:60])
         column = self.columns.get(operation)
         if column is None:
-            column = self._open(operation)
+            if isinstance(executed, np.ndarray) and self.steps == self.length:  # all there is to come
+                self._open(operation, executed.astype(np.int64))
+                return
+            column = self._open(operation, np.zeros(self.length, np.int64))
             if self.length > 1:  # nothing to add to: the first number is written, several times as fast
                 column[self.start : self.start + self.steps] = executed
                 return
-        if self.length == 1:
-            column[0] += executed * self.steps if isinstance(executed, (int, np.integer)) else executed.sum()
-        elif self.steps == 1:
-            column[self.start] += executed if isinstance(executed, (int, np.integer)) else executed[0]
+        if self.steps == 1:
+            column[self.start if self.length > 1 else 0] += (
+                executed[0] if isinstance(executed, np.ndarray) else executed
+            )
+        elif self.length == 1:
+            column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * self.steps
+        elif self.steps == self.length:
+            column += executed
         else:
             column[self.start : self.start + self.steps] += executed
 
@@ -145,13 +148,19 @@ class LedgerRows:
         """Return the rows of the steps ``start <= t < stop`` of this chunk."""
         return LedgerRows(self.columns, self.length, self.start + start, stop - start)
 
-    def _open(self, operation: str) -> CountArray:
+    def _open(self, operation: str, column: CountArray) -> CountArray:
         if operation not in OPERATIONS:
             raise LayerError(
                 f"operation {operation!r} reported; expected one registered in eventsim.operations: add it to "
                 "the table there, or call eventsim.operations.register where the layer is defined"
             )
-        return self.columns.setdefault(operation, np.zeros(self.length, np.int64))
+        return self.columns.setdefault(operation, column)
+
+    def _refused(self, operation: str, found: str) -> LayerError:
+        return LayerError(
+            f"{operation} reported as {found}; expected a whole number, or whole numbers ({self.steps},), one "
+            "for each time step"
+        )
 
 
 class Ledger:

@@ -170,14 +170,14 @@ class Run:
         began = time.perf_counter()
         context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
         try:
+            if node.name in self._values:  # first: what was emitted last is still in the caches
+                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
             if steps == 1:
                 self._recorder.on_step(node, output.type)
             report_traffic(given, output, node.facts, context.rows)
-            if node.name in self._values:
-                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
             return output
         except Exception as error:  # noqa: BLE001 - raised again, with the layer it is about
             blame(error, node.name, node.op)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from eventsim.kernels.values import GIVEN_UP, look
+from eventsim.kernels.values import GIVEN_UP, TOLD, look
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, Rows
 
 MOST_LEVELS = 31
 """The longest list of distinct values that a published rule asks about: 0 to 30 spikes."""
+NOTHING: frozenset[float] = frozenset()
+ZEROS, ONES, SPIKES = frozenset({0.0}), frozenset({1.0}), frozenset({0.0, 1.0})
+"""What spikes can be: one set each, which most layers share."""
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Values:
     rest: float = 0.0
     low: float = np.inf
     high: float = -np.inf
-    levels: frozenset[float] | None = field(default_factory=frozenset)
+    levels: frozenset[float] | None = NOTHING
 
     def take(self, signal: Rows | Dense) -> CountArray | None:
         """Add the values of a chunk.
@@ -49,43 +53,31 @@ class Values:
         Returns
         -------
         int64 array (steps,), or None
-            How many values of each time step are neither 0 nor of magnitude 1; None for spikes.
+            How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
         """
-        size, before = signal.steps * signal.type.size, self.nonzero
+        size = signal.steps * signal.type.size
         self.elements += size
         if signal.type.kind == "binary":
-            valued, ones = None, signal.nonzeros
+            ones = nonzero = signal.nonzeros
+            valued = None
         else:
-            valued, ones = self._look(signal)
-        self.nonzero += ones
-        self._meet(1.0, ones)
-        self._meet(0.0, size - (self.nonzero - before))
+            found = look_at(signal)
+            ones, nonzero, valued = found.ones, found.ones + found.others, found.valued
+            self.others += found.others
+            for rest in found.rest:  # step by step, so that the sum does not depend on the chunk
+                self.rest += rest
+            self.low, self.high = min(self.low, found.low), max(self.high, found.high)
+            if found.levels is None:
+                self.levels = None
+            elif found.levels:
+                self._list(found.levels)
+        self.nonzero += nonzero
+        met = SPIKES if ones and nonzero < size else ONES if ones else ZEROS if nonzero < size else NOTHING
+        if met is not self.levels:
+            for value in met:
+                self.low, self.high = min(self.low, value), max(self.high, value)
+            self._list(met)
         return valued
-
-    def _look(self, signal: Rows | Dense) -> tuple[CountArray, int]:
-        """Add the values that are neither 0 nor 1; return how many have another magnitude, by step, and the ones."""
-        if isinstance(signal, Dense):
-            values, ends = signal.data.ravel(), np.arange(signal.steps + 1) * signal.type.size
-        else:
-            assert signal.values is not None  # of rows that are not binary
-            values, ends = signal.values, signal.indptr[:: signal.type.positions]
-        levels, listed = np.empty(MOST_LEVELS, np.float32), GIVEN_UP
-        if self.levels is not None:
-            known = [level for level in self.levels if level not in (0, 1)]
-            listed = len(known)
-            levels[:listed] = known
-        summary = np.array([self.rest, self.low, self.high])
-        counted, valued = np.zeros(2, np.int64), np.empty(signal.steps, np.int64)
-        listed = look(values, ends, levels, listed, summary, counted, valued)
-        self.rest, self.low, self.high = summary.tolist()
-        ones, others = counted.tolist()
-        self.nonzero += others
-        self.others += others
-        if listed == GIVEN_UP or self.levels is None:
-            self.levels = None
-        else:
-            self._list(levels[:listed].tolist())
-        return valued, ones
 
     @property
     def total(self) -> float:
@@ -102,16 +94,59 @@ class Values:
         """Values that are not zero per value."""
         return self.nonzero / self.elements if self.elements else 0.0
 
-    def _meet(self, value: float, times: int) -> None:
-        """Add a value to the span and the levels, if it was there."""
-        if times and (self.levels is None or value not in self.levels):
-            self.low, self.high = min(self.low, value), max(self.high, value)
-            self._list([value])
-
-    def _list(self, distinct: Sequence[float]) -> None:
-        if self.levels is not None:
+    def _list(self, distinct: Iterable[float]) -> None:
+        if self.levels is NOTHING and isinstance(distinct, frozenset):
+            self.levels = distinct
+        elif self.levels is not None:
             together = self.levels.union(distinct)
             self.levels = together if len(together) <= MOST_LEVELS else None
+
+
+class Look(NamedTuple):
+    """What one look at a signal with values finds.
+
+    Attributes
+    ----------
+    ones, others : int
+        Values that are 1, and that are neither 0 nor 1.
+    rest : list of float
+        The sum of these others in each time step.
+    low, high : float
+        The smallest and the largest of them; infinite, in this order, where there is none.
+    levels : list of float, or None
+        Those that are distinct; None where they are more than 31, or not all in 0 to 30.
+    valued : int64 array (steps,), or None
+        How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
+    """
+
+    ones: int
+    others: int
+    rest: list[float]
+    low: float
+    high: float
+    levels: list[float] | None
+    valued: CountArray | None
+
+
+def look_at(signal: Rows | Dense) -> Look:
+    """Look at the values of a signal that is not binary, once for all the layers that hear it."""
+    kept: Look | None = signal.__dict__.get("_look")
+    if kept is not None:
+        return kept
+    if isinstance(signal, Dense):
+        values, ends = signal.data.reshape(-1), np.arange(signal.steps + 1) * signal.type.size
+    else:
+        assert signal.values is not None  # of rows that are not binary
+        values, ends = signal.values, signal.indptr[:: signal.type.positions]
+    levels, sums = np.empty(MOST_LEVELS, np.float32), np.empty(2 + signal.steps)
+    counted = np.empty(TOLD + signal.steps, np.int64)
+    look(values, ends, levels, sums, counted)
+    ones, others, listed, *valued = counted.tolist()
+    low, high, *rest = sums.tolist()
+    distinct = None if listed == GIVEN_UP else levels[:listed].tolist()
+    found = Look(ones, others, rest, low, high, distinct, counted[TOLD:] if any(valued) else None)
+    signal.__dict__["_look"] = found
+    return found
 
 
 def watch(seen: Sequence[Values], given: Sequence[Rows | Dense], rows: LedgerRows | None) -> None:
@@ -127,5 +162,5 @@ def watch(seen: Sequence[Values], given: Sequence[Rows | Dense], rows: LedgerRow
     """
     for values, signal in zip(seen, given, strict=True):
         valued = values.take(signal)
-        if rows is not None and valued is not None and valued.any():
+        if rows is not None and valued is not None:
             rows.add("valued_inputs", valued)

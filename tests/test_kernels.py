@@ -24,7 +24,7 @@ from reference.residual import residual
 from reference.synapses import conv2d, linear
 from strategies import Sliding, activity, randoms, slidings, weights
 
-from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
 from eventsim.kernels.dynamics import (
     DECAY,
     INTEGRATE,
@@ -131,16 +131,16 @@ def told(tally: tuple[np.ndarray, np.ndarray]) -> tuple[list[int], list[float]]:
 
 def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding: Sliding, binary: bool):
     """Result and counts of `gather` between guards."""
-    steps, inputs, *size = frames.shape
+    steps, _, *size = frames.shape
     rows, values_room = list(csr(last(frames), binary)), None
     rows[1], _ = guarded(rows[1], 2**30)
     if not binary:
         rows[2], values_room = guarded(rows[2], np.nan)
     packed, _ = guarded(pack(by_tap(weight)), np.nan)
-    start = np.tile(bias, (steps * sliding.size[0] * sliding.size[1], 1))
-    out, room = guarded(start, 12345)
+    stale = np.full((steps * sliding.size[0] * sliding.size[1], len(bias)), np.nan, F)
+    out, room = guarded(stale, 12345)
     tally = tallies(steps)
-    gather(tuple(rows), packed, inputs, out, steps, window_of(tuple(size), sliding), *tally)
+    gather(tuple(rows), packed, bias, out, steps, window_of(tuple(size), sliding), *tally)
     assert (guards_of(room) == 12345).all()
     assert values_room is None or np.isnan(guards_of(values_room)).all()
     return maps(out, steps, sliding.size), told(tally)
@@ -282,7 +282,7 @@ def test_a_silent_input_costs_nothing(outputs):
     silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
     weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
     for serve in (
-        lambda *tally: gather(silent, pack(weight), 2, out, 2, window, *tally),
+        lambda *tally: gather(silent, pack(weight), np.full(outputs, F(0.5)), out, 2, window, *tally),
         lambda *tally: gather_groups(silent, weight, out, 2, window, 2, *tally),
         lambda *tally: gather_synapses(silent, *csr(np.ones((2, outputs))), out, *tally),
     ):
@@ -290,7 +290,7 @@ def test_a_silent_input_costs_nothing(outputs):
         serve(*tally)
         assert told(tally) == ([0, 0], [0.0, 0.0])
     assert (out == 0.5).all(), "the bias stays"
-    for attend in (attend_scores_first, attend_context_first):
+    for attend in (attend_scores_first, attend_masked, attend_context_first):
         executed = np.full((3, 2), -7)
         attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out, executed)
         assert not out.any()
@@ -306,20 +306,29 @@ def test_a_silent_input_costs_nothing(outputs):
 # --- attention
 
 
+def coincidences(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, order: str) -> np.ndarray:
+    """Spikes of the two that are multiplied first which meet in each step: in a channel, or in a token and head."""
+    if order == "qk_v":
+        return (q.sum(axis=1) * k.sum(axis=1)).sum(axis=1)
+    k, v = (x.reshape(*x.shape[:2], heads, -1).sum(axis=3) for x in (k, v))
+    return (k * v).sum(axis=(1, 2))
+
+
 def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale: float):
-    """Both orders on tokens (T, N, D): name, result and count of each."""
+    """Both orders on tokens (T, N, D), one of them in two ways: name, result and count of each."""
     rows = [csr(x.reshape(-1, x.shape[-1]))[:2] for x in (q, k, v)]
-    for name, attend in (("qk_v", attend_scores_first), ("kv_q", attend_context_first)):
+    for name, attend in (("qk_v", attend_scores_first), ("qk_v", attend_masked), ("kv_q", attend_context_first)):
         out = np.full((q.shape[0] * q.shape[1], q.shape[2]), np.nan, F)
         executed = np.full((3, len(q)), -7)
         attend(*rows, q.shape[1], heads, F(scale), out, executed)
+        assert_array_equal(executed[0], coincidences(q, k, v, heads, name))
         assert_array_equal(executed[2], np.count_nonzero(out.reshape(len(q), -1), axis=1))
         yield name, out.reshape(q.shape), executed[:2].sum(axis=0).tolist()
 
 
 @given(data=st.data())
 def test_attention(data):
-    heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17]))
+    heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17, 31, 32, 33, 65]))
     shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 10)), heads * size)
     q, k, v = (data.draw(activity("binary", *shape)) for _ in range(3))
     scale = data.draw(st.sampled_from([0.125, 1.0, 0.3]))
@@ -331,12 +340,24 @@ def test_attention(data):
 
 
 @pytest.mark.nojit
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 65])
+def test_attention_of_tokens_with_a_channel_each(size):
+    """Every channel of a head alone makes a score, wherever in its mask it is; the heads do not see each other."""
+    q = np.concatenate([np.eye(size), np.eye(size)], axis=1, dtype=F)[None]
+    k, v = q * (np.arange(2 * size) >= size), np.ones_like(q)
+    for order, y, additions in attention_of(q, k, v, 2, 0.5):
+        assert_array_equal(y, np.broadcast_to((np.arange(2 * size) >= size) / F(2), y.shape))
+        assert additions == [size + size**2 if order == "qk_v" else 2 * size**2]
+
+
+@pytest.mark.nojit
 def test_attention_by_hand():
     q, k, v = (np.array(x, F)[None] for x in ([[1, 1], [0, 0]], [[1, 1], [0, 1]], [[1, 0], [1, 1]]))
-    (_, scores, first), (_, context, second) = attention_of(q, k, v, 1, 0.25)
+    (_, scores, first), (_, masked, also), (_, context, second) = attention_of(q, k, v, 1, 0.25)
     assert_array_equal(scores, [[[0.75, 0.25], [0, 0]]])
+    assert_array_equal(masked, scores)
     assert_array_equal(context, scores)
-    assert (first, second) == ([3 + 1 + 2], [4 + 1 + 2])
+    assert (first, also, second) == ([3 + 1 + 2], [3 + 1 + 2], [4 + 1 + 2])
     for _, y, _ in attention_of(q, k, v, 2, 1.0):
         assert_array_equal(y, [[[1, 1], [0, 0]]])
 
@@ -555,7 +576,8 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         pool_rows(rows, channels, spans, maximum, (indptr, indices, values), touched)
         assert_array_equal(indptr, listed[0])
         assert_array_equal(indices[: indptr[-1]], listed[1])
-        assert_array_equal(values[: indptr[-1]], listed[2])
+        if kind != "binary" or not maximum:  # all are 1 there, and not written
+            assert_array_equal(values[: indptr[-1]], listed[2])
         one_by_one = (frame[None] for frame in frames)
         window_counts = {**sliding.parameters, "windows": sliding.size}
         assert touched.tolist() == [counts.pooled_values(frame, **window_counts) for frame in one_by_one]
@@ -584,14 +606,17 @@ def test_join_rows_small(mode):
     if mode == "add":
         check_joined(mode, 2 * a, -2 * b, False, False)  # some cancel
         check_joined(mode, a, 3 * b, True, False)
+    wide = [np.pad(x, ((0, 0), (60, 40))) for x in (a, b)]  # sparse enough to be merged
+    check_joined(mode, *wide, True, True)
+    check_joined(mode, 2 * wide[0], -2 * wide[1] if mode == "add" else wide[1], False, False)
 
 
 def check_joined(mode: str, a: np.ndarray, b: np.ndarray, a_binary: bool, b_binary: bool) -> None:
     left, right = csr(a, a_binary), csr(b, b_binary)
-    room = len(left[1]) + len(right[1])
+    room = len(left[1]) + len(right[1]) + 1
     indptr, indices, values = np.empty(len(a) + 1, np.int64), np.empty(room, np.int32), np.empty(room, F)
     meetings = np.full(2 if len(a) % 2 == 0 else 1, -7)
-    join_rows(left, right, MODES[mode], indptr, indices, values, meetings)
+    join_rows(left, right, a.shape[1], MODES[mode], indptr, indices, values, meetings)
     expected = csr(residual(a, b, mode))
     assert_array_equal(indptr, expected[0])
     assert_array_equal(indices[: indptr[-1]], expected[1])

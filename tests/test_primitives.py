@@ -341,6 +341,24 @@ def test_residual_of_spikes(mode, data):
     check(Residual(mode), [(a, x), (a, y)], residual(x, y, mode), comparisons=meetings)
 
 
+@pytest.mark.parametrize(
+    ("order", "size", "kernel"),
+    [
+        ("scores_first", 6, "attend_masked"),
+        ("scores_first", 7, "attend_scores_first"),
+        ("context_first", 7, "attend_context_first"),
+    ],
+)
+def test_narrow_heads_are_attended_through_masks(order, size, kernel):
+    """Up to two channels a head for each token; the wider ones score by score. Both are exact."""
+    rng = np.random.default_rng(0)
+    x = (rng.random((2, 3, 2 * size)) < 0.5).astype(np.float32)
+    layer, source = SpikingAttention(2, 0.5, order), signal_type("binary", x.shape[1:])
+    assert layer.op(source, source, source).kernel == kernel
+    done = execute(layer, [(source, x)] * 3, len(x))
+    assert_array_equal(done.frames, spiking_attention(x, x, x, 2, 0.5))
+
+
 @pytest.mark.parametrize(("order", "product"), [("scores_first", "qk_v"), ("context_first", "kv_q")])
 @given(data=st.data())
 def test_spiking_attention(order, product, data):

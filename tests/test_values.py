@@ -16,7 +16,7 @@ from eventsim.layers import Conv2d, Conv3d, Linear
 from eventsim.layers.listing import rows_from_dense
 from eventsim.signals import Dense, SignalType
 from eventsim.testing import strategies
-from eventsim.values import MOST_LEVELS, Values
+from eventsim.values import MOST_LEVELS, Values, look_at
 
 pytestmark = pytest.mark.kernels
 KINDS = [SignalType("binary", 3, (2,)), SignalType("graded", 3, (2,)), SignalType("real", 3, (2,))]
@@ -66,6 +66,24 @@ def check(taken: Values, array: np.ndarray) -> None:
     levels = set(array.tolist())
     few = len(levels) <= 31 and all(0 <= level <= 30 for level in levels)
     assert taken.levels == (levels if few else None)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_signal_is_looked_at_once(dense: bool) -> None:
+    """Whoever hears it shares what was found; values that are not small integers begin within a block of them."""
+    column = np.array([[2], [0], *[[1]] * 1030, [-1], [0.5], [3]], np.float32)
+    kind = SignalType("real", 1, (len(column),), dense)
+    signal = Dense(kind, 1, column) if dense else rows_from_dense(kind, 1, column)
+    found = look_at(signal)
+    assert look_at(signal) is found
+    assert (found.ones, found.others, found.low, found.high, found.levels) == (1030, 4, -1, 3, None)
+    assert found.rest == [4.5]
+    assert found.valued is not None
+    assert found.valued.tolist() == [3]
+    first, second = Values(), Values()
+    assert first.take(signal) is second.take(signal)
+    assert first == second
 
 
 @given(st.data(), strategies.networks())

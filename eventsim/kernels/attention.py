@@ -194,6 +194,151 @@ def attend_through_table(
 
 
 @kernel
+def _add_up_context(
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    base: int,
+    head: npt.NDArray[np.uint32],
+    held: npt.NDArray[np.int32],
+    spread: npt.NDArray[np.uint8],
+    heard: npt.NDArray[np.int64],
+    context: npt.NDArray[np.int32],
+) -> None:
+    """Add up k^T v of the step whose rows begin at `base`: the row of v of a token, once for each spike of k in it.
+
+    ``head[c]`` is the head of channel c. Written: the spikes of v in each head and token, ``held``; v itself,
+    ``spread[token, c]``; in how many tokens k is active in each channel, ``heard``; and ``context[c]``, a row of as
+    many channels as a head has.
+    """
+    k_indptr, k_indices = k
+    v_indptr, v_indices = v
+    d = np.uint64(context.shape[1])  # what is unsigned needs no look at whether it counts from the end
+    held[:] = 0
+    spread[:] = 0
+    heard[:] = 0
+    context[:] = 0
+    for j in range(len(spread)):
+        for e in range(v_indptr[base + j], v_indptr[base + j + 1]):
+            at = np.uint64(v_indices[e])
+            spread[j, at] = 1
+            held[head[at], j] += 1
+        for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
+            at = np.uint64(k_indices[e])
+            heard[at] += 1
+            first = head[at] * d
+            for n in range(d):
+                context[at, n] += spread[j, first + n]
+
+
+@kernel
+def _read_context(
+    q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    row: int,
+    head: npt.NDArray[np.uint32],
+    heard: npt.NDArray[np.int64],
+    context: npt.NDArray[np.int32],
+    scale: np.float32,
+    sums: npt.NDArray[np.int32],
+    out: npt.NDArray[np.float32],
+) -> int:
+    """Write one row of scale * q (k^T v) to `out`; return how many of its values are not zero. `sums` is scratch."""
+    q_indptr, q_indices = q
+    d = np.uint64(context.shape[1])
+    sums[:] = 0
+    for e in range(q_indptr[row], q_indptr[row + 1]):
+        at = np.uint64(q_indices[e])
+        if heard[at] != 0:
+            first = head[at] * d
+            for n in range(d):
+                sums[first + n] += context[at, n]
+    emitted = 0
+    for c in range(len(sums)):
+        emitted += sums[c] != 0
+        out[row, c] = np.float32(sums[c]) * scale
+    return emitted
+
+
+@kernel
+def attend_masked(
+    q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    v: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    tokens: int,
+    heads: int,
+    scale: np.float32,
+    out: npt.NDArray[np.float32],
+    executed: npt.NDArray[np.int64],
+) -> None:
+    """Do what `attend_scores_first` does, result and counts, in fewer steps where heads are narrow.
+
+    The product is taken through the context, row by row, which gives the same integers. The scores are counted, not
+    formed: one is not zero where q and k of a head, as bit masks, have a channel in common.
+
+    Parameters are those of `attend_scores_first`.
+    """
+    q_indptr, q_indices = q
+    k_indptr, k_indices = k
+    rows, channels = out.shape
+    d = channels // heads
+    words = (d + 31) // 32
+    head = np.empty(channels, np.uint32)
+    word = np.empty(channels, np.uint32)
+    bit = np.empty(channels, np.uint32)
+    for c in range(channels):
+        head[c] = c // d
+        word[c] = c // d * words + c % d // 32
+        bit[c] = np.uint32(1) << np.uint32(c % d % 32)
+    held = np.empty((heads, tokens), np.int32)
+    spread = np.empty((tokens, channels), np.uint8)
+    heard = np.empty(channels, np.int64)
+    context = np.empty((channels, d), np.int32)
+    sums = np.empty(channels, np.int32)
+    asked = np.empty(heads * words, np.uint32)  # the channels of q in a token
+    keys = np.empty((heads * words, tokens), np.uint32)  # those of k, tokens side by side
+    common = np.empty(tokens, np.uint32)
+    for step in range(rows // tokens):
+        base = step * tokens
+        met = 0
+        added = 0
+        emitted = 0
+        _add_up_context(k, v, base, head, held, spread, heard, context)
+        keys[:] = 0
+        for j in range(tokens):
+            for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
+                at = np.uint64(k_indices[e])
+                keys[word[at], j] |= bit[at]
+        for i in range(tokens):
+            emitted += _read_context(q, base + i, head, heard, context, scale, sums, out)
+            asked[:] = 0
+            for e in range(q_indptr[base + i], q_indptr[base + i + 1]):
+                at = np.uint64(q_indices[e])
+                asked[word[at]] |= bit[at]
+                met += heard[at]
+            for h in range(heads):
+                if words == 1:
+                    ask = asked[h]
+                    if ask != 0:
+                        found = np.int32(0)
+                        for j in range(tokens):
+                            found = np.int32(found + (held[h, j] if keys[h, j] & ask else np.int32(0)))
+                        added += int(found)
+                else:
+                    common[:] = 0
+                    for w in range(h * words, (h + 1) * words):
+                        ask = asked[w]
+                        if ask != 0:
+                            for j in range(tokens):
+                                common[j] |= keys[w, j] & ask
+                    found = np.int32(0)
+                    for j in range(tokens):
+                        found = np.int32(found + (held[h, j] if common[j] else np.int32(0)))
+                    added += int(found)
+        executed[0, step] = met
+        executed[1, step] = added
+        executed[2, step] = emitted
+
+
+@kernel
 def attend_context_first(
     q: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     k: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
@@ -206,57 +351,43 @@ def attend_context_first(
 ) -> None:
     """Compute scale * q (k^T v) of one time step or several.
 
-    Each pair of spikes of k and v in one token and head adds 1 to the context matrix; each spike of q then adds the
-    non-zero entries of its row of the context to the output.
+    Each pair of spikes of k and v in one token and head adds 1 to the context matrix, all those of one spike of k at
+    once; each spike of q then adds the entries of its row of the context to the output.
 
     Parameters are those of `attend_scores_first`; executed are additions into the context, which are coincidences of k
-    and v, additions of its entries into the output, and values of the output that are not zero.
+    and v, additions of its non-zero entries into the output, and values of the output that are not zero.
     """
     q_indptr, q_indices = q
     k_indptr, k_indices = k
-    v_indptr, v_indices = v
     rows, channels = out.shape
     d = channels // heads
-    steps = rows // tokens
+    head = np.empty(channels, np.uint32)
+    for c in range(channels):
+        head[c] = c // d
+    held = np.empty((heads, tokens), np.int32)
+    spread = np.empty((tokens, channels), np.uint8)
+    heard = np.empty(channels, np.int64)
     context = np.empty((channels, d), np.int32)
     filled = np.empty(channels, np.int64)  # non-zero entries per row of the context
-    sums = np.zeros(channels, np.int32)
-    for step in range(steps):
+    sums = np.empty(channels, np.int32)
+    for step in range(rows // tokens):
         base = step * tokens
         met = 0
         added = 0
         emitted = 0
-        context[:] = 0
+        _add_up_context(k, v, base, head, held, spread, heard, context)
         for j in range(tokens):
-            v_begin = v_indptr[base + j]
-            v_stop = v_indptr[base + j + 1]
             for e in range(k_indptr[base + j], k_indptr[base + j + 1]):
-                c = k_indices[e]
-                first = c // d * d
-                while v_begin < v_stop and v_indices[v_begin] < first:
-                    v_begin += 1
-                s = v_begin
-                while s < v_stop and v_indices[s] < first + d:
-                    context[c, v_indices[s] - first] += 1
-                    s += 1
-                met += s - v_begin
+                met += held[head[np.uint64(k_indices[e])], j]
         for c in range(channels):
             n = 0
             for i in range(d):
                 n += context[c, i] != 0
             filled[c] = n
         for i in range(tokens):
-            sums[:] = 0
+            emitted += _read_context(q, base + i, head, heard, context, scale, sums, out)
             for e in range(q_indptr[base + i], q_indptr[base + i + 1]):
-                c = q_indices[e]
-                if filled[c] != 0:
-                    first = c // d * d
-                    for j in range(d):
-                        sums[first + j] += context[c, j]
-                    added += filled[c]
-            for c in range(channels):
-                emitted += sums[c] != 0
-                out[base + i, c] = np.float32(sums[c]) * scale
+                added += filled[np.uint64(q_indices[e])]
         executed[0, step] = met
         executed[1, step] = added
         executed[2, step] = emitted

@@ -126,14 +126,14 @@ def unpack(packed: npt.NDArray[np.float32], taps: int, inputs: int, outputs: int
 def gather(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.float32],
-    inputs: int,
+    bias: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     steps: int,
     window: Window,
     products: npt.NDArray[np.int64],
     units: npt.NDArray[np.float64],
 ) -> None:
-    """Add the weight rows of the active channels, times their values, to `out`.
+    """Add up the bias and the weight rows of the active channels, times their values.
 
     Parameters
     ----------
@@ -141,10 +141,10 @@ def gather(
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : float32 array
         Weights as `pack` arranges them.
-    inputs : int
-        Input channels.
+    bias : float32 array (outputs,)
+        What every sum begins with.
     out : float32 array (steps * out_height * out_width, outputs)
-        Holds the bias on entry.
+        Written.
     steps : int
     window : Window
     products : int64 array (steps,)
@@ -157,6 +157,7 @@ def gather(
     w = window
     outputs = out.shape[1]
     taps = w.kernel_height * w.kernel_width
+    inputs = len(packed) // (taps * outputs)
     binary = len(values) == 0
     magnitude = np.zeros(len(indptr) - 1, np.float64)
     if not binary:
@@ -175,6 +176,10 @@ def gather(
             dy = tap // w.kernel_width * w.dilation_height - w.pad_height
             dx = tap % w.kernel_width * w.dilation_width - w.pad_width
             for row in range(steps * w.out_height):
+                if tap == 0:  # no earlier: a tile of a row then stays in the first-level cache
+                    for target in range(np.uint64(row * w.out_width), np.uint64((row + 1) * w.out_width)):
+                        for j in range(np.uint64(first), np.uint64(first + width)):
+                            out[target, j] = bias[j]
                 step = row // w.out_height
                 y = row % w.out_height * w.stride_height + dy
                 if y < 0 or y >= w.height:

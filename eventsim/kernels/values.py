@@ -8,6 +8,79 @@ import numpy.typing as npt
 from eventsim.kernels.jit import kernel
 
 GIVEN_UP = -1
+BLOCK = 1024
+"""Values that are looked at together, in the hope that all are small integers."""
+LANES = 16
+"""Sums that grow side by side, so that no addition waits for the one before."""
+TOLD = 3
+"""Numbers that `look` tells of all time steps together."""
+
+
+@kernel
+def _look_at_integers(values: npt.NDArray[np.float32], largest: np.float32) -> tuple[bool, int, int, int, np.uint64]:
+    """Look at values without a branch, if all are integers from 0 to `largest`.
+
+    Returned: whether they are, how many are 0 and 1, their sum, and which are there, integer n as bit n.
+    """
+    nothing = np.float32(0)
+    among = np.uint64(0)
+    strange = zero = one = total = np.int64(0)
+    for i in range(len(values)):
+        value = values[i]
+        number = np.int64(value if (value >= 0) & (value <= largest) else nothing)
+        strange |= np.int64(np.float32(number) != value)
+        among |= np.uint64(1) << np.uint64(number)
+        zero += number == 0
+        one += number == 1
+        total += number
+    return bool(strange == 0), int(zero), int(one), int(total), among
+
+
+@kernel
+def _look_at_any(
+    values: npt.NDArray[np.float32],
+    total: npt.NDArray[np.float64],
+    low: npt.NDArray[np.float32],
+    high: npt.NDArray[np.float32],
+) -> tuple[int, int, int]:
+    """Look at values of any kind, as many side by side as there are lanes; return how many are 0, 1 and -1.
+
+    Added to, lane by lane: of the values that are neither 0 nor 1, the sum, the least and the largest.
+    """
+    whole = len(values) // LANES * LANES
+    for i in range(0, whole, LANES):
+        block = values[i : i + LANES]
+        for j in range(LANES):
+            value = block[j]
+            other = (value != 1) & (value != 0)
+            total[j] += value if other else np.float32(0)
+            low[j] = value if other & (value < low[j]) else low[j]
+            high[j] = value if other & (value > high[j]) else high[j]
+    for i in range(whole, len(values)):
+        value = values[i]
+        if (value != 1) & (value != 0):
+            total[0] += value
+            low[0] = min(low[0], value)
+            high[0] = max(high[0], value)
+    zero = one = minus = 0
+    for i in range(len(values)):
+        value = values[i]
+        zero += value == 0
+        one += value == 1
+        minus += value == -1
+    return zero, one, minus
+
+
+@kernel
+def _list_level(level: np.float32, levels: npt.NDArray[np.float32], listed: int) -> int:
+    """Add a value to the first `listed` of the levels, if it is not there; return how many there are now."""
+    for known in range(listed):
+        if levels[known] == level:
+            return listed
+    if listed == GIVEN_UP or listed == len(levels):
+        return GIVEN_UP
+    levels[listed] = level
+    return listed + 1
 
 
 @kernel
@@ -15,11 +88,9 @@ def look(
     values: npt.NDArray[np.float32],
     ends: npt.NDArray[np.int64],
     levels: npt.NDArray[np.float32],
-    listed: int,
-    summary: npt.NDArray[np.float64],
+    sums: npt.NDArray[np.float64],
     counted: npt.NDArray[np.int64],
-    valued: npt.NDArray[np.int64],
-) -> int:
+) -> None:
     """Sum up values, and list the distinct ones while there are few.
 
     Parameters
@@ -28,53 +99,68 @@ def look(
     ends : int64 array (steps + 1,)
         Where the values of each time step begin, and where the last ones end.
     levels : float32 array (most,)
-        Added to: distinct values that are neither 0 nor 1. Only those in 0 to ``most - 1`` are few.
-    listed : int
-        How many of these there are; `GIVEN_UP` where there were too many.
-    summary : float64 array (3,)
-        Updated: of the values that are neither 0 nor 1, the sum, the least and the largest.
-    counted : int64 array (2,)
-        Added to: ones, and values that are neither 0 nor 1.
-    valued : int64 array (steps,)
-        Written: values of each time step that are neither 0 nor of magnitude 1.
-
-    Returns
-    -------
-    int
-        `listed` as it is now.
+        Written: distinct values that are neither 0 nor 1. Only those in 0 to ``most - 1`` are few; at most 63.
+    sums : float64 array (2 + steps,)
+        Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
+        their sum in each time step, whose order of additions does not depend on the other steps.
+    counted : int64 array (3 + steps,)
+        Written: ones; values that are neither 0 nor 1; how many levels are listed, `GIVEN_UP` where there are too
+        many; and the values of each time step that are neither 0 nor of magnitude 1.
     """
     most = len(levels)
-    total, low, high = summary[0], summary[1], summary[2]
-    ones = others = 0
-    for step in range(len(valued)):
-        of_step = 0
-        for value in values[ends[step] : ends[step + 1]]:
-            if value == 1:
-                ones += 1
-                continue
-            if value == 0:
-                continue
-            others += 1
-            of_step += value != -1
-            total += value
-            low = min(low, value)
-            high = max(high, value)
-            if listed == GIVEN_UP:
-                continue
-            if value < 0 or value > most - 1:
-                listed = GIVEN_UP
-                continue
-            known = 0
-            while known < listed and levels[known] != value:
-                known += 1
-            if known == listed:
-                if listed == most:
-                    listed = GIVEN_UP
-                else:
-                    levels[listed] = value
-                    listed += 1
-        valued[step] = of_step
-    summary[0], summary[1], summary[2] = total, low, high
-    counted[0] += ones
-    counted[1] += others
-    return listed
+    largest = np.float32(most - 1)
+    low = np.full(LANES, np.inf, np.float32)
+    high = np.full(LANES, -np.inf, np.float32)
+    totals = np.zeros(LANES, np.float64)
+    integers = np.uint64(0)
+    small = True
+    ones = others = listed = 0
+    for step in range(len(ends) - 1):
+        begin = start = ends[step]
+        stop = ends[step + 1]
+        one = zero = minus = 0
+        total = 0.0
+        while small and start < stop:
+            block = values[start : min(start + BLOCK, stop)]
+            small, no, yes, sum_, among = _look_at_integers(block, largest)
+            if small:
+                integers |= among
+                zero += no
+                one += yes
+                total += sum_ - yes
+                start += len(block)
+        while listed != GIVEN_UP and start < stop:
+            value = values[start]
+            start += 1
+            zero += value == 0
+            one += value == 1
+            minus += value == -1
+            if (value != 0) & (value != 1):
+                total += value
+                low[0] = min(low[0], value)
+                high[0] = max(high[0], value)
+                few = (value >= 0) & (value <= largest)
+                listed = _list_level(value, levels, listed) if few else GIVEN_UP
+        if start < stop:
+            totals[:] = 0
+            no, yes, less = _look_at_any(values[start:stop], totals, low, high)
+            zero += no
+            one += yes
+            minus += less
+            for lane in range(LANES):
+                total += totals[lane]
+        ones += one
+        others += stop - begin - zero - one
+        sums[2 + step] = total
+        counted[TOLD + step] = stop - begin - zero - one - minus
+    for number in range(2, most):
+        if integers >> np.uint64(number) & np.uint64(1):
+            level = np.float32(number)
+            low[0] = min(low[0], level)
+            high[0] = max(high[0], level)
+            listed = _list_level(level, levels, listed)
+    sums[0] = low.min()
+    sums[1] = high.max()
+    counted[0] = ones
+    counted[1] = others
+    counted[2] = listed

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
-from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
 from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -102,6 +102,9 @@ ATTENDING: Entailed = {
 }
 """An entry of the map is read before it is added to an output, which is read and written."""
 
+NARROW = 2
+"""Channels of a head for each token up to which the context is taken for the result, whatever the order counted."""
+
 
 class SpikingAttentionOp(Op):
     """Multiplies spikes with spikes of equal shape."""
@@ -114,8 +117,13 @@ class SpikingAttentionOp(Op):
         self.output = output
         self.heads = layer.heads
         self.scale = np.float32(layer.scale)
-        self.attend = attend_scores_first if layer.order == "scores_first" else attend_context_first
-        self.kernel = f"attend_{layer.order}"
+        if layer.order == "context_first":
+            self.attend = attend_context_first
+        elif output.channels // layer.heads <= NARROW * output.positions:
+            self.attend = attend_masked
+        else:
+            self.attend = attend_scores_first
+        self.kernel = self.attend.__name__
 
     def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
         """Attend within each step of one chunk."""

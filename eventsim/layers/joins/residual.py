@@ -87,11 +87,11 @@ class ResidualOp(Op):
             return Dense(self.output, a.steps, a.to_array() + b.to_array())
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        room = a.nonzeros + b.nonzeros
+        room = a.nonzeros + b.nonzeros + 1
         indptr = np.empty(len(a.indptr), np.int64)
         indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
         meetings = np.empty(a.steps, np.int64)
-        join_rows(a.triple, b.triple, self.mode, indptr, indices, values, meetings)
+        join_rows(a.triple, b.triple, self.output.channels, self.mode, indptr, indices, values, meetings)
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
         n = indptr[-1]
         return Rows(self.output, a.steps, indptr, indices[:n], None if self.output.kind == "binary" else values[:n])

@@ -15,7 +15,8 @@ def pooled_rows(
     """Pool rows of maps by maximum or by sum; return them and the values looked at in each step."""
     room = min(signal.nonzeros * overlap, signal.steps * output.size) + output.channels
     indptr = np.empty(signal.steps * output.positions + 1, np.int64)
-    indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
+    indices = np.empty(room, np.int32)
+    values = np.empty(0 if maximum and signal.values is None else room, np.float32)
     touched = np.empty(signal.steps, np.int64)
     pool_rows(signal.triple, output.channels, spans, maximum, (indptr, indices, values), touched)
     n = indptr[-1]

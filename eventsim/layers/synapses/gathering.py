@@ -77,7 +77,7 @@ class SynapsesOp(Op):
         self.output = output
         self.weight = weight
         self.biased = bias is not None
-        self.bias = np.zeros(output.channels, np.float32) if bias is None else bias
+        self.bias = np.zeros(output.channels, np.float32) if bias is None else np.array(bias, np.float32)
         self.window = window
         self.groups = groups
         self.fan = fan
@@ -101,14 +101,14 @@ class SynapsesOp(Op):
         if len(self._buffer) < size:
             self._buffer = np.empty((size, self.output.channels), np.float32)
         out = self._buffer[:size]
-        out[:] = self.bias
         products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
         if isinstance(signal, Dense):
+            out[:] = self.bias
             products[:] = self._multiply_dense(signal, out)
         elif self.groups == 1:
-            channels = self.source.channels
-            gather(signal.triple, self.weight, channels, out, signal.steps, self.window, products, units)
+            gather(signal.triple, self.weight, self.bias, out, signal.steps, self.window, products, units)
         else:
+            out[:] = self.bias
             gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
         if self.fan is not None and isinstance(signal, Rows):
             products, units = self._count(signal, self.fan)
