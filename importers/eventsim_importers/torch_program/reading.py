@@ -106,8 +106,8 @@ def read(
     note = "as sum(p.numel()) counts in PyTorch"
     if more := network.parameters - theirs:
         note += (
-            f"; ours are {abs(more):,} {'more' if more > 0 else 'fewer'}: normalisations are folded into weights, scales are one for "
-            "each channel, constants of neurons are no weights"
+            f"; ours are {abs(more):,} {'more' if more > 0 else 'fewer'}: normalisations are folded into weights, "
+            "scales are one for each channel, constants of neurons are no weights"
         )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
