@@ -99,6 +99,7 @@ class Simulator:
         time_steps: int | None = None,
         name: str = "input",
         on_progress: Callable[[int, int | None], None] | None = None,
+        alone: bool = False,
     ) -> Result:
         """Simulate one sample.
 
@@ -113,13 +114,16 @@ class Simulator:
             Names the sample in errors.
         on_progress : callable, optional
             Called after each chunk with the time steps done and their total, None where that is not known.
+        alone : bool
+            Whether the calling thread does all the work, as in `run_many`: for callers that simulate several samples
+            at the same time.
 
         Raises
         ------
         InputError
             If the frames do not fit the network.
         """
-        return self._run(frames, time_steps, name, on_progress, self._workers)
+        return self._run(frames, time_steps, name, on_progress, ALONE if alone else self._workers)
 
     def _run(
         self,

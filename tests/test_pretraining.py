@@ -15,8 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from eventsim import InputError, Network, Simulator, import_checkpoint, load, save
 from eventsim.cli import main
-from eventsim.datasets import Sample
-from eventsim.datasets.evaluation import evaluate
+from eventsim.datasets import Sample, evaluate
 from eventsim.preparation import Preparation
 from eventsim.settings import Setting
 

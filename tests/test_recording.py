@@ -17,7 +17,8 @@ from strategies import Drawn, networks
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, cli, save
 from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout, SoftmaxAttention
-from eventsim.report.latency import Stopwatch, latency_document, latency_line, spread
+from eventsim.report.latency import latency_document, latency_line, spread
+from eventsim.stopwatch import Stopwatch
 
 F = np.float32
 

@@ -205,14 +205,27 @@ def test_an_evaluation_in_words(call, tmp_path, clock):
     code, out, _ = call("evaluate", tmp_path / "m.h5", tmp_path / "data")
     assert code == 0
     lines = [line.strip()[1:-1].split("│") for line in out.splitlines() if "│" in line]
-    found = {name.strip(): value.strip() for name, value in lines}
+    summary = lines[: next(n for n, cells in enumerate(lines) if len(cells) > 2)]
+    found = {name.strip(): value.strip() for name, value in summary}
     assert re.fullmatch(r"-?[\d.]+ ms", found.pop("reading per sample"))  # what the faked clock leaves of it
+    assert re.fullmatch(r"mean [\d.]+ ms, p50 [\d.]+ ms, p90 .* ms, worst [\d.]+ ms", found.pop("binning"))
+    assert [[cell.strip() for cell in cells] for cells in lines if len(cells) == 4] == [
+        ["0", "2", "", "100.0%"],
+        ["1", "1", "", "0.0%"],
+    ]
+    linear = next(cells for cells in lines if cells[0].strip() == "linear")
+    assert [cell.strip() for cell in linear] == ["linear", "", "100.00%", "2,000", "2,000", "100.0 %"]
     assert found == {
         "accuracy": "66.67% (2 of 3)",
         "failed": "0",
         # eight readings of the clock: seven intervals
         "latency": "mean 8.8 ms, p50 8.8 ms, p90 8.8 ms, p95 8.8 ms, p99 8.8 ms, worst 8.8 ms",
+        "lead of the largest logit": "mean 0 +- 0, right 0, wrong 0, smallest 0",
         "first right": "in step 0.00 on average, of 2 samples",
+        "decided": "in step 0.00 on average",
+        "accuracy by step": "66.7%",
+        "dense MACs per sample": "2,000",
+        "executed per sample": "2,000 (100.0 %)",
         "acs per sample": "2,000",
         # 2,000 x 0.9 pJ
         "energy, 45nm_mac": "1.8e-06 mJ (compute 1.8e-06, memory 0); without a price: 2,000 weight reads, "

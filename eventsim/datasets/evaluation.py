@@ -1,173 +1,144 @@
-"""Accuracy, operations and latency over a data set; one bad file does not lose the others."""
+"""Sums over the samples of a data set: accuracy, margins, operations, energy, latency."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from statistics import fmean
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
-from eventsim.accounting.conventions import estimates
-from eventsim.accounting.energy import Energy, EnergyModel, energies, models
-from eventsim.datasets.samples import Sample, open_sample
-from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
-from eventsim.facts import Facts
-from eventsim.hashes import sha256
+from eventsim.accounting.energy import Energy, EnergyModel, energies
+from eventsim.datasets.outcome import LayerSum, Outcome
 from eventsim.ledger import Counts
-from eventsim.ordered import map_in_order
-from eventsim.preparation import Preparation
-from eventsim.profile import LayerProfile
-from eventsim.simulator import Simulator
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one sample: what was measured, or the error in one line; plain data.
+class Prediction(NamedTuple):
+    """What was predicted for a sample: its place in the data set, name, label, prediction, hash of its file."""
 
-    Attributes
-    ----------
-    sample : Sample
-    error : str, optional
-        The rest is empty where there is one.
-    prediction : int
-    latency_s : float
-    profile : tuple of LayerProfile
-        Sums over the time steps.
-    energy_mj : dict of str to float
-        Total by energy model.
-    conventions : dict of str to dict
-        What published conventions would have counted.
-    reading_s : float
-        Seconds that were no simulation: reading the file, cutting it into frames, fitting and checking these.
-    input_sha256 : str, optional
-        Hash of the sample's file; None where it is no file of its own.
-    first_correct_step : int, optional
-        First time step, from 0, after which the label was predicted; None if never, or where not every step tells.
-    """
-
-    sample: Sample
-    error: str | None = None
-    prediction: int = -1
-    latency_s: float = 0.0
-    profile: tuple[LayerProfile, ...] = ()
-    energy_mj: dict[str, float] = field(default_factory=dict)
-    conventions: dict[str, dict[str, float]] = field(default_factory=dict)
-    reading_s: float = 0.0
-    first_correct_step: int | None = None
-    input_sha256: str | None = None
+    place: int
+    input: str
+    label: int
+    prediction: int
+    input_sha256: str | None
 
 
-@dataclass(frozen=True)
-class LayerSum:
-    """One layer over all samples: kernel and facts, neurons times time steps, dense multiply-accumulates, counts."""
+class Failure(NamedTuple):
+    """A sample that could not be simulated: its place in the data set, name, error."""
 
-    name: str
-    kernel: str
-    facts: Facts
-    neuron_steps: int
-    dense_macs: int
-    counts: Counts
-
-    def __add__(self, other: LayerSum) -> LayerSum:
-        return LayerSum(
-            self.name,
-            self.kernel,
-            self.facts,
-            self.neuron_steps + other.neuron_steps,
-            self.dense_macs + other.dense_macs,
-            self.counts + other.counts,
-        )
+    place: int
+    input: str
+    error: str
 
 
 @dataclass
 class Evaluation:
     """Sums over the samples simulated so far; plain data. Evaluations of parts of a data set add up (`merge`).
 
+    What is told of them is the same in whatever order and parts the samples came.
+
     Attributes
     ----------
     correct : int
-    predictions : list of (str, int, int)
-        Sample, label, prediction.
-    failed : list of (str, str)
-        Sample, error.
-    latencies_s : list of float
+    predictions : list of Prediction
+    failed : list of Failure
+    latencies_s, binnings_s, readings_s : list of float
+        Seconds of each sample: its simulation; reading it and cutting it into frames; all that is no simulation.
     layers : dict of str to LayerSum
         In order of execution.
     energies_mj : dict of str to list of float
         Total of every sample by energy model; `energy` tells more of their sum.
-    conventions : dict of str to dict
-        Sums by convention.
-    conventions_mj : dict of str to list of float
-        Energy of every sample by convention.
-    readings_s : list of float
-        What each sample took beside the simulation.
-    hashes : list of str or None
-        Of the files of the samples, in the order of `predictions`.
-    first_correct_steps : list of int
-        Of the samples that were ever predicted right, where the network answers in every time step.
+    conventions : dict of str to dict of str to list of float
+        The numbers of every sample by convention.
+    first_correct_steps, decided_steps : list of int
+        Of the samples that were ever predicted right, and of all, where the network answers in every time step.
+    answers_by_step, right_by_step : list of int
+        Samples that were predicted after each time step, and those of them that were predicted right.
+    right_margins, wrong_margins : list of float
+        How far the logit of the prediction leads, where it is right and where it is wrong.
+    label_margins : list of float
+        How far the logit of the label leads; negative where the prediction is wrong.
+    unsound : int
+        Samples with NaN or infinite logits.
+    comparable : bool
+        Whether the seconds are those of one machine.
     """
 
     correct: int = 0
-    predictions: list[tuple[str, int, int]] = field(default_factory=list)
-    failed: list[tuple[str, str]] = field(default_factory=list)
+    predictions: list[Prediction] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     latencies_s: list[float] = field(default_factory=list)
+    binnings_s: list[float] = field(default_factory=list)
+    readings_s: list[float] = field(default_factory=list)
     layers: dict[str, LayerSum] = field(default_factory=dict)
     energies_mj: dict[str, list[float]] = field(default_factory=dict)
-    conventions: dict[str, dict[str, float]] = field(default_factory=dict)
-    conventions_mj: dict[str, list[float]] = field(default_factory=dict)
-    readings_s: list[float] = field(default_factory=list)
+    conventions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     first_correct_steps: list[int] = field(default_factory=list)
-    hashes: list[str | None] = field(default_factory=list)
+    decided_steps: list[int] = field(default_factory=list)
+    answers_by_step: list[int] = field(default_factory=list)
+    right_by_step: list[int] = field(default_factory=list)
+    right_margins: list[float] = field(default_factory=list)
+    wrong_margins: list[float] = field(default_factory=list)
+    label_margins: list[float] = field(default_factory=list)
+    unsound: int = 0
+    comparable: bool = True
 
     def take(self, outcome: Outcome) -> None:
         """Add one outcome."""
         sample = outcome.sample
         if outcome.error is not None:
-            self.failed.append((sample.name, outcome.error))
+            self.failed.append(Failure(sample.index, sample.name, outcome.error))
             return
-        layers = {
-            layer.name: LayerSum(
-                layer.name, layer.kernel, layer.facts, layer.neurons * layer.steps, layer.dense_macs, layer.counts
-            )
-            for layer in outcome.profile
-        }
-        self.merge(
-            Evaluation(
-                int(outcome.prediction == sample.label),
-                [(sample.name, sample.label, outcome.prediction)],
-                [],
-                [outcome.latency_s],
-                layers,
-                {name: [energy] for name, energy in outcome.energy_mj.items()},
-                outcome.conventions,
-                {name: [counted["energy_mj"]] for name, counted in outcome.conventions.items()},
-                [outcome.reading_s],
-                [] if outcome.first_correct_step is None else [outcome.first_correct_step],
-                [outcome.input_sha256],
-            )
+        self.correct += outcome.correct
+        self.predictions.append(
+            Prediction(sample.index, sample.name, sample.label, outcome.prediction, outcome.input_sha256)
         )
+        self.latencies_s.append(outcome.latency_s)
+        self.binnings_s.append(outcome.binning_s)
+        self.readings_s.append(outcome.reading_s)
+        self._add_layers({layer.name: layer for layer in outcome.layers})
+        for name, energy in outcome.energy_mj.items():
+            self.energies_mj.setdefault(name, []).append(energy)
+        for name, counted in outcome.conventions.items():
+            for key, value in counted.items():
+                self.conventions.setdefault(name, {}).setdefault(key, []).append(value)
+        if (first := outcome.first_correct_step) is not None:
+            self.first_correct_steps.append(first)
+        if (decided := outcome.decided_step) is not None:
+            self.decided_steps.append(decided)
+        self.answers_by_step = _added(self.answers_by_step, [1] * len(outcome.step_predictions))
+        self.right_by_step = _added(self.right_by_step, [int(p == sample.label) for p in outcome.step_predictions])
+        if outcome.margin is not None and outcome.label_margin is not None:
+            (self.right_margins if outcome.correct else self.wrong_margins).append(outcome.margin)
+            self.label_margins.append(outcome.label_margin)
+        self.unsound += not outcome.sound
+        self.comparable &= outcome.comparable
 
     def merge(self, other: Evaluation) -> None:
-        """Add the samples of another evaluation of the same network, behind those of this one."""
+        """Add the samples of another evaluation of the same network."""
         self.correct += other.correct
-        self.predictions += other.predictions
-        self.failed += other.failed
-        self.latencies_s += other.latencies_s
-        self.readings_s += other.readings_s
-        self.first_correct_steps += other.first_correct_steps
-        self.hashes += other.hashes
-        for name, layer in other.layers.items():
-            self.layers[name] = self.layers[name] + layer if name in self.layers else layer
-        for mine, theirs in ((self.energies_mj, other.energies_mj), (self.conventions_mj, other.conventions_mj)):
-            for name, each in theirs.items():
-                mine.setdefault(name, []).extend(each)
+        self.unsound += other.unsound
+        self.comparable &= other.comparable
+        for name in (
+            "predictions", "failed", "latencies_s", "binnings_s", "readings_s", "first_correct_steps", "decided_steps",
+            "right_margins", "wrong_margins", "label_margins",
+        ):  # fmt: skip
+            getattr(self, name).extend(getattr(other, name))
+        self._add_layers(other.layers)
+        for name, each in other.energies_mj.items():
+            self.energies_mj.setdefault(name, []).extend(each)
         for name, counted in other.conventions.items():
-            sums = self.conventions.setdefault(name, {})
-            for key, value in counted.items():
-                sums[key] = sums.get(key, 0) + value
+            for key, values in counted.items():
+                self.conventions.setdefault(name, {}).setdefault(key, []).extend(values)
+        self.answers_by_step = _added(self.answers_by_step, other.answers_by_step)
+        self.right_by_step = _added(self.right_by_step, other.right_by_step)
+
+    def _add_layers(self, layers: Mapping[str, LayerSum]) -> None:
+        for name, layer in layers.items():
+            self.layers[name] = self.layers[name] + layer if name in self.layers else layer
 
     @property
     def samples(self) -> int:
@@ -180,19 +151,38 @@ class Evaluation:
         return Counts.total(layer.counts for layer in self.layers.values())
 
     @property
+    def dense_macs(self) -> int:
+        """Multiply-accumulates of all layers and samples if nothing were skipped."""
+        return sum(layer.dense_macs for layer in self.layers.values())
+
+    @property
     def accuracy(self) -> float:
         """Share of right predictions among the samples simulated; NaN if there are none."""
         return self.correct / self.samples if self.samples else float("nan")
 
     @property
+    def step_accuracy(self) -> list[float]:
+        """Share of right predictions after each time step, of the samples that were predicted after it."""
+        return [right / of for right, of in zip(self.right_by_step, self.answers_by_step, strict=True)]
+
+    @property
+    def confusion(self) -> dict[int, dict[int, int]]:
+        """How often each class was predicted for each label that occurred, both in order."""
+        found: dict[int, dict[int, int]] = {}
+        for each in sorted(self.predictions, key=lambda each: (each.label, each.prediction)):
+            of = found.setdefault(each.label, {})
+            of[each.prediction] = of.get(each.prediction, 0) + 1
+        return found
+
+    @property
     def mean_energy_mj(self) -> dict[str, float]:
-        """Mean of a sample by energy model; the same in whatever order and parts the samples came."""
+        """Mean of a sample by energy model."""
         return {name: fmean(each) for name, each in self.energies_mj.items()}
 
     @property
     def std_energy_mj(self) -> dict[str, float]:
         """Standard deviation over the samples by energy model."""
-        return {name: float(np.std(each)) for name, each in self.energies_mj.items()}
+        return {name: deviation(each) for name, each in self.energies_mj.items()}
 
     def energy(self, by: Mapping[str, EnergyModel]) -> dict[str, Energy]:
         """Return the energy of all samples together by each of some models: with its layers, and what has no price."""
@@ -200,74 +190,30 @@ class Evaluation:
 
     def latency_percentiles_s(self) -> dict[str, float]:
         """Return mean, median, 90th, 95th and 99th percentile, and the worst, of the latency in seconds."""
-        if not self.latencies_s:
-            return {}
-        p50, p90, p95, p99 = map(float, np.percentile(self.latencies_s, (50, 90, 95, 99)))
-        mean, worst = float(np.mean(self.latencies_s)), max(self.latencies_s)
-        return {"mean": mean, "p50": p50, "p90": p90, "p95": p95, "p99": p99, "worst": worst}
+        return percentiles(self.latencies_s)
+
+    def binning_percentiles_s(self) -> dict[str, float]:
+        """Return the same of the time that reading and cutting into frames took."""
+        return percentiles(self.binnings_s)
 
     def __repr__(self) -> str:
         return f"Evaluation({self.correct} of {self.samples} right, {len(self.failed)} failed)"
 
 
-def evaluate(
-    simulator: Simulator,
-    samples: Sequence[Sample],
-    preparation: Preparation,
-    by: Mapping[str, EnergyModel] | None = None,
-) -> Iterator[Outcome]:
-    """Simulate every sample, `simulator.threads` at a time, in order; a bad sample yields its error.
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """Return mean, median, 90th, 95th and 99th percentile, and the worst of some durations; nothing of none."""
+    if not seconds:
+        return {}
+    p50, p90, p95, p99 = map(float, np.percentile(seconds, (50, 90, 95, 99)))
+    return {"mean": fmean(seconds), "p50": p50, "p90": p90, "p95": p95, "p99": p99, "worst": max(seconds)}
 
-    Parameters
-    ----------
-    simulator : Simulator
-    samples : sequence of Sample
-    preparation : Preparation
-    by : mapping of str to EnergyModel, optional
-        Energy models by name; those that are shipped where none are given.
 
-    Yields
-    ------
-    Outcome
+def deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of some values, rounded the same in whatever order they are."""
+    mean = fmean(values)
+    return math.sqrt(fmean((value - mean) ** 2 for value in values))
 
-    Raises
-    ------
-    InputError
-        If the outputs are no scores of classes, or a label is not one of the classes.
-    """
-    by = models() if by is None else by
-    network = simulator.network
-    classes = network.types[simulator.schedule.output].channels
-    if not network.classifies:
-        raise InputError(
-            f"network {network.name}: {classes} outputs without a head found; expected scores of classes, as of a "
-            "model that was fine-tuned"
-        )
-    for sample in samples:
-        if not 0 <= sample.label < classes:
-            raise InputError(f"{sample.name}: label {sample.label} found; network {network.name} has {classes} classes")
 
-    def outcome(sample: Sample) -> Outcome:
-        began = time.perf_counter()
-        try:
-            frames: Any = preparation.frames(open_sample(sample), network)
-            result = simulator.run(frames, preparation.time_steps, sample.name)
-        except EventsimError as error:
-            return Outcome(sample, str(error))
-        except MemoryError:
-            return Outcome(sample, f"{sample.name}: {OUT_OF_MEMORY}")
-        reading_s = time.perf_counter() - began - result.latency_s
-        return Outcome(
-            sample,
-            None,
-            result.prediction,
-            result.latency_s,
-            tuple(layer.summed() for layer in result.profile),
-            {name: energy.total_mj for name, energy in energies(result.profile, by).items()},
-            estimates(result.profile),
-            reading_s,
-            result.first_step_of(sample.label),
-            sha256(sample.name),
-        )
-
-    return map_in_order(outcome, samples, simulator.threads)
+def _added(one: Sequence[int], other: Sequence[int]) -> list[int]:
+    """Add numbers for each time step; samples may have fewer steps than others."""
+    return [a + b for a, b in zip_longest(one, other, fillvalue=0)]

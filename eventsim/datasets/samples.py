@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from eventsim.dvs import Recording
+from eventsim.dvs.events_array import map_npy
 from eventsim.errors import InputError
+from eventsim.untrusted import first_line
 
 if TYPE_CHECKING:  # importing Tonic takes a second
     from eventsim.dvs.tonic_dataset import Split, TonicDataset
@@ -32,7 +39,28 @@ class TonicReference:
     index: int
 
 
-Reference: TypeAlias = str | TonicReference
+@dataclass(frozen=True)
+class ArrayReference:
+    """One entry of an array of frames that lies in an ``.npy`` file.
+
+    Attributes
+    ----------
+    path : str
+    index : int
+    """
+
+    path: str
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """Frames that are in memory: ``(T, *input shape)``, or one image of the input shape."""
+
+    frames: npt.NDArray[Any]
+
+
+Reference: TypeAlias = str | TonicReference | ArrayReference | Given
 
 
 @dataclass(frozen=True)
@@ -44,21 +72,52 @@ class Sample:
     name : str
         For reports.
     label : int
-    reference : str or TonicReference
-        A file, or a sample of a Tonic data set; `open_sample` opens it.
+    reference : str, TonicReference, ArrayReference or Given
+        A file, a sample of a Tonic data set, or an entry of an array; `open_sample` opens it.
+    index : int
+        Place in the data set, from 0; a part of a data set keeps the places.
     """
 
     name: str
     label: int
     reference: Reference
+    index: int = 0
 
 
-def open_sample(sample: Sample) -> str | Recording:
-    """Return the path or the recording that a sample refers to."""
+def open_sample(sample: Sample) -> str | Recording | npt.NDArray[Any]:
+    """Return the path, the recording or the frames that a sample refers to.
+
+    Raises
+    ------
+    InputError
+        If there is nothing of the kind.
+    """
     at = sample.reference
     if isinstance(at, str):
         return at
+    if isinstance(at, Given):
+        return at.frames
+    if isinstance(at, ArrayReference):
+        frames: npt.NDArray[Any] = np.array(map_npy(at.path)[at.index])
+        return frames
     return _tonic(at.dataset, at.root, at.split)[at.index][0]
+
+
+def part(samples: Sequence[Sample], limit: int | None = None, shard: tuple[int, int] | None = None) -> list[Sample]:
+    """Return a part of a data set.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+    limit : int, optional
+        So many samples, spread evenly over all: data sets are mostly sorted by class.
+    shard : (int, int), optional
+        (i, n): every n-th of them from the i-th on, counted from 1. The shards 1 to n are all of them, each once.
+    """
+    chosen = list(samples)
+    if limit is not None and limit < len(chosen):
+        chosen = [chosen[k * len(chosen) // limit] for k in range(limit)]
+    return chosen if shard is None else chosen[shard[0] - 1 :: shard[1]]
 
 
 @lru_cache(maxsize=4)
@@ -82,16 +141,96 @@ def labelled_files(root: str | Path) -> list[Sample]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set laid out as FOLDER/<label>/<recording>")
     folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    numbered = all(folder.name.isdecimal() for folder in folders)
-    samples = [
-        Sample(str(path), int(folder.name) if numbered else index, str(path))
-        for index, folder in enumerate(folders)
+    files = [
+        (path, folder.name)
+        for folder in folders
         for path in sorted(folder.iterdir())
         if path.is_file() and not path.name.startswith(".")
     ]
-    if not samples:
+    if not files:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
-    return samples
+    numbers = _numbered([folder.name for folder in folders])
+    return [Sample(str(path), numbers[name], str(path), index) for index, (path, name) in enumerate(files)]
+
+
+def labelled_csv(path: str | Path, root: str | Path) -> list[Sample]:
+    """List the files of a CSV file with the columns ``file``, below `root`, and ``label``, with or without a header.
+
+    A label is a class index if every one is a whole number; otherwise labels are numbered in sorted order.
+
+    Raises
+    ------
+    InputError
+        If it is no such file, or a file occurs twice.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), 1) if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: cannot be read as CSV ({first_line(error)}); expected columns file, label") from None
+    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
+    place = {name: header.index(name) for name in ("file", "label")} if {"file", "label"} <= set(header) else {}
+    if more := set(header) - {"file", "label"} if place else set():
+        raise InputError(f"{path}: column {min(more)!r} found; expected file, label and no others")
+    labelled: dict[str, str] = {}
+    for number, row in rows[1:] if place else rows:
+        if len(row) != 2:
+            raise InputError(f"{path}: line {number}: {len(row)} columns found; expected two, file and label")
+        name, label = row[place.get("file", 0)].strip(), row[place.get("label", 1)].strip()
+        if name in labelled:
+            raise InputError(f"{path}: line {number}: {name} found again; expected each file once")
+        labelled[name] = label
+    if not labelled:
+        raise InputError(f"{path}: no samples found; expected lines of file, label")
+    numbers = _numbered(labelled.values())
+    files = [(str(Path(root) / name), numbers[label]) for name, label in labelled.items()]
+    return [Sample(file, label, file, index) for index, (file, label) in enumerate(files)]
+
+
+def labelled_arrays(
+    frames: str | Path | npt.NDArray[Any], labels: str | Path | npt.ArrayLike, name: str = "array"
+) -> list[Sample]:
+    """List the entries of an array of frames.
+
+    Parameters
+    ----------
+    frames : array (samples, ...), or the path of an ``.npy`` file with one
+        Each entry as `Simulator.run` takes it: T frames, or one image. A file is read as its samples are opened.
+    labels : int array (samples,), or the path of an ``.npy`` file with one
+    name : str
+        Of an array in memory, for reports.
+
+    Raises
+    ------
+    InputError
+        If they are no such arrays, or not of one length.
+    """
+    from_file = isinstance(frames, (str, Path))
+    if isinstance(frames, (str, Path)):
+        name, frames = str(frames), map_npy(str(frames))
+    said = f"{labels}" if isinstance(labels, (str, Path)) else f"{name}: labels"
+    classes = np.asarray(map_npy(str(labels)) if isinstance(labels, (str, Path)) else labels)
+    if classes.ndim != 1 or classes.dtype.kind not in "iu":
+        raise InputError(f"{said}: {classes.dtype} {classes.shape} found; expected whole numbers, one for each sample")
+    if frames.dtype.names is not None or frames.ndim < 2 or len(frames) != len(classes):
+        raise InputError(
+            f"{name}: {frames.dtype} {frames.shape} with {len(classes)} labels found; expected frames or images of "
+            "each sample along the first axis, and as many labels"
+        )
+    return [
+        Sample(
+            f"{name}[{index}]", int(label), ArrayReference(name, index) if from_file else Given(frames[index]), index
+        )
+        for index, label in enumerate(classes)
+    ]
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """Return the class of each name: its number if all are whole numbers, else its place in sorted order."""
+    names = sorted(set(names))
+    if all(name.isdecimal() for name in names):
+        return {name: int(name) for name in names}
+    return {name: number for number, name in enumerate(names)}
 
 
 def labelled_tonic(name: str, root: str | Path, split: Split | None = None) -> list[Sample]:
@@ -106,6 +245,18 @@ def labelled_tonic(name: str, root: str | Path, split: Split | None = None) -> l
     names = sorted({label for label in labels if isinstance(label, str)})
     numbers = [names.index(label) if isinstance(label, str) else int(label) for label in labels]
     return [
-        Sample(f"{name}[{index}]", number, TonicReference(name, str(root), split, index))
+        Sample(f"{name}[{index}]", number, TonicReference(name, str(root), split, index), index)
         for index, number in enumerate(numbers)
     ]
+
+
+def elsewhere(sample: Sample) -> Sample:
+    """Return a sample that can be opened from another working directory."""
+    at = sample.reference
+    if isinstance(at, str):
+        return replace(sample, reference=str(Path(at).absolute()))
+    if isinstance(at, ArrayReference):
+        return replace(sample, reference=replace(at, path=str(Path(at.path).absolute())))
+    return (
+        sample if isinstance(at, Given) else replace(sample, reference=replace(at, root=str(Path(at.root).absolute())))
+    )

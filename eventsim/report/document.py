@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.accounting.energy import EnergyModel, energies, models
-from eventsim.datasets import Evaluation, LayerSum
+from eventsim.accounting.energy import EnergyModel, energies
 from eventsim.hashes import sha256
 from eventsim.network import Network
 from eventsim.report.energy import energy_document
@@ -109,62 +108,4 @@ def network_document(model: str, network: Network) -> dict[str, Any]:
         "neurons": sum(layer["neurons"] for layer in layers),
         "dense_macs_per_step": sum(layer["dense_macs_per_step"] for layer in layers),
         "layers": layers,
-    }
-
-
-def evaluation_document(
-    model: str,
-    network: Network,
-    whence: dict[str, Any],
-    compile_s: float,
-    evaluation: Evaluation,
-    by: Mapping[str, EnergyModel] | None = None,
-) -> dict[str, Any]:
-    """Return the document of ``evaluate``: totals are sums, layers, energies and conventions means over the samples."""
-    n = max(evaluation.samples, 1)
-    mean, spread = evaluation.mean_energy_mj, evaluation.std_energy_mj
-    priced = evaluation.energy({name: price for name, price in (by or models()).items() if name in mean})
-    return {
-        **headed(model, network, whence),
-        "compile_s": compile_s,
-        "samples": evaluation.samples,
-        "correct": evaluation.correct,
-        "accuracy": evaluation.accuracy if evaluation.samples else None,
-        "latency_s": evaluation.latency_percentiles_s(),
-        "reading_s": float(np.mean(evaluation.readings_s)) if evaluation.readings_s else None,
-        "first_correct": {
-            "samples": len(evaluation.first_correct_steps),
-            "step": float(np.mean(evaluation.first_correct_steps)) if evaluation.first_correct_steps else None,
-        },
-        "totals": dict(evaluation.totals),
-        "energy_mj": mean,
-        "energy": {
-            name: {**energy_document(energy, n), "total_mj": mean[name], "std_mj": spread[name]}
-            for name, energy in priced.items()
-        },
-        "conventions": {
-            name: {
-                **{key: value / n for key, value in counted.items()},
-                "std_mj": float(np.std(evaluation.conventions_mj[name])),
-            }
-            for name, counted in evaluation.conventions.items()
-        },
-        "layers": [_mean_layer(name, layer, n) for name, layer in evaluation.layers.items()],
-        "failed": failures(evaluation.failed),
-        "predictions": [
-            {"input": name, "label": label, "prediction": prediction, "input_sha256": hashed}
-            for (name, label, prediction), hashed in zip(evaluation.predictions, evaluation.hashes, strict=True)
-        ],
-    }
-
-
-def _mean_layer(name: str, layer: LayerSum, samples: int) -> dict[str, Any]:
-    counts = layer.counts
-    return {
-        "name": name,
-        "kernel": layer.kernel,
-        "firing_rate": counts.spikes / max(layer.neuron_steps, 1),
-        "input_density": counts.nonzero_inputs / max(counts.inputs, 1),
-        "dense_macs": layer.dense_macs / samples,
-        **{operation: executed / samples for operation, executed in counts.items()},
     }

@@ -42,7 +42,7 @@ def provenance(
         "network": network.name,
         "model_sha256": sha256(model),
         "options": {name: value for name, value in options.items() if value not in (None, [])},
-        "preparation": _flat(preparation.of(network)),
+        "preparation": prepared(preparation.of(network)),
     }
 
 
@@ -69,7 +69,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _flat(preparation: Preparation) -> dict[str, Any]:
+def prepared(preparation: Preparation) -> dict[str, Any]:
+    """Return what a preparation says, by name, as plain data."""
     values = asdict(preparation)
     values |= values.pop("orientation") or {}
     return {name: value for name, value in values.items() if value is not None}

@@ -13,7 +13,7 @@ from eventsim.accounting.energy import MAIN
 from eventsim.network import Network
 from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.conventions import print_conventions, spread
-from eventsim.report.energy import energy_line, energy_lines
+from eventsim.report.energy import energy_lines
 from eventsim.report.latency import latency_line
 from eventsim.settings import Setting
 
@@ -169,29 +169,6 @@ def _print_operations(console: Console, rows: list[dict[str, Any]], names: list[
 
 def _heading(operation: str) -> str:
     return operation.replace("_", "\n")
-
-
-def print_evaluation(console: Console, document: dict[str, Any], energies: Sequence[str] = MAIN) -> None:
-    """Print accuracy, latency and mean counts; failed samples one per line."""
-    for failure in document["failed"]:
-        console.print(_line(f"failed: {failure['error']}"), soft_wrap=True)
-    n = document["samples"]
-    if not n:
-        console.print("no sample could be simulated")
-        return
-    table = Table(show_header=False)
-    table.add_row("accuracy", f"{document['accuracy']:.2%} ({document['correct']} of {n})")
-    table.add_row("failed", _number(len(document["failed"])) or "0")
-    latency = ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in document["latency_s"].items())
-    table.add_row("latency", latency)
-    table.add_row("reading per sample", f"{document['reading_s'] * 1e3:.1f} ms")
-    if (first := document["first_correct"])["samples"]:
-        table.add_row("first right", f"in step {first['step']:.2f} on average, of {first['samples']:,} samples")
-    for name in columns(document["totals"]):
-        table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
-    for name in energies:
-        table.add_row(f"energy, {name}", energy_line(document["energy"][name]))
-    console.print(table)
 
 
 def _number(value: int) -> str:

@@ -3,70 +3,211 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
 
-from eventsim.accounting.energy import choose
+import eventsim
+from eventsim.accounting.energy import EnergyModel, choose
 from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
+from eventsim.cli.held_interrupts import held_interrupts
 from eventsim.cli.printing import complain, console, print_json, progress
-from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
+from eventsim.datasets import (
+    Evaluation,
+    RowsFile,
+    Sample,
+    evaluate,
+    labelled_arrays,
+    labelled_csv,
+    labelled_files,
+    labelled_tonic,
+    part,
+)
+from eventsim.datasets.running import check_classes
 from eventsim.errors import INTERRUPTED, InputError
+from eventsim.hashes import sha256
 from eventsim.modelfile import load
-from eventsim.report import document, tables
-from eventsim.report.provenance import provenance
+from eventsim.preparation import Preparation
+from eventsim.report import tables
+from eventsim.report.evaluation import evaluation_document
+from eventsim.report.evaluation_tables import print_evaluation
+from eventsim.report.provenance import prepared, provenance
 from eventsim.simulator import Simulator
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``evaluate``."""
     parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("dataset", metavar="DATASET")
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="FOLDER/<label>/*, tonic:NAME, or with --labels a folder or FRAMES.npy"
+    )
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
-    parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE.csv|.npy",
+        help="file, label of every sample of a folder; or one whole number for each entry of FRAMES.npy",
+    )
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="N samples, spread evenly over all")
+    parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th sample from the I-th on, as 1/4 to 4/4")
+    parser.add_argument(
+        "--rows", type=Path, metavar="FILE.csv|.jsonl|.parquet", help="append one row for each sample as it is done"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
+    parser.add_argument("--threads", type=at_least_one, help="samples simulated at the same time; default 1")
+    parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS|local",
+        help="simulate on a Dask cluster, or on --threads processes here, by default one for each core",
+    )
     add_energy_option(parser)
     add_input_options(parser)
 
 
+def shard(text: str) -> tuple[int, int]:
+    """Read I/N."""
+    parts = text.split("/")
+    if len(parts) != 2 or not all(each.isdecimal() for each in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
+        raise argparse.ArgumentTypeError(f"{text} found, expected I/N with I from 1 to N")
+    return int(parts[0]), int(parts[1])
+
+
 def measure(args: Arguments) -> int:
     """Measure accuracy over a data set."""
+    if args.resume and args.rows is None:
+        raise InputError("--resume without --rows found; expected --rows FILE, whose rows it goes on with")
+    if args.cluster not in (None, "local") and args.threads is not None:
+        raise InputError(f"--threads {args.threads} with --cluster {args.cluster} found; expected one of them")
     models, shown = choose(args.energy)
-    simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
-    samples = _labelled(args)
+    simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads or 1)
+    every = _labelled(args)
+    samples = part(every, args.limit, args.shard)
+    if not samples:
+        raise InputError(f"{args.dataset}: no samples in shard {args.shard[0]}/{args.shard[1]} of {len(every)}")
+    check_classes(simulator, samples)
     preparation = preparation_of(args, simulator.network)
-    compile_s = simulator.warm_up()
     evaluation = Evaluation()
-    interrupted = False
-    with progress() as bar:
-        task = bar.add_task("evaluate", total=len(samples))
+    rows = None
+    if args.rows is not None:
+        run = _run(args, every, preparation.of(simulator.network), models)
+        rows = RowsFile(args.rows, run, list(models), resume=args.resume)
+        for outcome in rows.outcomes(samples, simulator.schedule):
+            evaluation.take(outcome)
+    kept = len(evaluation.predictions) + len(evaluation.failed)
+    compile_s = simulator.warm_up()
+    code = _simulate(args, simulator, samples, preparation, models, evaluation, rows)
+    if rows is not None:
+        complete = len(evaluation.predictions) + len(evaluation.failed) == len(samples)
         try:
-            for outcome in evaluate(simulator, samples, preparation, models):
-                evaluation.take(outcome)
-                bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
-        except KeyboardInterrupt:  # what was computed is still printed
-            interrupted = True
+            rows.finish(complete=complete)
+        except InputError as error:
+            complain(error)
+            code = code or 1
     noted = preparation.noted(simulator.network)
-    options = {
-        "chunk": args.chunk,
-        "threads": args.threads,
-        "dataset": args.dataset,
-        "split": args.split,
-        "energy": args.energy,
-    }
+    options = {name: getattr(args, name) for name in ("chunk", "dataset", "split", "energy", "labels", "limit")}
+    options |= {"threads": simulator.threads, "shard": None if args.shard is None else "/".join(map(str, args.shard))}
+    options |= {"cluster": args.cluster, "rows": None if args.rows is None else str(args.rows), "resumed": kept or None}
     whence = provenance(args.model, simulator.network, preparation, options)
-    description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
+    description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
     if args.json:
         print_json(description)
     else:
-        tables.print_evaluation(console(), description, shown)
+        print_evaluation(console(), description, shown)
         tables.print_assumed(console(), simulator.network)
-    if interrupted:
+    if evaluation.unsound:
+        complain(f"NaN or infinite logits found in {evaluation.unsound} samples; their predictions mean nothing")
+    if code == INTERRUPTED:
         complain(f"interrupted after {evaluation.samples + len(evaluation.failed)} of {len(samples)} samples")
-        return INTERRUPTED
-    return 1 if evaluation.failed else 0
+    return code or (1 if evaluation.failed else 0)
+
+
+def _simulate(
+    args: Arguments,
+    simulator: Simulator,
+    samples: Sequence[Sample],
+    preparation: Preparation,
+    models: Mapping[str, EnergyModel],
+    evaluation: Evaluation,
+    rows: RowsFile | None,
+) -> int:
+    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 1 if rows did not go on."""
+    done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
+    rest = [sample for sample in samples if sample.index not in done]
+    if not rest:
+        return 0
+    with progress() as bar:
+        task = bar.add_task("evaluate", total=len(samples), completed=len(done))
+        try:
+            with _client(args) as options, closing(evaluate(simulator, rest, preparation, models, **options)) as found:
+                for outcome in found:
+                    with held_interrupts():
+                        if rows is not None:
+                            rows.append(outcome)
+                        evaluation.take(outcome)
+                    bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
+        except KeyboardInterrupt:  # what was computed is still printed
+            return INTERRUPTED
+        except InputError as error:  # a full disk; what was computed is printed all the same
+            if rows is None or not len(evaluation.predictions) + len(evaluation.failed):
+                raise
+            complain(error)
+            return 1
+    return 0
 
 
 def _labelled(args: Arguments) -> list[Sample]:
-    if not args.dataset.startswith("tonic:"):
-        return labelled_files(args.dataset)
-    if args.root is None:
-        raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
-    return labelled_tonic(args.dataset.removeprefix("tonic:"), args.root, args.split)
+    if args.dataset.startswith("tonic:"):
+        if args.root is None:
+            raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
+        if args.labels is not None:
+            raise InputError(f"{args.dataset}: --labels found; expected none, Tonic tells them")
+        return labelled_tonic(args.dataset.removeprefix("tonic:"), args.root, args.split)
+    for name in ("root", "split"):
+        if getattr(args, name) is not None:
+            raise InputError(f"{args.dataset}: --{name} found; expected it with tonic:NAME alone")
+    if Path(args.dataset).suffix == ".npy":
+        if args.labels is None:
+            raise InputError(f"{args.dataset}: no --labels found; expected LABELS.npy, one for each sample")
+        return labelled_arrays(args.dataset, args.labels)
+    return labelled_files(args.dataset) if args.labels is None else labelled_csv(args.labels, args.dataset)
+
+
+def _run(
+    args: Arguments, samples: Sequence[Sample], preparation: Preparation, models: Mapping[str, EnergyModel]
+) -> dict[str, Any]:
+    """Return what rows are of: what changes them is in here, and which part of the samples they are of is not."""
+    listed = json.dumps([(sample.name, sample.label) for sample in samples])
+    files = [each for each in args.energy if each.endswith(".toml")]
+    return {
+        "eventsim": eventsim.__version__,
+        "model_sha256": sha256(args.model),
+        "dataset": args.dataset,
+        "split": args.split,
+        "samples": len(samples),
+        "samples_sha256": hashlib.sha256(listed.encode()).hexdigest(),
+        "preparation": prepared(preparation),
+        "energy_files_sha256": [sha256(each) for each in files],
+        "chunk": args.chunk,
+        "threads": args.threads or 1,
+        "cluster": args.cluster is not None,
+    }
+
+
+@contextmanager
+def _client(args: Arguments) -> Iterator[dict[str, Any]]:
+    """Yield the client that `evaluate` takes, where a cluster was asked for."""
+    if args.cluster is None:
+        yield {}
+        return
+    try:
+        from eventsim.datasets.cluster import connected  # noqa: PLC0415 - for --cluster alone
+    except ImportError:
+        raise InputError(
+            "--cluster: distributed not found; expected it for clusters: pip install 'eventsim[cluster]'"
+        ) from None
+    with connected(args.cluster, args.threads or len(os.sched_getaffinity(0))) as client:
+        yield {"client": client}

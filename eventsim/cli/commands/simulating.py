@@ -33,12 +33,13 @@ from eventsim.modelfile import load
 from eventsim.network import Network
 from eventsim.preparation import Preparation
 from eventsim.report import document, tables
-from eventsim.report.latency import Stopwatch, latency_document
+from eventsim.report.latency import latency_document
 from eventsim.report.provenance import provenance
 from eventsim.report.recorded import write_recorded
 from eventsim.report.rows import write_rows
 from eventsim.result import Result
 from eventsim.simulator import Simulator
+from eventsim.stopwatch import Stopwatch
 
 
 def add_profile(parser: argparse.ArgumentParser) -> None:

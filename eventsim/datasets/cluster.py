@@ -1,0 +1,269 @@
+"""Evaluation on the workers of a Dask cluster.
+
+The network goes to the workers as a plugin: Dask sends that once to each, to those that join later too, and keeps it
+for them. A sample is a task without data of its own, which Dask gives to another worker where one dies.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import getpass
+import logging
+import pickle
+import tempfile
+import threading
+import time
+import uuid
+from asyncio import to_thread
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed.scheduler import KilledWorker
+from threadpoolctl import threadpool_limits
+
+import eventsim
+from eventsim.accounting.energy import EnergyModel
+from eventsim.datasets.outcome import Outcome, Row, outcome_of
+from eventsim.datasets.running import outcome
+from eventsim.datasets.samples import Sample, elsewhere
+from eventsim.errors import EventsimError, InputError
+from eventsim.preparation import Preparation
+from eventsim.simulator import Simulator
+from eventsim.untrusted import first_line
+
+TASK_S = 0.1
+"""Samples that take less share a task, which the scheduler needs about a millisecond for."""
+MOST_SAMPLES = 64
+AHEAD = 3
+"""Tasks for each thread of a worker that are handed out before they can run."""
+PATIENCE_S = 60.0
+"""How long a cluster may be without workers before anything has run."""
+
+
+class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
+    """What a worker needs for every sample; unpickled and compiled once, before the first.
+
+    Parameters
+    ----------
+    simulator : Simulator
+    preparation : Preparation
+    by : mapping of str to EnergyModel
+    """
+
+    def __init__(self, simulator: Simulator, preparation: Preparation, by: Mapping[str, EnergyModel]) -> None:
+        self.version = eventsim.__version__
+        self.pickled = pickle.dumps((simulator, preparation, dict(by)))
+
+    async def setup(self, worker: Any) -> None:
+        """Make the simulator ready, while the worker goes on answering the scheduler."""
+        if eventsim.__version__ != self.version:
+            raise RuntimeError(f"{worker.address}: eventsim {eventsim.__version__} found; expected {self.version}")
+        self.lock = threading.Lock()
+        await to_thread(self.ready)
+
+    def ready(self) -> tuple[Simulator, Preparation, Mapping[str, EnergyModel]]:
+        """Return simulator, preparation and energy models."""
+        with self.lock:
+            if self.pickled:
+                threadpool_limits(1)
+                self.parts: tuple[Simulator, Preparation, Mapping[str, EnergyModel]] = pickle.loads(self.pickled)
+                with _one_of_this_machine():  # the others find the kernels in the cache
+                    self.parts[0].warm_up()
+                self.pickled = b""
+        return self.parts
+
+
+@contextmanager
+def connected(address: str, processes: int) -> Iterator[Client]:
+    """Yield a client of the cluster at an address; ``"local"`` starts so many processes here, which end with it.
+
+    Raises
+    ------
+    InputError
+        If nobody answers there.
+    """
+    if address != "local":
+        try:
+            client = Client(address, timeout=PATIENCE_S, set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise InputError(f"cluster {address}: no scheduler answers ({first_line(error)})") from None
+        with client:
+            yield client
+        return
+    quiet = logging.CRITICAL + 1  # a worker that dies is told by what becomes of its samples
+    options: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "dashboard_address": None}
+    with (
+        LocalCluster(**options, processes=True, silence_logs=quiet) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@contextmanager
+def _one_of_this_machine() -> Iterator[None]:
+    """Let one process of this machine and user in at a time."""
+    with (Path(tempfile.gettempdir()) / f"eventsim-{getpass.getuser()}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def simulate(name: str, samples: Sequence[Sample]) -> tuple[list[Row], float]:
+    """Simulate some samples on a worker; return their rows, and the seconds that they took."""
+    began = time.perf_counter()
+    simulator, preparation, by = get_worker().plugins[name].ready()
+    rows = [outcome(simulator, sample, preparation, by).row() for sample in samples]
+    return rows, time.perf_counter() - began
+
+
+def evaluate_on(
+    client: Client,
+    simulator: Simulator,
+    samples: Sequence[Sample],
+    preparation: Preparation,
+    by: Mapping[str, EnergyModel],
+) -> Generator[Outcome, None, None]:
+    """Simulate samples on the workers of a cluster, as `eventsim.datasets.evaluate` does here.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    simulator, samples, preparation, by
+        As there.
+
+    Yields
+    ------
+    Outcome
+        As they are done.
+
+    Raises
+    ------
+    InputError
+        If no worker is there, or one has another eventsim.
+    EventsimError
+        If the scheduler is lost.
+    """
+    name = f"eventsim-{uuid.uuid4().hex}"
+    try:
+        client.wait_for_workers(1, timeout=PATIENCE_S)
+    except TimeoutError:
+        raise InputError(f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some") from None
+    plugin = Evaluator(simulator, preparation, by)
+    try:
+        client.register_plugin(plugin, name=name)
+    except RuntimeError as error:
+        raise InputError(f"cluster {_address(client)}: {error}") from None
+    try:
+        for row, sample in _rows(client, name, samples):
+            found = outcome_of(row, sample, simulator.schedule)
+            yield replace(found, comparable=False)
+    finally:
+        with suppress(Exception):  # of a scheduler that is gone there is nothing to take back
+            client.unregister_worker_plugin(name)
+
+
+def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tuple[Row, Sample]]:
+    """Hand out samples, never many more than can run, and yield what comes back."""
+    tasks = Tasks(client, name, samples)
+    try:
+        tasks.hand_out()
+        for future in tasks.running:
+            batch = tasks.taken.pop(future.key)
+            if future.status == "finished":
+                rows, seconds = future.result()
+                tasks.learn(len(batch), seconds)
+            else:
+                rows = tasks.failed(future, batch)
+            future.release()
+            tasks.hand_out()
+            for row, sample in zip(rows, batch, strict=False):
+                if isinstance(sample.reference, str) and row["error"] is not None:
+                    row["error"] = row["error"].replace(str(Path(sample.reference).absolute()), sample.reference)
+                yield row, sample
+    finally:
+        tasks.cancel()
+
+
+class Tasks:
+    """Samples on their way to the workers.
+
+    Attributes
+    ----------
+    running : iterator of Future
+        Those that are done, as they are.
+    taken : dict of str to list of Sample
+        By the key of their task.
+    """
+
+    def __init__(self, client: Client, name: str, samples: Sequence[Sample]) -> None:
+        self.client = client
+        self.name = name
+        self.running = as_completed()
+        self.taken: dict[str, list[Sample]] = {}
+        self._futures: dict[str, Future] = {}
+        self._rest = list(reversed(samples))
+        self._number = 0
+        self._seconds, self._done = 0.0, 0
+        self._asked = -1.0
+        self._threads = 1
+
+    def hand_out(self) -> None:
+        """Give the workers as much as they can take."""
+        while self._rest and len(self.taken) < AHEAD * self._workers():
+            size = self._size()
+            batch = [self._rest.pop() for _ in range(min(size, len(self._rest)))]
+            self._submit(batch)
+
+    def learn(self, samples: int, seconds: float) -> None:
+        """Take note of how long samples took."""
+        self._done += samples
+        self._seconds += seconds
+
+    def failed(self, future: Future, batch: list[Sample]) -> list[Row]:
+        """Return the errors of samples that killed every worker that tried; of several, try each on its own."""
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, KilledWorker):
+            if len(batch) > 1:
+                for sample in batch:
+                    self._submit([sample])
+                return []
+            said = f"{batch[0].name}: {error.allowed_failures + 1} workers died of it; expected one to survive"
+            return [Outcome(batch[0], said).row()]
+        if error is not None:
+            raise error
+        raise EventsimError(f"cluster {_address(self.client)}: lost ({future.status}); start it again, and --resume")
+
+    def cancel(self) -> None:
+        """Let go of everything that was handed out."""
+        with suppress(Exception):  # of a scheduler that is gone there is nothing to cancel
+            self.client.cancel([self._futures[key] for key in self.taken])
+
+    def _submit(self, batch: list[Sample]) -> None:
+        self._number += 1
+        key = f"{self.name}-{self._number}"
+        self.taken[key] = batch
+        here = [elsewhere(sample) for sample in batch]
+        future = self._futures[key] = self.client.submit(simulate, self.name, here, key=key, pure=False)
+        self.running.add(future)
+
+    def _size(self) -> int:
+        """Return how many samples a task takes: the last ones are divided among all."""
+        if not self._done:
+            return 1
+        worth = int(TASK_S * self._done / max(self._seconds, 1e-9))
+        fair = -(-len(self._rest) // (AHEAD * self._threads))
+        return max(1, min(worth, fair, MOST_SAMPLES))
+
+    def _workers(self) -> int:
+        """Return how many samples run at a time, looked up once a second: workers come and go."""
+        if time.monotonic() - self._asked > 1:
+            self._threads = max(1, sum(self.client.nthreads().values()))
+            self._asked = time.monotonic()
+        return self._threads
+
+
+def _address(client: Client) -> str:
+    return str(client.scheduler.address) if client.scheduler is not None else "of the client"
