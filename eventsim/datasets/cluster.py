@@ -10,6 +10,7 @@ import fcntl
 import getpass
 import logging
 import pickle
+import signal
 import tempfile
 import threading
 import time
@@ -77,6 +78,15 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
         return self.parts
 
 
+class Uninterrupted(WorkerPlugin):  # type: ignore[misc]
+    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the one that started the workers."""
+
+    def setup(self, worker: Any) -> None:
+        """Ignore it; called on the thread that it would interrupt."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def connected(address: str, processes: int) -> Iterator[Client]:
     """Yield a client of the cluster at an address; ``"local"`` starts so many processes here, which end with it.
@@ -100,6 +110,7 @@ def connected(address: str, processes: int) -> Iterator[Client]:
         LocalCluster(**options, processes=True, silence_logs=quiet) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
+        client.register_plugin(Uninterrupted())
         yield client
 
 
@@ -201,10 +212,11 @@ class Tasks:
     def __init__(self, client: Client, name: str, samples: Sequence[Sample]) -> None:
         self.client = client
         self.name = name
-        self.running = as_completed()
+        self.running = as_completed(loop=client.loop)
         self.taken: dict[str, list[Sample]] = {}
         self._futures: dict[str, Future] = {}
         self._rest = list(reversed(samples))
+        self._suspected: set[int] = set()
         self._number = 0
         self._seconds, self._done = 0.0, 0
         self._asked = -1.0
@@ -223,14 +235,18 @@ class Tasks:
         self._seconds += seconds
 
     def failed(self, future: Future, batch: list[Sample]) -> list[Row]:
-        """Return the errors of samples that killed every worker that tried; of several, try each on its own."""
+        """Return the error of a sample that killed every worker that tried, twice; before, try again each on its own.
+
+        A worker that dies takes others with it, which waited there and are not to blame.
+        """
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            if len(batch) > 1:
+            if len(batch) > 1 or batch[0].index not in self._suspected:
                 for sample in batch:
                     self._submit([sample])
+                self._suspected.update(sample.index for sample in batch if len(batch) == 1)
                 return []
-            said = f"{batch[0].name}: {error.allowed_failures + 1} workers died of it; expected one to survive"
+            said = f"{batch[0].name}: {2 * error.allowed_failures + 2} workers died of it; expected one to survive"
             return [Outcome(batch[0], said).row()]
         if error is not None:
             raise error
