@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 
 import numpy as np
 import pytest
 
-from eventsim import NetworkBuilder, save
+from eventsim import InputError, NetworkBuilder, Preparation, Simulator, load, save
 from eventsim.cli import main
+from eventsim.datasets import evaluate, labelled_arrays
 from eventsim.layers import Flatten, Input, Linear, Readout
 
 
@@ -114,3 +116,100 @@ def test_labels_beyond_the_classes_are_refused(model, capsys, tmp_path):
     assert "label 2 found; network column has 2 classes" in capsys.readouterr().err
     (tmp_path / "data" / "2").rename(tmp_path / "data" / "1")
     assert main(["evaluate", str(network), str(tmp_path / "data")]) == 0
+
+
+def test_labels_of_a_csv_file(model, evaluated, tmp_path):
+    for number, column in enumerate((2, 0, 1)):
+        nmnist(tmp_path / "data" / "part" / f"{number}.bin", (column, 0, 1))
+    network = model(3, 34, 34)
+    labels = tmp_path / "labels.csv"
+    for text, expected in (
+        ("part/0.bin,2\npart/1.bin,1\n", [2, 1]),
+        ("label,file\n2,part/0.bin\n1,part/1.bin\n", [2, 1]),
+        ("\ufeffFile , Label\n\npart/0.bin,crab\npart/1.bin,ant\npart/2.bin,ant\n", [1, 0, 0]),
+    ):
+        labels.write_text(text)
+        found, _ = evaluated(network, tmp_path / "data", "--labels", labels)
+        assert [label for _, label, _ in found] == expected
+        assert [(name, prediction) for name, _, prediction in found] == [("0.bin", 2), ("1.bin", 0), ("2.bin", 1)][
+            : len(expected)
+        ]
+    labels.write_text("part/0.bin,2\nabsent.bin,0\n")
+    _, document = evaluated(network, tmp_path / "data", "--labels", labels, code=1)
+    assert [failure["input"] for failure in document["failed"]] == [str(tmp_path / "data" / "absent.bin")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("file,label,start\na,1,2\n", "column 'start' found; expected file, label and no others"),
+        ("a,1\nb\n", "line 2: 1 columns found; expected two"),
+        ("a,1\na,2\n", "line 2: a found again"),
+        ("file,label\n", "no samples found"),
+        ('a,"1\n', "cannot be read as CSV"),
+    ],
+)
+def test_labels_that_are_none(model, capsys, tmp_path, text, said):
+    (tmp_path / "labels.csv").write_text(text)
+    assert main(["evaluate", str(model(2, 34, 34)), str(tmp_path), "--labels", str(tmp_path / "labels.csv")]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert f"labels.csv: {said}" in err
+
+
+def test_two_arrays(model, evaluated, tmp_path):
+    """Files, and the same in memory; each entry is a sample of T frames, or an image."""
+    network = model(3, 1, 3)
+    frames = np.zeros((4, 1, 2, 1, 3), np.int32)
+    frames[range(4), 0, 1, 0, [0, 1, 2, 2]] = 1
+    labels = np.array([0, 1, 1, 2], np.uint8)
+    np.save(tmp_path / "labels.npy", labels)
+    for stored in (frames, frames[:, 0]):
+        np.save(tmp_path / "x.npy", stored)
+        found, document = evaluated(network, tmp_path / "x.npy", "--labels", tmp_path / "labels.npy")
+        assert found == [("x.npy[0]", 0, 0), ("x.npy[1]", 1, 1), ("x.npy[2]", 1, 2), ("x.npy[3]", 2, 2)]
+        assert [row["input_sha256"] for row in document["predictions"]] == [None] * 4
+        outcomes = evaluate(Simulator(load(network)), labelled_arrays(stored, labels), Preparation())
+        assert [outcome.prediction for outcome in outcomes] == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("frames", "labels", "said"),
+    [
+        (np.zeros((3, 2, 1, 3)), np.zeros(2, int), "float64 (3, 2, 1, 3) with 2 labels found"),
+        (np.zeros(3), np.zeros(3, int), "float64 (3,) with 3 labels found"),
+        (np.zeros((2, 2, 1, 3)), np.zeros(2), "float64 (2,) found; expected whole numbers, one for each sample"),
+        (np.zeros((2, 2, 1, 3)), np.zeros((2, 3), int), "int64 (2, 3) found; expected whole numbers"),
+    ],
+)
+def test_arrays_that_do_not_fit(model, capsys, tmp_path, frames, labels, said):
+    np.save(tmp_path / "x.npy", frames)
+    np.save(tmp_path / "y.npy", labels)
+    arguments = ["evaluate", str(model(3, 1, 3)), str(tmp_path / "x.npy")]
+    assert main([*arguments, "--labels", str(tmp_path / "y.npy")]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and said in err
+    with pytest.raises(InputError, match=re.escape(said)):
+        labelled_arrays(frames, labels)
+    assert main(arguments) == 2
+    assert "no --labels found; expected LABELS.npy" in capsys.readouterr().err
+
+
+def test_options_that_a_data_set_cannot_use_are_refused(model, capsys, tmp_path):
+    nmnist(tmp_path / "data" / "0" / "a.bin", (0, 0, 1))
+    for arguments, said in (
+        (["data", "--split", "test"], "--split found; expected it with tonic:NAME alone"),
+        (["data", "--root", "data"], "--root found; expected it with tonic:NAME alone"),
+        (["tonic:NMNIST", "--root", "data", "--labels", "x.csv"], "--labels found; expected none, Tonic tells them"),
+        (["data", "--shard", "2/2"], "no samples in shard 2/2 of 1"),
+        (["data", "--cluster", "tcp://x:1", "--threads", "2"], "--threads 2 with --cluster tcp://x:1 found"),
+    ):
+        name = arguments[0] if arguments[0].startswith("tonic") else str(tmp_path / "data")
+        assert main(["evaluate", str(model(2, 34, 34)), name, *arguments[1:]]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1 and said in err
+    for wrong in ("0/2", "3/2", "1", "a/b", "1/2/3"):
+        with pytest.raises(SystemExit) as stop:
+            main(["evaluate", "m.h5", "data", "--shard", wrong])
+        assert stop.value.code == 2
+        assert f"{wrong} found, expected I/N with I from 1 to N" in capsys.readouterr().err

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import pickle
+import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from eventsim import InputError, Network, NetworkBuilder, Preparation, Simulator
+from eventsim import InputError, Network, NetworkBuilder, Preparation, Simulator, save
 from eventsim.accounting.conventions import CONVENTIONS, estimates
 from eventsim.accounting.energy import models
+from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
 from eventsim.layers import Input, Linear, Readout
 from eventsim.report.evaluation import evaluation_document
+from eventsim.report.evaluation_tables import _confusions
 
 F = np.float32
 
@@ -125,5 +130,106 @@ def test_the_first_step_that_was_right(tmp_path: Path) -> None:
     assert [outcome.first_correct_step for outcome in outcomes] == [1, 0, None]
     document = evaluation_document("m.h5", network, {}, 0.0, evaluation)
     assert document["first_correct"] == {"samples": 2, "step": 0.5}
+    assert document["decided"] == {"samples": 3, "step": 1.0}
+    assert document["step_accuracy"] == [1 / 3, 1 / 3, 1 / 3]
     assert document["reading_s"] == pytest.approx(np.mean([outcome.reading_s for outcome in outcomes]))
     assert all(outcome.reading_s > 0 for outcome in outcomes)
+
+
+def test_confusions_margins_and_steps_of_known_logits(tmp_path: Path) -> None:
+    """Logits are the sums of the frames so far; samples of one, two and three steps."""
+    build = NetworkBuilder("sums")
+    build.add("readout", Readout("sum"), build.add("head", Linear(np.eye(3, dtype=F)), build.add("input", Input((3,)))))
+    network = build.build()
+    given = [  # label, frames
+        (0, [[5, 2, 0]]),  # right, leads by 3
+        (0, [[0, 1, 0], [4, 0, 0]]),  # wrong, then right by 3
+        (2, [[0, 0, 1], [0, 3, 0], [0, 0, 1]]),  # right, then wrong twice: 3 against 2
+        (1, [[2, 2, 0], [0, 4, 0]]),  # equal logits are the first class: wrong, then right by 4
+    ]
+    samples = []
+    for index, (label, frames) in enumerate(given):
+        np.save(tmp_path / f"{index}.npy", F(frames))
+        samples.append(Sample(f"{tmp_path}/{index}.npy", label, f"{tmp_path}/{index}.npy", index))
+    outcomes, evaluation = evaluated(network, samples)
+    assert [outcome.step_predictions for outcome in outcomes] == [(0,), (1, 0), (2, 1, 1), (0, 1)]
+    assert [outcome.margin for outcome in outcomes] == [3, 3, 1, 4]
+    assert [outcome.label_margin for outcome in outcomes] == [3, 3, -1, 4]
+    assert [outcome.decided_step for outcome in outcomes] == [0, 1, 1, 1]
+    document = evaluation_document("m.h5", network, {}, 0.0, evaluation)
+    assert document["confusion"] == [
+        {"label": 0, "samples": 2, "correct": 2, "predictions": {"0": 2}},
+        {"label": 1, "samples": 1, "correct": 1, "predictions": {"1": 1}},
+        {"label": 2, "samples": 1, "correct": 0, "predictions": {"1": 1}},
+    ]
+    assert document["step_accuracy"] == [2 / 4, 2 / 3, 0]  # of the samples that have the step
+    assert document["margin"] == {
+        "samples": 4, "mean": 2.75, "std": np.std([3, 3, 1, 4]), "smallest": 1, "right_mean": 10 / 3, "wrong_mean": 1,
+        "label_mean": 9 / 4,
+    }  # fmt: skip
+    assert document["dense_macs"] == 9 * 8 / 4
+    assert document["synaptic_operations"] == 10 / 4  # ten values that are not 0, and one weight of each that is not
+    assert document["not_finite"] == 0
+
+
+def test_binning_is_told_apart_from_simulation(small_network: Network, tmp_path: Path, monkeypatch: Any) -> None:
+    """Reading that takes 50 ms, at once or bin by bin, is no simulation."""
+    np.save(tmp_path / "x.npy", np.ones((4, 2, 6, 6), np.int32))
+    frames = np.ones((4, 2, 6, 6), np.int32)
+
+    def slow_stream(*_: Any) -> Iterator[Any]:
+        for frame in frames:
+            time.sleep(0.0125)
+            yield frame
+
+    def slow(*_: Any) -> Any:
+        time.sleep(0.05)
+        return frames
+
+    for reading in (slow, slow_stream):
+        monkeypatch.setattr(Preparation, "frames", reading)
+        (outcome,), evaluation = evaluated(small_network, [Sample("x", 0, f"{tmp_path}/x.npy")])
+        assert 0.05 <= outcome.binning_s <= outcome.reading_s
+        document = evaluation_document("m.h5", small_network, {}, 0.0, evaluation)
+        assert document["binning_s"]["p50"] == outcome.binning_s
+        assert document["latency_s"]["worst"] == outcome.latency_s
+        assert document["latency_comparable"]
+
+
+def test_logits_that_are_not_finite_are_counted_once(tmp_path: Path, capsys: Any) -> None:
+    build = NetworkBuilder("huge")
+    x = build.add("head", Linear(np.full((2, 2), 3e38, F)), build.add("input", Input((2,), "real")))
+    build.add("readout", Readout("sum"), x)
+    save(build.build(), tmp_path / "m.h5")
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    for name in "abc":
+        np.save(tmp_path / "data" / "0" / f"{name}.npy", F([[1 if name == "a" else 3, 0]]))
+    assert main(["evaluate", str(tmp_path / "m.h5"), str(tmp_path / "data"), "--json"]) == 0
+    out, err = capsys.readouterr()
+    document = json.loads(out)
+    assert (document["not_finite"], document["margin"]["samples"]) == (2, 1)
+    assert err == "eventsim: NaN or infinite logits found in 2 samples; their predictions mean nothing\n"
+
+
+def test_samples_at_the_same_time_are_simulated_on_one_thread_each(small_network: Network, folder: Path) -> None:
+    """The threads of a simulator are those of samples, not of layers; what is done first comes first."""
+    threads = set()
+    simulator = Simulator(small_network, threads=3)
+    share = simulator._workers.share
+    simulator._workers.share = lambda *given: (threads.add(1), share(*given))[1]  # type: ignore[method-assign]
+    simulator._workers.worth = lambda *_: True  # type: ignore[method-assign]
+    samples = labelled_files(folder)
+    outcomes = list(evaluate(simulator, samples, Preparation()))
+    assert not threads
+    assert sorted(outcome.sample.index for outcome in outcomes) == list(range(10))
+
+
+def test_many_classes_are_listed_by_their_confusions() -> None:
+    confusion = [
+        {"label": label, "samples": 3, "correct": 1, "predictions": {str(label): 1, str((label + 7) % 30): 2}}
+        for label in range(30)
+    ]
+    table = _confusions({"confusion": confusion})
+    assert [str(column.header) for column in table.columns] == ["label", "predicted", "times"]
+    assert [list(column.cells)[:3] for column in table.columns] == [["0", "1", "2"], ["7", "8", "9"], ["2"] * 3]
+    assert table.row_count == 10

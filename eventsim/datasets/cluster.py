@@ -61,13 +61,21 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
 
     async def setup(self, worker: Any) -> None:
         """Make the simulator ready, while the worker goes on answering the scheduler."""
-        if eventsim.__version__ != self.version:
-            raise RuntimeError(f"{worker.address}: eventsim {eventsim.__version__} found; expected {self.version}")
         self.lock = threading.Lock()
-        await to_thread(self.ready)
+        self.address = worker.address
+        with suppress(Exception):  # a worker that raises here is closed; the first sample raises it again
+            await to_thread(self.ready)
 
     def ready(self) -> tuple[Simulator, Preparation, Mapping[str, EnergyModel]]:
-        """Return simulator, preparation and energy models."""
+        """Return simulator, preparation and energy models.
+
+        Raises
+        ------
+        InputError
+            If the worker has another eventsim than the client.
+        """
+        if eventsim.__version__ != self.version:
+            raise InputError(f"worker {self.address}: eventsim {eventsim.__version__} found; expected {self.version}")
         with self.lock:
             if self.pickled:
                 threadpool_limits(1)
@@ -162,11 +170,7 @@ def evaluate_on(
         client.wait_for_workers(1, timeout=PATIENCE_S)
     except TimeoutError:
         raise InputError(f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some") from None
-    plugin = Evaluator(simulator, preparation, by)
-    try:
-        client.register_plugin(plugin, name=name)
-    except RuntimeError as error:
-        raise InputError(f"cluster {_address(client)}: {error}") from None
+    client.register_plugin(Evaluator(simulator, preparation, by), name=name)
     try:
         for row, sample in _rows(client, name, samples):
             found = outcome_of(row, sample, simulator.schedule)

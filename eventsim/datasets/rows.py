@@ -11,6 +11,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,16 +68,15 @@ class RowsFile:
         self._as_csv = path.suffix == ".csv"
         if self._parquet:
             _pyarrow(path)
-        there = [each for each in dict.fromkeys((self._growing, path)) if each.exists()]
+        there = [each for each in dict.fromkeys((self._growing, path)) if each.exists() and each.stat().st_size]
         if there and not resume:
             raise InputError(f"{there[0]}: is there; expected --resume to go on with its rows, or another name")
         self.rows = self._read() if there else []
+        self._file: io.BufferedWriter | None = None
         try:
-            self._file = self._growing.open("ab")
+            self._growing.open("ab").close()  # where nothing can be written, nothing needs to be simulated
         except OSError as error:
             raise self._unwritable(error) from None
-        if self._as_csv and not self._growing.stat().st_size:
-            self._write(_line(self._columns()))
 
     def outcomes(self, samples: Iterable[Sample], schedule: Schedule) -> list[Outcome]:
         """Return what the rows that were there tell.
@@ -133,7 +133,9 @@ class RowsFile:
         InputError
             If it cannot be written.
         """
-        self._file.close()
+        if self._file is not None:
+            with suppress(OSError):  # of a full disk, which `append` told
+                self._file.close()
         if self._parquet:
             self._write_parquet()
             if complete:
@@ -147,6 +149,10 @@ class RowsFile:
 
     def _write(self, line: str) -> None:
         try:
+            if self._file is None:
+                self._file = self._growing.open("ab")
+                if self._as_csv and not self._growing.stat().st_size:
+                    line = _line(self._columns()) + line
             self._file.write(line.encode("utf-8", "surrogateescape"))
             self._file.flush()
         except OSError as error:

@@ -1,0 +1,238 @@
+"""Evaluation on a Dask cluster of two processes: the same outcomes, whatever becomes of the workers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eventsim import EventsimError, InputError, Network, Preparation, Simulator, save
+from eventsim.cli import main
+from eventsim.datasets import Outcome, Sample, evaluate, labelled_arrays, labelled_files
+
+distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'eventsim[cluster]'")
+cluster = pytest.importorskip("eventsim.datasets.cluster")
+
+TIMES = ("latency_s", "binning_s", "reading_s", "comparable")
+pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about what it starts and stops
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with cluster.connected("local", 2) as client:
+        yield client
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
+    """Thirty samples of three classes, one damaged, named from the working directory, which workers do not share."""
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        (tmp_path / "data" / str(label)).mkdir(parents=True)
+        for index in range(10):
+            np.save(tmp_path / "data" / str(label) / f"{index}.npy", rng.integers(0, 3, (4, 2, 6, 6)))
+    (tmp_path / "data" / "1" / "3.npy").write_bytes(b"nothing")
+    monkeypatch.chdir(tmp_path)
+    return labelled_files("data")
+
+
+def compared(outcomes: list[Outcome]) -> list[dict[str, Any]]:
+    """Return what does not depend on the machine, in order of the samples; by rows, which hold everything."""
+    rows = [outcome.row() for outcome in sorted(outcomes, key=lambda outcome: outcome.sample.index)]
+    for row in rows:
+        for key in (*TIMES, "latency_comparable"):
+            row.pop(key, None)
+    return rows
+
+
+def pids(client: Any) -> dict[str, int]:
+    return dict(client.run(os.getpid))
+
+
+def test_a_cluster_says_what_this_process_says(client: Any, small_network: Network, data: list[Sample]) -> None:
+    simulator = Simulator(small_network)
+    here = list(evaluate(simulator, data, Preparation()))
+    there = list(evaluate(simulator, data, Preparation(), client=client))
+    assert compared(there) == compared(here)
+    assert sum(outcome.error is not None for outcome in there) == 1
+    assert [outcome.sample for outcome in sorted(there, key=lambda o: o.sample.index)] == data
+    assert all(outcome.comparable for outcome in here)
+    assert not any(outcome.comparable for outcome in there)
+
+
+def test_arrays_travel(client: Any, small_network: Network, data: list[Sample], tmp_path: Path) -> None:
+    """Those in memory with their samples, those of a file by its name."""
+    frames, labels = np.random.default_rng(1).integers(0, 3, (6, 4, 2, 6, 6)), np.arange(6) % 3
+    np.save(tmp_path / "x.npy", frames)
+    simulator = Simulator(small_network)
+    for given in (frames, "x.npy"):
+        samples = labelled_arrays(given, labels)
+        here = list(evaluate(simulator, samples, Preparation()))
+        assert compared(list(evaluate(simulator, samples, Preparation(), client=client))) == compared(here)
+
+
+def test_the_network_travels_once_to_each_worker(client: Any, small_network: Network, data: list[Sample]) -> None:
+    """Tasks hold samples alone; a worker unpickles the network once, and lets go of it at the end."""
+    submitted: list[int] = []
+    submit = client.submit
+
+    def spy(*arguments: Any, **options: Any) -> Any:
+        submitted.append(len(distributed.protocol.dumps([arguments])[-1]))
+        return submit(*arguments, **options)
+
+    def loads(dask_worker: Any) -> int:
+        import eventsim.datasets.cluster as module
+
+        before = module.pickle.loads
+        if not hasattr(module, "loaded"):
+            module.loaded = []
+            module.pickle = type("pickle", (), {"loads": lambda data: (module.loaded.append(1), before(data))[1]})
+        return len(module.loaded)
+
+    client.run(loads)
+    client.submit = spy
+    try:
+        found = list(evaluate(Simulator(small_network), data * 4, Preparation(), client=client))
+    finally:
+        client.submit = submit
+    assert len(found) == 120
+    assert list(client.run(loads).values()) == [1, 1]
+    weights = sum(array.nbytes for layer in small_network.layers.values() for array in layer.arrays().values())
+    assert max(submitted) < weights
+    plugins = client.run(lambda dask_worker: [name for name in dask_worker.plugins if name.startswith("eventsim")])
+    assert not any(plugins.values())
+
+
+def test_the_samples_of_a_worker_that_is_killed_run_again(
+    client: Any, small_network: Network, data: list[Sample]
+) -> None:
+    """Those that it had been given, and those that were done and not fetched."""
+
+    class Slow(distributed.WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            import eventsim.datasets.cluster as module
+
+            fast = module.outcome
+            module.outcome = lambda *given: (time.sleep(0.05), fast(*given))[1]
+
+    simulator = Simulator(small_network)
+    many = [dataclasses.replace(sample, index=n) for n, sample in enumerate(data * 3)]
+    here = list(evaluate(simulator, many, Preparation()))
+    client.register_plugin(Slow(), name="slow")
+    before = pids(client)
+    found, given = [], ()
+    try:
+        for outcome in evaluate(simulator, many, Preparation(), client=client):
+            found.append(outcome)
+            if len(found) == 10:
+                victim, pid = sorted(before.items())[0]
+                given = client.processing()[victim]
+                os.kill(pid, signal.SIGKILL)
+    finally:
+        client.unregister_worker_plugin("slow")
+    assert given
+    assert compared(found) == compared(here)
+    client.wait_for_workers(2, timeout=60)
+    assert set(pids(client).values()) != set(before.values())
+    client.restart()
+
+
+def test_a_sample_that_kills_every_worker_is_an_error(client: Any, small_network: Network, data: list[Sample]) -> None:
+    """And no other is, though some waited on the workers that died."""
+
+    class Deadly(distributed.WorkerPlugin):  # type: ignore[misc]
+        def setup(self, worker: Any) -> None:
+            import eventsim.datasets.cluster as module
+
+            harmless = module.outcome
+            module.outcome = lambda simulator, sample, *more: (
+                os._exit(1) if sample.index == 5 else harmless(simulator, sample, *more)
+            )
+
+    client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+    client.register_plugin(Deadly(), name="deadly")
+    try:
+        found = list(evaluate(Simulator(small_network), data[:12], Preparation(), client=client))
+    finally:
+        client.unregister_worker_plugin("deadly")
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 3))
+        client.restart()
+    assert {outcome.sample.index: outcome.error for outcome in found} == {
+        index: f"{data[5].name}: 2 workers died of it; expected one to survive" if index == 5 else None
+        for index in range(12)
+    }
+
+
+def test_a_worker_with_another_eventsim_is_refused(
+    client: Any, small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.wait_for_workers(2, timeout=60)
+    monkeypatch.setattr("eventsim.__version__", "0.0")
+    with pytest.raises(InputError, match=r"^worker tcp://\S+: eventsim \d\S+ found; expected 0\.0$"):
+        list(evaluate(Simulator(small_network), data, Preparation(), client=client))
+
+
+def test_a_bug_is_not_taken_for_a_bad_file(
+    client: Any, small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "elsewhere", lambda sample: 3)
+    with pytest.raises(AttributeError, match="reference"):
+        list(evaluate(Simulator(small_network), data, Preparation(), client=client))
+
+
+def test_the_command(client: Any, small_network: Network, data: list[Sample], capsys: Any) -> None:
+    """By the address of a cluster; rows go on there, and are told from those of one machine."""
+    save(small_network, "m.h5")
+    client.wait_for_workers(2, timeout=60)
+    address = client.scheduler.address
+
+    def run(*arguments: str) -> tuple[int, dict[str, Any], str]:
+        code = main(["evaluate", "m.h5", "data", *arguments, "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    options = ("--cluster", address, "--rows", "rows.jsonl", "--resume")
+    assert run(*options, "--limit", "12")[1]["samples"] == 12
+    _, one, _ = run()
+    code, document, err = run(*options, "--limit", "30")
+    assert (code, err) == (1, "")
+    assert document["latency_comparable"] is False
+    for each in (one, document):
+        for key in (*TIMES, "compile_s", "provenance", "latency_comparable"):
+            each.pop(key, None)
+    assert document == one
+    code, document, err = run("--rows", "rows.jsonl", "--resume")
+    assert code == 2
+    assert "rows of another run: cluster true found, false expected" in err
+    assert main(["evaluate", "m.h5", "data", "--cluster", address]) == 1
+    assert "of a cluster: not comparable" in capsys.readouterr().out
+
+
+def test_a_cluster_that_does_not_answer(small_network: Network, data: list[Sample], monkeypatch: Any) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    with pytest.raises(InputError, match=r"^cluster tcp://127.0.0.1:9: no scheduler answers"):
+        cluster.connected("tcp://127.0.0.1:9", 1).__enter__()
+    with pytest.raises(InputError, match=r"^cluster nonsense: no scheduler answers"):
+        cluster.connected("nonsense", 1).__enter__()
+    with (
+        cluster.connected("local", 0) as client,
+        pytest.raises(InputError, match="no workers found in 1 s; start some"),
+    ):
+        list(evaluate(Simulator(small_network), data, Preparation(), client=client))
+
+
+def test_a_scheduler_that_is_lost(small_network: Network, data: list[Sample]) -> None:
+    with cluster.connected("local", 1) as client:
+        outcomes = evaluate(Simulator(small_network), data * 20, Preparation(), client=client)
+        next(outcomes)
+        client.cluster.close()
+        with pytest.raises(EventsimError, match="lost"):
+            list(outcomes)

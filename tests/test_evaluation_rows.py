@@ -1,0 +1,301 @@
+"""``evaluate --rows``: rows that are enough to go on from, whatever stopped the run, and what they are held against."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eventsim import Network, Preparation, Simulator, save
+from eventsim.cli import main
+from eventsim.datasets import Evaluation, Outcome, RowsFile, Sample, evaluate, labelled_files, outcome_of, part
+from eventsim.operations import OPERATIONS
+from eventsim.report.evaluation_tables import alike
+
+TIMES = ("latency_s", "binning_s", "reading_s", "compile_s", "provenance")
+MODULE = "eventsim.cli.commands.evaluating"
+Call = Callable[..., tuple[int, dict[str, Any], str]]
+
+
+@pytest.fixture
+def place(small_network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model, and frames of three classes, one file of them damaged; the working directory."""
+    rng = np.random.default_rng(0)
+    for label in range(3):
+        (tmp_path / "data" / str(label)).mkdir(parents=True)
+        for index in range(3):
+            np.save(tmp_path / "data" / str(label) / f"{index}.npy", rng.integers(0, 3, (4, 2, 6, 6)))
+    (tmp_path / "data" / "1" / 'bad, "x"\n.npy').write_bytes(b"nothing")
+    save(small_network, tmp_path / "m.h5")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: object) -> tuple[int, dict[str, Any], str]:
+        capsys.readouterr()
+        code = main(["evaluate", "m.h5", *map(str, arguments), "--json"])
+        out, err = capsys.readouterr()
+        return code, json.loads(out), err
+
+    return run
+
+
+def without_times(document: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in document.items() if key not in TIMES}
+
+
+def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[Outcome]:
+        yield from itertools.islice(evaluate(*arguments, **options), after)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"{MODULE}.evaluate", interrupted)
+
+
+def test_a_row_is_everything_there_is_to_an_outcome(small_network: Network, place: Path) -> None:
+    """Each outcome, and what is summed over them, comes back from text."""
+    simulator, samples = Simulator(small_network), labelled_files("data")
+    outcomes = list(evaluate(simulator, samples, Preparation()))
+    assert [sample.index for sample in samples] == list(range(10))
+    assert sum(outcome.error is not None for outcome in outcomes) == 1
+    for outcome in outcomes:
+        row = json.loads(json.dumps(outcome.row(), allow_nan=False))
+        assert outcome_of(row, outcome.sample, simulator.schedule) == outcome
+        for key in OPERATIONS if outcome.error is None else ():
+            assert row["totals"][key] == sum(layer.get(key, 0) for layer in row["layers"].values())
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_run_stopped_twice_equals_one_run(
+    suffix: str, threads: int, place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow")
+    options = ("data", "--threads", threads)
+    code, one, _ = call(*options)
+    assert (code, one["samples"], len(one["failed"])) == (1, 9, 1)
+    rows = f"rows.{suffix}"
+    for number, taken in enumerate((4, 7), 1):
+        with monkeypatch.context() as patch:
+            stopping(patch, after=4 if number == 1 else 3)
+            code, document, err = call(*options, "--rows", rows, "--resume")
+        assert code == 130
+        assert document["samples"] + len(document["failed"]) == taken
+        assert err == f"eventsim: interrupted after {taken} of 10 samples\n"
+    code, resumed, _ = call(*options, "--rows", rows, "--resume")
+    assert code == 1
+    assert without_times(resumed) == without_times(one)
+    assert resumed["provenance"]["options"]["resumed"] == 7
+    monkeypatch.setattr(f"{MODULE}.evaluate", lambda *_, **__: pytest.fail("nothing was left to simulate"))
+    code, again, _ = call(*options, "--rows", rows, "--resume")
+    assert without_times(again) == without_times(one)
+    assert again["latency_s"] == resumed["latency_s"]
+    assert sorted(path.name for path in place.iterdir()) == sorted(["data", "m.h5", rows])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_row_that_was_cut_is_simulated_again(suffix: str, place: Path, call: Call) -> None:
+    """Wherever the last row, with a line break in a name, or the header was cut."""
+    _, one, _ = call("data", "--rows", f"whole.{suffix}")
+    whole = Path(f"whole.{suffix}").read_bytes()
+    ends = [n + 1 for n, byte in enumerate(whole) if byte == ord("\n")]
+    bad = whole.index(b"bad, ")
+    cuts = [0, 1, ends[0] - 1, ends[0], ends[0] + 1, ends[1] - 1, bad, bad + 9, bad + 10, bad + 11, len(whole) - 1]
+    for cut in (*cuts, *np.random.default_rng(0).integers(0, len(whole), 12)):
+        Path(f"rows.{suffix}").write_bytes(whole[:cut])
+        code, document, err = call("data", "--rows", f"rows.{suffix}", "--resume")
+        assert (code, err) == (1, "")
+        assert without_times(document) == without_times(one), cut
+        code, again, _ = call("data", "--rows", f"rows.{suffix}", "--resume")
+        assert without_times(again) == without_times(one), cut
+
+
+def test_a_table_is_one_row_a_sample(place: Path, call: Call) -> None:
+    _, document, _ = call("data", "--rows", "rows.csv")
+    with open("rows.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["input"] for row in rows] == [sample.name for sample in labelled_files("data")]
+    assert [int(row["index"]) for row in rows] == list(range(10))
+    (bad,) = (row for row in rows if row["error"])
+    assert bad["error"] == document["failed"][0]["error"]
+    assert bad["prediction"] == bad["spikes"] == bad["energy_mj.45nm_mac"] == ""
+    good = [row for row in rows if not row["error"]]
+    for key, value in document["totals"].items():
+        assert sum(int(row[key]) for row in good) == value
+    for name, mean in document["energy_mj"].items():
+        assert math.fsum(float(row[f"energy_mj.{name}"]) for row in good) / 9 == pytest.approx(mean, rel=1e-12)
+    for each, row in zip(document["predictions"], good, strict=True):
+        assert (each["label"], each["prediction"]) == (int(row["label"]), int(row["prediction"]))
+        assert each["input_sha256"] == row["input_sha256"]
+    lif = next(layer for layer in document["layers"] if layer["name"] == "lif")
+    assert sum(json.loads(row["layers"])["lif"]["spikes"] for row in good) / 9 == pytest.approx(lif["spikes"])
+
+
+def test_rows_of_another_run_are_refused_by_what_differs(
+    place: Path, call: Call, small_network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "--rows", "rows.csv", "--limit", 2)
+
+    def refused(*arguments: object, model: str = "m.h5") -> str:
+        capsys.readouterr()
+        assert main(["evaluate", model, *map(str, arguments)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1
+        return err
+
+    more = ("--rows", "rows.csv", "--resume")
+    before = Path("rows.csv").read_bytes()
+    assert "rows.csv: is there; expected --resume" in refused("data", "--rows", "rows.csv")
+    assert "chunk null found, 2 expected; take another name" in refused("data", *more, "--chunk", 2)
+    assert "threads 1 found, 3 expected; take" in refused("data", *more, "--threads", 3)
+    assert "preparation {" in refused("data", *more, "--binary")
+    layers = {**small_network.layers}
+    layers["head"] = type(layers["head"])(-layers["head"].weight)
+    save(Network("other", layers, small_network.edges, 4), "other.h5")
+    assert "rows of another run: model_sha256 " in refused("data", *more, model="other.h5")
+    assert "index" not in refused("data", *more, "--shard", "2/2")
+    assert "sample 0, data/0/0.npy of class 0 found; expected one of those asked for" in refused(
+        "data", *more, "--shard", "2/2"
+    )
+    Path("data/2/new.npy").write_bytes(Path("data/2/0.npy").read_bytes())
+    message = refused("data", *more)
+    assert "samples 10 found, 11 expected; samples_sha256" in message
+    Path("data/2/new.npy").unlink()
+    assert Path("rows.csv").read_bytes() == before
+    header, first, *_ = before.decode().splitlines(keepends=True)
+    Path("rows.csv").write_text(header + first + first)
+    assert "row 2: sample 0 found again" in refused("data", *more)
+    Path("rows.csv").write_text(header + first.replace("0", "x", 1))
+    assert "rows.csv: line 2: invalid literal" in refused("data", *more)
+    Path("rows.csv").write_text("input,neurons\na,1\n")
+    assert "columns of another run found" in refused("data", *more)
+    Path("rows.jsonl").write_text('{"index": 0}\n')
+    assert "row 1: no row of evaluate" in refused("data", "--rows", "rows.jsonl", "--resume")
+    assert "rows.txt: expected a name that ends in .csv, .jsonl, .parquet" in refused("data", "--rows", "rows.txt")
+    assert "--resume without --rows" in refused("data", "--resume")
+    Path("empty.csv").touch()  # of a run that was stopped before its first sample
+    assert call("data", "--rows", "empty.csv", "--limit", 1)[0] == 0
+    assert "absent/rows.csv: cannot be written" in refused("data", "--rows", "absent/rows.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_shards_are_a_whole(suffix: str, place: Path, call: Call) -> None:
+    """Their rows, put together, are those of one run; a limit comes before the shard."""
+    _, one, _ = call("data", "--limit", 7)
+    lines: list[str] = []
+    for number in (3, 1, 2):
+        name = f"shard{number}.{suffix}"
+        _, document, _ = call("data", "--limit", 7, "--shard", f"{number}/3", "--rows", name)
+        assert document["samples"] + len(document["failed"]) == (3 if number == 1 else 2)
+        text = Path(name).read_bytes().decode()
+        lines.append(text[text.index("\n") + 1 :] if lines and suffix == "csv" else text)
+    Path(f"all.{suffix}").write_text("".join(lines), newline="")
+    _, together, _ = call("data", "--limit", 7, "--rows", f"all.{suffix}", "--resume")
+    assert without_times(together) == without_times(one)
+    assert together["provenance"]["options"]["resumed"] == 7
+
+
+def test_a_limit_is_spread_over_the_classes() -> None:
+    samples = [Sample(str(n), n // 10, str(n), n) for n in range(50)]
+    assert [sample.label for sample in part(samples, 5)] == [0, 1, 2, 3, 4]
+    assert part(samples, 50) == part(samples, 99) == part(samples) == samples
+    for limit in range(1, 51):
+        chosen = part(samples, limit)
+        assert len({sample.index for sample in chosen}) == limit
+        shards = [part(samples, limit, (number, 4)) for number in (1, 2, 3, 4)]
+        assert sorted(sample.index for shard in shards for sample in shard) == [sample.index for sample in chosen]
+        assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def test_ctrl_c_waits_for_the_row(place: Path, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = RowsFile.append
+
+    def interrupted(rows: RowsFile, outcome: Outcome) -> None:
+        if outcome.sample.index == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        write(rows, outcome)
+
+    monkeypatch.setattr(RowsFile, "append", interrupted)
+    code, document, err = call("data", "--rows", "rows.jsonl")
+    assert (code, document["samples"], err) == (130, 4, "eventsim: interrupted after 4 of 10 samples\n")
+    assert Path("rows.jsonl").read_text().count("\n") == 4
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_what_was_computed_before_the_disk_was_full_is_printed(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = RowsFile._write
+
+    def full(rows: RowsFile, line: str) -> None:
+        if "data/0/2.npy" in line:
+            rows._file = Path("/dev/full").open("ab")  # noqa: SIM115
+        write(rows, line)
+
+    monkeypatch.setattr(RowsFile, "_write", full)
+    code, document, err = call("data", "--rows", "rows.jsonl")
+    assert (code, document["samples"]) == (1, 2)
+    assert err == "eventsim: rows.jsonl: cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize(
+    ("package", "arguments", "said"),
+    [
+        ("pyarrow", ("--rows", "r.parquet"), "r.parquet: pyarrow not found; expected it for Parquet: pip install 'eve"),
+        ("distributed", ("--cluster", "local"), "--cluster: distributed not found; expected it for clusters: pip ins"),
+    ],
+)
+def test_a_package_that_is_not_there_is_asked_for(
+    package: str, arguments: tuple[str, ...], said: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, "eventsim.datasets.cluster", raising=False)
+    assert main(["evaluate", "m.h5", "data", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and said in err
+
+
+def test_the_same_complaint_is_said_once_with_the_number(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index in range(4):
+        (place / "data" / "2" / f"bad{index}.npy").write_bytes(b"nothing")
+    np.save(place / "data" / "2" / "shape.npy", np.zeros((4, 2, 5, 6), np.int32))
+    assert main(["evaluate", "m.h5", "data"]) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
+    assert len(failed) == 3  # a name with a line break is in one line of its own words
+    assert sum("bad0.npy" in line and line.endswith("(and 3 more alike)") for line in failed) == 1
+    assert sum("shape.npy" in line and "more alike" not in line for line in failed) == 1
+    assert alike([{"input": "a", "error": "a: no"}, {"input": "b", "error": "c: no"}]) == ["a: no", "c: no"]
+
+
+def test_evaluations_of_resumed_rows_merge(small_network: Network, place: Path) -> None:
+    """From Python: rows of a file, and the outcomes that are missing there."""
+    simulator, samples = Simulator(small_network), labelled_files("data")
+    whole = Evaluation()
+    rows = RowsFile(Path("rows.jsonl"), {"run": 1}, [], resume=False)
+    for outcome in evaluate(simulator, samples, Preparation()):
+        whole.take(outcome)
+        if outcome.sample.index % 2:
+            rows.append(outcome)
+    rows.finish(complete=False)
+    again, rest = Evaluation(), Evaluation()
+    for outcome in RowsFile(Path("rows.jsonl"), {"run": 1}, [], resume=True).outcomes(samples, simulator.schedule):
+        again.take(outcome)
+    for outcome in evaluate(simulator, samples[::2], Preparation()):
+        rest.take(outcome)
+    again.merge(rest)
+    assert (again.totals, again.correct, again.confusion) == (whole.totals, whole.correct, whole.confusion)
+    assert again.mean_energy_mj == whole.mean_energy_mj
+    assert again.std_energy_mj == whole.std_energy_mj
