@@ -42,7 +42,7 @@ def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["testing"] + extras["test"]
+    wanted = project["dependencies"] + extras["testing"] + extras["cluster"] + extras["test"]
     wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
     odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
     if odd:
@@ -157,11 +157,12 @@ def newer(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure time by input density, and of firing; with a folder of N-MNIST after --, the trained systems too."""
+    """Measure time by density, of firing, on a cluster; with a folder of N-MNIST after --, the trained systems too."""
     session.install(TORCH, ".[test]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
     session.run("python", "tests/benchmarks/density.py", env=env)
     session.run("python", "tests/benchmarks/fire.py", env=env)
+    session.run("python", "tests/benchmarks/cluster.py", env=env)
     if session.posargs:
         session.run("python", "tests/benchmarks/systems.py", *session.posargs, env=env)

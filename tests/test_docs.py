@@ -190,6 +190,7 @@ PLACES = {
     "by_operation": "<operation>",
     "unpriced": "<operation>",
     "conventions": "<convention>",
+    "predicted": "<class>",
     "checkpoints": "<format>",
     "events": "<format>",
     "options": "<name>",
@@ -299,6 +300,46 @@ def test_rows_have_the_keys_of_a_layer(tmp_path: Path, capsys: pytest.CaptureFix
         header, *lines = csv.reader(file)
     assert header == ["input", *samples[0]["layers"][0]]
     assert len(lines) == 2 * len(samples[0]["layers"])
+
+
+def test_rows_of_samples_have_the_keys_that_the_page_names(
+    tmp_path: Path, small_network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(small_network, tmp_path / "model.h5")
+    (tmp_path / "data" / "0").mkdir(parents=True)
+    np.save(tmp_path / "data" / "0" / "a.npy", np.ones((4, 2, 6, 6), np.int32))
+    (tmp_path / "data" / "0" / "bad.npy").write_bytes(b"nothing")
+    printed(capsys, "evaluate", tmp_path / "model.h5", tmp_path / "data", "--rows", tmp_path / "rows.jsonl")
+    good, bad = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    said = {key: cells[0] for key, cells in rows(page("json.md"), "Rows").items()}
+    assert list(good) == list(bad) == [key for key in said if "." not in key]
+    assert set(good["totals"]) == set(operations.OPERATIONS)
+    for row in (good, bad):
+        for key, value in row.items():
+            assert any(isinstance(value, TYPES[word]) for word in re.findall(r"\w+", said[key]) if word in TYPES), key
+    assert {key for key, value in bad.items() if value is not None and value not in ([], {})} == {
+        "index", "input", "label", "error", "latency_comparable", "run",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_code_of_the_page_of_data_sets_runs(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    """On a cluster of this machine, in the place of one that is elsewhere."""
+    distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'eventsim[cluster]'")
+    main(["import", "checkpoint.safetensors", "-o", "model.h5"])
+    Path("data", "0").mkdir(parents=True)
+    shutil.copy("recording.bin", Path("data", "0"))
+    (block,) = fenced("python", page("datasets.md"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        started = distributed.LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None)
+        with started, monkeypatch.context() as patch:
+            of_here = distributed.Client
+            patch.setattr(distributed, "Client", lambda _: of_here(started))
+            capsys.readouterr()
+            exec(block, {})
+    accuracy, acs = capsys.readouterr().out.split()
+    assert float(accuracy) in (0, 1) and int(acs) > 0
 
 
 # --- model files

@@ -158,9 +158,9 @@ def test_confusions_margins_and_steps_of_known_logits(tmp_path: Path) -> None:
     assert [outcome.decided_step for outcome in outcomes] == [0, 1, 1, 1]
     document = evaluation_document("m.h5", network, {}, 0.0, evaluation)
     assert document["confusion"] == [
-        {"label": 0, "samples": 2, "correct": 2, "predictions": {"0": 2}},
-        {"label": 1, "samples": 1, "correct": 1, "predictions": {"1": 1}},
-        {"label": 2, "samples": 1, "correct": 0, "predictions": {"1": 1}},
+        {"label": 0, "samples": 2, "correct": 2, "predicted": {"0": 2}},
+        {"label": 1, "samples": 1, "correct": 1, "predicted": {"1": 1}},
+        {"label": 2, "samples": 1, "correct": 0, "predicted": {"1": 1}},
     ]
     assert document["step_accuracy"] == [2 / 4, 2 / 3, 0]  # of the samples that have the step
     assert document["margin"] == {
@@ -226,7 +226,7 @@ def test_samples_at_the_same_time_are_simulated_on_one_thread_each(small_network
 
 def test_many_classes_are_listed_by_their_confusions() -> None:
     confusion = [
-        {"label": label, "samples": 3, "correct": 1, "predictions": {str(label): 1, str((label + 7) % 30): 2}}
+        {"label": label, "samples": 3, "correct": 1, "predicted": {str(label): 1, str((label + 7) % 30): 2}}
         for label in range(30)
     ]
     table = _confusions({"confusion": confusion})

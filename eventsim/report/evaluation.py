@@ -39,7 +39,7 @@ def evaluation_document(
                 "label": label,
                 "samples": sum(of.values()),
                 "correct": of.get(label, 0),
-                "predictions": {str(prediction): times for prediction, times in of.items()},
+                "predicted": {str(prediction): times for prediction, times in of.items()},
             }
             for label, of in evaluation.confusion.items()
         ],

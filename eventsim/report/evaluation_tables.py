@@ -79,7 +79,7 @@ def _times(seconds: Mapping[str, float]) -> str:
 
 def _confusions(document: Mapping[str, Any]) -> Table:
     """Return labels against predictions, or the most frequent confusions of many classes."""
-    found = {each["label"]: {int(p): n for p, n in each["predictions"].items()} for each in document["confusion"]}
+    found = {each["label"]: {int(p): n for p, n in each["predicted"].items()} for each in document["confusion"]}
     classes = sorted({*found, *(prediction for of in found.values() for prediction in of)})
     if len(classes) > MATRIX:
         wrong = sorted(
