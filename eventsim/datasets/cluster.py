@@ -185,10 +185,10 @@ def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tupl
     tasks = Tasks(client, name, samples)
     try:
         tasks.hand_out()
-        for future in tasks.running:
+        for future, result in tasks.running:
             batch = tasks.taken.pop(future.key)
             if future.status == "finished":
-                rows, seconds = future.result()
+                rows, seconds = result
                 tasks.learn(len(batch), seconds)
             else:
                 rows = tasks.failed(future, batch)
@@ -207,8 +207,8 @@ class Tasks:
 
     Attributes
     ----------
-    running : iterator of Future
-        Those that are done, as they are.
+    running : iterator of (Future, object)
+        Those that are done, as they are, with what they returned.
     taken : dict of str to list of Sample
         By the key of their task.
     """
@@ -216,7 +216,7 @@ class Tasks:
     def __init__(self, client: Client, name: str, samples: Sequence[Sample]) -> None:
         self.client = client
         self.name = name
-        self.running = as_completed(loop=client.loop)
+        self.running = as_completed(loop=client.loop, with_results=True, raise_errors=False)
         self.taken: dict[str, list[Sample]] = {}
         self._futures: dict[str, Future] = {}
         self._rest = list(reversed(samples))
