@@ -5,11 +5,11 @@ event, so its sum has one order, whatever the chunk, and whatever part of a laye
 
 The limit is the load of one weight-row slice per event. So the sums of a tile, up to `TILE` output channels, stay in
 vector registers over the events of a visit: of an output row by one tap or, where events are few, by a row of taps,
-whose input pixels lie side by side in the lists. A tap visits up to `ROWS` rows before the next one does, so that weights and
-sums stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
+whose input pixels lie side by side in the lists. A tap visits up to `ROWS` rows before the next one does, so that
+weights and sums stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same. Groups that are
-narrower than a vector are served one product at a time.
+narrower than a vector are served product by product or, where each has one input, by vectors over all channels.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ FEW = 12
 """Events of a row below which a visit takes a row of taps."""
 LINE = 16
 """Floats of a cache line."""
+SPARSE = 50
+"""Where fewer than one channel of so many is active, each is served alone, whatever its group."""
 
 COMPILED = not numba.config.DISABLE_JIT
 
@@ -273,39 +275,101 @@ def _find(
 def _scatter(
     rows: RowArrays,
     weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    groups: tuple[int, int],
+    span: tuple[int, int],
+) -> None:
+    """Add to some output rows, at most `ROWS`, product by product, where groups have fewer outputs than a vector."""
+    indptr, indices, values = rows
+    (many, size), outputs, sums = groups, out.shape[1], out.reshape(-1)
+    fan = outputs // many
+    reached = np.empty(many * size, np.int64)  # first output of each input's group
+    for channel in range(many * size):
+        reached[channel] = channel // size * fan
+    visits = np.empty(4 * ROWS, np.int64)
+    for tap in range(window.kernel_height * window.kernel_width):
+        pitches = (fan, 0, outputs, 0)
+        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, visits)):
+            first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
+            at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
+            for e in range(np.uint64(first), np.uint64(stop)):
+                i = np.int64(indices[e])
+                value = np.float32(1) if len(values) == 0 else values[e]
+                for j in range(fan):
+                    sums[np.uint64(to + reached[i] + j)] += value * weight[np.uint64(at + i * fan + j)]
+
+
+@kernel
+def _by_channel(
+    rows: RowArrays,
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    groups: int,
+    span: tuple[int, int],
+    room: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
+) -> None:
+    """Do what `_scatter` does where each group has one input, over all channels at once; zeros add nothing.
+
+    The output rows are of one step. `room` is the numbers of all input rows, and space for those that are read, where
+    each value is written as often as it has outputs.
+    """
+    (indptr, indices, values), w, (row, end), (numbers, image) = rows, window, span, room
+    outputs, sums, pixels = out.shape[1], out.reshape(-1), window.out_height * window.out_width
+    fan = outputs // groups
+    top = max(row % pixels // w.out_width * w.stride_height - w.pad_height, 0)
+    reach = (w.kernel_height - 1) * w.dilation_height + 1
+    bottom = min((end - 1) % pixels // w.out_width * w.stride_height - w.pad_height + reach, w.height)
+    first = (row // pixels * w.height + top) * w.width
+    for source in range(max(bottom - top, 0) * w.width):
+        for j in range(source * outputs, (source + 1) * outputs):
+            image[j] = 0
+        for e in range(np.uint64(indptr[first + source]), np.uint64(indptr[first + source + 1])):
+            value = np.float32(1) if len(values) == 0 else values[e]
+            at = source * outputs + indices[e] * fan
+            for j in range(fan):
+                image[np.uint64(at + j)] = value
+    visits = np.empty(4 * ROWS, np.int64)
+    for tap in range(w.kernel_height * w.kernel_width):
+        for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), span, (outputs, 0, outputs, 0), visits)):
+            if visits[4 * n + 1] == 0:
+                continue
+            read, at, to = (visits[4 * n] - first) * outputs, visits[4 * n + 2], visits[4 * n + 3] + row * outputs
+            for j in range(np.uint64(outputs)):
+                value, total = image[np.uint64(read) + j], sums[np.uint64(to) + j]
+                added = total + value * weight[np.uint64(at) + j]
+                sums[np.uint64(to) + j] = added if value != 0 else total
+
+
+@kernel
+def _serve_narrow(
+    rows: RowArrays,
+    weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     window: Window,
     groups: int,
     span: tuple[int, int],
 ) -> None:
-    """Serve groups of fewer outputs than a vector has, in some output rows, product by product."""
-    indptr, indices, values = rows
-    outputs, taps = out.shape[1], window.kernel_height * window.kernel_width
-    fan, inputs = outputs // groups, len(weight) // max(taps * (outputs // groups), 1)
-    reached = np.empty(inputs, np.int64)  # first output of each input's group
-    for i in range(inputs):
-        reached[i] = i // (inputs // groups) * fan
-    visits = np.empty(4 * ROWS, np.int64)
-    for begin in range(span[0], span[1], ROWS):
-        end = min(begin + ROWS, span[1])
-        sums = out[begin:end].reshape(-1)
-        for row in range(begin, end):
+    """Serve groups of fewer outputs than a vector has, in some output rows; weights lie in the order of taps."""
+    w, outputs, sources = window, out.shape[1], len(rows[0]) - 1
+    pixels, size = w.out_height * w.out_width, len(weight) // max(w.kernel_height * w.kernel_width * out.shape[1], 1)
+    by_channel = size == 1 and (rows[0][sources] - rows[0][0]) * SPARSE > sources * groups
+    lines = (ROWS // max(w.out_width, 1) + 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
+    image = np.empty(min(lines, w.height) * w.width * outputs if by_channel else 0, np.float32)
+    numbers = np.arange(sources + 1 if by_channel else 0)
+    row = span[0]
+    while row < span[1]:
+        end = min(row + ROWS, (row // pixels + 1) * pixels, span[1])
+        for target in range(row, end):
             for j in range(outputs):
-                out[row, j] = bias[j]
-        for tap in range(taps):
-            one_group, pitches = (1, inputs), (fan, 0, outputs, 0)
-            for n in range(_find((indptr, indices), window, (tap, 1), one_group, (begin, end), pitches, visits)):
-                first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
-                at, to = visits[4 * n + 2], visits[4 * n + 3]
-                for e in range(first, stop):
-                    i = np.int64(indices[e])
-                    value = np.float32(1) if len(values) == 0 else values[e]
-                    if fan == 1:
-                        sums[to + reached[i]] += value * weight[at + i]
-                        continue
-                    for j in range(fan):
-                        sums[to + reached[i] + j] += value * weight[at + i * fan + j]
+                out[target, j] = bias[j]
+        if by_channel:
+            _by_channel(rows, weight, out, w, groups, (row, end), (numbers, image))
+        else:
+            _scatter(rows, weight, out, w, (groups, size), (row, end))
+        row = end
 
 
 @kernel
@@ -345,7 +409,7 @@ def gather(
     fan, taps = outputs // groups, w.kernel_height * w.kernel_width
     if groups > 1 and fan < LANES:
         if first_tile == 0 < last_tile:
-            _scatter(rows, packed, bias, out, window, groups, (first_row, last_row))
+            _serve_narrow(rows, packed, bias, out, window, groups, (first_row, last_row))
         return
     group_weights = len(packed) // groups
     size = group_weights // max(taps * ((fan + LANES - 1) // LANES * LANES), 1)  # input channels of a group
