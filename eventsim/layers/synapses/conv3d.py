@@ -165,7 +165,8 @@ class Conv3dOp(Op):
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)
             if start >= stop:
                 continue
-            part = synapses.serve(take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop))
+            read, rows = take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
+            part = synapses.serve(read, rows, context.workers)
             out[start:stop] += part.data.reshape(stop - start, *out.shape[1:])
         if self.state_names:
             self.history = join_steps(take_steps(seen, max(0, seen.steps - self.before), seen.steps))

@@ -15,6 +15,10 @@ from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.workers import ALONE, Workers
+
+PRODUCT_NS = 0.1
+"""What a product takes, about."""
 
 
 def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
@@ -95,9 +99,9 @@ class SynapsesOp(Op):
         report_inputs(inputs[0], context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
-        return self.serve(inputs[0], context.rows)
+        return self.serve(inputs[0], context.rows, context.workers)
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:
+    def serve(self, signal: Rows | Dense, rows: LedgerRows, workers: Workers = ALONE) -> Dense:
         """Serve one chunk and report the products alone."""
         size = signal.steps * self.output.positions
         if len(self._buffer) < size:
@@ -108,11 +112,21 @@ class SynapsesOp(Op):
             products = np.full(signal.steps, self._multiply_dense(signal, out), np.int64)
             units = np.zeros(signal.steps)
         else:
-            everything = 0, tiles_of(self.output.channels // self.groups), 0, size
-            gather(signal.triple, self.weight, self.bias, out, self.window, self.groups, everything)
+            given = signal.triple, self.weight, self.bias, out, self.window, self.groups
+            workers.share(gather, [(*given, part) for part in self._parts(signal, size, workers)])
             products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
+
+    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+        """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
+        fan = self.output.channels // self.groups
+        tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
+        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+            return [(0, tiles, 0, size)]
+        if tiles >= workers.number:
+            return [(*part, 0, size) for part in workers.ranges(tiles)]
+        return [(0, tiles, *part) for part in workers.ranges(size)]
 
     def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
