@@ -38,7 +38,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import SPARE, fire
-from eventsim.kernels.gather import FEW, LANES, ROWS, TILE, edge, gather, tiles_of
+from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products
 from eventsim.kernels.rows import (
@@ -333,16 +333,52 @@ def test_gather_groups(kind, data):
     assert counted == products(frames, weight, sliding, kind, groups)
 
 
+@pytest.mark.parametrize("density", [0.3, 0.5 / SPARSE], ids=["by channel", "product by product"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fan", [1, 2])
+def test_gather_of_each_channel_alone(fan, kind, density):
+    """More rows than are visited at once, of which some lines are read by two spans."""
+    rng = np.random.default_rng(0)
+    channels, steps, height, width = 20, 2, 23, 31
+    sliding = Sliding((3, 5), (2, 1), (2, 1), (13, 29))
+    assert sliding.size[0] * sliding.size[1] > ROWS
+    frames = (rng.random((steps, channels, height, width)) < density).astype(F)
+    assert (np.count_nonzero(frames) * SPARSE > frames.size) == (density == 0.3)
+    if kind != "binary":
+        frames *= rng.integers(1, 5, frames.shape) if kind == "graded" else rng.integers(-8, 9, frames.shape) / F(8)
+    weight = (rng.integers(-16, 17, (fan * channels, 1, 3, 5)) / 16).astype(F)
+    bias = (rng.integers(-16, 17, fan * channels) / 16).astype(F)
+    y, counted = run_gather(frames, weight, bias, sliding, kind == "binary", channels)
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding, channels))
+    assert counted == products(frames, weight, sliding, kind, channels)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("groups", [1, 2])
+def test_silent_channels_meet_no_weight(groups):
+    """A weight of infinity times nothing is nothing, and a sum of -0 stays what it is."""
+    rows = csr(np.array([[1, 0], [0, 0]], F))
+    weight = np.array([[[1], [np.inf]]], F)
+    weight = weight if groups == 2 else np.repeat(weight, 2, axis=2)
+    out = np.full((2, 2), F(np.nan))
+    gather(
+        rows, pack(weight, groups), np.full(2, F(-0.0)), out, Window(1, 2, 1, 2, 1, 1, 1, 1, 0, 0), groups, (0, 1, 0, 2)
+    )
+    assert_array_equal(out, [[1, -0.0 if groups == 2 else 1], [-0.0, -0.0]])
+    assert_array_equal(np.signbit(out[1]), [True, True])
+
+
 @pytest.mark.nojit
 def test_gather_groups_by_hand():
     rows = csr(np.array([[1, 2, 0, 3]], F))
     weight = np.array([[[1, 2], [3, 4], [5, 6], [7, 8]]], F) / 8  # two channels in and two out per group
-    out = np.full((1, 4), F(np.nan))
-    tally, window = tallies(1), Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
-    gather(rows, pack(weight, 2), np.zeros(4, F), out, window, 2, (0, 1, 0, 1))
-    count_products(rows, window, 2, *tally)
-    assert told(tally) == ([6], [12.0])
-    assert_array_equal(out, np.array([[7, 10, 21, 24]], F) / 8)
+    for groups, expected in ((2, [7, 10, 21, 24]), (4, [1, 2, 6, 8, 0, 0, 21, 24])):
+        out = np.full((1, len(expected)), F(np.nan))
+        tally, window = tallies(1), Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+        gather(rows, pack(weight, groups), np.zeros(len(expected), F), out, window, groups, (0, 1, 0, 1))
+        count_products(rows, window, 2, *tally)
+        assert told(tally) == ([6], [12.0])
+        assert_array_equal(out, np.array([expected], F) / 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
