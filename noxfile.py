@@ -157,7 +157,7 @@ def newer(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure time by input density, of firing and of synapses; with a folder of N-MNIST after --, trained systems too."""
+    """Measure time by input density, firing and synapses; with a folder of N-MNIST after --, trained systems too."""
     session.install(TORCH, ".[test]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
