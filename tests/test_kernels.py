@@ -38,7 +38,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import SPARE, fire
-from eventsim.kernels.gather import FEW, LANES, ROWS, TILE, edge, gather, tiles_of
+from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products
 from eventsim.kernels.rows import (
@@ -205,19 +205,18 @@ def added_one_by_one(
     return out.reshape(-1, len(bias)), products, units
 
 
-@given(data=st.data())
-def test_gather_is_the_sum_one_by_one(data):
+@pytest.mark.parametrize("seed", range(40))
+def test_gather_is_the_sum_one_by_one(seed):
     """Bit for bit, with weights whose sums are rounded: any stride, dilation, padding, groups, tiles and parts."""
-    kind, groups = data.draw(st.sampled_from(KINDS)), data.draw(st.sampled_from([1, 1, 1, 2, 3]))
-    fan = data.draw(st.sampled_from(CHANNELS))
-    numbers = st.integers(1, 3)
-    height, width, kh, kw, sy, sx, dy, dx, steps = (data.draw(numbers) for _ in range(9))
-    py, px = data.draw(st.integers(0, 2)), data.draw(st.integers(0, 2))
+    rng = np.random.default_rng(seed)
+    kind, groups = KINDS[seed % 3], int(rng.choice([1, 1, 2, 3]))
+    fan = int(rng.choice(CHANNELS))
+    height, width, kh, kw, sy, sx, dy, dx, steps = rng.integers(1, 4, 9).tolist()
+    py, px = rng.integers(0, 3, 2).tolist()
     height, width = max(2 * height, dy * (kh - 1) + 1 - 2 * py), max(2 * width, dx * (kw - 1) + 1 - 2 * px)
     oh, ow = (height + 2 * py - dy * (kh - 1) - 1) // sy + 1, (width + 2 * px - dx * (kw - 1) - 1) // sx + 1
     window = Window(height, width, oh, ow, kh, kw, sy, sx, py, px, dy, dx)
-    inputs = groups * data.draw(st.sampled_from([1, 2, 5, 2 * FEW]))
-    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    inputs = groups * int(rng.choice([1, 2, 5, 2 * FEW]))
     frames = rng.normal(size=(steps * height * width, inputs)) * (rng.random((steps * height * width, inputs)) < 0.6)
     frames = {"binary": frames != 0, "graded": np.ceil(abs(frames)), "real": frames}[kind].astype(F)
     rows = csr(frames, kind == "binary")
@@ -231,14 +230,14 @@ def test_gather_is_the_sum_one_by_one(data):
     assert tally[0].tolist() == products
     np.testing.assert_allclose(tally[1], units, rtol=1e-9)
     # served in parts, which write nothing else
-    tiles, cut_row = tiles_of(fan), data.draw(st.integers(0, len(out)))
-    cut_tile = data.draw(st.integers(0, tiles)) if groups == 1 or fan >= LANES else tiles
+    tiles, cut_row = tiles_of(fan), rng.integers(0, len(out) + 1)
+    cut_tile = rng.integers(0, tiles + 1) if groups == 1 or fan >= LANES else tiles
     out[:] = np.nan
     spans = (0, cut_tile), (cut_tile, tiles)
     parts = [(a, b, c, d) for a, b in spans for c, d in ((0, cut_row), (cut_row, len(out)))]
-    for part in data.draw(st.permutations(parts)):
+    for part in rng.permutation(parts).tolist():
         before = out.copy()
-        gather(rows, packed, bias, out, window, groups, part)
+        gather(rows, packed, bias, out, window, groups, tuple(part))
         channels = np.arange(groups * fan) % fan
         elsewhere = np.ones(out.shape, bool)
         elsewhere[part[2] : part[3], (channels >= edge(fan, part[0])) & (channels < edge(fan, part[1]))] = False
@@ -333,16 +332,52 @@ def test_gather_groups(kind, data):
     assert counted == products(frames, weight, sliding, kind, groups)
 
 
+@pytest.mark.parametrize("density", [0.3, 0.5 / SPARSE], ids=["by channel", "product by product"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fan", [1, 2])
+def test_gather_of_each_channel_alone(fan, kind, density):
+    """More rows than are visited at once, of which some lines are read by two spans."""
+    rng = np.random.default_rng(0)
+    channels, steps, height, width = 20, 2, 23, 31
+    sliding = Sliding((3, 5), (2, 1), (2, 1), (13, 29))
+    assert sliding.size[0] * sliding.size[1] > ROWS
+    frames = (rng.random((steps, channels, height, width)) < density).astype(F)
+    assert (np.count_nonzero(frames) * SPARSE > frames.size) == (density == 0.3)
+    if kind != "binary":
+        frames *= rng.integers(1, 5, frames.shape) if kind == "graded" else rng.integers(-8, 9, frames.shape) / F(8)
+    weight = (rng.integers(-16, 17, (fan * channels, 1, 3, 5)) / 16).astype(F)
+    bias = (rng.integers(-16, 17, fan * channels) / 16).astype(F)
+    y, counted = run_gather(frames, weight, bias, sliding, kind == "binary", channels)
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding, channels))
+    assert counted == products(frames, weight, sliding, kind, channels)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("groups", [1, 2])
+def test_silent_channels_meet_no_weight(groups):
+    """A weight of infinity times nothing is nothing, and a sum of -0 stays what it is."""
+    rows = csr(np.array([[1, 0], [0, 0]], F))
+    weight = np.array([[[1], [np.inf]]], F)
+    weight = weight if groups == 2 else np.repeat(weight, 2, axis=2)
+    out = np.full((2, 2), F(np.nan))
+    gather(
+        rows, pack(weight, groups), np.full(2, F(-0.0)), out, Window(1, 2, 1, 2, 1, 1, 1, 1, 0, 0), groups, (0, 1, 0, 2)
+    )
+    assert_array_equal(out, [[1, -0.0 if groups == 2 else 1], [-0.0, -0.0]])
+    assert_array_equal(np.signbit(out[1]), [True, True])
+
+
 @pytest.mark.nojit
 def test_gather_groups_by_hand():
     rows = csr(np.array([[1, 2, 0, 3]], F))
     weight = np.array([[[1, 2], [3, 4], [5, 6], [7, 8]]], F) / 8  # two channels in and two out per group
-    out = np.full((1, 4), F(np.nan))
-    tally, window = tallies(1), Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
-    gather(rows, pack(weight, 2), np.zeros(4, F), out, window, 2, (0, 1, 0, 1))
-    count_products(rows, window, 2, *tally)
-    assert told(tally) == ([6], [12.0])
-    assert_array_equal(out, np.array([[7, 10, 21, 24]], F) / 8)
+    for groups, expected in ((2, [7, 10, 21, 24]), (4, [1, 2, 6, 8, 0, 0, 21, 24])):
+        out = np.full((1, len(expected)), F(np.nan))
+        tally, window = tallies(1), Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+        gather(rows, pack(weight, groups), np.zeros(len(expected), F), out, window, groups, (0, 1, 0, 1))
+        count_products(rows, window, 2, *tally)
+        assert told(tally) == ([6], [12.0])
+        assert_array_equal(out, np.array([expected], F) / 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -35,6 +35,8 @@ FEW = 12
 """Events of a row below which a visit takes a row of taps."""
 LINE = 16
 """Floats of a cache line."""
+NEAR = 4096
+"""Floats of sums that stay in the first-level cache while tap after tap adds to them."""
 SPARSE = 50
 """Where fewer than one channel of so many is active, each is served alone, whatever its group."""
 
@@ -330,16 +332,23 @@ def _by_channel(
             at = source * outputs + indices[e] * fan
             for j in range(fan):
                 image[np.uint64(at + j)] = value
-    visits = np.empty(4 * ROWS, np.int64)
-    for tap in range(w.kernel_height * w.kernel_width):
-        for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), span, (outputs, 0, outputs, 0), visits)):
-            if visits[4 * n + 1] == 0:
-                continue
-            read, at, to = (visits[4 * n] - first) * outputs, visits[4 * n + 2], visits[4 * n + 3] + row * outputs
-            for j in range(np.uint64(outputs)):
-                value, total = image[np.uint64(read) + j], sums[np.uint64(to) + j]
-                added = total + value * weight[np.uint64(at) + j]
-                sums[np.uint64(to) + j] = added if value != 0 else total
+    few = max(NEAR // outputs, 1)
+    visits = np.empty(4 * few, np.int64)
+    for begin in range(row, end, few):
+        rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
+        for tap in range(w.kernel_height * w.kernel_width):
+            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, visits)):
+                if visits[4 * n + 1] == 0:
+                    continue
+                read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
+                to = visits[4 * n + 3] + begin * outputs
+                for j in range(np.uint64(outputs)):
+                    value, total, factor = (
+                        image[np.uint64(read) + j],
+                        sums[np.uint64(to) + j],
+                        weight[np.uint64(at) + j],
+                    )
+                    sums[np.uint64(to) + j] = total + value * factor if value != 0 else total
 
 
 @kernel

@@ -55,12 +55,14 @@ class Work:
     weight: np.ndarray
     bias: np.ndarray
     groups: int = 1
+    out: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         w = self.window
         steps = (len(self.rows[0]) - 1) // (w.height * w.width)
         fan = len(self.bias) // self.groups
-        self.out = aligned(steps * w.out_height * w.out_width * len(self.bias)).reshape(-1, len(self.bias))
+        if self.out is None:
+            self.out = aligned(steps * w.out_height * w.out_width * len(self.bias)).reshape(-1, len(self.bias))
         self.part = 0, tiles_of(fan), 0, len(self.out)
         products, units = np.empty(steps, np.int64), np.empty(steps)
         count_products(self.rows, w, fan, products, units)
@@ -104,25 +106,23 @@ class Recorded:
 
     def __init__(self) -> None:
         self.works: list[Work] = []
-        self.packed: dict[str, Any] = {}
 
     def on_layer(self, node: Any, inputs: Any, output: Any, rows: Any) -> None:
         if node.op.kernel != "gather" or not isinstance(inputs[0], Rows):
             return
         op, lists = node.op, tuple(np.array(array) for array in inputs[0].triple)
-        name = node.name.split(".")[-1]
-        self.works.append(Work(name, lists, op.window, op.weight, op.bias, op.groups))
+        name = node.name.split(".")[-1]  # the output is where the op writes it, for every image
+        self.works.append(Work(name, lists, op.window, op.weight, op.bias, op.groups, output.data))
 
 
 def recorded_network(model: Path, images: Path) -> list[list[Work]]:
     network = eventsim.load(model)
-    preparation = eventsim.Preparation()
-    pixels = np.load(images)["x"]
-    recorded = []
+    pixels = np.moveaxis(np.load(images)["x"], -1, 1)
+    recorded, observer = [], Recorded()
+    simulator = eventsim.Simulator(network, observers=[observer])
     for index in np.linspace(0, len(pixels) - 1, IMAGES).astype(int):
-        observer = Recorded()
-        frames = preparation.frames(pixels[index], network)
-        eventsim.Simulator(network, observers=[observer]).run(frames)
+        observer.works = []
+        simulator.run(eventsim.Preparation().frames(pixels[index], network))
         recorded.append(observer.works)
     return recorded
 

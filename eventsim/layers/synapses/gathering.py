@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.kernels.dynamics import aligned
-from eventsim.kernels.gather import gather, tiles_of
+from eventsim.kernels.gather import LANES, gather, tiles_of
 from eventsim.kernels.products import count_products
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
@@ -87,7 +87,7 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
-        self.kernel = "dense_matmul" if source.dense else "gather"
+        self.kernel = _kernel_of(source, output, groups)
         self.own()
 
     def own(self) -> None:
@@ -160,6 +160,14 @@ class SynapsesOp(Op):
                 weighed = _by_row(np.abs(signal.values) * served.astype(np.float64), signal.indptr)
                 units += weighed.reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
         return products, units
+
+
+def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
+    """Name what serves inputs of this type; where each group has one input, silent ones may be looked at too."""
+    if source.dense:
+        return "dense_matmul"
+    alone = groups > 1 and groups == source.channels and output.channels < LANES * groups
+    return "gather_channels" if alone else "gather"
 
 
 def _by_row(values: npt.NDArray[Any], indptr: CountArray) -> npt.NDArray[Any]:
