@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
+import numba
 import pytest
 
 import eventsim
@@ -55,3 +58,38 @@ def test_every_public_name_is_there_and_listed() -> None:
     assert eventsim.__version__ == metadata.version("eventsim")
     with pytest.raises(AttributeError, match=r"module 'eventsim' has no attribute 'import_checkpiont'"):
         eventsim.import_checkpiont  # noqa: B018
+
+
+COLD = """
+import numpy as np
+from eventsim import NetworkBuilder, Simulator
+from eventsim.layers import Flatten, Input, Readout
+build = NetworkBuilder("small")
+x = build.add("input", Input((2, 3, 3)))
+x = build.add("flatten", Flatten(), x)
+build.add("readout", Readout(), x)
+simulator = Simulator(build.build())
+for dtype in (np.int32, np.float32):  # two variants of a kernel, and one announcement
+    simulator.run(np.ones((2, 2, 3, 3), dtype))
+"""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_compilation_is_announced_once_and_loading_is_not(tmp_path: Path) -> None:
+    def said() -> str:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout == ""
+        return done.stderr
+
+    (line,) = said().splitlines()
+    assert line.startswith("eventsim: compiling the kernels of these layers for this processor, some seconds and once")
+    assert f"later runs load them from {tmp_path}" in line
+    assert said() == ""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_kernels_of_others_are_not_announced() -> None:
+    code = "import numba, eventsim; print(numba.njit(lambda x: x + 1)(2))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")
