@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from eventsim.ledger import LedgerRows
+from eventsim.workers import ALONE, Workers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +20,15 @@ class Context:
         The chunk holds the last time step of the sample (in streaming: every step might be the last).
     rows : LedgerRows
         Where the op reports what it executed, time step by time step.
-    workers : int
-        Threads that the op may use.
+    workers : Workers
+        Threads that the op may share its work with.
     observers : sequence of Observer
         Who is told about the layer once it is done; an op that runs others hands them on.
     """
 
     final: bool
     rows: LedgerRows
-    workers: int = 1
+    workers: Workers = ALONE
     observers: Sequence[Observer] = ()
 
 

@@ -25,6 +25,7 @@ from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
 from eventsim.traffic import report_traffic
 from eventsim.untrusted import blame
 from eventsim.values import Values, watch
+from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
 WATCHED = ("pool", "join")
@@ -43,6 +44,8 @@ class Run:
         Who else is told about every layer.
     potentials : sequence of str
         Layers whose membrane potentials are kept.
+    workers : Workers
+        Threads that the ops may share their work with.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class Run:
         record: Sequence[str] = (),
         observers: Sequence[Observer] = (),
         potentials: Sequence[str] = (),
+        workers: Workers = ALONE,
     ) -> None:
         self._schedule = schedule
+        self.workers = workers
         self._nodes = {node.name: replace(node, op=node.op.fork()) for node in schedule.nodes}
         self._recorder = Recorder(record, potentials)
         self._observers = (*observers, self._recorder) if record else tuple(observers)
@@ -168,7 +173,7 @@ class Run:
 
     def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
-        context = Context(chunk.final, self._ledger.rows(node.name, start, steps), 1, self._observers)
+        context = Context(chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers)
         try:
             if node.name in self._values:  # first: what was emitted last is still in the caches
                 watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)

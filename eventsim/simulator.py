@@ -20,15 +20,16 @@ from eventsim.ordered import map_in_order
 from eventsim.plan import plan
 from eventsim.result import Result
 from eventsim.run import Run
+from eventsim.workers import ALONE, Workers
 
 
 class Simulator:
     """Runs a network event by event, in chunks of time steps.
 
-    Results and counts do not depend on `chunk` or `threads`. A sample is simulated on one thread, but for the matrix
-    products of real-valued layers, which NumPy's library divides as it likes; ``threadpoolctl.threadpool_limits(1)``
-    holds it to one, as the command line does. A simulator can be pickled: its network and options are, the stream and
-    the observers are not.
+    Results and counts do not depend on `chunk` or `threads`. The matrix products of real-valued layers are not among
+    what `threads` divides: NumPy's library divides them as it likes; ``threadpoolctl.threadpool_limits(1)`` holds it to
+    one thread, as the command line does. A simulator can be pickled: its network and options are, the stream and the
+    observers are not.
 
     Parameters
     ----------
@@ -37,7 +38,8 @@ class Simulator:
         Time steps that a layer processes at once: 1 is the clock-stepped machine (streaming), all of them (the
         default) is layer by layer. Layers of a loop take one step after the other in any case.
     threads : int
-        Samples that `run_many` simulates at the same time.
+        Samples that `run_many` simulates at the same time, each on one thread; in `run` and `step`, threads that share
+        the work of every large layer.
     record : iterable of str
         Layers whose outputs are kept in the result.
     potentials : iterable of str
@@ -77,6 +79,7 @@ class Simulator:
                 raise InputError(f"layer {name!r} to record not found in network {network.name}")
         self.schedule = plan(network)
         self._check_potentials()
+        self._workers = Workers(threads)
         self._local = threading.local()
         self._stream: Run | None = None
 
@@ -116,6 +119,16 @@ class Simulator:
         InputError
             If the frames do not fit the network.
         """
+        return self._run(frames, time_steps, name, on_progress, self._workers)
+
+    def _run(
+        self,
+        frames: npt.ArrayLike | Iterator[npt.ArrayLike],
+        time_steps: int | None,
+        name: str,
+        on_progress: Callable[[int, int | None], None] | None,
+        workers: Workers,
+    ) -> Result:
         layer, default = self.network.input, self.network.time_steps
         fed = feed(layer, frames, name=name, chunk=self.chunk, asked=time_steps, default=default)
         if fed.time_steps is None:
@@ -123,7 +136,7 @@ class Simulator:
         elif (self.chunk or fed.time_steps) < fed.time_steps:
             needs = f"all {fed.time_steps} steps in one chunk; chunk {self.chunk} found, leave it out"
             self._refuse_look_ahead(needs)
-        run = self._thread_run()
+        run = self._thread_run(workers)
         run.begin(fed.time_steps)
         for chunk in fed.chunks:
             run.advance(chunk)
@@ -133,7 +146,7 @@ class Simulator:
 
     def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
         """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""
-        return map_in_order(lambda sample: self.run(sample, time_steps), samples, self.threads)
+        return map_in_order(lambda sample: self._run(sample, time_steps, "input", None, ALONE), samples, self.threads)
 
     def warm_up(self) -> float:
         """Compile every kernel that this network needs, or load it from the cache; return the seconds it took."""
@@ -202,7 +215,7 @@ class Simulator:
     def _streaming(self) -> Run:
         if self._stream is None:
             self._refuse_look_ahead("all steps in one chunk; a single step found, use run")
-            self._stream = Run(self.schedule, self.record, self.observers, self.potentials)
+            self._stream = Run(self.schedule, self.record, self.observers, self.potentials, self._workers)
         return self._stream
 
     def _refuse_look_ahead(self, needs: str) -> None:
@@ -210,9 +223,10 @@ class Simulator:
             if node.op.looks_ahead:
                 raise InputError(f"layer {node.name}: looks ahead in time, so it needs {needs}")
 
-    def _thread_run(self) -> Run:
-        """Return the run of the calling thread, made once."""
+    def _thread_run(self, workers: Workers) -> Run:
+        """Return the run of the calling thread, made once, for so many workers."""
         if not hasattr(self._local, "run"):
             self._local.run = Run(self.schedule, self.record, self.observers, self.potentials)
         run: Run = self._local.run
+        run.workers = workers
         return run

@@ -235,13 +235,15 @@ def test_documents_say_where_they_come_from(tmp_path: Path, capsys: pytest.Captu
     model, frames = tmp_path / "m.h5", tmp_path / "x.npy"
     save(build.build(time_steps=3), model)
     np.save(frames, np.ones((3, 2, 4, 4), F))
-    _, document, _ = ran(capsys, "profile", model, frames, "--chunk", "2", "--flip-x", "--time-steps", "3")
+    _, document, _ = ran(
+        capsys, "profile", model, frames, "--chunk", "2", "--threads", "3", "--flip-x", "--time-steps", "3"
+    )
     whence = document["provenance"]
     assert whence["eventsim"] == eventsim.__version__
     assert whence["network"] == "maps"
     assert whence["model_sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
     assert document["samples"][0]["input_sha256"] == hashlib.sha256(frames.read_bytes()).hexdigest()
-    assert whence["options"] == {"chunk": 2, "threads": 1}
+    assert whence["options"] == {"chunk": 2, "threads": 3}
     assert whence["preparation"]["flip_x"] is True
     assert whence["preparation"]["time_steps"] == 3
     assert whence["cpu"]

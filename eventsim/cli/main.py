@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         warnings.simplefilter("ignore")  # what is to be said is said in words of this door
         warnings.simplefilter("always", PluginWarning)
-        with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many samples run at once
+        with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many there are
             return _run_command(args)
 
 

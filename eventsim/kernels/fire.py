@@ -340,80 +340,147 @@ def fire(
     int
         Neurons that fired, over all steps.
     """
-    constant, threshold, floor = constants
-    indptr, indices, values = listed
+    indptr = listed[0]
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
-    x, v, kept = current.reshape(-1), potential.reshape(-1), charged.reshape(-1)
-    stretch = min(len(constant), len(threshold))
-    if len(floor) > 0:
-        stretch = min(stretch, len(floor))
-    if stretch == neurons:
-        stretch = min(neurons, STRETCH)
     together = 1 if dynamics.multiple else max(steps, 1)  # steps whose rows are listed in one go
-    fired = np.empty((together, neurons // LANES // 2 * 2 + 4), np.uint32)
+    fired = np.empty((together, words(neurons)), np.uint32)
     times = np.empty(neurons if dynamics.multiple else 0, np.float32)
     active[:] = 0
     for begin in range(0, steps, together):
-        fired[:, neurons // LANES :] = 0
-        for a in range(0, neurons, stretch):
-            vectors = min(stretch, neurons - a) // LANES if COMPILED else 0
-            if COMPILED:
-                k = constant.ctypes.data + (4 * a if len(constant) == neurons else 0)
-                th = threshold.ctypes.data + (4 * a if len(threshold) == neurons else 0)
-                low = np.uintp(0)
-                if len(floor) > 0:
-                    low = np.uintp(floor.ctypes.data + (4 * a if len(floor) == neurons else 0))
-                for step in range(begin, begin + together):
-                    at = step * neurons + a
-                    arguments = (
-                        x.ctypes.data + 4 * at,
-                        v.ctypes.data + 4 * a,
-                        k,
-                        th,
-                        fired.ctypes.data + 4 * ((step - begin) * fired.shape[1] + a // LANES),
-                        active.ctypes.data + 16 * step,
-                        vectors,
-                        dynamics.charge,
-                        dynamics.reset,
-                        low,
-                        np.uintp(kept.ctypes.data + 4 * at) if len(kept) > 0 else np.uintp(0),
-                        np.uintp(times.ctypes.data + 4 * a) if len(times) > 0 else np.uintp(0),
-                    )
-                    if dynamics.strict:
-                        _advance_strict(*arguments)
-                    else:
-                        _advance(*arguments)
-        rest = neurons // LANES * LANES if COMPILED else 0
-        if rest < neurons:
-            if rest == 0:
-                fired[:] = 0
-            for step in range(begin, begin + together):
-                _rest(
-                    rest,
-                    x[step * neurons : (step + 1) * neurons],
-                    v,
-                    constants,
-                    dynamics,
-                    fired[step - begin],
-                    kept[step * neurons : (step + 1) * neurons],
-                    times,
-                    active[step],
-                )
-        for step in range(begin, begin + together):
-            first = step * positions
-            rows = indptr[first : first + positions + 1]
-            _list(fired[step - begin].view(np.uint64), channels, rows, indices)
-            if dynamics.multiple:
-                for p in range(positions):
-                    for e in range(rows[p], rows[p + 1]):
-                        values[e] = times[p * channels + indices[e]]
+        advance(current, potential, constants, dynamics, fired, charged, times, active, begin, 0, neurons)
+        list_fired(fired, positions, channels, listed, times, begin)
     return int(indptr[steps * positions] - indptr[0])
+
+
+@kernel
+def words(neurons: int) -> int:
+    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
+    return neurons // LANES // 2 * 2 + 4
+
+
+@kernel
+def stretch_of(
+    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]], neurons: int
+) -> int:
+    """Return how many neurons are advanced together, behind whom constants begin again: whole vectors, or all."""
+    constant, threshold, floor = constants
+    stretch = min(len(constant), len(threshold))
+    if len(floor) > 0:
+        stretch = min(stretch, len(floor))
+    return min(neurons, STRETCH) if stretch == neurons else stretch
+
+
+@kernel
+def advance(  # noqa: PLR0917
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.float32],
+    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    dynamics: Dynamics,
+    fired: npt.NDArray[np.uint32],
+    charged: npt.NDArray[np.float32],
+    times: npt.NDArray[np.float32],
+    active: npt.NDArray[np.int64],
+    begin: int,
+    first: int,
+    last: int,
+) -> None:
+    """Advance some of the neurons, as `fire` does, and tell by bits who fired.
+
+    Parameters
+    ----------
+    current, potential, constants, dynamics, charged
+        As for `fire`.
+    fired : uint32 array (steps, words)
+        Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
+    times : float32 array (neurons,) or (0,)
+        Written where `Dynamics.multiple`, whose steps come one by one: spikes of each neuron.
+    active : int64 array (all steps, 2)
+        Added to: as for `fire`.
+    begin : int
+        The first of the steps, of which there are as many as rows of `fired`.
+    first, last : int
+        The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
+    """
+    constant, threshold, floor = constants
+    neurons = potential.size
+    x, v, kept = current.reshape(-1), potential.reshape(-1), charged.reshape(-1)
+    stretch = stretch_of(constants, neurons)
+    if last == neurons:
+        fired[:, neurons // LANES :] = 0
+    if COMPILED:
+        for a in range(first, last, stretch):
+            vectors = min(stretch, neurons - a) // LANES
+            k = constant.ctypes.data + (4 * a if len(constant) == neurons else 0)
+            th = threshold.ctypes.data + (4 * a if len(threshold) == neurons else 0)
+            low = np.uintp(0)
+            if len(floor) > 0:
+                low = np.uintp(floor.ctypes.data + (4 * a if len(floor) == neurons else 0))
+            for row in range(len(fired)):
+                at = (begin + row) * neurons + a
+                arguments = (
+                    x.ctypes.data + 4 * at,
+                    v.ctypes.data + 4 * a,
+                    k,
+                    th,
+                    fired.ctypes.data + 4 * (row * fired.shape[1] + a // LANES),
+                    active.ctypes.data + 16 * (begin + row),
+                    vectors,
+                    dynamics.charge,
+                    dynamics.reset,
+                    low,
+                    np.uintp(kept.ctypes.data + 4 * at) if len(kept) > 0 else np.uintp(0),
+                    np.uintp(times.ctypes.data + 4 * a) if len(times) > 0 else np.uintp(0),
+                )
+                if dynamics.strict:
+                    _advance_strict(*arguments)
+                else:
+                    _advance(*arguments)
+    rest = max(first, neurons // LANES * LANES) if COMPILED else first
+    if rest < last:
+        if not COMPILED:
+            fired[:, first // LANES : last // LANES] = 0
+        for row in range(len(fired)):
+            at = (begin + row) * neurons
+            _rest(
+                rest,
+                last,
+                x[at : at + neurons],
+                v,
+                constants,
+                dynamics,
+                fired[row],
+                kept[at : at + neurons],
+                times,
+                active[begin + row],
+            )
+
+
+@kernel
+def list_fired(
+    fired: npt.NDArray[np.uint32],
+    positions: int,
+    channels: int,
+    listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    times: npt.NDArray[np.float32],
+    begin: int,
+) -> None:
+    """List who fired, of the steps from `begin` on, one for each row of bits; parameters are those of `advance`."""
+    indptr, indices, values = listed
+    for row in range(len(fired)):
+        first = (begin + row) * positions
+        ends = indptr[first : first + positions + 1]
+        _list(fired[row].view(np.uint64), channels, ends, indices)
+        if len(times) > 0:
+            for p in range(positions):
+                for e in range(ends[p], ends[p + 1]):
+                    values[e] = times[p * channels + indices[e]]
 
 
 @kernel
 def _rest(  # noqa: PLR0917
     first: int,
+    last: int,
     x: npt.NDArray[np.float32],
     v: npt.NDArray[np.float32],
     constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]],
@@ -423,10 +490,10 @@ def _rest(  # noqa: PLR0917
     times: npt.NDArray[np.float32],
     active: npt.NDArray[np.int64],
 ) -> None:
-    """Advance the neurons behind the last whole vector by one step, as `_advance` does."""
+    """Advance neurons that no vector holds by one step, as `_advance` does."""
     constant, threshold, floor = constants
     zero, one = np.float32(0), np.float32(1)
-    for i in range(first, len(v)):
+    for i in range(first, last):
         th, before = threshold[i % len(threshold)], v[i]
         above = before > th if dynamics.strict else before >= th
         late = one if dynamics.reset >= SUBTRACT_LATE and above else zero

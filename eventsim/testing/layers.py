@@ -22,6 +22,7 @@ from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
 from eventsim.testing.samples import random_signal
+from eventsim.workers import ALONE, Workers
 
 BARRIER_SECONDS = 5
 OR_LONGER = "or test with more steps"
@@ -50,10 +51,10 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
 
     Types, rows, role and what operations entail are as declared, and memory that is counted is memory that it owns;
     chunks of every size give the same outputs and the same counts of each time step; the dense form computes the same,
-    also step by step; no sample, fork or thread disturbs another; nothing is remembered by reference; a state that was
-    taken, pickled and given back goes on; and what the op declares is true in both directions: an op that says that it
-    looks ahead, keeps state, or may not be computed once for a static input, must show it in one of the samples at
-    least.
+    also step by step; no sample, fork or thread disturbs another, nor do threads that share its work; nothing is
+    remembered by reference; a state that was taken, pickled and given back goes on; and what the op declares is true in
+    both directions: an op that says that it looks ahead, keeps state, or may not be computed once for a static input,
+    must show it in one of the samples at least.
 
     Parameters
     ----------
@@ -93,6 +94,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
         contract.check_no_references(sample)
         contract.check_state(sample)
         contract.check_forks(sample, other)
+        contract.check_workers(sample)
     check_has_dense_form(layer)
     for sample in samples:
         check_dense_form(layer, sources, sample, contract.alone(sample).frames)
@@ -118,14 +120,14 @@ class _Contract:
         rng = np.random.default_rng(seed)
         return tuple(random_signal(source, self.steps, rng) for source in self.sources)
 
-    def run(self, op: Op, sample: tuple[Signal, ...], chunk: int) -> Execution:
+    def run(self, op: Op, sample: tuple[Signal, ...], chunk: int, workers: Workers = ALONE) -> Execution:
         """Run a sample through an op as it is, in chunks, into a ledger of its own."""
         steps = sample[0].steps
         ledger = Ledger(["layer"], steps)
         emitted = []
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
-            context = Context(stop == steps, ledger.rows("layer", start, stop - start))
+            context = Context(stop == steps, ledger.rows("layer", start, stop - start), workers)
             output = op.advance(tuple(take_steps(signal, start, stop) for signal in sample), context)
             emitted.append(to_frames(output).copy())
         return Execution(np.concatenate(emitted), ledger.columns("layer"))
@@ -365,6 +367,13 @@ class _Contract:
             self.require(
                 np.array_equal(frames, self.alone(given).frames), "two forks on two threads disturb each other"
             )
+
+    def check_workers(self, sample: tuple[Signal, ...]) -> None:
+        """Look for anything that depends on how many threads share the work."""
+        alone = self.alone(sample)
+        for number in (2, 3):
+            shared = self.run(self.op(), sample, self.steps, Workers(number, shortest_ns=0))
+            self.require(shared.equals(alone), f"{number} threads that share its work give other outputs or counts")
 
     def _in_step(self, op: Op, sample: tuple[Signal, ...], barrier: threading.Barrier) -> FloatArray:
         """Run chunk by chunk, waiting for the other thread before each output is looked at."""

@@ -17,6 +17,7 @@ from eventsim.cli.arguments import (
     Arguments,
     add_energy_option,
     add_input_options,
+    at_least_one,
     csv_name,
     html_name,
     layer_names,
@@ -62,6 +63,9 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
+    parser.add_argument(
+        "--threads", type=at_least_one, default=1, help="threads that share the work of every large layer"
+    )
     add_energy_option(parser)
     add_input_options(parser)
 
@@ -78,7 +82,7 @@ def simulate(args: Arguments) -> int:
     tried = Attempts()
 
     def whole() -> dict[str, Any]:
-        options = {name: getattr(args, name) for name in ("chunk", "record", "energy")} | {"threads": 1}
+        options = {name: getattr(args, name) for name in ("chunk", "threads", "record", "energy")}
         options |= {name: True for name in ("maps", "verify") if getattr(args, name)}
         whence = provenance(args.model, simulator.network, preparation, options)
         noted = preparation.noted(simulator.network)
@@ -126,13 +130,15 @@ def _simulator(args: Arguments) -> Simulator:
     network = load(args.model)
     observers = [AttentionMaps(network)] if args.maps else []
     if args.record is None and args.output is None:
-        return Simulator(network, chunk=args.chunk, observers=observers)
+        return Simulator(network, chunk=args.chunk, threads=args.threads, observers=observers)
     if args.record is None or args.output is None:
         raise InputError("one of --record and -o found; expected both, --record LAYER,... -o FILE.npz")
     if len(args.inputs) > 1:
         raise InputError(f"{args.output}: {len(args.inputs)} inputs with --record found; expected one")
     neurons = [name for name in args.record if name in network.layers and _has_potential(network, name)]
-    return Simulator(network, chunk=args.chunk, record=args.record, potentials=neurons, observers=observers)
+    return Simulator(
+        network, chunk=args.chunk, threads=args.threads, record=args.record, potentials=neurons, observers=observers
+    )
 
 
 def _verify(network: Network, preparation: Preparation, source: str, sample: dict[str, Any]) -> None:

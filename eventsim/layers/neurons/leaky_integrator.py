@@ -104,6 +104,6 @@ class LeakyIntegratorOp(MembraneOp):
         current = signal.to_array()
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps)
-        self.membrane.fire(0, current, self.potential, emitted)
+        self.membrane.fire(0, current, self.potential, emitted, context.workers)
         self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

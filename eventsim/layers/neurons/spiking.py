@@ -397,7 +397,7 @@ class NeuronOp(MembraneOp):
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
         self.membrane.begin(signal.steps)
-        self.membrane.fire(0, signal.to_array(), self.potential)
+        self.membrane.fire(0, signal.to_array(), self.potential, workers=context.workers)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
         if spikes.values is not None:
@@ -422,7 +422,7 @@ class PotentialOp(MembraneOp):
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps)
         if self.charged:
-            self.membrane.fire(0, current, self.potential, emitted)
+            self.membrane.fire(0, current, self.potential, emitted, context.workers)
         else:
             positions = signal.type.positions
             for step in range(signal.steps):

@@ -104,10 +104,10 @@ def read(
     network = keep_preparation(network.with_settings(*checkpoint.settings), checkpoint, preparation)
     theirs = sum(parameter.numel() for parameter in module.parameters())
     note = "as sum(p.numel()) counts in PyTorch"
-    if theirs != network.parameters:
+    if more := network.parameters - theirs:
         note += (
-            f"; ours are {network.parameters - theirs:+,}: normalisations are folded into weights, scales are one for "
-            "each channel, constants of neurons are no weights"
+            f"; ours are {abs(more):,} {'more' if more > 0 else 'fewer'}: normalisations are folded into weights, "
+            "scales are one for each channel, constants of neurons are no weights"
         )
     network = network.with_settings(Setting(CHECKPOINT_PARAMETERS, theirs, "inferred", note))
     if verify:
