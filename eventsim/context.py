@@ -10,7 +10,7 @@ from eventsim.ledger import LedgerRows
 from eventsim.workers import ALONE, Workers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """The circumstances of one call of `Op.advance`.
 

@@ -38,6 +38,11 @@ class Node:
     facts: Facts
 
     @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the layers that it hears."""
+        return tuple(edge.source for edge in self.inputs)
+
+    @cached_property
     def delayed(self) -> bool:
         """Whether anything arrives later than it was emitted."""
         return any(edge.delay for edge in self.inputs)
