@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from eventsim.buffers import Buffers
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
 from eventsim.errors import InputError, LayerError
@@ -64,6 +65,7 @@ class Run:
         self._recorder = Recorder(record, potentials)
         self._observers = (*observers, self._recorder) if record else tuple(observers)
         self._potentials = frozenset(potentials)
+        self._buffers = Buffers()
         self.begin(None)
 
     def begin(self, time_steps: int | None) -> None:
@@ -119,12 +121,12 @@ class Run:
         if node.op.once_if_static and False not in static:
             if node.name not in self._static:
                 self._static[node.name] = as_static(self._execute(node, given, self.steps, 1, chunk))
-            signals[node.name] = self._static[node.name]
+            signals[node.name] = self._static.pop(node.name) if chunk.final else self._static[node.name]
             self._seen[node.name] += chunk.steps
             steps = chunk.steps
         else:
             if node.sources and True in static:
-                given = tuple(signal.expand(chunk.steps) for signal in given)
+                given = tuple(self._expanded(signal, chunk.steps) for signal in given)
             steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
             at = self.steps + chunk.steps - steps
             execute = self._execute_each if node.name in self._potentials and steps > 1 else self._execute
@@ -132,6 +134,14 @@ class Run:
             self._seen[node.name] += steps
         if self._observers:
             self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
+
+    def _expanded(self, signal: Signal, steps: int) -> Signal:
+        """Repeat a static signal, in memory used before."""
+        if not (signal.static and isinstance(signal, Dense)):
+            return signal.expand(steps)
+        repeated = self._buffers.floats(steps * signal.data.size).reshape(steps, *signal.data.shape)
+        repeated[:] = signal.data
+        return Dense(signal.type, steps, repeated.reshape(-1, signal.type.channels))
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
         """Return what arrives over an edge whose source has run."""
@@ -177,7 +187,9 @@ class Run:
 
     def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
-        context = Context(chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers)
+        context = Context(
+            chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers, self._buffers
+        )
         try:
             if seen := self._values.get(node.name):  # first: what was emitted last is still in the caches
                 watch(seen, given, context.rows if node.facts.dense_macs else None)

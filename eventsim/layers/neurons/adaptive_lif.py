@@ -323,7 +323,7 @@ class AdaptiveLIFOp(Op):
         if self.time_steps is not None and self.step + steps > self.time_steps:
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
-        self.membrane.begin(steps)
+        self.membrane.begin(steps, context.buffers)
         changed, charged = np.empty(steps, np.int64), np.empty_like(self.potential)
         for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
             before = self.potential.copy()

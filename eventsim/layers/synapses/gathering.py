@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.buffers import Buffers
 from eventsim.context import Context
 from eventsim.kernels.gather import gather, gather_groups
 from eventsim.kernels.window import Window
@@ -82,25 +83,18 @@ class SynapsesOp(Op):
         self.groups = groups
         self.fan = fan
         self.kernel = kernel_of(source, groups)
-        self.own()
-
-    def own(self) -> None:
-        """Begin with a buffer of no rows."""
-        self._buffer = np.empty((0, self.output.channels), np.float32)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         report_inputs(inputs[0], context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
-        return self.serve(inputs[0], context.rows)
+        return self.serve(inputs[0], context.rows, context.buffers)
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:
+    def serve(self, signal: Rows | Dense, rows: LedgerRows, buffers: Buffers) -> Dense:
         """Serve one chunk and report the products alone."""
         size = signal.steps * self.output.positions
-        if len(self._buffer) < size:
-            self._buffer = np.empty((size, self.output.channels), np.float32)
-        out = self._buffer[:size]
+        out = buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
         if isinstance(signal, Dense):
             out[:] = self.bias
