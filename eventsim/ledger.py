@@ -127,12 +127,14 @@ class LedgerRows:
         column = self.columns.get(operation)
         if column is None:
             column = self._open(operation)
-            if self.steps == self.length:  # all there is to come; nothing to add to, which takes several times as long
+            if self.steps == self.length:  # all there is to come: nothing to add to, which takes several times as long
                 column[:] = executed
                 return
-            column[:] = 0
-        if self.steps == self.length:
-            column += executed
+            column.fill(0)
+        if self.steps == 1:  # of a stream, above all; numbers are added ten times as fast as arrays of one
+            column[self.start if self.length > 1 else 0] += (
+                executed[0] if isinstance(executed, np.ndarray) else executed
+            )
         elif self.length == 1:
             column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * self.steps
         else:

@@ -243,7 +243,7 @@ class Run:
     def _values_of(self, layer: str) -> tuple[Values, ...]:
         """Return what is known of a layer's inputs; of a stream, which goes on, as it is now."""
         values = self._values.get(layer, ())
-        return values if self._ledger.time_steps is not None else tuple(replace(each) for each in values)
+        return values if self._ledger.time_steps is not None else tuple([each.copy() for each in values])
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next time step depends on, and the sums so far, as plain data."""

@@ -79,6 +79,10 @@ class Values:
             self._list(met)
         return valued
 
+    def copy(self) -> Values:
+        """Return what is known now."""
+        return Values(self.elements, self.nonzero, self.others, self.rest, self.low, self.high, self.levels)
+
     @property
     def total(self) -> float:
         """Sum of all values."""
