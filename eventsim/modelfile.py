@@ -18,7 +18,6 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from eventsim import layers as primitives
@@ -44,6 +43,8 @@ def save(network: Network, path: str | Path) -> None:
     InputError
         If the network is not valid or the file cannot be written.
     """
+    import h5py  # noqa: PLC0415 - takes long to import, and a checkpoint runs without a model file
+
     network.validate()
     with whole_file(path) as partial:
         with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
@@ -140,6 +141,8 @@ def load(path: str | Path) -> Network:
     InputError
         If the file is missing, damaged, of a newer format, or holds a network that does not fit together.
     """
+    import h5py  # noqa: PLC0415 - as above
+
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model written by eventsim import")

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from eventsim.dvs import (
     Fit,
@@ -22,13 +21,12 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
-from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.settings import Setting
 from eventsim.signals import FLOAT32_MAX
-from eventsim.untrusted import MAXIMUM_BYTES, first_line
+from eventsim.untrusted import MAXIMUM_BYTES
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 WindowKind: TypeAlias = Literal["count", "time", "duration"]
@@ -245,19 +243,9 @@ class Preparation:
         shape = network.input.shape
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise InputError(f"{path}: an image found; network {network.name} takes {shape}")
-        channels, height, width = shape
-        try:
-            with Image.open(readable_file(path).path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise InputError(f"{path}: pixels of mode {image.mode} found; expected 8 bits for each channel")
-                pixels = _resize(
-                    image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit or "none", path
-                )
-        except InputError:
-            raise
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-            raise InputError(f"{path}: not a readable image ({first_line(error)})") from None
-        array = np.moveaxis(np.asarray(pixels, np.uint8).reshape(height, width, channels), -1, 0)
+        from eventsim.image_file import read_image  # noqa: PLC0415 - recordings and arrays need no library for images
+
+        array = read_image(path, shape, self.fit or "none")
         return self._normalised(array, network, str(path))
 
     def _values(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
@@ -374,24 +362,3 @@ def _plain_array(path: Path) -> npt.NDArray[Any] | None:
     if array.nbytes > MAXIMUM_BYTES:
         raise InputError(f"{path}: {array.nbytes} bytes found; expected at most {MAXIMUM_BYTES}")
     return np.asarray(array)
-
-
-def _resize(image: Image.Image, size: tuple[int, int], fit: str, path: Path) -> Image.Image:
-    """Fit an image to (width, height): centre crop, centre pad with zeros, or scale down (bilinear)."""
-    width, height = size
-    if image.size == size:
-        return image
-    larger = image.width >= width and image.height >= height
-    if fit == "crop" and larger:
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return image.crop((left, top, left + width, top + height))
-    if fit == "pad" and image.width <= width and image.height <= height:
-        padded = Image.new(image.mode, size)
-        padded.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        return padded
-    if fit == "downscale" and larger:
-        return image.resize(size, Image.Resampling.BILINEAR)
-    raise InputError(
-        f"{path}: an image of {image.width} x {image.height} found; the model takes {width} x {height}; "
-        "choose --fit crop, pad or downscale"
-    )

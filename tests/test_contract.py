@@ -16,7 +16,6 @@ import pytest
 from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
 from eventsim.layers import Layer, Op
 from eventsim.layers.dense import Memory
-from eventsim.layers.synapses.windowed_linear import WindowedLinearOp
 from eventsim.signals import Dense, SignalType
 from eventsim.testing import check_layer
 
@@ -451,25 +450,6 @@ def test_a_layer_without_a_dense_form_does_not_keep_the_contract() -> None:
         AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"
     ):
         check_layer(WithoutDenseForm(), CURRENTS, steps=STEPS)
-
-
-class Shared(WindowedLinearOp):
-    """Forks use one inner op, whose output buffer then belongs to both."""
-
-    def own(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("window", [3, (1, 3)])
-@pytest.mark.parametrize("form", ["accumulate_once", "reaccumulate"])
-def test_forks_of_a_layer_that_share_its_inner_op_are_caught(
-    monkeypatch: pytest.MonkeyPatch, form: str, window: int | tuple[int, int]
-) -> None:
-    layer = layers.WindowedLinear(random(6, 6), window=window, form=form)
-    check_layer(layer, COUNTS, steps=STEPS)
-    monkeypatch.setattr("eventsim.layers.synapses.windowed_linear.WindowedLinearOp", Shared)
-    with pytest.raises(AssertionError, match="fork"):
-        check_layer(layer, COUNTS, steps=STEPS)
 
 
 def test_a_convolution_over_time_that_hides_its_state_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from eventsim.exporting.graph import Graph
@@ -41,19 +40,22 @@ def to_nir(network: Network, path: str | Path) -> None:
     InputError
         If a layer has no node in NIR, or the file cannot be written; names the layer, or the file.
     """
+    import h5py  # noqa: PLC0415 - takes long to import
+
     network.validate()
     graph = Graph(network)
     with whole_file(path) as partial, h5py.File(partial, "w") as file:
-        file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
-        _write(file.create_group("node"), graph.fields())
+        text = h5py.string_dtype()
+        file.create_dataset("version", data=VERSION, dtype=text)
+        _write(file.create_group("node"), graph.fields(), text)
 
 
-def _write(group: Any, fields: Fields) -> None:
+def _write(group: Any, fields: Fields, text: np.dtype[Any]) -> None:
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            _write(group.create_group(name), dict(value))
+            _write(group.create_group(name), dict(value), text)
         elif isinstance(value, str):
-            group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            group.create_dataset(name, data=value, dtype=text)
         elif isinstance(value, np.ndarray) and value.ndim:
             group.create_dataset(name, data=value, compression="gzip")
         else:

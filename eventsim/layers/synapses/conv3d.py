@@ -139,12 +139,7 @@ class Conv3dOp(Op):
         self.once_if_static = len(taps) == 1
         self.state_names = () if self.looks_ahead or not before else ("history",)
         self.kernel = taps[0].kernel
-        self.own()
         self.reset()
-
-    def own(self) -> None:
-        """Take taps whose buffers no other fork writes."""
-        self.taps = [tap.fork() for tap in self.taps]
 
     def reset(self) -> None:
         """Forget the steps seen."""
@@ -166,7 +161,7 @@ class Conv3dOp(Op):
             if start >= stop:
                 continue
             read, rows = take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
-            part = synapses.serve(read, rows, context.workers)
+            part = synapses.serve(read, rows, context)
             out[start:stop] += part.data.reshape(stop - start, *out.shape[1:])
         if self.state_names:
             self.history = join_steps(take_steps(seen, max(0, seen.steps - self.before), seen.steps))

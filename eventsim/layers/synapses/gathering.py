@@ -8,14 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.context import Context
-from eventsim.kernels.dynamics import aligned
 from eventsim.kernels.gather import LANES, gather, tiles_of
 from eventsim.kernels.products import count_products
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
-from eventsim.workers import ALONE, Workers
+from eventsim.workers import Workers
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
@@ -88,32 +87,26 @@ class SynapsesOp(Op):
         self.groups = groups
         self.fan = fan
         self.kernel = _kernel_of(source, output, groups)
-        self.own()
-
-    def own(self) -> None:
-        """Begin with a buffer of no rows."""
-        self._buffer = np.empty((0, self.output.channels), np.float32)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         report_inputs(inputs[0], context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
-        return self.serve(inputs[0], context.rows, context.workers)
+        return self.serve(inputs[0], context.rows, context)
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows, workers: Workers = ALONE) -> Dense:
-        """Serve one chunk and report the products alone."""
+    def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
+        """Serve one chunk and report the products alone, to rows that need not be those of the context."""
         size = signal.steps * self.output.positions
-        if len(self._buffer) < size:
-            self._buffer = aligned(size * self.output.channels).reshape(size, self.output.channels)
-        out = self._buffer[:size]
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(signal, Dense):
             out[:] = self.bias
             products = np.full(signal.steps, self._multiply_dense(signal, out), np.int64)
             units = np.zeros(signal.steps)
         else:
             given = signal.triple, self.weight, self.bias, out, self.window, self.groups
-            workers.share(gather, [(*given, part) for part in self._parts(signal, size, workers)])
+            parts = self._parts(signal, size, context.workers)
+            context.workers.share(gather, [(*given, part) for part in parts])
             products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
