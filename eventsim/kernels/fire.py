@@ -276,7 +276,7 @@ def _charge(v: np.float32, x: np.float32, k: np.float32, charge: int) -> np.floa
 
 
 @kernel
-def _list(
+def list_fired(
     fired: npt.NDArray[np.uint64],
     channels: int,
     indptr: npt.NDArray[np.int64],
@@ -403,7 +403,7 @@ def fire(
         for step in range(begin, begin + together):
             first = step * positions
             rows = indptr[first : first + positions + 1]
-            _list(fired[step - begin].view(np.uint64), channels, rows, indices)
+            list_fired(fired[step - begin].view(np.uint64), channels, rows, indices)
             if dynamics.multiple:
                 for p in range(positions):
                     for e in range(rows[p], rows[p + 1]):
