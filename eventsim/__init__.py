@@ -35,6 +35,7 @@ from eventsim.importing import import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.preparation import Preparation
+from eventsim.quantising import quantise
 from eventsim.result import Result
 from eventsim.simulator import Simulator
 from eventsim.verification import verify
@@ -55,6 +56,7 @@ __all__ = [
     "import_checkpoint",
     "load",
     "open_recording",
+    "quantise",
     "save",
     "to_nir",
     "verify",

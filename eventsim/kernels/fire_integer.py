@@ -1,9 +1,9 @@
 """Charge, fire, reset of neurons whose potentials are fixed-point numbers of 32 bits; emits the spikes as CSR rows.
 
-What `eventsim.kernels.fire` does in float32, in the same stretches and bits; what is rounded is said here. A leak is a product with a fraction of `LEAK_BITS` bits, rounded to the nearest integer, halves up, and where that
-fraction is a power of two, a shift gives the same bits. Every intermediate value fits 32 bits, the product 64, as long
-as `LARGEST_CURRENT` and `LARGEST_POTENTIAL` hold, which who calls has proven of the inputs and the kernel sees to for
-potentials.
+What `eventsim.kernels.fire` does in float32, in the same stretches and bits. A leak is a product with a fraction of
+`LEAK_BITS` bits, rounded to the nearest integer, halves up, and where that fraction is a power of two, a shift gives
+the same bits. Every intermediate value fits 32 bits, the product 64, as long as `LARGEST_CURRENT` and
+`LARGEST_POTENTIAL` hold, which who calls has proven of the inputs and the kernel sees to for potentials.
 """
 
 from __future__ import annotations

@@ -49,8 +49,8 @@ class IntegerLIF(Layer):
 
     with :math:`R(y) = \lfloor y / 2^{15} + 1/2 \rfloor`: a share of leak / 32768 leaks, rounded to the nearest integer,
     halves up. Where no neuron leaks, ``h = v + x``. A neuron fires where ``h >= v_threshold`` (above it if strict), and
-    resets to 0 or by the threshold. A potential stays between -2^30 and 2^30. Nothing overflows: a sum beyond `largest_input`
-    is refused, and thresholds, biases and shifted sums beyond 2^30 and 2^29 are, too.
+    resets to 0 or by the threshold. A potential stays between -2^30 and 2^30. Nothing overflows: a sum beyond
+    `largest_input` is refused, and thresholds beyond 2^30, or shifted sums and biases beyond 2^29, are, too.
 
     Parameters
     ----------
