@@ -42,13 +42,16 @@ def test_sums_are_those_of_64_bit_integers(data: st.DataObject) -> None:
     kind, outputs = draw(st.sampled_from(["binary", "graded"])), draw(st.sampled_from(CHANNELS))
     largest = 1 if kind == "binary" else draw(st.sampled_from([17, 100, 257, 259, 1000]))
     if draw(st.booleans()):
-        channels = draw(st.sampled_from([1, 7, 300, 700]))
+        channels = draw(st.sampled_from([1, 7] if largest > 150 else [1, 7, 300, 700]))
         x = draw(activity(kind, 3, 4, channels))
         weight = draw(bytes_of(outputs, channels))
         layer: Any = IntegerLinear(weight, np.ones(outputs, F), largest)
         return all_chunks(layer, kind, x, integers.linear(x, weight))
     groups = draw(st.sampled_from([1, 1, 2]))
-    size, channels = draw(st.tuples(st.integers(2, 6), st.integers(2, 6))), groups * draw(st.sampled_from([1, 3, 40]))
+    size, channels = (
+        draw(st.tuples(st.integers(2, 6), st.integers(2, 6))),
+        groups * draw(st.sampled_from([1, 3] if largest > 150 else [1, 3, 40])),
+    )
     outputs = groups * -(-outputs // 8)
     window: Sliding = draw(slidings(size, widest=2))
     place = {"stride": window.stride, "padding": window.padding, "groups": groups}
@@ -112,19 +115,22 @@ def test_an_input_beyond_what_was_proven_is_refused() -> None:
 def test_no_span_leaves_its_lane(data: st.DataObject, largest: int) -> None:
     """Whatever is active: the magnitudes between begin and end stay below the lane, and all are served once."""
     taps = data.draw(bytes_of(data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 40, 300])), 3))
-    width = width_of(taps, largest)
+    width = width_of(taps.transpose(2, 1, 0)[:, :, None], largest)
     served = np.zeros(taps.shape[:2], np.int64)
-    held = np.zeros(3, np.int64)
+    held = np.zeros((2, 3), np.int64)
     for span in width.spans:
         served[span.tap, span.low : span.high] += 1
-        held = np.zeros(3, np.int64) if span.begins else held
-        held = held + np.abs(taps[span.tap, span.low : span.high].astype(np.int64)).sum(0) * largest
+        held = np.zeros((2, 3), np.int64) if span.begins else held
+        served_now = taps[span.tap, span.low : span.high].astype(np.int64) * largest
+        held = held + np.stack([np.maximum(served_now, 0).sum(0), np.maximum(-served_now, 0).sum(0)])
         assert held.max() <= NARROW_SUM
     assert (served == 1).all()
     assert width.spans[0].begins
     assert width.spans[-1].ends
     assert all(a.ends == b.begins for a, b in zip(width.spans, width.spans[1:], strict=False))
-    assert width.largest == np.abs(taps.astype(np.int64)).sum((0, 1)).max() * largest <= LARGEST_SUM
+    longs = taps.astype(np.int64)
+    sides = np.maximum(longs, 0).sum((0, 1)).max(), np.maximum(-longs, 0).sum((0, 1)).max()
+    assert width.largest == max(sides) * largest <= LARGEST_SUM
 
 
 LEAKS = st.sampled_from([0, 1, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 10_923, 32_767])

@@ -19,7 +19,6 @@ from eventsim.quantising.bounds import ATTENTIONS, largest_values
 from eventsim.quantising.choosing import NEURONS, PASSING, SYNAPSES, Choice, choose_layers
 from eventsim.quantising.rounding import (
     Scales,
-    Sums,
     asked_by,
     check_options,
     integer_attention,
@@ -108,7 +107,7 @@ def _made(
             elif type(layer) in PASSING:
                 sums[name] = sums[sources[0]]
             else:
-                made[name] = integer_neurons(layer, emitted.shape, sums[sources[0]], fraction)
+                made[name] = integer_neurons(layer, sums[sources[0]], fraction)
         except LayerError as error:
             raise InputError(f"layer {name}: {error}") from None
     return made
@@ -152,7 +151,7 @@ def _calibrate(
     for name, spikes in fired.items():
         if not spikes:
             raise InputError(
-                f"layer {name}: no spike in {seen} samples found; expected samples of the training data, on which every "
-                "layer fires"
+                f"layer {name}: no spike in {seen} samples found; expected samples of the training data, and that it "
+                "fires"
             )
     return seen

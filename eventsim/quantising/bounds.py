@@ -56,7 +56,7 @@ MOVING = (
 
 def _attention(layer: Any, given: Given, types: Types) -> int:
     q, k, _ = types
-    return prod(given) * q.channels // layer.heads * k.positions
+    return prod(given) * (q.channels // int(layer.heads)) * k.positions
 
 
 def _table(layer: Any, given: Given, types: Types) -> int:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from eventsim.errors import InputError, LayerError
 from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL, LEAK_BITS
 from eventsim.layers import IntegerConv2d, IntegerLIF, IntegerLinear, Layer
-from eventsim.layers.synapses.integer_weights import LARGEST_WEIGHT
+from eventsim.layers.synapses.integer_weights import LARGEST_WEIGHT, width_of
 from eventsim.quantising.choosing import leak_share
 
 Scales: TypeAlias = Literal["exact", "power_of_two"]
@@ -74,7 +74,7 @@ def integer_synapses(layer: Any, least: Reals, largest_input: int | None, scales
     rounded = np.rint(flat / scale[:, None].astype(np.float64))
     integers = np.clip(rounded, -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8).reshape(weight.shape)
     if largest_input is None:
-        total = int(np.abs(integers.reshape(flat.shape).astype(np.int64)).sum(1).max())
+        total = width_of(integers, 1, getattr(layer, "groups", 1)).largest
         largest_input = max(1, OPEN_SUM // max(total, 1))
     if weight.ndim == 2:
         made: Any = IntegerLinear(integers, scale, largest_input)
@@ -96,11 +96,12 @@ def asked_by(layer: Any, shape: tuple[int, ...]) -> Reals:
     channels = shape[0] if len(shape) == 3 else shape[-1]
     if threshold.size == 1 or threshold.shape == (channels,):
         return np.broadcast_to(threshold.reshape(-1), (channels,)) * REACH
-    return threshold.reshape(channels, -1).max(1) * REACH if len(shape) == 3 else threshold.max(0) * REACH
+    largest: Reals = threshold.reshape(channels, -1).max(1) if len(shape) == 3 else threshold.max(0)
+    return largest * REACH
 
 
-def integer_neurons(layer: Any, shape: tuple[int, ...], sums: Sums, fraction: int) -> Layer:
-    """Return neurons of a per-step shape in fixed point, with as many bits behind the point as fit, up to `fraction`."""
+def integer_neurons(layer: Any, sums: Sums, fraction: int) -> Layer:
+    """Return neurons in fixed point, with as many bits behind the point as fit, at most `fraction`."""
     threshold = np.asarray(layer.v_threshold, np.float64)
     spread = sums.scale[:, None, None] if threshold.ndim == 3 else sums.scale
     limit, bias = threshold / spread, 0.0 if sums.bias is None else sums.bias / sums.scale
@@ -120,8 +121,8 @@ def integer_neurons(layer: Any, shape: tuple[int, ...], sums: Sums, fraction: in
                 layer.strict,
             )
     raise LayerError(
-        f"sums up to {sums.largest}, biases up to {np.abs(bias).max():.3g} and thresholds up to {limit.max():.3g} units "
-        f"found; expected at most {LARGEST_CURRENT} and {LARGEST_POTENTIAL}"
+        f"sums up to {sums.largest}, biases up to {np.abs(bias).max():.3g}, thresholds up to {limit.max():.3g} found; "
+        f"expected at most {LARGEST_CURRENT} and {LARGEST_POTENTIAL}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any, ClassVar
 
@@ -18,7 +19,6 @@ from eventsim.layers.synapses.integer_weights import (
     IntegerSynapsesOp,
     Width,
     check_integers,
-    integer_taps,
     width_of,
     words_of_integers,
 )
@@ -33,8 +33,9 @@ class IntegerConv2d(Layer):
 
     .. math:: S_{o,y,x} = \sum_{i,k_y,k_x} q_{o,i,k_y,k_x}\, s_{i,y',x'}, \qquad I_o \approx scale_o\, S_o
 
-    with the indices of `eventsim.layers.Conv2d`. The width of the sums is proven from :math:`\sum |q|` and the largest
-    input; inputs beyond that are refused. What is emitted are the integers S, in float32, where they are exact.
+    with the indices of `eventsim.layers.Conv2d`. The width of the sums is proven from the positive and the negative
+    weights of each channel and the largest input; inputs beyond that are refused. What is emitted are the integers S,
+    in float32, where they are exact.
 
     Parameters
     ----------
@@ -63,10 +64,10 @@ class IntegerConv2d(Layer):
         """Number of weights."""
         return int(self.weight.size)
 
-    @property
+    @cached_property
     def width(self) -> Width:
         """What is proven of the sums."""
-        return width_of(integer_taps(self.weight, self.groups), self.largest_input)
+        return width_of(self.weight, self.largest_input, self.groups)
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, which are integers, on the output grid."""

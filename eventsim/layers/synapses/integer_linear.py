@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -17,7 +18,6 @@ from eventsim.layers.synapses.integer_weights import (
     IntegerSynapsesOp,
     Width,
     check_integers,
-    integer_taps,
     width_of,
     words_of_integers,
 )
@@ -32,8 +32,8 @@ class IntegerLinear(Layer):
 
     .. math:: S_o = \sum_i q_{o,i}\, s_i, \qquad I_o \approx scale_o\, S_o
 
-    The width of the sums is proven from :math:`\sum |q|` and the largest input; inputs beyond that are refused. What is
-    emitted are the integers S, in float32, where they are exact.
+    The width of the sums is proven from the positive and the negative weights of each channel and the largest
+    input; inputs beyond that are refused. What is emitted are the integers S, in float32, where they are exact.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ class IntegerLinear(Layer):
         """Number of weights."""
         return int(self.weight.size)
 
-    @property
+    @cached_property
     def width(self) -> Width:
         """What is proven of the sums."""
-        return width_of(integer_taps(self.weight), self.largest_input)
+        return width_of(self.weight, self.largest_input)
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, which are integers, at the same positions."""

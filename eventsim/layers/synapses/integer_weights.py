@@ -1,7 +1,8 @@
 """Integer synapses: int8 weights, and the proof that their sums fit.
 
-Whatever is active, no sum of a channel lies beyond the sum of the magnitudes of its weights times the largest input.
-From that bound follow the width of the sums and the spans in which `eventsim.kernels.gather_integer` takes them.
+Inputs are not negative. So whatever is active, and in whatever order it is added, no sum of a channel exceeds that of
+its positive weights times the largest input, or falls below that of its negative ones. From these bounds follow the
+width of the sums and the spans in which `eventsim.kernels.gather_integer` takes them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from eventsim.layers.synapses.conv2d import taps_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_products
 from eventsim.layers.synapses.weights import fan_of, is_pruned
 from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 ByteArray = npt.NDArray[np.int8]
 
@@ -53,49 +54,55 @@ class Width(NamedTuple):
         return 32 if sum(span.ends for span in self.spans) > 1 else self.lane
 
 
-def width_of(taps: ByteArray, largest_input: int) -> Width:
-    """Prove a width from weights ``(taps, inputs, outputs)`` and the largest input.
+def width_of(weight: ByteArray, largest_input: int, groups: int = 1) -> Width:
+    """Prove a width from a weight ``(C_out, C_in / groups, ...)`` and the largest input.
 
     Sums take 16 bits where these hold every sum of a span, of which there may be several; 32 where a single product
-    needs them.
+    needs them, and in groups, which are served in float32.
 
     Raises
     ------
     LayerError
         If the sums fit no width.
     """
-    magnitudes = np.abs(taps.astype(np.int64))
-    largest = int(magnitudes.sum((0, 1)).max(initial=0)) * largest_input
+    flat = weight.reshape(len(weight), -1)
+    highest, lowest = (part.sum(1, dtype=np.int64) for part in (np.maximum(flat, 0), np.minimum(flat, 0)))
+    largest = int(max(highest.max(initial=0), -lowest.min(initial=0))) * largest_input
     if largest > LARGEST_SUM:
         raise LayerError(
             f"sums up to {largest} found (weights times inputs up to {largest_input}); expected at most {LARGEST_SUM}, "
             "leave the layer in float32"
         )
-    count, inputs, _ = taps.shape
-    if int(magnitudes.max(initial=0)) * largest_input > NARROW_SUM:
-        whole = [Span(tap, 0, inputs, tap == 0, tap == count - 1) for tap in range(count)]
-        return Width(largest, 32, tuple(whole))
-    return Width(largest, 16, _spans(magnitudes, NARROW_SUM // max(largest_input, 1)))
+    taps = integer_taps(weight, groups)
+    product = int(max(flat.max(initial=0), -int(flat.min(initial=0)))) * largest_input
+    if groups > 1 or product > NARROW_SUM:
+        count, inputs, _ = taps.shape
+        return Width(largest, 32, tuple(Span(tap, 0, inputs, tap == 0, tap == count - 1) for tap in range(count)))
+    return Width(largest, 16, _spans(taps, NARROW_SUM // largest_input))
 
 
-def _spans(magnitudes: CountArray, room: int) -> tuple[Span, ...]:
-    """Divide taps and channels such that no output's magnitudes add up to more than `room` between begin and end."""
-    taps, inputs, outputs = magnitudes.shape
+def _spans(taps: ByteArray, room: int) -> tuple[Span, ...]:
+    """Divide ``(taps, inputs, outputs)`` such that nothing of one sign adds up to more than `room` in a span."""
+    count, inputs, outputs = taps.shape
     pieces: list[tuple[int, int, int]] = []
     begins: list[int] = [0]
-    held = np.zeros(outputs, np.int64)
-    for tap in range(taps):
+    held = np.zeros((2, outputs), np.int64)
+    for tap in range(count):
+        sides = np.stack([np.maximum(taps[tap], 0), np.maximum(-taps[tap], 0)], axis=1)  # no weight is -128
         low = 0
         while low < inputs:
-            reached = held + np.cumsum(magnitudes[tap, low:], axis=0)
-            high = low + int(np.count_nonzero((reached <= room).all(1)))
-            if high < inputs and held.any():
+            whole = held + sides[low:].sum(0, dtype=np.int64)
+            if (whole <= room).all():
+                pieces.append((tap, low, inputs))
+                held, low = whole, inputs
+            elif held.any():
                 begins.append(len(pieces))  # a whole tap in the next span, before one is cut in two
-                held = np.zeros(outputs, np.int64)
-                continue
-            pieces.append((tap, low, high))
-            held = reached[high - low - 1]
-            low = high
+                held = np.zeros((2, outputs), np.int64)
+            else:
+                fits = (np.cumsum(sides[low:], axis=0, dtype=np.int64) <= room).all((1, 2))
+                high = low + int(np.count_nonzero(fits))
+                pieces.append((tap, low, high))
+                held, low = sides[low:high].sum(0, dtype=np.int64), high
     ends = {*(begin - 1 for begin in begins[1:]), len(pieces) - 1}
     return tuple(Span(*piece, n in begins, n in ends) for n, piece in enumerate(pieces))
 
@@ -153,7 +160,7 @@ class IntegerSynapsesOp(SynapsesOp):
         taps = integer_taps(weight, groups)
         fan = fan_of(taps) if is_pruned(weight) else None  # type: ignore[arg-type]
         super().__init__(source, output, np.empty(0, np.float32), None, window, groups, fan)
-        width = width_of(taps, largest_input)
+        width = width_of(weight, largest_input, groups)
         self.largest_input = largest_input
         if groups > 1:
             self.weight = taps.astype(np.float32)
