@@ -13,7 +13,18 @@ from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.cli.arguments import Arguments
-from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
+from eventsim.cli.commands import (
+    demo,
+    evaluating,
+    events,
+    exporting,
+    formats,
+    importing,
+    info,
+    quantising,
+    simulating,
+    verifying,
+)
 from eventsim.cli.printing import complain, print_json
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
@@ -105,6 +116,9 @@ def _parser() -> Parser:
             verifying.verify_inputs,
             "compare every layer with its dense form on recordings, frames or images",
         )
+    )
+    quantising.add(
+        command("quantise", quantising.quantise_model, "make integers of a network, checked on some of its training data")
     )
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
