@@ -11,7 +11,7 @@ really executed::
 Networks
     `import_checkpoint` reads a trained checkpoint, `from_torch` a PyTorch module by what it does, `NetworkBuilder`
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
-    writes it for other frameworks.
+    writes it for other frameworks, `quantise` makes integers of it.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
     attention looks at. `verify` runs a network densely beside, and returns a `Verification`: what differs, and whether

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from integer_strategies import bytes_of
 from numpy.testing import assert_array_equal
 from plain_rows import chunks, execute, signal_type
 from reference import integers
@@ -27,13 +28,6 @@ CHANNELS = (1, 2, 31, 32, 33, 64, 65, 95, 96, 127, 128, 129, 200)
 def all_chunks(layer: Any, kind: str, x: np.ndarray, expected: np.ndarray) -> None:
     for chunk in chunks(len(x)):
         assert_array_equal(execute(layer, [(signal_type(kind, x.shape[1:]), x)], chunk).frames, expected)
-
-
-@st.composite
-def bytes_of(draw: st.DrawFn, *shape: int) -> np.ndarray:
-    rng, extreme = draw(randoms()), draw(st.booleans())
-    values = rng.choice([-127, 127], shape) if extreme else rng.integers(-127, 128, shape)
-    return values.astype(np.int8)
 
 
 @given(st.data())

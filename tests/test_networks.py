@@ -276,7 +276,7 @@ def shown_once(drawn: Drawn) -> set[str]:
     once: set[str] = set()
     for name in drawn.network.order:
         kind = drawn.layers.get(name, (name,))[0]
-        stateful = kind in {"lif", "plif", "if_neuron", "mean_over_time", "readout"}
+        stateful = kind in {"lif", "integer_lif", "plif", "if_neuron", "mean_over_time", "readout"}
         if not stateful and all(source in once for source in drawn.network.sources[name]):
             once.add(name)
     return once

@@ -118,7 +118,7 @@ def _parser() -> Parser:
         )
     )
     quantising.add(
-        command("quantise", quantising.quantise_model, "make integers of a network, checked on some of its training data")
+        command("quantise", quantising.quantise_model, "make integers of a network, checked on its training data")
     )
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")

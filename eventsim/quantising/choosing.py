@@ -122,5 +122,5 @@ def _obstacle(
     for target in heard_by:
         kind = type(network.layers[target])
         if kind not in NEURONS + PASSING or why[target] is not None:
-            return f"its sums go to {target}, which takes none of integers"
+            return f"its sums go to {target}, which takes no integer sums"
     return None

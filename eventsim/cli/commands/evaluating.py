@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.accounting.energy import choose
+from eventsim.accounting.energy import choose, fitting
 from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
@@ -30,6 +30,8 @@ def measure(args: Arguments) -> int:
     """Measure accuracy over a data set."""
     models, shown = choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
+    facts = {node.name: node.facts for node in simulator.schedule.nodes}
+    shown = fitting(models, shown, facts, chosen=bool(args.energy))
     samples = _labelled(args)
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
