@@ -44,7 +44,8 @@ def integer_stage(draw: st.DrawFn, twin: Any, x: str, channels: int) -> str:
     if len(source.grid) == 2:
         weight = draw(bytes_of(channels, source.channels, 1, 3))
         layer: Any = IntegerConv2d(weight, np.ones(channels, F), largest, padding=(0, 1))
-        x = twin.add(layer, "integer_conv2d", {"weight": weight, "padding": (0, 1)}, x)
+        place = {"stride": (1, 1), "padding": (0, 1), "groups": 1}
+        x = twin.add(layer, "integer_conv2d", {"weight": weight, **place}, x)
     else:
         weight = draw(bytes_of(channels, source.channels))
         layer = IntegerLinear(weight, np.ones(channels, F), largest)

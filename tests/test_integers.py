@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_strategies import bytes_of
 from numpy.testing import assert_array_equal
-from plain_rows import chunks, execute, signal_type
+from plain_rows import chunks, execute, rows_of_frames, signal_type
 from reference import integers
 from strategies import Sliding, activity, randoms, slidings
 
@@ -108,7 +108,8 @@ def test_an_input_beyond_what_was_proven_is_refused() -> None:
 @given(data=st.data(), largest=st.sampled_from([1, 2, 9, 258]))
 def test_no_span_leaves_its_lane(data: st.DataObject, largest: int) -> None:
     """Whatever is active: the magnitudes between begin and end stay below the lane, and all are served once."""
-    taps = data.draw(bytes_of(data.draw(st.integers(1, 9)), data.draw(st.sampled_from([1, 40, 300])), 3))
+    channels = data.draw(st.sampled_from([1, 40] if largest > 9 else [1, 40, 300]))
+    taps = data.draw(bytes_of(data.draw(st.integers(1, 9)), channels, 3))
     width = width_of(taps.transpose(2, 1, 0)[:, :, None], largest)
     served = np.zeros(taps.shape[:2], np.int64)
     held = np.zeros((2, 3), np.int64)
@@ -156,8 +157,10 @@ def test_neurons_are_those_of_64_bit_integers(data: st.DataObject) -> None:
     options = {"input_leaks": draw(st.booleans()), "fraction": fraction, "strict": draw(st.booleans())}
     subtract = draw(st.booleans())
     layer = IntegerLIF(threshold, largest, bias=bias, leak=leak, reset="subtract" if subtract else "zero", **options)
-    expected = integers.lif(sums, like(threshold), like(bias), like(leak), subtract=subtract, **options)[0]
+    expected, _, before, _ = integers.lif(sums, like(threshold), like(bias), like(leak), subtract=subtract, **options)
     all_chunks(layer, "real", sums, expected)
+    left = execute(layer, [(signal_type("real", shape), sums[:-1])], 2).op.potential  # type: ignore[attr-defined]
+    assert_array_equal(left, rows_of_frames(before[-1:]))
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -179,6 +182,19 @@ def test_potentials_stay_where_they_end(sign: int, leak: int, input_leaks: bool)
 
 
 @pytest.mark.parametrize("channels", [3, 64])
+def test_at_the_threshold(channels: int) -> None:
+    """A potential that equals the threshold fires unless strict, and one unit more does; what is left is exact."""
+    kind, sums = signal_type("real", (channels,)), np.full((1, channels), 3, F)
+    bias = np.arange(channels, dtype=np.int32) % 2
+    for strict in (False, True):
+        layer = IntegerLIF(3 << 4, 9, bias=bias, fraction=4, strict=strict, reset="subtract")
+        done = execute(layer, [(kind, sums)], 1)
+        assert_array_equal(done.frames[0], (bias >= 1) if strict else bias >= 0)
+        left = np.where(done.frames[0] == 1, bias, 3 << 4)
+        assert_array_equal(done.op.potential[0], left)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("channels", [3, 64])
 def test_a_sum_beyond_what_was_proven_is_refused(channels: int) -> None:
     layer, kind = IntegerLIF(10, 7), signal_type("real", (channels,))
     for sum_ in (8, -8, np.inf, np.nan):
@@ -193,17 +209,15 @@ def test_a_power_of_two_leaks_as_its_product_does() -> None:
     sums = np.random.default_rng(0).integers(-99, 100, (8, 64)).astype(F)
     alike, mixed = np.full(64, 1 << 13, np.int32), np.full(64, 1 << 13, np.int32)
     mixed[-1] = 5
+    kind = signal_type("real", (64,))
     for input_leaks in (True, False):
-        spikes = [
-            execute(
-                IntegerLIF(150, 99, leak=leak, input_leaks=input_leaks, fraction=2),
-                [(signal_type("real", (64,)), sums)],
-                8,
-            )
+        one, other = (
+            execute(IntegerLIF(150, 99, leak=leak, input_leaks=input_leaks, fraction=2), [(kind, sums)], 8)
             for leak in (alike, mixed)
-        ]
-        assert_array_equal(spikes[0].frames[:, :63], spikes[1].frames[:, :63])
-        assert spikes[0].frames.any()
+        )
+        assert_array_equal(one.frames[:, :63], other.frames[:, :63])
+        assert_array_equal(one.op.potential[:, :63], other.op.potential[:, :63])  # type: ignore[attr-defined]
+        assert one.frames.any()
 
 
 @pytest.mark.nojit

@@ -147,7 +147,8 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
     table["sumpool2d"] = table["avgpool2d"] = lambda: {
         "additions": counts.pooled_values(x, **pool, windows=outputs[name].shape[2:], dense=dense)
     }
-    table["lif"] = table["plif"] = table["if_neuron"] = lambda: {
+    table["integer_conv2d"], table["integer_linear"] = table["conv2d"], table["linear"]
+    table["lif"] = table["plif"] = table["if_neuron"] = table["integer_lif"] = lambda: {
         "spikes": np.count_nonzero(outputs[name]),
         "neuron_updates": counts.neuron_updates(x),
     }

@@ -25,7 +25,10 @@ from eventsim.layers import (
     PLIF,
     AvgPool2d,
     Conv2d,
+    Flatten,
+    Gate,
     Input,
+    IntegerActivation,
     IntegerConv2d,
     IntegerLIF,
     IntegerLinear,
@@ -35,11 +38,16 @@ from eventsim.layers import (
     MeanOverPositions,
     Readout,
     Residual,
+    SelectChannels,
     SpikingAttention,
+    SumOverChannels,
     SumOverPositions,
+    SumPool2d,
+    TableAttention,
 )
 from eventsim.layers.neurons.decay_lif import DecayLIF
 from eventsim.quantising.bounds import largest_values
+from eventsim.signals import SignalType
 
 F = np.float32
 SHAPE = (6, 4, 4)
@@ -171,6 +179,48 @@ def test_bounds_follow_the_graph(rng: np.random.Generator) -> None:
     assert fc.width.largest == 2 * max(side.max() for side in sides)
     assert integer.layers["fc_if"].largest_input == fc.width.largest  # type: ignore[attr-defined]
     assert integer.layers["attention_lif"].largest_input == 48  # type: ignore[attr-defined]
+
+
+REACHED: dict[str, tuple[tuple[Layer, ...], int]] = {
+    "sum pool": ((SumPool2d((2, 3), (1, 1)),), 6),
+    "a maximum of sums": ((SumPool2d((2, 2), (2, 2)), MaxPool2d((2, 2), (1, 1))), 4),
+    "channels": ((SumOverChannels(2),), 3),
+    "positions": ((SumOverPositions(),), 16),
+    "integers": ((Conv2d(np.full((6, 6, 1, 1), 9, F)), IntegerActivation(5)), 5),
+    "select": ((SumOverPositions(), SelectChannels(np.array([1, 0], np.int32))), 16),
+    "several": ((SumPool2d((2, 2), (2, 2)), SumOverPositions(), SumOverChannels(1)), 96),
+}
+
+
+@pytest.mark.parametrize("case", REACHED)
+def test_a_bound_is_reached_where_everything_is_active(case: str) -> None:
+    chained, largest = REACHED[case]
+    build = NetworkBuilder("active")
+    x = build.add("input", Input(SHAPE, "binary"))
+    for index, layer in enumerate(chained):
+        x = build.add(f"layer{index}", layer, x)
+    build.add("readout", Readout(), build.add("flatten", Flatten(), x) if build.types[x].grid else x)
+    network = build.build(time_steps=1)
+    assert largest_values(network)[x] == largest
+    assert Simulator(network, record=[x]).run(np.ones((1, *SHAPE), F)).recorded[x].max() == largest
+
+
+def test_attentions_are_bounded_by_heads_tokens_and_tables() -> None:
+    spikes, graded = SignalType("binary", 6, (5,)), SignalType("graded", 6, (5,))
+    table = np.array([[0, 1, -9, 3], [0, -1, 0, 7]], np.int32)
+    for layer, kinds, largest in (
+        (SpikingAttention(2), (spikes,) * 3, 15),
+        (SpikingAttention(3), (graded,) * 3, 10 * 2**3),
+        (TableAttention(table), (spikes,) * 3, 45),
+        (Gate(), (graded, graded), 4),
+        (Gate(), (graded, spikes), 2),
+    ):
+        build = NetworkBuilder("attention")
+        x = build.add("input", Input((5, 6), "binary"))
+        parts = [x if kind is spikes else build.add(f"sum{n}", Residual("add"), x, x) for n, kind in enumerate(kinds)]
+        build.add("attention", layer, *parts)
+        build.add("readout", Readout(), build.add("flatten", Flatten(), "attention"))
+        assert largest_values(build.build(time_steps=1))["attention"] == largest
 
 
 @given(drawn=networks(kinds=("binary",)))
