@@ -11,7 +11,7 @@ really executed::
 Networks
     `import_checkpoint` reads a trained checkpoint, `from_torch` a PyTorch module by what it does, `NetworkBuilder`
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
-    writes it for other frameworks.
+    writes it for other frameworks, `quantise` makes integers of it.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
     attention looks at. `verify` runs a network densely beside, and returns a `Verification`: what differs, and whether
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from eventsim.exporting import to_nir
     from eventsim.from_module import from_torch
     from eventsim.importing import import_checkpoint
+    from eventsim.quantising import quantise
     from eventsim.verification import verify
     from eventsim.verified import Verification
 
@@ -49,6 +50,7 @@ else:
         "Verification": "eventsim.verified",
         "from_torch": "eventsim.from_module",
         "import_checkpoint": "eventsim.importing",
+        "quantise": "eventsim.quantising",
         "to_nir": "eventsim.exporting",
         "verify": "eventsim.verification",
     }
@@ -85,6 +87,7 @@ __all__ = [
     "import_checkpoint",
     "load",
     "open_recording",
+    "quantise",
     "save",
     "to_nir",
     "verify",

@@ -37,6 +37,15 @@ def random(*shape: int) -> np.ndarray:
     return (rng.integers(1, 17, shape) * rng.choice([-1, 1], shape) / 16).astype(F)
 
 
+def integers(*shape: int, least: int = -127) -> np.ndarray:
+    """From `least` to 127."""
+    return np.random.default_rng(sum(shape)).integers(least, 128, shape)
+
+
+def bytes_of(*shape: int) -> np.ndarray:
+    return integers(*shape).astype(np.int8)
+
+
 def gates(steps: int) -> tuple[np.ndarray, ...]:
     return random(steps, 3, 12), random(steps, 3), random(steps, 12, 3), random(steps, 12)
 
@@ -100,6 +109,15 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.DecayLIF(0.5, "zero_late", decay=random(6), emits="potential"), CURRENTS),
     (layers.IntegerActivation(), CURRENTS),
     (layers.IntegerActivation(2, "up"), SPARSE),
+    (layers.IntegerConv2d(bytes_of(5, 6, 3, 3), np.ones(5, F)), MAP),
+    (layers.IntegerConv2d(bytes_of(17, 6, 3, 3), np.ones(17, F), 17, (2, 1), (1, 1), dilation=(1, 2)), COUNTS),
+    (layers.IntegerConv2d(bytes_of(4, 3, 3, 3), np.ones(4, F), 300, groups=2), COUNTS),
+    (layers.IntegerLIF(20, 99, fraction=4, leak=1 << 14), CURRENTS),
+    (layers.IntegerLIF(9, 99, bias=integers(6), fraction=3, leak=1 << 13, input_leaks=False, strict=True), CURRENTS),
+    (layers.IntegerLIF(integers(6, least=5), 99, leak=integers(6, least=9) * 99, reset="subtract", fraction=2), COUNTS),
+    (layers.IntegerLIF(integers(6, 4, 4, least=5), 99, fraction=1), CURRENTS),
+    (layers.IntegerLinear(bytes_of(33, 6), np.ones(33, F)), MAP),
+    (layers.IntegerLinear(bytes_of(5, 6), np.ones(5, F), 300), COUNTS),
     (layers.LIF(reset="subtract", v_threshold=2.0), COUNTS),
     (layers.LayerNorm(random(6)), CURRENTS),
     (layers.LeakyIntegrator(0.75, start=random(6)), MAP),

@@ -14,7 +14,18 @@ from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.cli.arguments import Arguments
-from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
+from eventsim.cli.commands import (
+    demo,
+    evaluating,
+    events,
+    exporting,
+    formats,
+    importing,
+    info,
+    quantising,
+    simulating,
+    verifying,
+)
 from eventsim.cli.printing import complain, print_json
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
@@ -28,6 +39,7 @@ EXAMPLES = {
         "checkpoint.pth -o model.h5 --format spikformer --set tau=2.0 --set heads=8",
         "checkpoint.pth -o model.h5 --module my_package.models:make --example 3x32x32",
     ),
+    "quantise": ("model.h5 --calibrate train -o int8.h5",),
     "info": ("model.h5", "model.h5 --wide"),
     "export": ("model.h5 -o model.nir",),
     "run": ("model.h5 recording.aedat4", "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz"),
@@ -154,6 +166,9 @@ def _parser() -> Parser:
             verifying.verify_inputs,
             "compare every layer with its dense form on recordings, frames or images",
         )
+    )
+    quantising.add(
+        command("quantise", quantising.quantise_model, "make integers of a network, checked on its training data")
     )
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")

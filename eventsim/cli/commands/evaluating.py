@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.accounting.energy import choose
+from eventsim.accounting.energy import choose, fitting
 from eventsim.cli.arguments import (
     Arguments,
     add_energy_option,
@@ -39,6 +39,8 @@ def measure(args: Arguments) -> int:
     """Measure accuracy over a data set."""
     models, shown = choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads)
+    facts = {node.name: node.facts for node in simulator.schedule.nodes}
+    shown = fitting(models, shown, facts, chosen=bool(args.energy))
     samples = _labelled(args)
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()

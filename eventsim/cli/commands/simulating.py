@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.accounting.energy import EnergyModel, choose, energies
+from eventsim.accounting.energy import EnergyModel, choose, energies, fitting
 from eventsim.attention_maps import AttentionMaps
 from eventsim.cli.arguments import (
     Arguments,
@@ -78,6 +78,8 @@ def simulate(args: Arguments) -> int:
     models, shown = choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
+    facts = {node.name: node.facts for node in simulator.schedule.nodes}
+    shown = fitting(models, shown, facts, chosen=bool(args.energy))
     load_s = time.perf_counter() - began
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
