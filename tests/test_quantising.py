@@ -18,6 +18,7 @@ from reference.attention import spiking_attention
 from strategies import networks, randoms
 
 from eventsim import Delayed, InputError, Network, NetworkBuilder, Simulator, load, quantise, save, verify
+from eventsim.cli.commands.quantising import spread_files
 from eventsim.cli.main import main
 from eventsim.layers import (
     IF,
@@ -438,3 +439,14 @@ def test_the_command_line(rng: np.random.Generator, tmp_path: Path, capsys: pyte
         complaint = capsys.readouterr().err
         assert complaint.startswith(told)
         assert complaint.count("\n") == 1
+
+
+def test_samples_are_spread_over_the_files(tmp_path: Path) -> None:
+    for name in ("b/3", "a/1", "a/.hidden", "a/2", "c/4", "c/5"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for most, names in ((3, ["1", "2", "4"]), (9, ["1", "2", "3", "4", "5"]), (1, ["1"])):
+        assert [file.name for file in spread_files([str(tmp_path)], most)] == names
+    with pytest.raises(InputError, match=r"empty: no file below it found; expected recordings"):
+        (tmp_path / "empty").mkdir()
+        spread_files([str(tmp_path / "empty")], 1)

@@ -50,7 +50,7 @@ def quantise_model(args: Arguments) -> int:
     check_output(args.output, args.model)
     network = load(args.model)
     preparation = preparation_of(args, network)
-    files = _files(args.calibrate, args.samples)
+    files = spread_files(args.calibrate, args.samples)
     with progress() as bar:
         task = bar.add_task("calibrate", total=len(files))
 
@@ -80,7 +80,7 @@ def quantise_model(args: Arguments) -> int:
     return 0
 
 
-def _files(given: list[str], most: int) -> list[Path]:
+def spread_files(given: list[str], most: int) -> list[Path]:
     """Return files, those below folders in order, and of more than `most` so many, spread evenly."""
     found: list[Path] = []
     for text in given:
