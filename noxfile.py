@@ -157,11 +157,8 @@ def newer(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure time by input density, and of firing; with a folder of N-MNIST after --, the trained systems too."""
-    session.install(TORCH, ".[test]")
+    """Measure time beside dense engines, what the machine could do, start-up and memory; ``-- --quick`` takes minutes."""
+    session.install(TORCH, ".[bench]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
-    session.run("python", "tests/benchmarks/density.py", env=env)
-    session.run("python", "tests/benchmarks/fire.py", env=env)
-    if session.posargs:
-        session.run("python", "tests/benchmarks/systems.py", *session.posargs, env=env)
+    session.run("python", "tests/benchmarks/run.py", *session.posargs, env=env)
