@@ -13,7 +13,7 @@ from eventsim.operations import synaptic_operations
 
 def load(workload: Workload, batches: list[list[int]]) -> list[Job]:
     """Return a job for each batch; where the workload names a layer, its seconds alone count."""
-    simulator = Simulator(workload.network)
+    simulator = Simulator(workload.network, record=[workload.layer] if workload.layer else [])
     simulator.warm_up()
 
     def job_of(batch: list[int]) -> Job:
@@ -24,6 +24,7 @@ def load(workload: Workload, batches: list[list[int]]) -> list[Job]:
             if workload.layer:
                 layers = [layer for result in results for layer in result.profile]
                 seconds = sum(layer.seconds for layer in layers if layer.name == workload.layer)
+                return np.stack([result.recorded[workload.layer].ravel() for result in results]), seconds
             return np.stack([result.logits for result in results]), seconds
 
         return job
@@ -46,9 +47,9 @@ def facts(workload: Workload) -> dict[str, float]:
         spikes += sum(layer.counts.spikes for layer in firing)
         neurons += sum(layer.counts.neuron_updates for layer in firing)
     count = len(workload.samples)
-    return {
+    found = {
         "dense_mmacs": dense / count / 1e6,
         "executed_mops": executed / count / 1e6,
         "executed_of_dense": executed / max(dense, 1),
-        "firing_rate": spikes / max(neurons, 1),
     }
+    return found | ({"firing_rate": spikes / neurons} if neurons else {})

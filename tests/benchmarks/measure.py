@@ -53,7 +53,7 @@ class Workload:
     image : bool
     labels : list of int, optional
     layer : str, optional
-        Time this layer of the network alone, where eventsim runs it.
+        Where eventsim runs it, this layer alone is timed, and its outputs of all steps are compared.
     """
 
     name: str

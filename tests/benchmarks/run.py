@@ -39,6 +39,12 @@ def engines() -> list[Engine]:
     return [engine for file in files for engine in file.ENGINES]
 
 
+def w0(options: argparse.Namespace) -> Iterator[Workload]:
+    import w0_layers
+
+    return w0_layers.workloads(options.quick)
+
+
 def w1(options: argparse.Namespace) -> Iterator[Workload]:
     import w1_cifar
 
@@ -55,23 +61,76 @@ def w4(options: argparse.Namespace) -> Iterator[Workload]:
     return w4_nmnist.workloads(options.quick, options.nmnist)
 
 
-WORKLOADS: dict[str, Callable[[argparse.Namespace], Iterator[Workload]]] = {"w1": w1, "w4": w4, "w2": w2}
+WORKLOADS: dict[str, Callable[[argparse.Namespace], Iterator[Workload]]] = {"w0": w0, "w1": w1, "w2": w2, "w4": w4}
 
 
-def compared(workload: Workload, options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure one workload at every batch size."""
+def lines(found: Iterator[tuple[str, str, dict[str, Any]]], heading: str, say: Callable[[str], None]) -> dict[str, Any]:
+    """Print a section and return its numbers by name."""
+    say(f"\n{heading}")
+    numbers = {}
+    for line, name, row in found:
+        say(line)
+        numbers[name] = row
+    return numbers
+
+
+def ceilings_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    import ceilings
+
+    return lines(ceilings.section(options.quick), "What this machine can do", say)
+
+
+def linearity_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    import linearity
+
+    return lines(linearity.section(3 if options.quick else 15), "Growth of eventsim's time", say)
+
+
+def start_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    import resources
+
+    return lines(resources.start_up(2 if options.quick else 7), "Start-up", say)
+
+
+def memory_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    import resources
+
+    return lines(resources.memory(options.quick), "Memory", say)
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
+    "ceilings": ceilings_section,
+    "linearity": linearity_section,
+    "start": start_section,
+    "memory": memory_section,
+}
+
+
+def compared(
+    workload: Workload, options: argparse.Namespace, say: Callable[[str], None], ceiling: float | None
+) -> dict[str, Any]:
+    """Measure one workload at every batch size; of a layer, also the share of the ceiling, in G additions/s."""
     import engine_eventsim
 
     chosen = [engine for engine in engines() if wanted(engine.name, options)]
     facts = engine_eventsim.facts(workload)
+    ours = engine_eventsim.ENGINES[0].name
     result: dict[str, Any] = {}
     for batch in options.batches:
-        result[f"batch {batch}"] = measured = measure(workload, batch, chosen, options.rounds) | {"facts": facts}
+        result[f"batch {batch}"] = measured = measure(workload, batch, chosen, options.rounds)
+        measured["facts"] = dict(facts)
+        if workload.layer and ours in measured["engines"]:
+            measured["facts"]["gsops"] = facts["executed_mops"] / measured["engines"][ours]["median_ms"]
+            if ceiling:
+                measured["facts"]["of_load_and_add_L2"] = measured["facts"]["gsops"] / ceiling
         for line in tables.comparison(workload.name, measured):
             say(line)
     if wide := machine.more_than_one_thread():
         raise SystemExit(f"{workload.name}: pools of threads {wide} found; expected one thread each")
     return result
+
+
+ALL = [*SECTIONS, *WORKLOADS]
 
 
 def wanted(engine: str, options: argparse.Namespace) -> bool:
@@ -83,7 +142,7 @@ def wanted(engine: str, options: argparse.Namespace) -> bool:
 def parsed(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few samples and rounds, batch 1, without torch.compile")
-    parser.add_argument("--only", nargs="+", choices=list(WORKLOADS), default=list(WORKLOADS), metavar="NAME")
+    parser.add_argument("--only", nargs="+", choices=ALL, default=ALL, metavar="NAME", help=", ".join(ALL))
     parser.add_argument("--without", nargs="+", default=[], metavar="WORD", help="leave out engines of such names")
     parser.add_argument("--batches", nargs="+", type=int, metavar="B", help="default: 1 and 16")
     parser.add_argument("--nmnist", type=Path, metavar="FOLDER", help="holds Train and Test of N-MNIST")
@@ -117,10 +176,15 @@ def main(words: list[str] | None = None) -> Path:
     )
     one_thread()
     for name in options.only:
+        if name in SECTIONS:
+            document["results"][name] = SECTIONS[name](options, say)
+            history.write(document, options.history)
+            continue
         found = False
         for workload in WORKLOADS[name](options):
             found = True
-            document["results"][workload.name] = compared(workload, options, say)
+            ceiling = document["results"].get("ceilings", {}).get("load and add L2", {}).get("median")
+            document["results"][workload.name] = compared(workload, options, say, ceiling)
             history.write(document, options.history)  # after each, so that an interruption loses one
         if not found:
             say(f"\n{name} skipped: ../shared with its recordings is absent")
