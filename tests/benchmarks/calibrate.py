@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import torch
-from dense import Neurons, Norm
+from dense import Neurons, Norm, folded, norms
 from spikingjelly.activation_based import neuron
 from torch import Tensor, nn
 
+GRID = 2.0**10
+EPS = {"bn_eps": str(1 / GRID)}
+"""What `make_dyadic` changes of the metadata."""
 HALVINGS = 16
 LIMIT = 12.0
 
@@ -73,6 +76,26 @@ def calibrate(
     model.eval()(inputs)
     for hook in hooks:
         hook.remove()
+
+
+@torch.inference_mode()
+def make_dyadic(model: nn.Module, inputs: Tensor) -> None:
+    """Move the batch norms into the weights and round those to multiples of 2 ** -10.
+
+    Sums of such weights are exact in float32, in any order, where the inputs are spikes or small integers. So every
+    float32 engine must give the same spikes, however deep the network; rounding errors would flip some, and these more.
+    What is left of a batch norm divides by sqrt(1 - 2 ** -10 + 2 ** -10), which is 1.
+    """
+    for norm, layer in norms(model.eval(), inputs).items():
+        weight, bias = (((value * GRID).round() / GRID).float() for value in folded(norm, layer))
+        layer.weight.copy_(weight)
+        if layer.bias is not None:
+            layer.bias.zero_()
+        norm.eps = 1 / GRID
+        norm.running_mean.zero_()
+        norm.running_var.fill_(1 - norm.eps)
+        norm.weight.fill_(1.0)
+        norm.bias.copy_(bias)
 
 
 def uniform(model: nn.Module, rate: float, but: str = "attn_lif") -> dict[str, float]:

@@ -66,12 +66,22 @@ def prepared(model: nn.Module, example: Tensor) -> nn.Module:
                 setattr(module, name, Neurons(child))
             elif isinstance(child, SURROGATES):  # the forward pass of each is a step, but no exporter knows
                 setattr(module, name, Step())
-    _fold(model, example)
+    names = {module: name for name, module in model.named_modules()}
+    for norm, layer in norms(model, example).items():
+        layer.weight, layer.bias = (nn.Parameter(value.float(), requires_grad=False) for value in folded(norm, layer))
+        parent, _, last = names[norm].rpartition(".")
+        setattr(model.get_submodule(parent), last, nn.Identity())
     return model.requires_grad_(False)
 
 
-def _fold(model: nn.Module, example: Tensor) -> None:
-    """Run once to see whose output each batch norm takes, then fold it into that."""
+def norms(model: nn.Module, example: Tensor) -> dict[nn.Module, nn.Module]:
+    """Return every batch norm and the convolution or linear layer whose output it takes; runs the model once to see.
+
+    Raises
+    ------
+    ValueError
+        If a batch norm does not follow such a layer, or shares it.
+    """
     made: dict[tuple[int, int], tuple[nn.Module, Tensor]] = {}  # the tensors are kept: no address is used twice
     pairs: dict[nn.Module, nn.Module | None] = {}
 
@@ -86,20 +96,19 @@ def _fold(model: nn.Module, example: Tensor) -> None:
     model(example)
     for hook in hooks:
         hook.remove()
-    for name, norm in list(model.named_modules()):
-        if not isinstance(norm, Norm):
-            continue
+    for name, norm in model.named_modules():
         before = pairs.get(norm)
-        if before is None or list(pairs.values()).count(before) > 1:
+        if isinstance(norm, Norm) and (before is None or list(pairs.values()).count(before) > 1):
             raise ValueError(f"{name}: a batch norm found that does not follow a convolution or linear layer alone")
-        scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
-        bias = 0.0 if before.bias is None else before.bias.double()
-        weight = before.weight.double() * scale.reshape(-1, *[1] * (before.weight.ndim - 1))
-        before.weight = nn.Parameter(weight.float(), requires_grad=False)
-        shift = (bias - norm.running_mean.double()) * scale + norm.bias.double()
-        before.bias = nn.Parameter(shift.float(), requires_grad=False)
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, nn.Identity())
+    return pairs
+
+
+def folded(norm: nn.Module, layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return the weight and the bias of a layer and the batch norm behind it, float64."""
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    bias = 0.0 if layer.bias is None else layer.bias.double()
+    weight = layer.weight.double() * scale.reshape(-1, *[1] * (layer.weight.ndim - 1))
+    return weight, (bias - norm.running_mean.double()) * scale + norm.bias.double()
 
 
 def export(model: nn.Module, example: Tensor, path: Path) -> None:

@@ -60,7 +60,7 @@ def section(rounds: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
         for value, _, executed in points:
             found = summary(times[str(value)].seconds) | {"executed_mops": executed}
             line = (
-                f"{name:>7} {value:>6g} {unit:<12} {found['median_ms']:9.3f} ms {found['median_ms'] / value:9.4f} a unit"
+                f"{name:>7} {value:>6g} {unit:<12} {found['median_ms']:9.3f} ms{found['median_ms'] / value:9.4f} a unit"
                 f"{executed:10.2f} M operations {1e3 * found['median_ms'] / executed:9.1f} ns each thousand"
             )
             yield line, f"{name} {value:g}", found

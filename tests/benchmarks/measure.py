@@ -52,6 +52,10 @@ class Workload:
         Inputs like these, on which int8 engines choose their scales.
     image : bool
     labels : list of int, optional
+    sizes : tuple of int, optional
+        The batch sizes that make sense, where not all do.
+    facts : callable, optional
+        Takes the workload and returns more to tell about it, by name.
     layer : str, optional
         Where eventsim runs it, this layer alone is timed, and its outputs of all steps are compared.
     """
@@ -63,6 +67,8 @@ class Workload:
     calibration: list[Array]
     image: bool = False
     labels: list[int] = field(default_factory=list)
+    sizes: tuple[int, ...] = ()
+    facts: Callable[[Workload], dict[str, Any]] = lambda _: {}
     layer: str = ""
 
     def batches(self, size: int) -> list[list[int]]:

@@ -57,11 +57,23 @@ def w2(options: argparse.Namespace) -> Iterator[Workload]:
     return w2_gesture.workloads(options.quick)
 
 
+def w3(options: argparse.Namespace) -> Iterator[Workload]:
+    import w3_imagenet
+
+    return w3_imagenet.workloads(options.quick)
+
+
 def w4(options: argparse.Namespace) -> Iterator[Workload]:
     return w4_nmnist.workloads(options.quick, options.nmnist)
 
 
-WORKLOADS: dict[str, Callable[[argparse.Namespace], Iterator[Workload]]] = {"w0": w0, "w1": w1, "w2": w2, "w4": w4}
+WORKLOADS: dict[str, Callable[[argparse.Namespace], Iterator[Workload]]] = {
+    "w0": w0,
+    "w1": w1,
+    "w2": w2,
+    "w3": w3,
+    "w4": w4,
+}
 
 
 def lines(found: Iterator[tuple[str, str, dict[str, Any]]], heading: str, say: Callable[[str], None]) -> dict[str, Any]:
@@ -113,10 +125,12 @@ def compared(
     import engine_eventsim
 
     chosen = [engine for engine in engines() if wanted(engine.name, options)]
-    facts = engine_eventsim.facts(workload)
+    facts = engine_eventsim.facts(workload) | workload.facts(workload)
     ours = engine_eventsim.ENGINES[0].name
     result: dict[str, Any] = {}
     for batch in options.batches:
+        if workload.sizes and batch not in workload.sizes:
+            continue
         result[f"batch {batch}"] = measured = measure(workload, batch, chosen, options.rounds)
         measured["facts"] = dict(facts)
         if workload.layer and ours in measured["engines"]:

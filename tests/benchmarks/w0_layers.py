@@ -62,7 +62,7 @@ def workload(made: Made, density: float) -> Workload:
     spikes = np.random.default_rng(1).random((SAMPLES, STEPS, *shape)) < density
     samples = list(spikes.astype(np.float32))
     network = build.build(time_steps=STEPS)
-    return Workload(f"W0 {name}, {density:.0%}", network, EachStep(module), samples, samples, layer="layer")
+    return Workload(f"W0 {name}, {density:.0%}", network, EachStep(module), samples, samples, sizes=(1,), layer="layer")
 
 
 def workloads(quick: bool) -> Iterator[Workload]:

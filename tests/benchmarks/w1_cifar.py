@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import networks
 import numpy as np
 import torch
-from calibrate import calibrate, uniform
+from calibrate import EPS, calibrate, make_dyadic, uniform
 from machine import SHARED
 from measure import Workload
 from safetensors.torch import load_file
@@ -41,8 +41,10 @@ def workloads(quick: bool) -> Iterator[Workload]:
         network = import_checkpoint(path, heads=12, time_steps=4)
     else:
         name = "W1 Spikformer-4-384, CIFAR-10, stand-in: ../shared with the trained weights is absent"
-        calibrate(model, torch.from_numpy(np.stack(images[IMAGES:])), uniform(model, RATE))
-        network = networks.imported(model, spikformer.metadata(model))
+        example = torch.from_numpy(np.stack(images[IMAGES:]))
+        calibrate(model, example, uniform(model, RATE))
+        make_dyadic(model, example)
+        network = networks.imported(model, spikformer.metadata(model) | EPS)
     count = 2 if quick else IMAGES
     calibration = images[IMAGES : IMAGES + (4 if quick else CALIBRATION)]
     yield Workload(name, network, model, images[:count], calibration, image=True, labels=labels[:count])
@@ -60,7 +62,7 @@ def _images() -> tuple[list[np.ndarray], list[int]]:
 
 
 def smooth_images(count: int, size: int) -> list[np.ndarray]:
-    """Return seeded images of zero mean and variance 1 in which neighbours are alike, (3, size, size)."""
+    """Return seeded images in which neighbours are alike, (3, size, size), of multiples of 1/16 about 0."""
     noise = torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     images = torch.nn.functional.interpolate(noise, size=(size, size), mode="bicubic")
-    return list((images / images.std()).numpy())
+    return list((16 * images / images.std()).round().div(16).numpy())

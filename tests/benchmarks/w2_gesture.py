@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import networks
 import torch
-from calibrate import calibrate, uniform
+from calibrate import EPS, calibrate, make_dyadic, uniform
 from machine import SHARED
 from measure import Workload
 
@@ -31,7 +31,9 @@ def workloads(quick: bool) -> Iterator[Workload]:
     model = spikformer.Spikformer("dvs", **SIZES)
     first = networks.imported(model, spikformer.metadata(model))  # tells how recordings become frames
     clips = [Preparation().frames(str(file), first) for file in files]
-    calibrate(model, torch.from_numpy(clips[0]).float().unsqueeze(1), uniform(model, RATE))
-    network = networks.imported(model, spikformer.metadata(model))
+    example = torch.from_numpy(clips[0]).float().unsqueeze(1)
+    calibrate(model, example, uniform(model, RATE))
+    make_dyadic(model, example)
+    network = networks.imported(model, spikformer.metadata(model) | EPS)
     timed = clips[:2] if quick else clips
     yield Workload("W2 Spikformer-2-256, DVS128 Gesture, seeded and calibrated", network, model, timed, clips[:2])
