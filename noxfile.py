@@ -158,7 +158,7 @@ def newer(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure time beside dense engines, ceilings, start-up and memory; ``-- --quick`` takes minutes."""
-    session.install(TORCH, ".[bench]")
+    session.install(TORCH, ".[test,bench]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
     session.run("python", "tests/benchmarks/run.py", *session.posargs, env=env)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 import warnings
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -84,9 +85,10 @@ def test_the_suite_runs_and_times_no_engine_whose_outputs_are_wrong(
         measure.Engine("absent", True, missing),
     ]
     monkeypatch.setattr(suite, "engines", lambda: engines)
-    monkeypatch.setattr(suite, "WORKLOADS", {"tiny": lambda options: iter([tiny(measure)])})
+    monkeypatch.setattr(suite, "WORKLOADS", {"tiny": "tiny_workload"})
     monkeypatch.setattr(suite, "SECTIONS", {})
-    monkeypatch.setattr(suite, "ALL", ["tiny"])
+    module = SimpleNamespace(workloads=lambda quick: iter([tiny(measure)]))
+    monkeypatch.setitem(sys.modules, "tiny_workload", module)
     path = suite.main(["--quick", "--rounds", "3", "--batches", "1", "2", "--history", str(tmp_path)])
 
     document = json.loads(path.read_text())

@@ -19,6 +19,7 @@ from eventsim.operations import synaptic_operations
 
 SIZES = {"width": 128, "heads": 4, "classes": 10, "in_channels": 3, "size": 32, "time_steps": 4}
 DENSITIES, STEPS, DEPTHS, BATCHES = (0.025, 0.05, 0.1, 0.2, 0.4), (4, 8, 16, 32), (1, 2, 4, 8), (1, 4, 16)
+ROUNDS, QUICK = 15, 3
 Point: TypeAlias = tuple[float, Job, float]
 """How much there is of what grows, what to time, and millions of operations executed."""
 
@@ -47,8 +48,9 @@ def _point(value: float, network: Network, images: list[Array], steps: int | Non
     return value, timed(lambda: np.stack([simulator.run(image, steps).logits for image in images])), executed / 1e6
 
 
-def section(rounds: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def section(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield a line, a name and numbers for each point, grouped by what grows."""
+    rounds = QUICK if quick else ROUNDS
     network, image = _spikformer(1)
     for name, unit, points in (
         ("spikes", "% of inputs", list(_spikes())),

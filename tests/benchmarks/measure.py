@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import machine
 import numpy as np
 
 if TYPE_CHECKING:
@@ -179,6 +180,8 @@ def measure(workload: Workload, batch: int, engines: Sequence[Engine], rounds: i
         else:
             jobs[engine.name] = loaded
             found[engine.name] = {"check": outcome}
+    if wide := machine.more_than_one_thread():
+        raise SystemExit(f"{workload.name}: pools of threads {wide} found; expected one thread each")
     for name, times in in_turn(jobs, rounds).items():
         found[name] |= summary([seconds / batch for seconds in times.seconds])
         found[name] |= {"cpu_ms": 1e3 * statistics.median(times.cpu) / batch, "cores": times.cores}

@@ -7,9 +7,10 @@ compared.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from measure import Engine, Workload, measure  # noqa: E402
 HISTORY = machine.ROOT / "benchmark_history"
 BATCHES = (1, 16)
 ROUNDS = 5
+SECTIONS = {"ceilings": "ceilings", "linearity": "linearity", "start": "start_up", "memory": "memory"}
+"""Modules with a `section`, which yields a line, a name and numbers."""
+WORKLOADS = {"w0": "w0_layers", "w1": "w1_cifar", "w2": "w2_gesture", "w3": "w3_imagenet", "w4": "w4_nmnist"}
+"""Modules with `workloads`. All of these take `--quick` as it was given, the last one the folder of N-MNIST too."""
 
 
 def engines() -> list[Engine]:
@@ -37,85 +42,6 @@ def engines() -> list[Engine]:
 
     files = (engine_eventsim, engine_pytorch, engine_onnxruntime, engine_openvino)
     return [engine for file in files for engine in file.ENGINES]
-
-
-def w0(options: argparse.Namespace) -> Iterator[Workload]:
-    import w0_layers
-
-    return w0_layers.workloads(options.quick)
-
-
-def w1(options: argparse.Namespace) -> Iterator[Workload]:
-    import w1_cifar
-
-    return w1_cifar.workloads(options.quick)
-
-
-def w2(options: argparse.Namespace) -> Iterator[Workload]:
-    import w2_gesture
-
-    return w2_gesture.workloads(options.quick)
-
-
-def w3(options: argparse.Namespace) -> Iterator[Workload]:
-    import w3_imagenet
-
-    return w3_imagenet.workloads(options.quick)
-
-
-def w4(options: argparse.Namespace) -> Iterator[Workload]:
-    return w4_nmnist.workloads(options.quick, options.nmnist)
-
-
-WORKLOADS: dict[str, Callable[[argparse.Namespace], Iterator[Workload]]] = {
-    "w0": w0,
-    "w1": w1,
-    "w2": w2,
-    "w3": w3,
-    "w4": w4,
-}
-
-
-def lines(found: Iterator[tuple[str, str, dict[str, Any]]], heading: str, say: Callable[[str], None]) -> dict[str, Any]:
-    """Print a section and return its numbers by name."""
-    say(f"\n{heading}")
-    numbers = {}
-    for line, name, row in found:
-        say(line)
-        numbers[name] = row
-    return numbers
-
-
-def ceilings_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    import ceilings
-
-    return lines(ceilings.section(options.quick), "What this machine can do", say)
-
-
-def linearity_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    import linearity
-
-    return lines(linearity.section(3 if options.quick else 15), "Growth of eventsim's time", say)
-
-
-def start_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    import resources
-
-    return lines(resources.start_up(2 if options.quick else 7), "Start-up", say)
-
-
-def memory_section(options: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    import resources
-
-    return lines(resources.memory(options.quick), "Memory", say)
-
-
-SECTIONS: dict[str, Callable[[argparse.Namespace, Callable[[str], None]], dict[str, Any]]] = {
-    "ceilings": ceilings_section,
-    "linearity": linearity_section,
-    "start": start_section,
-    "memory": memory_section,
-}
 
 
 def compared(
@@ -139,12 +65,7 @@ def compared(
                 measured["facts"]["of_load_and_add_L2"] = measured["facts"]["gsops"] / ceiling
         for line in tables.comparison(workload.name, measured):
             say(line)
-    if wide := machine.more_than_one_thread():
-        raise SystemExit(f"{workload.name}: pools of threads {wide} found; expected one thread each")
     return result
-
-
-ALL = [*SECTIONS, *WORKLOADS]
 
 
 def wanted(engine: str, options: argparse.Namespace) -> bool:
@@ -155,8 +76,9 @@ def wanted(engine: str, options: argparse.Namespace) -> bool:
 
 def parsed(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [*SECTIONS, *WORKLOADS]
     parser.add_argument("--quick", action="store_true", help="few samples and rounds, batch 1, without torch.compile")
-    parser.add_argument("--only", nargs="+", choices=ALL, default=ALL, metavar="NAME", help=", ".join(ALL))
+    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--without", nargs="+", default=[], metavar="WORD", help="leave out engines of such names")
     parser.add_argument("--batches", nargs="+", type=int, metavar="B", help="default: 1 and 16")
     parser.add_argument("--nmnist", type=Path, metavar="FOLDER", help="holds Train and Test of N-MNIST")
@@ -191,11 +113,16 @@ def main(words: list[str] | None = None) -> Path:
     one_thread()
     for name in options.only:
         if name in SECTIONS:
-            document["results"][name] = SECTIONS[name](options, say)
+            say(f"\n{name}")
+            document["results"][name] = numbers = {}
+            for line, title, row in importlib.import_module(SECTIONS[name]).section(options.quick):
+                say(line)
+                numbers[title] = row
             history.write(document, options.history)
             continue
         found = False
-        for workload in WORKLOADS[name](options):
+        given = {"folder": options.nmnist} if name == "w4" else {}
+        for workload in importlib.import_module(WORKLOADS[name]).workloads(options.quick, **given):
             found = True
             ceiling = document["results"].get("ceilings", {}).get("load and add L2", {}).get("median")
             document["results"][workload.name] = compared(workload, options, say, ceiling)

@@ -1,10 +1,8 @@
-"""Start-up in CPU seconds, as ratios to importing Numba, and the peak of memory of one run above the import."""
+"""The peak of memory of one run above the import of eventsim."""
 
 from __future__ import annotations
 
 import json
-import resource
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -19,11 +17,6 @@ import torch
 
 from eventsim import save
 
-STARTS = {
-    "import numba": ["-c", "import numba"],
-    "import eventsim": ["-c", "import eventsim"],
-    "eventsim demo, warm": ["-c", "from eventsim.cli import main; raise SystemExit(main(['demo']))"],
-}
 PEAK = """
 import json, re, sys
 import numpy as np
@@ -41,23 +34,7 @@ print(json.dumps({"imported": imported, "peak": peak(), "weights": 4 * network.p
 IMAGENET = {"heads": 8, "classes": 1000, "in_channels": 3, "size": 224, "time_steps": 4}
 
 
-def start_up(rounds: int) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield a line, a name and numbers for each command; all in turn, each once before, so that caches are warm."""
-    seconds: dict[str, list[float]] = {name: [] for name in STARTS}
-    for number in range(rounds + 1):
-        for name, words in STARTS.items():
-            before = _children()
-            subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
-            if number:
-                seconds[name].append(_children() - before)
-    base = statistics.median(seconds["import numba"])
-    for name, found in seconds.items():
-        median = statistics.median(found)
-        numbers = {"cpu_s": median, "min_s": min(found), "n": len(found), "of_import_numba": median / base}
-        yield f"{name:<20} {median:.3f} CPU s, {median / base:.2f} times import numba (n {len(found)})", name, numbers
-
-
-def memory(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def section(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the peak of a run of Spikformer-8-512 on an image, of Spikformer-1-256 if quick; nothing but on Linux."""
     if not Path("/proc/self/status").exists():
         return
@@ -80,8 +57,3 @@ def memory(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
         f"{told['above_over_weights']:.2f} times its float32 weights"
     )
     yield line, f"memory of Spikformer-{depth}-{width}", told
-
-
-def _children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
