@@ -166,16 +166,15 @@ def test_calibrated_neurons_fire_at_their_rate_and_dyadic_weights_are_exact(suit
 
     wanted = calibrate.uniform(model, 0.2)
     calibrate.calibrate(model, frames, wanted)
-    hooks = [model.get_submodule(name).register_forward_hook(note(name)) for name in wanted]
     with torch.inference_mode():
+        for name in wanted:
+            model.get_submodule(name).register_forward_hook(note(name))
         model(frames)
-        for hook in hooks:
-            hook.remove()
         assert all(abs(rate - 0.2) < 0.02 for rate in rates.values()), rates
-        before = model(frames)
         calibrate.make_dyadic(model, frames)
+        model(frames)
+        assert all(abs(rate - 0.2) < 0.03 for rate in rates.values()), rates
         weights = [m.weight for name, m in model.named_modules() if isinstance(m, dense.SYNAPSES) and name != "head"]
         assert all(torch.equal(weight * 1024, (weight * 1024).round()) for weight in weights)
         ready = dense.prepared(model, frames)
         torch.testing.assert_close(ready(frames), model(frames), rtol=1e-6, atol=1e-6)
-        assert float((model(frames) - before).abs().max()) < float(before.abs().max())

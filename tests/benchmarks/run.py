@@ -27,6 +27,8 @@ from measure import Engine, Workload, measure  # noqa: E402
 HISTORY = machine.ROOT / "benchmark_history"
 BATCHES = (1, 16)
 ROUNDS = 5
+SLOW = ("w3",)
+"""Left out of `--quick` unless named."""
 SECTIONS = {"ceilings": "ceilings", "linearity": "linearity", "start": "start_up", "memory": "memory"}
 """Modules with a `section`, which yields a line, a name and numbers."""
 WORKLOADS = {"w0": "w0_layers", "w1": "w1_cifar", "w2": "w2_gesture", "w3": "w3_imagenet", "w4": "w4_nmnist"}
@@ -77,8 +79,8 @@ def wanted(engine: str, options: argparse.Namespace) -> bool:
 def parsed(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [*SECTIONS, *WORKLOADS]
-    parser.add_argument("--quick", action="store_true", help="few samples and rounds, batch 1, without torch.compile")
-    parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="few samples and rounds, batch 1; no torch.compile, no w3")
+    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--without", nargs="+", default=[], metavar="WORD", help="leave out engines of such names")
     parser.add_argument("--batches", nargs="+", type=int, metavar="B", help="default: 1 and 16")
     parser.add_argument("--nmnist", type=Path, metavar="FOLDER", help="holds Train and Test of N-MNIST")
@@ -86,6 +88,7 @@ def parsed(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--history", type=Path, default=HISTORY, metavar="FOLDER", help="where the JSON file goes")
     parser.add_argument("--compare", action="store_true", help="print ratios to the last run in that folder")
     options = parser.parse_args(words)
+    options.only = options.only or [name for name in names if not (options.quick and name in SLOW)]
     options.batches = options.batches or ([1] if options.quick else list(BATCHES))
     options.rounds = options.rounds or (2 if options.quick else ROUNDS)
     return options
