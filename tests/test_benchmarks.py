@@ -109,6 +109,17 @@ def test_the_suite_runs_and_times_no_engine_whose_outputs_are_wrong(
     assert "absent: not here" in said
 
 
+def test_a_pool_of_threads_ends_the_run_before_anything_is_timed(
+    suite: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, machine = (importlib.import_module(name) for name in ("measure", "machine"))
+    monkeypatch.setattr(machine, "more_than_one_thread", lambda: ["openblas 2"])
+    calls: list[str] = []
+    with pytest.raises(SystemExit, match=r"^tiny: pools of threads \['openblas 2'\] found; expected one thread each$"):
+        measure.measure(tiny(measure), 1, [planted(measure, "right f32", True, 0.0, calls)], 3)
+    assert calls == ["right f32"] * 4, "checked with each batch, never timed"
+
+
 def test_a_run_is_compared_with_the_last_one(suite: ModuleType, tmp_path: Path) -> None:
     """Ratios are then / now, and only what both measured is compared."""
     history = importlib.import_module("history")
