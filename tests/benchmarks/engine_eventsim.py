@@ -5,15 +5,28 @@ from __future__ import annotations
 import time
 
 import numpy as np
-from measure import Array, Engine, Job, Workload
+from measure import Array, Engine, Job, MissingEngine, Workload
 
-from eventsim import Simulator
+from eventsim import InputError, Network, Simulator, quantise
 from eventsim.operations import synaptic_operations
 
 
-def load(workload: Workload, batches: list[list[int]]) -> list[Job]:
+def float32(workload: Workload, batches: list[list[int]]) -> list[Job]:
+    return _jobs(workload, workload.network, batches)
+
+
+def int8(workload: Workload, batches: list[list[int]]) -> list[Job]:
+    """Integers where the network allows them; only checked, not fitted, on the calibration inputs."""
+    try:
+        network = quantise(workload.network, workload.calibration)
+    except InputError as error:
+        raise MissingEngine(str(error)) from None
+    return _jobs(workload, network, batches)
+
+
+def _jobs(workload: Workload, network: Network, batches: list[list[int]]) -> list[Job]:
     """Return a job for each batch; where the workload names a layer, its seconds alone count."""
-    simulator = Simulator(workload.network, record=[workload.layer] if workload.layer else [])
+    simulator = Simulator(network, record=[workload.layer] if workload.layer else [])
     simulator.warm_up()
 
     def job_of(batch: list[int]) -> Job:
@@ -32,7 +45,7 @@ def load(workload: Workload, batches: list[list[int]]) -> list[Job]:
     return [job_of(batch) for batch in batches]
 
 
-ENGINES = (Engine("eventsim f32", True, load),)
+ENGINES = (Engine("eventsim f32", True, float32), Engine("eventsim int8", False, int8))
 
 
 def facts(workload: Workload) -> dict[str, float]:
