@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE.csv",
-        help="table of the classes of DATASET, a recording or a folder: label or class, startTime_usec, endTime_usec, file",
+        help="table of classes in DATASET, a recording or a folder: label or class, startTime_usec, endTime_usec, file",
     )
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
