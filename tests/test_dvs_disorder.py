@@ -287,6 +287,19 @@ def test_v2e_is_known_by_its_header(tmp_path: Path) -> None:
     assert read(recording)[0].tolist() == [(7, 250, 9, True)]
 
 
+def test_what_is_damaged_from_the_beginning_is_refused_with_its_damage(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes([179, 5, 0, 0, 0]) * 3)
+    recording = open_recording(tmp_path / "a.bin", salvage=True)
+    for cut in (
+        lambda: frames_by_count(recording, 2),
+        lambda: frames_by_time(recording, 2),
+        lambda: list(frames_by_duration(recording, 2)),
+        lambda: list(frames_from_events(recording, 2)),
+    ):
+        with pytest.raises(InputError, match=r"holds no events before its damage \(event 0 has x = 179, outside"):
+            cut()
+
+
 # --- sizes that were guessed
 
 
