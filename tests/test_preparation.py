@@ -447,6 +447,9 @@ def test_other_time_steps_than_the_model_are_said(tmp_path: Path, capsys: pytest
         capsys.readouterr()
         assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "f.npy")]) == 0
         assert capsys.readouterr().err == said
+        for command in (["verify"], ["profile", "--verify"]):
+            main([*command, str(tmp_path / "m.h5"), str(tmp_path / "f.npy")])
+            assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize("fit", ["crop", "downscale", "pad"])

@@ -64,15 +64,17 @@ def verify_inputs(args: Arguments) -> int:
 def verified(
     network: Network, preparation: Preparation, name: str, source: Source, defects: Defects | None = None
 ) -> Verification:
-    """Verify a network on one input, with a bar on the way."""
+    """Verify a network on one input, with a bar on the way; who takes `defects` has not told about the input before."""
     frames = preparation.frames(source, network, defects)
-    tell_time_steps(frames, preparation, network, name)
     with progress() as bar:
         task = bar.add_task(f"verify {Path(name).name}", total=None)
-        return verify(
+        found = verify(
             network,
             frames,
             preparation.time_steps,
             name=name,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if defects is not None:
+        tell_time_steps(frames, preparation, network, name)
+    return found
