@@ -159,6 +159,19 @@ def test_start_and_end_select_before_anything_else(times: list[int], start: Any,
         assert times[number] < max(earlier)
 
 
+def test_an_event_is_named_by_its_place_in_the_file() -> None:
+    recording = open_recording(events_at([5, 0, 10, 20, 15, 30]), sensor_size=(1, 40), start_us=5)
+    with pytest.raises(InputError, match="event 4 has t = 15 us after 20 us"):
+        read(recording)
+
+
+def test_events_of_one_time_stay_as_they_came() -> None:
+    times = np.random.default_rng(0).integers(0, 9, 5000)
+    events = events_at(times.tolist())
+    found, _ = read(open_recording(events, sensor_size=(1, 30_000)), 999, disorder="sort", lag_us=9)
+    assert_array_equal(found, events[np.argsort(times, kind="stable")])
+
+
 @given(
     steps=st.lists(st.integers(0, 120), min_size=1, max_size=60),
     late=st.lists(st.integers(0, 59), max_size=3),
