@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
+from eventsim.cli.arguments import Arguments, add_frame_options, add_inputs, add_model, add_wide, preparation_of
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import console, print_json, progress
@@ -23,9 +23,10 @@ from eventsim.verified import Verification
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``verify``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_model(parser)
+    add_inputs(parser)
     add_batch_option(parser)
+    add_wide(parser)
     add_frame_options(parser)
 
 
@@ -52,7 +53,7 @@ def verify_inputs(args: Arguments) -> int:
         met = {"recording": defects.to_dict()} if defects.events else {}
         samples.append({**whence, **met, **seen.to_dict()})
         if not args.json:
-            print_verification(console(), samples[-1])
+            print_verification(console(), samples[-1], args.wide)
 
     tried.each(list(found) if args.batch else args.inputs, take)
     if args.json:

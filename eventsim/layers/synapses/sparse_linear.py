@@ -11,7 +11,7 @@ import scipy.sparse
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.gather import gather_synapses
+from eventsim.kernels.fan_out import gather_synapses
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
