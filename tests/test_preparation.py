@@ -484,3 +484,23 @@ def test_bytes_are_fitted_as_the_same_picture_in_a_file(tmp_path: Path, fit: str
         prepared.frames(np.zeros((20, 24, channels + (channels == 1)), np.uint8), network)
     with pytest.raises(InputError, match="pixels of type int64 found; expected uint8 or uint16"):
         prepared.frames(first.astype(np.int64), network)
+
+
+def test_an_input_refuses_in_python_what_it_cannot_use(tmp_path: Path, recording: Path) -> None:
+    rgb = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    dvs = import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS)
+    Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    opened = open_recording(recording, sensor_size=(40, 40))
+    for preparation, source, network, said in (
+        (Preparation(window="time"), tmp_path / "i.png", rgb, r"i\.png: window='time' found; an image cannot use that"),
+        (
+            Preparation(salvage=True),
+            np.zeros((3, 34, 34), np.uint8),
+            rgb,
+            "array: salvage=True found; an array of pixels",
+        ),
+        (Preparation(mean=(0.5,)), recording, dvs, r"r\.npy: mean=\(0\.5,\) found; a recording cannot use that"),
+        (Preparation(sensor_size=(9, 9)), opened, dvs, r"sensor_size=\(9, 9\) found; a recording that is open already"),
+    ):
+        with pytest.raises(InputError, match=said):
+            preparation.frames(source, network)
