@@ -371,7 +371,9 @@ def test_a_wrong_field_is_told_with_what_was_expected(field, value, words):
 def test_options_that_no_format_takes():
     with pytest.raises(InputError, match=r"array: camera='davis' was given, expected only for AEDAT 2\.0 files"):
         open_recording(as_array(GOOD_EVENTS), camera="davis")
-    with pytest.raises(InputError, match=r"array: colour=1 was given, expected an option of some format \(camera\)"):
+    with pytest.raises(
+        InputError, match=r"array: colour=1 was given, expected an option of some format \(camera, stream\)"
+    ):
         open_recording(as_array(GOOD_EVENTS), colour=1)
     assert open_recording(as_array(GOOD_EVENTS), camera=None).format == "array"
 

@@ -15,6 +15,7 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
     BLOCK_EVENTS,
+    MAX_SENSOR_SIDE,
     TIME_LIMIT_US,
     Columns,
     EventArray,
@@ -25,6 +26,8 @@ from eventsim.dvs.recording import (
 )
 from eventsim.errors import InputError
 
+# rows or columns without events that make what lies behind them an outlier, at least
+LEAST_GAP = 64
 # NumPy itself reads no longer header
 MAX_HEADER_BYTES = 12 + 10_000
 # version 3 is version 2 with names of fields in UTF-8 in place of latin-1; x, y, t and p are the same in both
@@ -44,8 +47,8 @@ class ArrayRecording(Recording):
         With fields x, y, t and p in any order, further fields are ignored: x, y pixels, t microseconds, of any integer
         types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. It is not copied.
     sensor_size : tuple of int, optional
-        (height, width) in pixels. When not given it is inferred as the largest coordinates plus 1, in one pass: that is
-        too small where border pixels stayed silent.
+        (height, width) in pixels. When not given it is guessed as the largest coordinates plus 1, in one pass: that is
+        too small where border pixels stayed silent, so no pixels are moved by it.
     orientation : Orientation
         How to turn the picture.
     path : str
@@ -54,7 +57,8 @@ class ArrayRecording(Recording):
     Raises
     ------
     InputError
-        The array is not structured so, or is empty while `sensor_size` is not given.
+        The array is not structured so; or while `sensor_size` is not given, it is empty or holds an outlier: an event
+        far from all others, by which no size can be guessed.
     """
 
     format = "array"
@@ -69,7 +73,8 @@ class ArrayRecording(Recording):
     ) -> None:
         _check_fields(events, path)
         self._events: EventArray = events
-        super().__init__(path, _largest_plus_one(events, path) if sensor_size is None else sensor_size, orientation)
+        super().__init__(path, _guessed_size(events, path) if sensor_size is None else sensor_size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
@@ -134,11 +139,38 @@ def _check_fields(events: npt.NDArray[Any], path: str) -> None:
         )
 
 
-def _largest_plus_one(events: npt.NDArray[Any], path: str) -> SensorSize:
-    """Infer the sensor's (height, width) block by block."""
+def _guessed_size(events: npt.NDArray[Any], path: str) -> SensorSize:
+    """Guess the sensor's (height, width) block by block, as what the events reach."""
     if len(events) == 0:
-        raise InputError(f"{path}: holds no events to infer the sensor from; pass sensor_size=(height, width)")
-    starts = range(0, len(events), BLOCK_EVENTS)
-    height, width = (max(int(events[axis][i : i + BLOCK_EVENTS].max()) for i in starts) + 1 for axis in "yx")
-    # a negative coordinate is reported with its event when the events are read
-    return max(height, 1), max(width, 1)
+        raise InputError(f"{path}: holds no events to guess the sensor from; pass sensor_size=(height, width)")
+    return _side(events, "y", path), _side(events, "x", path)
+
+
+def _side(events: npt.NDArray[Any], axis: str, path: str) -> int:
+    """Return the largest coordinate plus 1, or refuse an outlier."""
+    # 0 to the largest side, and all that is larger; a negative coordinate is reported with its event when it is read
+    seen = np.zeros(MAX_SENSOR_SIDE + 2, np.int64)
+    for start in range(0, len(events), BLOCK_EVENTS):
+        seen += np.bincount(np.clip(events[axis][start : start + BLOCK_EVENTS], 0, len(seen) - 1), minlength=len(seen))
+    used = np.flatnonzero(seen)
+    gaps = np.diff(used)
+    if len(gaps):
+        widest = int(np.argmax(gaps))
+        reach, far = int(used[widest]) + 1, int(seen[used[widest] + 1 :].sum())
+        # more rows are silent between it and the others than those have, and it is one in a hundred or less
+        if gaps[widest] > max(reach, LEAST_GAP) and far * 100 <= len(events):
+            index = _first_at_least(events[axis], reach)
+            raise InputError(
+                f"{path}: event {index} has {axis} = {events[axis][index]} and the others reach {reach - 1} ({far} of "
+                f"{len(events)} events lie beyond), so the sensor cannot be guessed; pass sensor_size=(height, width), "
+                "or the file is corrupt: salvage=True reads up to there"
+            )
+    return int(used[-1]) + 1
+
+
+def _first_at_least(values: npt.NDArray[Any], least: int) -> int:
+    for start in range(0, len(values), BLOCK_EVENTS):
+        found = np.flatnonzero(values[start : start + BLOCK_EVENTS] >= least)
+        if len(found):
+            return start + int(found[0])
+    raise AssertionError(f"no value of at least {least}")
