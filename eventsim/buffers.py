@@ -6,6 +6,7 @@ from sys import getrefcount
 
 import numpy as np
 
+from eventsim.kernels.dynamics import aligned
 from eventsim.signals import FloatArray, IntArray
 
 SMALL = 1 << 14
@@ -25,23 +26,29 @@ class Buffers:
 
     def __init__(self) -> None:
         self._blocks: list[FloatArray] = []
+        self._starts: list[int] = []  # of the part that is aligned
 
     def floats(self, count: int) -> FloatArray:
-        """Return room for `count` numbers, float32 ``(count,)``, not initialised."""
+        """Return room for `count` numbers, float32 ``(count,)``, aligned and not initialised."""
         if count <= SMALL:
-            return np.empty(count, np.float32)
-        blocks, chosen = self._blocks, -1
+            return aligned(count)
+        blocks, starts, chosen = self._blocks, self._starts, -1
         for index in range(len(blocks)):
             if (
                 getrefcount(blocks[index]) == _IDLE
-                and len(blocks[index]) >= count
+                and len(blocks[index]) - starts[index] >= count
                 and (chosen < 0 or len(blocks[index]) < len(blocks[chosen]))
             ):
                 chosen = index
         if chosen < 0:
-            blocks.append(np.empty(count, np.float32))
-        return blocks[chosen][:count]
+            room = aligned(count)
+            whole = room.base  # what views of a view refer to
+            assert isinstance(whole, np.ndarray)
+            blocks.append(whole)
+            starts.append((room.ctypes.data - whole.ctypes.data) // room.itemsize)
+            return room
+        return blocks[chosen][starts[chosen] : starts[chosen] + count]
 
     def indices(self, count: int) -> IntArray:
         """Return room for `count` integers, int32 ``(count,)``, not initialised."""
-        return np.empty(count, np.int32) if count <= SMALL else self.floats(count).view(np.int32)
+        return self.floats(count).view(np.int32)

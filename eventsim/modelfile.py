@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from eventsim.plugins import LAYERS, plugins
 from eventsim.settings import Setting, assumed_in
 from eventsim.signals import SignalType
 from eventsim.untrusted import check_stored, first_line
+from eventsim.whole_file import whole_file
 
 FORMAT = 2
 SEAL_BYTES = 512  # the smallest user block that HDF5 allows
@@ -46,9 +46,7 @@ def save(network: Network, path: str | Path) -> None:
     import h5py  # noqa: PLC0415 - takes long to import, and a checkpoint runs without a model file
 
     network.validate()
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
             file.attrs["eventsim_schema"] = FORMAT
             file.create_dataset("network", data=_describe(network))
@@ -60,11 +58,6 @@ def save(network: Network, path: str | Path) -> None:
                 for field, array in layer.arrays().items():
                     group.create_dataset(field, data=array)
         seal(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def seal(path: Path) -> None:

@@ -38,17 +38,18 @@ def test_the_smallest_block_that_is_large_enough_is_taken() -> None:
     for size, each in zip((4, 2, 3), held, strict=True):
         places[size] = each.ctypes.data
     del held, each
-    assert room.floats(2 * MUCH + 1).ctypes.data == places[3]
+    assert room.floats(2 * MUCH + 17).ctypes.data == places[3]
     assert room.floats(MUCH).ctypes.data == places[2]
     more = room.floats(5 * MUCH)
     assert more.shape == (5 * MUCH,)
 
 
-def test_what_is_small_is_new() -> None:
+def test_every_block_begins_on_a_cache_line() -> None:
     room = Buffers()
-    for count in (0, 1, SMALL):
-        assert room.floats(count).shape == (count,)
-        assert room.floats(count).base is None
+    for count in (1, SMALL, SMALL + 1, MUCH, MUCH - 7):  # the last is used again
+        for block in (room.floats(count), room.indices(count)):
+            assert block.shape == (count,)
+            assert block.ctypes.data % 64 == 0
 
 
 class Spoiling(Buffers):

@@ -48,6 +48,22 @@ def check_output(output: str, source: str) -> None:
         raise InputError(f"{output}: -o names the file that is read; expected another name")
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Say what a network is read from."""
+    parser.add_argument("model", metavar="MODEL.h5", help="a network, as eventsim import writes it")
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Say what a network is run on."""
+    says = "recordings (eventsim formats lists them), images, or .npy files of frames; one or several"
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=says)
+
+
+def add_wide(parser: argparse.ArgumentParser, says: str = "every column, also where the terminal is narrower") -> None:
+    """Say how tables become complete."""
+    parser.add_argument("--wide", action="store_true", help=says)
+
+
 def add_energy_option(parser: argparse.ArgumentParser) -> None:
     """Say which energies tables show, and which prices there are beside those that are shipped."""
     parser.add_argument(
@@ -61,13 +77,20 @@ def add_energy_option(parser: argparse.ArgumentParser) -> None:
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """Say how inputs become frames and frames go through the network."""
-    parser.add_argument("--chunk", type=at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    parser.add_argument(
+        "--chunk", type=at_least_one, metavar="STEPS", help="time steps per pass; 1 is clock-stepped; default: all"
+    )
     add_frame_options(parser)
 
 
 def add_frame_options(parser: argparse.ArgumentParser) -> None:
     """Say how inputs become frames."""
-    parser.add_argument("--time-steps", type=at_least_one, metavar="T", help="default: the model's")
+    parser.add_argument(
+        "--time-steps",
+        type=at_least_one,
+        metavar="T",
+        help="frames of a recording, or how often an image is shown; default: the model's",
+    )
     parser.add_argument(
         "--window",
         choices=("count", "time"),
@@ -76,10 +99,16 @@ def add_frame_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--bin-us", type=at_least_one, metavar="US", help="bins of fixed duration instead")
     parser.add_argument("--binary", action=YES_OR_NO, help="clip event counts to 1; default: the model's")
     parser.add_argument(
-        "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
+        "--fit",
+        choices=("none", "crop", "pad", "downscale"),
+        help="how a sensor or image of another size becomes the model's; default: as the model says",
     )
-    parser.add_argument("--mean", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
-    parser.add_argument("--std", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
+    parser.add_argument(
+        "--mean", type=floats, metavar="R,G,B", help="taken off the channels of an image in 0..1; default: the model's"
+    )
+    parser.add_argument(
+        "--std", type=floats, metavar="R,G,B", help="what they are divided by then; default: the model's"
+    )
     add_recording_options(parser)
 
 
@@ -118,7 +147,7 @@ def npz_name(text: str) -> Path:
 
 
 def _named(text: str, suffix: str) -> Path:
-    if Path(text).suffix != suffix:
+    if Path(text).suffix.lower() != suffix:
         raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in {suffix}")
     return Path(text)
 

@@ -16,8 +16,8 @@ def complain(error: object) -> None:
 
 
 def console() -> Console:
-    """Return where results go: as wide as the terminal, or 180 columns in a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    """Return where results go: as wide as the terminal; in a pipe nothing is folded or left out."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 
 def progress() -> Progress:

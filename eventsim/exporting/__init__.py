@@ -8,18 +8,16 @@ several edges into a node.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eventsim.errors import InputError
 from eventsim.exporting.graph import Graph
 from eventsim.exporting.nodes import Fields
 from eventsim.network import Network
-from eventsim.untrusted import first_line
+from eventsim.whole_file import whole_file
 
 VERSION = "1.0.8"
 """Of NIR."""
@@ -46,18 +44,10 @@ def to_nir(network: Network, path: str | Path) -> None:
 
     network.validate()
     graph = Graph(network)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            text = h5py.string_dtype()
-            file.create_dataset("version", data=VERSION, dtype=text)
-            _write(file.create_group("node"), graph.fields(), text)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        text = h5py.string_dtype()
+        file.create_dataset("version", data=VERSION, dtype=text)
+        _write(file.create_group("node"), graph.fields(), text)
 
 
 def _write(group: Any, fields: Fields, text: np.dtype[Any]) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 import argparse
 
 from eventsim.accounting.energy import choose
-from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
+from eventsim.cli.arguments import (
+    Arguments,
+    add_energy_option,
+    add_input_options,
+    add_model,
+    at_least_one,
+    preparation_of,
+)
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
 from eventsim.errors import INTERRUPTED, InputError
@@ -17,11 +24,13 @@ from eventsim.simulator import Simulator
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``evaluate``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("dataset", metavar="DATASET")
+    add_model(parser)
+    parser.add_argument("dataset", metavar="DATASET", help="FOLDER, with a folder for each label, or tonic:NAME")
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
-    parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
+    parser.add_argument(
+        "--threads", metavar="N", type=at_least_one, default=1, help="samples simulated at the same time"
+    )
     add_energy_option(parser)
     add_input_options(parser)
 

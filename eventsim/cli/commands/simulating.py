@@ -17,6 +17,9 @@ from eventsim.cli.arguments import (
     Arguments,
     add_energy_option,
     add_input_options,
+    add_inputs,
+    add_model,
+    add_wide,
     at_least_one,
     csv_name,
     html_name,
@@ -53,18 +56,18 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``run`` and ``profile``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_model(parser)
+    add_inputs(parser)
     parser.add_argument("--rows", type=csv_name, metavar="FILE.csv", help="write one row for each input and layer")
     says = "what papers and tools would have counted, and why"
     parser.add_argument("--conventions", action="store_true", help=says)
-    parser.add_argument("--wide", action="store_true", help="every operation, in the tables of profile")
+    add_wide(parser, "every operation and column in the tables of profile, also where the terminal is narrower")
     parser.add_argument(
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
     parser.add_argument(
-        "--threads", type=at_least_one, default=1, help="threads that share the work of every large layer"
+        "--threads", metavar="N", type=at_least_one, default=1, help="threads that share the work of every large layer"
     )
     add_energy_option(parser)
     add_input_options(parser)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
+from eventsim.cli.arguments import Arguments, add_frame_options, add_inputs, add_model, add_wide, preparation_of
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.printing import console, print_json, progress
 from eventsim.hashes import sha256
@@ -21,8 +21,9 @@ from eventsim.verified import Verification
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``verify``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_model(parser)
+    add_inputs(parser)
+    add_wide(parser)
     add_frame_options(parser)
 
 
@@ -43,7 +44,7 @@ def verify_inputs(args: Arguments) -> int:
         found = verified(network, preparation, source)
         samples.append({"input": source, "input_sha256": sha256(source), **found.to_dict()})
         if not args.json:
-            print_verification(console(), samples[-1])
+            print_verification(console(), samples[-1], args.wide)
 
     tried.each(args.inputs, take)
     if args.json:

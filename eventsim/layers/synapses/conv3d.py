@@ -109,13 +109,13 @@ class Conv3d(Layer):
         output, groups = self.output_type(source), self.groups
         outputs, group_inputs, kernel_time, *kernel = shape_of(self)
         map_shape = (outputs, group_inputs, *kernel)
-        tiled = groups == 1 and not source.dense
         held = packed(
             self,
             lambda weight: np.concatenate([taps_of(weight[:, :, t], groups) for t in range(kernel_time)]),
             lambda taps: np.stack([weight_of(part, map_shape, groups) for part in np.split(taps, kernel_time)], axis=2),
-            tiled,
+            tiled=not source.dense,
             count=kernel_time,
+            groups=groups,
         )
         window = slide(source, output, (kernel[0], kernel[1]), self.stride, self.padding)
         taps = [
@@ -160,8 +160,8 @@ class Conv3dOp(Op):
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)
             if start >= stop:
                 continue
-            felt = take_steps(seen, start + shift, stop + shift)
-            part = synapses.serve(felt, context.rows.part(start, stop), context.buffers)
+            read, rows = take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
+            part = synapses.serve(read, rows, context)
             out[start:stop] += part.data.reshape(stop - start, *out.shape[1:])
         if self.state_names:
             self.history = join_steps(take_steps(seen, max(0, seen.steps - self.before), seen.steps))

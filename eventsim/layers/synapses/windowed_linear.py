@@ -205,7 +205,7 @@ class WindowedLinearOp(Op):
         report_inputs(signal, rows)
         if self.biased:
             rows.add("bias_additions", self.output.size)
-        arrived = self.synapses.serve(signal, rows, context.buffers) if self.once else signal
+        arrived = self.synapses.serve(signal, rows, context) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
         products = np.concatenate([self.products, self._products_by_age(signal)], axis=1)
         out = np.empty((steps * positions, self.output.channels), np.float32)
@@ -220,7 +220,7 @@ class WindowedLinearOp(Op):
             if self.once:
                 arriving = currents.to_array()[:, listeners]
             else:
-                arriving = self.later.get(age, self.synapses).serve(currents, felt, context.buffers).to_array()
+                arriving = self.later.get(age, self.synapses).serve(currents, felt, context).to_array()
             out[first * positions :, listeners] += factors * arriving
             felt.add("window_products", products[age, span])
             if age:
