@@ -49,4 +49,4 @@ class Buffers:
 
     def indices(self, count: int) -> IntArray:
         """Return room for `count` integers, int32 ``(count,)``, not initialised."""
-        return np.empty(count, np.int32) if count <= SMALL else self.floats(count).view(np.int32)
+        return self.floats(count).view(np.int32)

@@ -51,6 +51,14 @@ def test_what_is_small_is_new() -> None:
         assert room.floats(count).base is None
 
 
+def test_what_is_large_begins_on_a_cache_line() -> None:
+    room = Buffers()
+    for count in (SMALL + 1, MUCH, MUCH - 7):  # the last is used again
+        for block in (room.floats(count), room.indices(count)):
+            assert block.shape == (count,)
+            assert block.ctypes.data % 64 == 0
+
+
 class Spoiling(Buffers):
     """Takes blocks for everything, and writes over what was in one before it is given again."""
 
