@@ -1,4 +1,4 @@
-"""Pixels of image files and of arrays of bytes: read, brought to the model's size, scaled and normalised."""
+"""Pixels of image files and of arrays of bytes: read, brought to the model's size, and to 0..1."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from PIL import Image, UnidentifiedImageError
 
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.errors import InputError
-from eventsim.signals import FLOAT32_MAX
 from eventsim.untrusted import first_line
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -105,50 +104,6 @@ def pixel_array(
         pictures = np.stack(fitted).reshape(*pictures.shape[:-2], height, width)
     largest = np.float32(65535 if array.dtype == np.uint16 else 255)
     return np.asarray(pictures.astype(np.float32) / largest, np.float32)
-
-
-def normalised(
-    values: npt.NDArray[np.float32], mean: tuple[float, ...], std: tuple[float, ...], name: str
-) -> npt.NDArray[np.float32]:
-    """Subtract the mean of each channel and divide by its standard deviation.
-
-    Parameters
-    ----------
-    values : ndarray of float32, shape (..., C, H, W)
-    mean, std : tuple of float
-        One number for each channel.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        Mean or standard deviation make no sense.
-    """
-    try:
-        check_normalisation(mean, std, values.shape[-3])
-    except ValueError as error:
-        raise InputError(f"{name}: {error}") from None
-    centred = values - np.asarray(mean, np.float32)[:, None, None]
-    return np.ascontiguousarray(centred / np.asarray(std, np.float32)[:, None, None], np.float32)
-
-
-def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
-    """Check mean and standard deviation of images.
-
-    Raises
-    ------
-    ValueError
-        Says what was found and expected.
-    """
-    for name, values in (("mean", mean), ("std", std)):
-        said = ", ".join(map(str, values))
-        if len(values) != channels:
-            raise ValueError(f"{name} of {len(values)} values found; the model takes {channels} channels")
-        if any(not abs(value) < FLOAT32_MAX for value in values):
-            raise ValueError(f"{name} of {said} found; expected finite numbers")
-        if name == "std" and min(values) <= 0:
-            raise ValueError(f"std of {said} found; expected numbers above 0")
 
 
 def _check_depth(image: Image.Image, file: ReadableFile) -> None:

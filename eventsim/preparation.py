@@ -30,6 +30,7 @@ from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.normalisation import normalised
 from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES
 
@@ -323,10 +324,8 @@ class Preparation:
         return self._normalised(pixels.image_file(path, shape, self.fit or "none"), str(path))
 
     def _normalised(self, values: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
-        from eventsim import pixels  # noqa: PLC0415
-
         channels = values.shape[-3]
-        return pixels.normalised(values, self.mean or (0.0,) * channels, self.std or (1.0,) * channels, name)
+        return normalised(values, self.mean or (0.0,) * channels, self.std or (1.0,) * channels, name)
 
     def _array(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
         """Return values that are prepared already, or pixels as an image file has them."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.pixels import check_normalisation
+from eventsim.normalisation import check_normalisation
 from eventsim.preparation import (
     BINS,
     ORIENTATION,
