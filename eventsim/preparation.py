@@ -22,6 +22,7 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
+from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.errors import InputError
@@ -191,6 +192,8 @@ class Preparation:
                 return whole._image(path, network)
             if path.suffix == ".npy" and (array := _plain_array(path)) is not None:
                 return whole._values(array, network, str(path))
+            if path.suffix == ".npz" and (cached := frames_of(path)) is not None:
+                return whole._values(cached, network, str(path))
         return whole._windows(self._recording(source, network), network)
 
     def recording(self, source: Source) -> Recording:

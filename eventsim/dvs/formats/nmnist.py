@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class NmnistRecording(Recording):
     """
 
     format = "nmnist"
+    # the row that marks an overflow of the time; None where the writer knows no such marker
+    _overflow_row: ClassVar[int | None] = OVERFLOW_Y
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class NmnistRecording(Recording):
         super().__init__(str(file), NMNIST_SENSOR if sensor_size is None else sensor_size, orientation)
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
-        if self._sensor_height > OVERFLOW_Y:
+        if self._overflow_row is not None and self._sensor_height > self._overflow_row:
             raise InputError(
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
                 "time overflows in this format); pass sensor_size=(height, width) of the recording"
@@ -78,9 +81,8 @@ class NmnistRecording(Recording):
             while data := file.read(EVENT_BYTES * block_events):
                 words = np.frombuffer(data, np.uint8, len(data) // EVENT_BYTES * EVENT_BYTES).reshape(-1, EVENT_BYTES)
                 x, y, high, middle, low = words.T
-                is_overflow = y == OVERFLOW_Y
                 t = ((high & 0x7F).astype(np.int64) << 16) | (middle.astype(np.int64) << 8) | low
-                if is_overflow.any():
+                if self._overflow_row is not None and (is_overflow := y == self._overflow_row).any():
                     t += base_us + OVERFLOW_US * np.cumsum(is_overflow)
                     base_us += OVERFLOW_US * int(is_overflow.sum())
                     keep = ~is_overflow
