@@ -42,7 +42,7 @@ def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["testing"] + extras["test"]
+    wanted = project["dependencies"] + extras["testing"] + extras["hdf5"] + extras["test"]
     wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
     odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
     if odd:

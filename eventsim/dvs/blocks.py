@@ -14,7 +14,8 @@ from eventsim.errors import InputError
 def sliced(columns: Columns, block_events: int) -> Iterator[Columns]:
     """Yield the columns in views of at most `block_events` events."""
     for start in range(0, len(columns.t), block_events):
-        yield Columns(*(column[start : start + block_events] for column in columns))
+        part = slice(start, start + block_events)
+        yield Columns(columns.x[part], columns.y[part], columns.t[part], columns.p[part])
 
 
 def smallest_sensor(path: str, blocks: Iterable[Columns]) -> SensorSize:

@@ -111,10 +111,15 @@ def microseconds(path: str, values: Values, scale: int = 0) -> npt.NDArray[np.in
             f"{path}: a time of {values[np.argmax(beyond)]}, expected less than 2^62 microseconds; the times are "
             "corrupt or of another unit"
         )
-    whole = scaled.astype(np.int64)
+    whole: npt.NDArray[np.int64] = scaled.astype(np.int64)
     if values.dtype.kind == "f" or scale == 0:
         return whole
-    return whole * 10**scale if scale > 0 else (whole + 10**-scale // 2) // 10**-scale
+    if scale > 0:
+        whole *= 10**scale
+        return whole
+    whole += 10**-scale // 2
+    whole //= 10**-scale
+    return whole
 
 
 def polarities(path: str, values: Values) -> npt.NDArray[np.bool_]:
@@ -127,10 +132,9 @@ def polarities(path: str, values: Values) -> npt.NDArray[np.bool_]:
     """
     if values.dtype.kind == "b":
         return values.astype(np.bool_, copy=False)
-    if values.dtype.kind == "u":
-        right = values <= 1
-    else:
-        right = (values == 0) | (values == 1) | (values == -1)
+    right = (values == 0) | (values == 1)
+    if values.dtype.kind != "u":
+        right |= values == -1
     if not right.all():
         raise InputError(
             f"{path}: a polarity of {values[np.argmin(right)]}, expected booleans, 0 and 1, or -1 and 1; convert them, "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -81,7 +83,7 @@ def _number(data: npt.NDArray[np.uint8], index: int, power: int) -> tuple[int, b
     negative = data[index] == 45
     if negative or data[index] == 43:
         index += 1
-    mantissa = np.int64(0)
+    mantissa: Any = np.int64(0)
     digits = 0
     seen = False
     point = False
@@ -105,7 +107,7 @@ def _number(data: npt.NDArray[np.uint8], index: int, power: int) -> tuple[int, b
         down = data[index] == 45
         if down or data[index] == 43:
             index += 1
-        exponent = 0
+        exponent: Any = 0
         seen = False
         while 48 <= data[index] <= 57:
             # beyond a thousand it says no more

@@ -99,8 +99,8 @@ def open_as_one_of(
     """Do what `open_recording` does with the given formats in place of `event_formats`."""
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, np.ndarray):
-        _refuse_options("array", given, frozenset(), known)
-        return ArrayRecording(source, sensor_size=sensor_size, orientation=orientation)
+        _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
+        return ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
     file = readable_file(source)
     chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
     _refuse_options(str(file), given, chosen.options, known)

@@ -5,9 +5,9 @@ Numbers stand between blanks, tabs, commas or semicolons. Which column is which 
 * the option `columns`, such as ``"txyp"``;
 * a first line of names, such as ``x,y,p,t`` or ``timestamp x y polarity``;
 * a comment (a line that begins with ``#`` or ``%``) that names the four in order, as v2e writes it;
-* a first line of two numbers, width and height: the Event Camera Dataset of the rpg group, whose lines are ``t x y p``
-  with seconds;
-* four whole numbers between commas with a third one of 0 or 1: ``x,y,p,t`` with microseconds, as Metavision's
+* a first line of two numbers, width and height, as E2VID wants it, or a number with a decimal point and three whole
+  ones, the last one 0 or 1, between blanks: ``t x y p`` with seconds, as in the Event Camera Dataset of the rpg group;
+* four whole numbers between commas, the third one 0 or 1: ``x,y,p,t`` with microseconds, as Metavision's
   ``metavision_file_to_csv`` writes it, which names none.
 
 Otherwise the file is refused, since nothing tells. Times with a decimal point are seconds, whole ones microseconds,
@@ -15,7 +15,7 @@ unless `time_unit` or the comment says another unit. Numbers are read exactly, t
 Sources: https://github.com/SensorsINI/v2e, https://rpg.ifi.uzh.ch/davis_data.html,
 https://docs.prophesee.ai/stable/samples/modules/stream/file_to_csv.html
 
-Coordinates as stored: x to the right, y downwards. The sensor's size is that of rpg's first line, of Metavision's
+Coordinates as stored: x to the right, y downwards. The sensor's size is that of the first line, of Metavision's
 comment ``%geometry:WIDTH,HEIGHT``, or else inferred in one pass.
 """
 
@@ -112,7 +112,11 @@ class TextRecording(Recording):
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled, without another pass for its size."""
         size = (self._sensor_height, self._sensor_width)
-        options = {"orientation": self._orientation, "columns": self._columns, "time_unit": self._time_unit}
+        options: dict[str, Any] = {
+            "orientation": self._orientation,
+            "columns": self._columns,
+            "time_unit": self._time_unit,
+        }
         return partial(TextRecording, sensor_size=size, **options), (self.path,)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
@@ -131,6 +135,12 @@ class TextRecording(Recording):
                 for block in self._rows(data, column_of, decoded):
                     yield from sliced(block, block_events)
                     decoded += len(block.t)
+            # a number may be cut there, while a polarity has one digit
+            if rest.strip() and layout.order[-1] in ("x", "y", "t"):
+                raise InputError(
+                    f"{self.path}: the last line {printable(rest[:60].decode('latin-1'))!r} does not end, so its last "
+                    "number may be cut; the file is truncated, or add a line feed"
+                )
             for block in self._rows(rest + b"\n", column_of, decoded):
                 yield from sliced(block, block_events)
 
@@ -139,9 +149,7 @@ class TextRecording(Recording):
         if b"e" in data:  # as pandas writes polarities
             data = data.replace(b"True", b"1").replace(b"False", b"0")
         rows = np.empty((data.count(b"\n"), 4), np.int64)
-        count, taken, refusal, column = parse_rows(
-            np.frombuffer(data, np.uint8), column_of, self._layout.scale, rows
-        )
+        count, taken, refusal, column = parse_rows(np.frombuffer(data, np.uint8), column_of, self._layout.scale, rows)
         if count:
             x, y, t, p = rows[:count].T
             yield Columns(x, y, t, polarities(self.path, p))
@@ -177,6 +185,8 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
         raise InputError(f"{file}: holds {found}, expected events as lines of numbers; it is of another format")
     if order is None and re.fullmatch(r"\d+,\d+,[01],\d+", lines[0].text):
         order = ("x", "y", "p", "t")
+    if order is None and re.fullmatch(r"\d+\.\d+\s+\d+\s+\d+\s+[01]", lines[0].text):
+        order = ("t", "x", "y", "p")
     if order is None or (columns is None and len(order) != len(numbers)):
         raise InputError(
             f"{file}: nothing names the columns of {printable(lines[0].text[:60])!r}, expected a first line of names "
@@ -206,9 +216,8 @@ def _first_lines(head: bytes) -> tuple[list[str], list[_Line], int]:
         end = head.index(b"\n", start) + 1
         comments.append(head[start:end].decode("latin-1").strip().lstrip("#%").strip())
         start = end
-    lines: list[_Line] = []
-    for raw in head[start:].splitlines(keepends=True)[:2]:
-        lines.append(_Line(raw.decode("latin-1").strip().strip(",;"), len(raw)))
+    raw_lines = head[start:].splitlines(keepends=True)[:2]
+    lines = [_Line(raw.decode("latin-1").strip().strip(",;"), len(raw)) for raw in raw_lines]
     return comments, [line for line in lines if line.text], start
 
 
