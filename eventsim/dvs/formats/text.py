@@ -180,7 +180,7 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
             units = re.search(r"\((?:\w+ )?(s|ms|us|ns)\)", comment)
             unit = unit or (units[1] if units else None)
     numbers = re.split(SEPARATORS, lines[0].text) if lines else []
-    if not lines or not all(re.fullmatch(f"{NUMBER}|True|False", number) for number in numbers):
+    if not lines or (order is None and not all(re.fullmatch(NUMBER, number) for number in numbers)):
         found = repr(printable(lines[0].text[:60])) if lines else "no line of numbers"
         raise InputError(f"{file}: holds {found}, expected events as lines of numbers; it is of another format")
     if order is None and re.fullmatch(r"\d+,\d+,[01],\d+", lines[0].text):
