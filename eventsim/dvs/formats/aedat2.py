@@ -47,9 +47,6 @@ MAX_HEADER_BYTES = 4 << 20
 # jAER and AedatTools write it with and without a space, in different cases
 END_OF_HEADER = "end of ascii header"
 
-# v2e writes the layout of a DAVIS alone, and unless told otherwise the size of a DAVIS346
-V2E_CAMERA = Camera("davis", (260, 346))
-
 DVS128_EXTERNAL = 0x80008000
 DVS128_UNUSED = 0x7FFF0000
 DAVIS_NOT_PIXEL = 0x80000400
@@ -71,13 +68,12 @@ class Aedat2Recording(Recording):
         File to read.
     sensor_size : tuple of int, optional
         (height, width) in pixels. When not given: that of the camera which the header's ``AEChip`` line names, 128 x
-        128 for a DVS128, and (260, 346) for a file that v2e wrote, which names none.
+        128 for a DVS128.
     orientation : Orientation
         How to turn the picture.
     camera : {"dvs128", "davis"}, optional
-        Layout of the addresses. When not given: that of the camera named by the header, ``davis`` for v2e's files, and
-        ``dvs128`` when the header names none (MNIST-DVS and CIFAR10-DVS are such files); addresses with bits that a
-        DVS128 has not are refused.
+        Layout of the addresses. When not given: that of the camera named by the header, and ``dvs128`` when the header
+        names none (MNIST-DVS and CIFAR10-DVS are such files); addresses with bits that a DVS128 has not are refused.
 
     Raises
     ------
@@ -107,8 +103,7 @@ class Aedat2Recording(Recording):
         super().__init__(str(file), size, orientation)
         if not any("AEChip:" in line for line in lines):
             given = {"sensor_size": sensor_size, "camera": camera}
-            told = {"camera"} if _of_v2e(lines) else set()
-            self.untold = frozenset(name for name, value in given.items() if value is None and name not in told)
+            self.untold = frozenset(name for name, value in given.items() if value is None)
         words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
         if left_over:
             raise InputError(
@@ -174,11 +169,6 @@ def _read_header(path: ReadableFile) -> tuple[list[str], int]:
     return lines, start
 
 
-def _of_v2e(lines: list[str]) -> bool:
-    """Tell whether v2e wrote the file: it names itself, and no camera."""
-    return any("AEDat2Output in v2e" in line for line in lines)
-
-
 def _layout_and_size(
     path: ReadableFile, lines: list[str], camera: Layout | None, sensor_size: SensorSize | None
 ) -> tuple[Layout, SensorSize]:
@@ -186,8 +176,7 @@ def _layout_and_size(
     if camera not in (None, "dvs128", "davis"):
         raise InputError(f"{path}: camera is {camera!r}, expected 'dvs128' or 'davis'")
     chips = [line.split("AEChip:", 1)[1].strip() for line in lines if "AEChip:" in line]
-    unnamed = V2E_CAMERA if _of_v2e(lines) else Camera("dvs128", (128, 128))
-    named: Camera | None = camera_named(chips[0]) if chips else unnamed
+    named: Camera | None = camera_named(chips[0]) if chips else Camera("dvs128", (128, 128))
     if named is None and (camera is None or (camera == "davis" and sensor_size is None)):
         raise InputError(
             f"{path}: the header names the camera {chips[0]!r}, expected a DVS128 or DAVIS; pass camera='dvs128' or "

@@ -1,11 +1,11 @@
 """AEDAT 3.1, the format of cAER: the recordings of IBM's DVS128 Gesture data set.
 
-Text lines from ``#!AER-DAT3.1`` to ``#!END-HEADER``, which some files lack, then packets. A packet has a 28-byte
-little-endian header - type and source (int16), event size, time offset, time overflow, capacity, number, valid
-(int32) - and `number` events. Only polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity
-with 1 = ON, bits 2-16 y, bits 17-31 x) and an int32 time in microseconds; the time overflow of the packet counts from
-bit 31 on. Packets of other types and events marked invalid are skipped. Format: https://docs.inivation.com/software/
-software-advanced-usage/file-formats/aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
+Text lines from ``#!AER-DAT3.1`` to ``#!END-HEADER``, then packets. A packet has a 28-byte little-endian header - type
+and source (int16), event size, time offset, time overflow, capacity, number, valid (int32) - and `number` events. Only
+polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity with 1 = ON, bits 2-16 y, bits 17-31
+x) and an int32 time in microseconds; the time overflow of the packet counts from bit 31 on. Packets of other types and
+events marked invalid are skipped. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/
+aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
 """
@@ -27,7 +27,7 @@ from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording,
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT3"
-END_OF_HEADER = "#!END-HEADER"
+END_OF_HEADER = b"#!END-HEADER"
 MAX_HEADER_BYTES = 1 << 20
 PACKET_HEADER = struct.Struct("<hhiiiiii")
 POLARITY_TYPE = 1
@@ -167,23 +167,17 @@ def _read_header(path: ReadableFile) -> tuple[list[str], int]:
             f"{path}: {lines[0][:16].decode('latin-1').strip()!r}, expected '#!AER-DAT3.1'; convert the recording with "
             "jAER or DV"
         )
-    text: list[str] = []
-    start = 0
-    # the line that ends it may be missing: no packet begins with '#', which would be a type that is not defined
-    while head[start : start + 1] == b"#" and not (text and text[-1].startswith(END_OF_HEADER)):
-        end = head.find(b"\n", start)
-        if end < 0:
-            raise InputError(f"{path}: the header does not end within {len(head)} bytes; the file is truncated")
-        text.append(head[start:end].decode("latin-1").rstrip("\r"))
-        start = end + 1
-    formats = [line.split(":", 1)[1].strip() for line in text if line.startswith("#Format:")]
-    if not formats:
+    mark = head.find(END_OF_HEADER)
+    end = head.find(b"\n", mark)
+    if mark < 0 or end < 0:
         raise InputError(
-            f"{path}: the header lacks the line '#Format: RAW', expected it; add it if that is the encoding"
+            f"{path}: no line {END_OF_HEADER.decode()} in its first {len(head)} bytes; the file is truncated"
         )
+    text = head[:mark].decode("latin-1").splitlines()
+    formats = [line.split(":", 1)[1].strip() for line in text if line.startswith("#Format:")]
     if formats != ["RAW"]:
         raise InputError(f"{path}: the header has Format {formats}, expected RAW; save it again without compression")
-    return text, start
+    return text, end + 1
 
 
 def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
