@@ -228,7 +228,7 @@ MALFORMED = {
     "one.aedat": (b"#!AER-DAT1.0\r\n" + bytes(8), "AEDAT 2.0 or later"),
     "noversion.aedat": (b"# created 2008\r\n" + bytes(8), "AEDAT 1.0"),
     "two3.aedat": (b"#!AER-DAT3.0\r\n" + bytes(8), "#!AER-DAT3.1"),
-    "endless.aedat": (b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + bytes(100), "names the sources []"),
+    "endless.aedat": (b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + bytes(100), "#!END-HEADER"),
     "compressed.aedat": (AEDAT3.replace(b"RAW", b"SerializedTS"), "Format"),
     "source.aedat": (AEDAT3.replace(b"DVS128", b"DYNAPSE") + packet(GOOD_EVENTS), "sensor_size"),
     "twosources.aedat": (AEDAT3 + packet(GOOD_EVENTS[:1]) + packet(GOOD_EVENTS[1:], source=2), "one camera"),

@@ -11,13 +11,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import smallest_sensor
+from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_lists import as_columns
 from eventsim.dvs.event_values import microseconds, pixels, polarities
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
-    BLOCK_EVENTS,
     Columns,
     Orientation,
     Recording,
@@ -46,8 +45,8 @@ class ArrayRecording(Recording):
         types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. With `columns` a plain array of shape (n, k),
         an event list. It is not copied.
     sensor_size : tuple of int, optional
-        (height, width) in pixels. When not given it is inferred as the largest coordinates plus 1, in one pass: that is
-        too small where border pixels stayed silent.
+        (height, width) in pixels. When not given it is guessed as the largest coordinates plus 1, in one pass: that is
+        too small where border pixels stayed silent, so no pixels are moved by it.
     orientation : Orientation
         How to turn the picture.
     path : str
@@ -60,7 +59,8 @@ class ArrayRecording(Recording):
     Raises
     ------
     InputError
-        The array is not structured so, or is empty while `sensor_size` is not given.
+        The array is not structured so; or while `sensor_size` is not given, it is empty or holds an outlier: an event
+        far from all others, by which no size can be guessed.
     """
 
     format = "array"
@@ -78,8 +78,9 @@ class ArrayRecording(Recording):
         self._events, self._scale = as_columns(events, path, columns, time_unit)
         # for messages, before the sensor is known
         self.path = path
-        size = smallest_sensor(path, self._decode(BLOCK_EVENTS)) if sensor_size is None else sensor_size
+        size = guessed_sensor(path, self._decode) if sensor_size is None else sensor_size
         super().__init__(path, size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 

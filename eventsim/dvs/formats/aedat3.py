@@ -1,11 +1,11 @@
 """AEDAT 3.1, the format of cAER: the recordings of IBM's DVS128 Gesture data set.
 
-Text lines from ``#!AER-DAT3.1`` to ``#!END-HEADER``, then packets. A packet has a 28-byte little-endian header - type
-and source (int16), event size, time offset, time overflow, capacity, number, valid (int32) - and `number` events. Only
-polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity with 1 = ON, bits 2-16 y, bits 17-31
-x) and an int32 time in microseconds; the time overflow of the packet counts from bit 31 on. Packets of other types and
-events marked invalid are skipped. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/
-aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
+Text lines from ``#!AER-DAT3.1`` to ``#!END-HEADER``, a line that may be missing, then packets. A packet has a 28-byte
+little-endian header - type and source (int16), event size, time offset, time overflow, capacity, number, valid
+(int32) - and `number` events. Only polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity
+with 1 = ON, bits 2-16 y, bits 17-31 x) and an int32 time in microseconds; the time overflow of the packet counts from
+bit 31 on. Packets of other types and events marked invalid are skipped. Format:
+https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
 """
@@ -47,6 +47,18 @@ class _Packet(NamedTuple):
     number: int
     valid: int
 
+    @property
+    def impossible(self) -> bool:
+        """Whether no writer makes such a header."""
+        return (
+            self.type < 0
+            or self.event_size < 1
+            or self.overflow < 0
+            or not 0 <= self.valid <= self.number <= self.capacity
+            or (self.type == POLARITY_TYPE and self.event_size != POLARITY_BYTES)
+            or (self.type == POLARITY_TYPE and self.stamp_offset != STAMP_OFFSET)
+        )
+
 
 def recognises(path: Path, head: bytes) -> bool:
     """Tell by its first bytes whether a file is AEDAT 3."""
@@ -64,13 +76,15 @@ class Aedat3Recording(Recording):
         (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line.
     orientation : Orientation
         How to turn the picture.
+    stream : int, optional
+        Number of the source whose events are read, where the file holds events of several.
 
     Raises
     ------
     InputError
-        The file is missing or empty, of version 3.0, compressed, its header does not end, or names no known camera
-        while `sensor_size` is not given. While reading: a packet header that cannot be right, a packet that does not
-        fit into the rest of the file, or polarity events of two cameras.
+        The file is missing or empty, of version 3.0, compressed, its header has no line of the format, or names no
+        known camera while `sensor_size` is not given. While reading: a packet header that cannot be right, a packet
+        that does not fit into the rest of the file, or polarity events of two sources while `stream` is not given.
     """
 
     format = "aedat3"
@@ -81,34 +95,49 @@ class Aedat3Recording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        stream: int | None = None,
     ) -> None:
         file = readable_file(path)
         lines, self._data_start = _read_header(file)
+        self._source = stream
+        self.size_given = sensor_size is not None
         super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         decoded = 0
-        source: int | None = None
+        source = self._source
+        found = False
         file_bytes = Path(self.path).stat().st_size
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
             while (packet := self._next_packet(file, file_bytes, decoded)) is not None:
-                if packet.type != POLARITY_TYPE:
+                other = self._source is not None and packet.source != self._source
+                if packet.type != POLARITY_TYPE or other:
                     file.seek(packet.number * packet.event_size, os.SEEK_CUR)
                     continue
                 if source not in (None, packet.source):
                     raise InputError(
-                        f"{self.path}: polarity events of sources {source} and {packet.source}, expected one camera; "
-                        "export one source per file"
+                        f"{self.path}: polarity events of sources {source} and {packet.source}, expected those of one; "
+                        f"pass stream={source} or stream={packet.source}"
                     )
-                source = packet.source
-                remaining = packet.number
+                source, found = packet.source, True
+                remaining = min(packet.number, (file_bytes - file.tell()) // POLARITY_BYTES)
+                cut = remaining < packet.number
                 while remaining:
                     take = min(remaining, block_events)
-                    columns = self._polarity(file.read(take * POLARITY_BYTES), packet.overflow, decoded)
+                    columns, refusal = self._polarity(file.read(take * POLARITY_BYTES), packet.overflow, decoded)
                     yield columns
+                    if refusal is not None:
+                        raise refusal
                     decoded += len(columns.t)
                     remaining -= take
+                if cut:
+                    raise InputError(
+                        f"{self.path}: a packet of {packet.number} events ends after event {decoded} with the file; "
+                        "the file is truncated: copy it again or pass salvage=True"
+                    )
+        if self._source is not None and not found:
+            raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
 
     def _next_packet(self, file: BinaryIO, file_bytes: int, decoded: int) -> _Packet | None:
         """Read and check one packet header; None at the end of the file."""
@@ -122,39 +151,34 @@ class Aedat3Recording(Recording):
                 f"{PACKET_HEADER.size} bytes; the file is truncated"
             )
         packet = _Packet(*PACKET_HEADER.unpack(header))
-        wrong = (
-            packet.type < 0
-            or packet.event_size < 1
-            or packet.overflow < 0
-            or not 0 <= packet.valid <= packet.number <= packet.capacity
-            or (packet.type == POLARITY_TYPE and packet.event_size != POLARITY_BYTES)
-            or (packet.type == POLARITY_TYPE and packet.stamp_offset != STAMP_OFFSET)
-        )
-        if wrong:
+        if packet.impossible:
             raise InputError(
                 f"{self.path}: packet header at byte {start} has {packet._asdict()}, expected 0 <= valid <= number <= "
                 "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt"
             )
         needed, left = packet.number * packet.event_size, file_bytes - start - PACKET_HEADER.size
-        if needed > left:
+        # of events those that are there are read before the packet is refused
+        if needed > left and packet.type != POLARITY_TYPE:
             raise InputError(
                 f"{self.path}: the packet at byte {start} needs {needed} bytes for its {packet.number} events and "
                 f"{left} are left, after event {decoded}; the file is truncated"
             )
         return packet
 
-    def _polarity(self, data: bytes, overflow: int, decoded: int) -> Columns:
-        """Take polarity events apart and drop the invalid ones."""
+    def _polarity(self, data: bytes, overflow: int, decoded: int) -> tuple[Columns, InputError | None]:
+        """Take polarity events apart, drop the invalid ones, and end before one whose time cannot be right."""
         words = np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
         words = words[(words[:, 0] & 1) != 0]
-        bits, stamps = words[:, 0], words[:, 1]
-        if len(stamps) and stamps.max() >= 2**31:
-            at = int(np.argmax(stamps >= 2**31))
-            raise InputError(
-                f"{self.path}: event {decoded + at} has the negative time {stamps[at] - 2**32}, expected 31 bits; the "
-                "file is corrupt"
+        refusal = None
+        if len(words) and words[:, 1].max() >= 2**31:
+            at = int(np.argmax(words[:, 1] >= 2**31))
+            refusal = InputError(
+                f"{self.path}: event {decoded + at} has the negative time {words[at, 1] - 2**32}, expected 31 bits; "
+                "the file is corrupt"
             )
-        return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0)
+            words = words[:at]
+        bits, stamps = words[:, 0], words[:, 1]
+        return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0), refusal
 
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
@@ -167,17 +191,34 @@ def _read_header(path: ReadableFile) -> tuple[list[str], int]:
             f"{path}: {lines[0][:16].decode('latin-1').strip()!r}, expected '#!AER-DAT3.1'; convert the recording with "
             "jAER or DV"
         )
-    mark = head.find(END_OF_HEADER)
-    end = head.find(b"\n", mark)
-    if mark < 0 or end < 0:
-        raise InputError(
-            f"{path}: no line {END_OF_HEADER.decode()} in its first {len(head)} bytes; the file is truncated"
-        )
-    text = head[:mark].decode("latin-1").splitlines()
+    end = _end_of_header(path, head)
+    text = head[:end].decode("latin-1").splitlines()
     formats = [line.split(":", 1)[1].strip() for line in text if line.startswith("#Format:")]
+    if not formats:
+        raise InputError(
+            f"{path}: no line '#Format:' in the header, expected '#Format: RAW'; if the packets are not compressed, "
+            "write that line behind the first"
+        )
     if formats != ["RAW"]:
         raise InputError(f"{path}: the header has Format {formats}, expected RAW; save it again without compression")
-    return text, end + 1
+    return text, end
+
+
+def _end_of_header(path: ReadableFile, head: bytes) -> int:
+    """Find the byte behind the header: behind the line that says so, else where the first packet begins."""
+    mark = head.find(END_OF_HEADER)
+    if mark >= 0 and (newline := head.find(b"\n", mark)) >= 0:
+        return newline + 1
+    end = 0
+    while head[end : end + 1] == b"#" and (newline := head.find(b"\n", end)) >= 0:
+        end = newline + 1
+    begin = head[end : end + PACKET_HEADER.size]
+    if len(begin) < PACKET_HEADER.size or _Packet(*PACKET_HEADER.unpack(begin)).impossible:
+        raise InputError(
+            f"{path}: no line {END_OF_HEADER.decode()} in its first {len(head)} bytes, and no packet behind its "
+            f"{len(head[:end].splitlines())} lines of text; the file is truncated or corrupt"
+        )
+    return end
 
 
 def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
@@ -199,4 +240,5 @@ FORMAT = EventFormat(
     extensions=(".aedat",),
     recognises=recognises,
     open=Aedat3Recording,
+    options=frozenset({"stream"}),
 )

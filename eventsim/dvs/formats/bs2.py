@@ -26,6 +26,8 @@ class Bs2Recording(NmnistRecording):
         (height, width) in pixels; (34, 34), N-MNIST's, when not given.
     orientation : Orientation
         How to turn the picture.
+    salvage : bool
+        Whether an incomplete last event is left to the reading, which ends there.
 
     Raises
     ------
@@ -42,8 +44,9 @@ class Bs2Recording(NmnistRecording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
     ) -> None:
-        super().__init__(path, sensor_size=sensor_size, orientation=orientation)
+        super().__init__(path, sensor_size=sensor_size, orientation=orientation, salvage=salvage)
 
 
 FORMAT = EventFormat(
@@ -52,4 +55,5 @@ FORMAT = EventFormat(
     extensions=(".bs2",),
     recognises=None,
     open=Bs2Recording,
+    options=frozenset({"salvage"}),
 )

@@ -3,7 +3,7 @@
 Lines that begin with ``%``, two bytes with the type and the size of an event, then 8 bytes per event, little-endian: a
 time in microseconds (uint32) and an address (uint32). In version 2 the address has x in bits 0-13, y in bits 14-27 and
 polarity in bits 28-31 (0 = OFF); in version 1, and where the header says no version, x in bits 0-8, y in bits 9-16 and
-polarity in bit 17. A decrease of more than 2^31 us is a wrap of the time.
+polarity in bit 17. Behind a full counter the time goes on: see `Counter`.
 Format: https://docs.prophesee.ai/stable/data/file_formats/dat.html
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eventsim.dvs.blocks import Unwrapper
+from eventsim.dvs.counters import Counter
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header
 from eventsim.dvs.readable_file import readable_file
@@ -48,6 +48,8 @@ class DatRecording(Recording):
         (height, width) in pixels. When not given: the header's, and (240, 304), an ATIS's, where it says none (N-CARS).
     orientation : Orientation
         How to turn the picture.
+    salvage : bool
+        Whether an incomplete last event is left to the reading, which ends there.
 
     Raises
     ------
@@ -56,6 +58,7 @@ class DatRecording(Recording):
     """
 
     format = "dat"
+    custom_size = True
 
     def __init__(
         self,
@@ -63,11 +66,13 @@ class DatRecording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         header = read_header(file)
         said = header.sensor_size()
         super().__init__(str(file), sensor_size or said or ATIS_SENSOR, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
         version = header.fields.get("version", "1")
@@ -84,14 +89,17 @@ class DatRecording(Recording):
             )
         self._data_start = header.data_start + 2
         events, left_over = divmod(file.size - self._data_start, EVENT_BYTES)
+        self._left_over = ""
         if left_over:
-            raise InputError(
+            self._left_over = (
                 f"{file}: {left_over} bytes are left over at event {events}, expected 8 bytes per event; the file is "
-                "truncated: copy it again or cut those bytes off"
+                "truncated: copy it again or pass salvage=True"
             )
+            if not salvage:
+                raise InputError(self._left_over)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        unwrap = Unwrapper(32)
+        counter = Counter(32)
         x_mask, y_mask = (1 << self._x_bits) - 1, (1 << self._y_bits) - 1
         # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
         p_mask = 1 << 17 if self._x_bits == 9 else 0xF << 28
@@ -104,7 +112,10 @@ class DatRecording(Recording):
                 address = words[:, 1]
                 x = (address & x_mask).astype(np.uint16)
                 y = ((address >> self._x_bits) & y_mask).astype(np.uint16)
-                yield Columns(x, y, unwrap(words[:, 0].astype(np.int64)), (address & p_mask) != 0)
+                t, full = counter.times(words[:, 0].astype(np.int64))
+                yield Columns(x, y, t, (address & p_mask) != 0, full)
+        if self._left_over:
+            raise InputError(self._left_over)
 
 
 FORMAT = EventFormat(
@@ -113,4 +124,5 @@ FORMAT = EventFormat(
     extensions=(".dat",),
     recognises=recognises,
     open=DatRecording,
+    options=frozenset({"salvage"}),
 )

@@ -78,6 +78,7 @@ class EsRecording(Recording):
             raise InputError(f"{file}: events of {kind}, expected those of a DVS (type 1); convert them with faery")
         width, height = np.frombuffer(head[16:20], "<u2").tolist()
         super().__init__(str(file), (height, width) if sensor_size is None else sensor_size, orientation)
+        self.size_given = sensor_size is not None
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         now = decoded = 0

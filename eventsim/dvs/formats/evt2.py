@@ -48,6 +48,8 @@ class Evt2Recording(Recording):
         (height, width) in pixels. When not given: the header's geometry, or that of the camera that it names.
     orientation : Orientation
         How to turn the picture.
+    salvage : bool
+        Whether an incomplete last word is left to the reading, which ends there.
 
     Raises
     ------
@@ -64,6 +66,7 @@ class Evt2Recording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         header = read_header(file)
@@ -74,13 +77,17 @@ class Evt2Recording(Recording):
                 "Metavision's metavision_file_to_hdf5 or metavision_file_to_csv"
             )
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
+        self.size_given = sensor_size is not None
         self._data_start = header.data_start
         words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
+        self._left_over = ""
         if left_over:
-            raise InputError(
+            self._left_over = (
                 f"{file}: {left_over} bytes are left over at word {words}, expected words of 4 bytes; the file is "
-                "truncated: copy it again or cut those bytes off"
+                "truncated: copy it again or pass salvage=True"
             )
+            if not salvage:
+                raise InputError(self._left_over)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         state = np.array([-1, 0], np.int64)
@@ -92,14 +99,18 @@ class Evt2Recording(Recording):
                 words = np.frombuffer(data, "<u4", len(data) // WORD_BYTES).astype(np.uint32, copy=False)
                 x, y = np.empty(len(words), np.uint16), np.empty(len(words), np.uint16)
                 t, p = np.empty(len(words), np.int64), np.empty(len(words), np.bool_)
+                before = int(state[WRAPS])
                 count, bad = _decode_words(words, state, x, y, t, p)
-                yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count]), block_events)
+                full = int(state[WRAPS]) - before
+                yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count], full), block_events)
                 decoded += count
                 if bad >= 0:
                     raise InputError(
                         f"{self.path}: word {int(words[bad]):#010x} after event {decoded} is of type "
                         f"{int(words[bad]) >> 28}, which EVT 2.0 does not define; the file is corrupt"
                     )
+        if self._left_over:
+            raise InputError(self._left_over)
 
 
 @compiled
@@ -144,4 +155,5 @@ FORMAT = EventFormat(
     extensions=(".raw",),
     recognises=recognises,
     open=Evt2Recording,
+    options=frozenset({"salvage"}),
 )

@@ -62,6 +62,8 @@ class Evt3Recording(Recording):
         (height, width) in pixels. When not given: the header's geometry, or that of the camera that it names.
     orientation : Orientation
         How to turn the picture.
+    salvage : bool
+        Whether an incomplete last word is left to the reading, which ends there.
 
     Raises
     ------
@@ -78,19 +80,24 @@ class Evt3Recording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         header = read_header(file)
         if header.encoding() != "3.0":
             raise InputError(f"{file}: raw events of EVT {header.encoding()}, expected 3.0; convert it with Metavision")
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
+        self.size_given = sensor_size is not None
         self._data_start = header.data_start
         words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
+        self._left_over = ""
         if left_over:
-            raise InputError(
+            self._left_over = (
                 f"{file}: 1 byte is left over at word {words}, expected words of 2 bytes; the file is truncated: copy "
-                "it again or cut that byte off"
+                "it again or pass salvage=True"
             )
+            if not salvage:
+                raise InputError(self._left_over)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         state = np.array([0, -1, 0, 0, 0, 0], np.int64)
@@ -104,15 +111,19 @@ class Evt3Recording(Recording):
                 while taken < len(words):
                     x, y = np.empty(room, np.int32), np.empty(room, np.uint16)
                     t, p = np.empty(room, np.int64), np.empty(room, np.bool_)
+                    before = int(state[WRAPS])
                     used, count, bad = _decode_words(words[taken:], state, x, y, t, p)
                     taken += used
-                    yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count]), block_events)
+                    full = int(state[WRAPS]) - before
+                    yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count], full), block_events)
                     decoded += count
                     if bad:
                         raise InputError(
                             f"{self.path}: word {int(words[taken]):#06x} after event {decoded} is of type "
                             f"{int(words[taken]) >> 12}, which EVT 3.0 does not define; the file is corrupt"
                         )
+        if self._left_over:
+            raise InputError(self._left_over)
 
 
 @compiled
@@ -181,4 +192,5 @@ FORMAT = EventFormat(
     extensions=(".raw",),
     recognises=recognises,
     open=Evt3Recording,
+    options=frozenset({"salvage"}),
 )

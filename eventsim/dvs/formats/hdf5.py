@@ -25,14 +25,13 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from eventsim.dvs.blocks import sliced, smallest_sensor
+from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.readable_file import readable_file
@@ -101,27 +100,17 @@ class Hdf5Recording(Recording):
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
-        self._dataset, self._time_unit = dataset, time_unit
         self._scale = 0 if time_unit is None else time_scale(self.path, time_unit)
         with _opened(self.path) as opened:
             self._place = _place(self.path, opened, dataset)
             self._events = _checked(self.path, opened, self._place, time_unit)
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(opened, self._place)
-        size = sensor_size or said or smallest_sensor(self.path, self._decode(BLOCK_EVENTS))
+        size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file again where it is unpickled, without another pass for its size."""
-        size = (self._sensor_height, self._sensor_width)
-        options: dict[str, Any] = {
-            "orientation": self._orientation,
-            "dataset": self._dataset,
-            "time_unit": self._time_unit,
-        }
-        return partial(Hdf5Recording, sensor_size=size, **options), (self.path,)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place

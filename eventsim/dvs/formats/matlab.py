@@ -26,12 +26,12 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import smallest_sensor
+from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities
 from eventsim.dvs.mat5 import Arrays, arrays_of
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, described, printable
 
@@ -83,16 +83,11 @@ class MatlabRecording(Recording):
             raise InputError(f"{file}: first_pixel={first_pixel!r} was given, expected 0 or 1")
         columns = _columns(file)
         self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
-        size = sensor_size or smallest_sensor(self.path, self._blocks(columns, BLOCK_EVENTS))
+        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
         super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file again where it is unpickled, with what was found out."""
-        size = (self._sensor_height, self._sensor_width)
-        options: dict[str, Any] = {"orientation": self._orientation, "first_pixel": self._first}
-        return partial(MatlabRecording, sensor_size=size, **options), (self.path,)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         yield from self._blocks(_columns(readable_file(self.path)), block_events)

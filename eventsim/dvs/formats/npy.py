@@ -28,7 +28,7 @@ class NpyRecording(ArrayRecording):
     path : str or path
         File to read.
     sensor_size : tuple of int, optional
-        (height, width) in pixels; inferred as the largest coordinates plus 1 when not given.
+        (height, width) in pixels; guessed as the largest coordinates plus 1 when not given.
     orientation : Orientation
         How to turn the picture.
     columns, time_unit : str, optional
@@ -58,7 +58,9 @@ class NpyRecording(ArrayRecording):
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""
         size = (self._sensor_height, self._sensor_width)
-        return partial(NpyRecording, sensor_size=size, orientation=self._orientation, **self._list), (self.path,)
+        opened = partial(NpyRecording, sensor_size=size, orientation=self._orientation)
+        said = {name: value for name, value in vars(self).items() if name != "_events"}
+        return opened, (self.path,), said
 
 
 FORMAT = EventFormat(

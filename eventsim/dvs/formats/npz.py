@@ -16,19 +16,18 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import smallest_sensor
+from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities
 from eventsim.dvs.events_array import MAX_HEADER_BYTES, READ_HEADER
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import described, printable
 
@@ -55,7 +54,7 @@ class NpzRecording(Recording):
     path : str or path
         File to read. Its arrays are named as `eventsim.dvs.event_values.NAMES` says; further ones are ignored.
     sensor_size : tuple of int, optional
-        (height, width) in pixels; inferred as the largest coordinates plus 1 when not given.
+        (height, width) in pixels; guessed as the largest coordinates plus 1 when not given.
     orientation : Orientation
         How to turn the picture.
 
@@ -78,15 +77,11 @@ class NpzRecording(Recording):
         # for messages, before the sensor is known
         self.path = str(file)
         self._check_kinds()
-        size = smallest_sensor(self.path, self._decode(BLOCK_EVENTS)) if sensor_size is None else sensor_size
+        size = guessed_sensor(self.path, self._decode) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file again where it is unpickled, without another pass for its size."""
-        size = (self._sensor_height, self._sensor_width)
-        return partial(NpzRecording, sensor_size=size, orientation=self._orientation), (self.path,)
 
     def _check_kinds(self) -> None:
         with _opened(self.path) as archive, ExitStack() as stack:

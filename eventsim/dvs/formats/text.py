@@ -16,7 +16,7 @@ Sources: https://github.com/SensorsINI/v2e, https://rpg.ifi.uzh.ch/davis_data.ht
 https://docs.prophesee.ai/stable/samples/modules/stream/file_to_csv.html
 
 Coordinates as stored: x to the right, y downwards. The sensor's size is that of the first line, of Metavision's
-comment ``%geometry:WIDTH,HEIGHT``, or else inferred in one pass.
+comment ``%geometry:WIDTH,HEIGHT``, or else guessed in one pass.
 """
 
 from __future__ import annotations
@@ -25,19 +25,17 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import sliced, smallest_sensor
+from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, column_order, polarities, time_scale
 from eventsim.dvs.numbers_of_text import NO_NUMBER, NO_REFUSAL, NOT_WHOLE, TOO_FEW, TOO_LARGE, TOO_MANY, parse_rows
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import printable
 
@@ -101,23 +99,13 @@ class TextRecording(Recording):
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
-        self._columns, self._time_unit = columns, time_unit
         self._layout = _layout(file, columns, time_unit)
         said = self._layout.sensor_size
-        size = sensor_size or said or smallest_sensor(self.path, self._decode(BLOCK_EVENTS))
+        size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Open the file again where it is unpickled, without another pass for its size."""
-        size = (self._sensor_height, self._sensor_width)
-        options: dict[str, Any] = {
-            "orientation": self._orientation,
-            "columns": self._columns,
-            "time_unit": self._time_unit,
-        }
-        return partial(TextRecording, sensor_size=size, **options), (self.path,)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         layout = self._layout
