@@ -15,6 +15,7 @@ import eventsim
 from eventsim.cli.arguments import Arguments
 from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
 from eventsim.cli.printing import complain, print_json
+from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
 from eventsim.report import document
@@ -67,7 +68,7 @@ def _fail(args: Arguments, error: object, code: int) -> int:
     """Say in one line why a command failed as a whole; a machine gets its document all the same."""
     complain(error)
     if args.json:
-        print_json(document.error_document(" ".join(str(error).split())))
+        print_json(document.error_document(in_flags(" ".join(str(error).split()))))
     return code
 
 

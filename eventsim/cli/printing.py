@@ -9,10 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eventsim.cli.words import in_flags
+
 
 def complain(error: object) -> None:
     """Say in one line on stderr what went wrong."""
-    print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
+    print("eventsim:", in_flags(" ".join(str(error).split())), file=sys.stderr)
 
 
 def console() -> Console:

@@ -1,6 +1,7 @@
 """Data sets: samples as plain data, and evaluation over them."""
 
 from eventsim.datasets.evaluation import Evaluation, LayerSum, Outcome, evaluate
+from eventsim.datasets.label_list import labelled_parts
 from eventsim.datasets.samples import Sample, TonicReference, labelled_files, labelled_tonic, open_sample
 
 __all__ = [
@@ -11,6 +12,7 @@ __all__ = [
     "TonicReference",
     "evaluate",
     "labelled_files",
+    "labelled_parts",
     "labelled_tonic",
     "open_sample",
 ]

@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from eventsim.dvs import Recording
+from eventsim.dvs import Recording, RecordingPart
 from eventsim.errors import InputError
 
 if TYPE_CHECKING:  # importing Tonic takes a second
@@ -32,7 +32,7 @@ class TonicReference:
     index: int
 
 
-Reference: TypeAlias = str | TonicReference
+Reference: TypeAlias = str | RecordingPart | TonicReference
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Sample:
     name : str
         For reports.
     label : int
-    reference : str or TonicReference
-        A file, or a sample of a Tonic data set; `open_sample` opens it.
+    reference : str, RecordingPart or TonicReference
+        A file, a part of one, or a sample of a Tonic data set; `open_sample` opens it.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Sample:
     reference: Reference
 
 
-def open_sample(sample: Sample) -> str | Recording:
-    """Return the path or the recording that a sample refers to."""
+def open_sample(sample: Sample) -> str | RecordingPart | Recording:
+    """Return the path, the part or the recording that a sample refers to."""
     at = sample.reference
-    if isinstance(at, str):
+    if isinstance(at, (str, RecordingPart)):
         return at
     return _tonic(at.dataset, at.root, at.split)[at.index][0]
 

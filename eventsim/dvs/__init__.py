@@ -22,6 +22,7 @@ from eventsim.dvs.formats.nmnist import NmnistRecording
 from eventsim.dvs.formats.npy import NpyRecording
 from eventsim.dvs.opening import event_formats, open_recording
 from eventsim.dvs.order import Reading
+from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
@@ -50,6 +51,7 @@ __all__ = [
     "ReadableFile",
     "Reading",
     "Recording",
+    "RecordingPart",
     "RecordingSummary",
     "event_formats",
     "frames_by_count",

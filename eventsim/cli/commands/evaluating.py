@@ -7,7 +7,8 @@ import argparse
 from eventsim.accounting.energy import choose
 from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
 from eventsim.cli.printing import complain, console, print_json, progress
-from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_tonic
+from eventsim.cli.words import in_flags
+from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_parts, labelled_tonic
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.modelfile import load
 from eventsim.report import document, tables
@@ -20,6 +21,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.h5")
     parser.add_argument("dataset", metavar="DATASET")
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
+    parser.add_argument(
+        "--labels",
+        metavar="FILE.csv",
+        help="table of the classes of DATASET, a recording or a folder: label or class, startTime_usec, endTime_usec, file",
+    )
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
     add_energy_option(parser)
@@ -43,12 +49,14 @@ def measure(args: Arguments) -> int:
                 bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
+    evaluation.failed = [(name, in_flags(error)) for name, error in evaluation.failed]
     noted = preparation.noted(simulator.network)
     options = {
         "chunk": args.chunk,
         "threads": args.threads,
         "dataset": args.dataset,
         "split": args.split,
+        "labels": args.labels,
         "energy": args.energy,
     }
     whence = provenance(args.model, simulator.network, preparation, options)
@@ -65,6 +73,14 @@ def measure(args: Arguments) -> int:
 
 
 def _labelled(args: Arguments) -> list[Sample]:
+    if args.labels is not None:
+        if args.root is not None or args.split is not None or args.dataset.startswith("tonic:"):
+            raise InputError(f"--labels {args.labels} with a tonic data set found; expected a recording or a folder")
+        if args.start is not None or args.end is not None:
+            raise InputError(
+                f"--labels {args.labels} with --start or --end found; expected the times of the table alone"
+            )
+        return labelled_parts(args.dataset, args.labels)
     if not args.dataset.startswith("tonic:"):
         return labelled_files(args.dataset)
     if args.root is None:

@@ -22,7 +22,7 @@ def describe(args: Arguments) -> int:
     """Describe a recording."""
     recording = preparation_of(args).recording(Path(args.file))
     summary = recording.summary()
-    shown = {"file": args.file, "format": recording.format, **vars(summary)}
+    shown = {"file": args.file, "format": recording.format, **vars(summary), "sensor": recording.size_source}
     if args.json:
         whence = {"file_sha256": sha256(args.file), "provenance": machine()}
         print_json({"schema": document.SCHEMA, **shown, **whence})

@@ -8,11 +8,12 @@ from typing import Any
 
 from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
 from eventsim.cli.attempts import Attempts
+from eventsim.cli.inputs import add_batch_option, file_of, sources
 from eventsim.cli.printing import console, print_json, progress
 from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
-from eventsim.preparation import Preparation
+from eventsim.preparation import Preparation, Source
 from eventsim.report.provenance import provenance
 from eventsim.report.verification import print_verification, verification_document
 from eventsim.verification import verify
@@ -23,6 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``verify``."""
     parser.add_argument("model", metavar="MODEL.h5")
     parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_batch_option(parser)
     add_frame_options(parser)
 
 
@@ -39,28 +41,30 @@ def verify_inputs(args: Arguments) -> int:
     samples: list[dict[str, Any]] = []
     tried = Attempts()
 
-    def take(source: str) -> None:
-        found = verified(network, preparation, source)
-        samples.append({"input": source, "input_sha256": sha256(source), **found.to_dict()})
+    found = sources(args.inputs, args.batch, tried)
+
+    def take(name: str) -> None:
+        seen = verified(network, preparation, name, found[name])
+        samples.append({"input": name, "input_sha256": sha256(file_of(name, found[name])), **seen.to_dict()})
         if not args.json:
             print_verification(console(), samples[-1])
 
-    tried.each(args.inputs, take)
+    tried.each(list(found) if args.batch else args.inputs, take)
     if args.json:
         whence = provenance(args.model, network, preparation, {"threads": 1})
         print_json(verification_document(args.model, preparation.noted(network), whence, samples, tried.failed))
     return tried.code or int(not all(sample["holds"] for sample in samples))
 
 
-def verified(network: Network, preparation: Preparation, source: str) -> Verification:
+def verified(network: Network, preparation: Preparation, name: str, source: Source) -> Verification:
     """Verify a network on one input, with a bar on the way."""
     frames = preparation.frames(source, network)
     with progress() as bar:
-        task = bar.add_task(f"verify {Path(source).name}", total=None)
+        task = bar.add_task(f"verify {Path(name).name}", total=None)
         return verify(
             network,
             frames,
             preparation.time_steps,
-            name=source,
+            name=name,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -5,7 +5,8 @@ little-endian header - type and source (int16), event size, time offset, time ov
 (int32) - and `number` events. Only polarity packets (type 1) are read: per event 32 bits (bit 0 valid, bit 1 polarity
 with 1 = ON, bits 2-16 y, bits 17-31 x) and an int32 time in microseconds; the time overflow of the packet counts from
 bit 31 on. Packets of other types and events marked invalid are skipped. Format:
-https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html, and libcaer's events/common.h and events/polarity.h.
+https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-3.1.html, and libcaer's events/common.h
+and events/polarity.h.
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
 """
