@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.event_values import column_named, column_order, time_scale
@@ -35,7 +36,9 @@ def as_columns(
     InputError
         It is no such array, or an option is wrong or missing.
     """
-    views = _of_list(events, path, columns) if events.dtype.names is None else _of_fields(events, path, columns)
+    # a plain view: slices of a memory map are slow to make
+    plain = events.view(np.ndarray)
+    views = _of_list(plain, path, columns) if plain.dtype.names is None else _of_fields(plain, path, columns)
     t, p = views["t"], views["p"]
     for name, values in views.items():
         allowed = NUMBERS + "b" * (name == "p")

@@ -104,6 +104,8 @@ class Hdf5Recording(Recording):
         with _opened(self.path) as opened:
             self._place = _place(self.path, opened, dataset)
             self._events = _checked(self.path, opened, self._place, time_unit)
+            # a chunk that is unpacked for several blocks is unpacked once
+            self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(opened, self._place)
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
@@ -114,7 +116,7 @@ class Hdf5Recording(Recording):
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
-        with _opened(self.path) as file:
+        with _opened(self.path, self._chunk_bytes) as file:
             sources = {column: file[name] for column, name in place.datasets.items()}
             # reads of one size, since each one unpacks whole chunks
             for start in range(0, self._events, BLOCK_EVENTS):
@@ -135,10 +137,10 @@ class Hdf5Recording(Recording):
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[h5py.File]:
+def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
     """Open a file; what h5py raises becomes one line."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", rdcc_nbytes=cache_bytes) as file:
             yield file
     except UNREADABLE as error:
         if isinstance(error, InputError):
@@ -220,11 +222,14 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
     return int(lengths["t"])
 
 
+def _chunk_bytes(dataset: h5py.Dataset) -> int:
+    """Return what one chunk takes when it is unpacked."""
+    return int(np.prod(dataset.chunks or (0,), dtype=object)) * int(dataset.dtype.itemsize)
+
+
 def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
     """Refuse chunks that are too large to unpack, and find what unpacks the others."""
-    if dataset.chunks is not None and int(np.prod(dataset.chunks, dtype=object)) * dataset.dtype.itemsize > (
-        MAX_CHUNK_BYTES
-    ):
+    if _chunk_bytes(dataset) > MAX_CHUNK_BYTES:
         raise InputError(
             f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
             f"{MAX_CHUNK_BYTES >> 20} MiB; save it again in smaller chunks"
