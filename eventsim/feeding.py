@@ -97,8 +97,8 @@ def feed(
         # images in a batch look like frames: each would become one time step
         size = " x ".join(map(str, layer.shape))
         raise InputError(
-            f"{name}: {len(array)} x {size} found, the model takes {default} time steps; one image is {size}; if these "
-            f"are images of a batch, pass --batch (run_many), if they are frames, --time-steps {len(array)} (time_steps)"
+            f"{name}: {len(array)} x {size} found, the model takes {default} time steps; one image is {size}; images "
+            f"of a batch are told by --batch (run_many), frames by --time-steps {len(array)} (time_steps)"
         )
     else:
         total = len(array)

@@ -95,7 +95,8 @@ def child(inputs, seed, folder):
         path.unlink()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     print(
-        f"{inputs} inputs of {len(FILES)} formats: {counts['read']} read, {counts['refused']} refused, {grown} MiB more"
+        f"{inputs} inputs of {len(FILES)} formats: {counts['read']} read, {counts['refused']} refused, "
+        f"{grown} MiB more, slowest {slowest[0]:.1f} s ({slowest[1]})"
     )
 
 

@@ -231,7 +231,10 @@ MALFORMED = {
     "endless.aedat": (b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + bytes(100), "#!END-HEADER"),
     "compressed.aedat": (AEDAT3.replace(b"RAW", b"SerializedTS"), "Format"),
     "source.aedat": (AEDAT3.replace(b"DVS128", b"DYNAPSE") + packet(GOOD_EVENTS), "sensor_size"),
-    "twosources.aedat": (AEDAT3 + packet(GOOD_EVENTS[:1]) + packet(GOOD_EVENTS[1:], source=2), "one camera"),
+    "twosources.aedat": (
+        AEDAT3 + packet(GOOD_EVENTS[:1]) + packet(GOOD_EVENTS[1:], source=2),
+        "pass stream=1 or stream=2",
+    ),
     "size.aedat": (AEDAT3 + packet(GOOD_EVENTS, size=16), "8 bytes"),
     "zerosize.aedat": (AEDAT3 + packet([], kind=3, size=0, number=5), "packet header"),
     "negative.aedat": (AEDAT3 + packet(GOOD_EVENTS, number=-1), "packet header"),
@@ -266,7 +269,7 @@ def test_malformed_file_is_one_line_naming_the_file(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
-        open_recording(path).summary()
+        list(open_recording(path).chunks())
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and part in message and "\n" not in message
 

@@ -13,6 +13,7 @@ import numpy as np
 from eventsim.accounting.conventions import estimates
 from eventsim.accounting.energy import Energy, EnergyModel, energies, models
 from eventsim.datasets.samples import Sample, open_sample
+from eventsim.dvs import Defects
 from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.facts import Facts
 from eventsim.hashes import sha256
@@ -46,6 +47,8 @@ class Outcome:
         Hash of the sample's file; None where it is no file of its own.
     first_correct_step : int, optional
         First time step, from 0, after which the label was predicted; None if never, or where not every step tells.
+    defects : Defects, optional
+        What was met in the recording and done about it.
     """
 
     sample: Sample
@@ -58,6 +61,7 @@ class Outcome:
     reading_s: float = 0.0
     first_correct_step: int | None = None
     input_sha256: str | None = None
+    defects: Defects | None = None
 
 
 @dataclass(frozen=True)
@@ -249,8 +253,9 @@ def evaluate(
 
     def outcome(sample: Sample) -> Outcome:
         began = time.perf_counter()
+        defects = Defects()
         try:
-            frames: Any = preparation.frames(open_sample(sample), network)
+            frames: Any = preparation.frames(open_sample(sample), network, defects)
             result = simulator.run(frames, preparation.time_steps, sample.name)
         except EventsimError as error:
             return Outcome(sample, str(error))
@@ -268,6 +273,7 @@ def evaluate(
             reading_s,
             result.first_step_of(sample.label),
             sha256(sample.name),
+            defects,
         )
 
     return map_in_order(outcome, samples, simulator.threads)

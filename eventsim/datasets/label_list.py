@@ -1,8 +1,8 @@
 """Lists of labels: which parts of which recordings are of which class, as tables in csv.
 
 The DVS128 Gesture data set comes as recordings of several gestures, ``user01_led.aedat``, each beside its list,
-``user01_led_labels.csv``, with the columns ``class``, ``startTime_usec`` and ``endTime_usec``: classes from 1 on, times as
-in the recording, the end excluded (as SpikingJelly splits them). https://research.ibm.com/interactive/dvsgesture/
+``user01_led_labels.csv``, with the columns ``class``, ``startTime_usec`` and ``endTime_usec``: classes from 1 on, times
+as in the recording, the end excluded (as SpikingJelly splits them). https://research.ibm.com/interactive/dvsgesture/
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
 
 CLASS = {"label": 0, "class": 1}
-"""Columns of the class, and the number of the first one: ``label`` counts from 0, ``class`` from 1 as DVS128 Gesture."""
+"""Columns of the class, and the number of the first one: ``class`` counts from 1, as DVS128 Gesture does."""
 START, END, FILE = ("starttime_usec", "start_us"), ("endtime_usec", "end_us"), "file"
 SUFFIX = "_labels.csv"
 LONGEST_LIST = 64 << 20
@@ -31,9 +31,9 @@ def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
     dataset : path
         One recording, of which the table names parts; or the folder in which recordings are looked for.
     labels : path
-        A table in csv, with a line of names: ``label`` (classes from 0 on) or ``class`` (from 1 on, as DVS128 Gesture has
-        them); ``startTime_usec`` and ``endTime_usec``, microseconds; ``file``, where `dataset` is a folder. Or a folder
-        of ``NAME_labels.csv``, each the table of the recording ``NAME`` with some extension.
+        A table in csv, with a line of names: ``label`` (classes from 0 on) or ``class`` (from 1 on, as DVS128 Gesture
+        has them); ``startTime_usec`` and ``endTime_usec``, microseconds; ``file``, where `dataset` is a folder. Or a
+        folder of ``NAME_labels.csv``, each the table of the recording ``NAME`` with some extension.
 
     Returns
     -------
@@ -81,13 +81,8 @@ def _of_table(dataset: Path, table: Path) -> list[Sample]:
 def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]:
     """Find each column that is needed; `class` and `label` under their own names."""
     found: dict[str, int] = {}
-    for role, spellings in (
-        ("start", START),
-        ("end", END),
-        (FILE, (FILE,)),
-        ("class", ("class",)),
-        ("label", ("label",)),
-    ):
+    spelt = {"start": START, "end": END, FILE: (FILE,), **{name: (name,) for name in CLASS}}
+    for role, spellings in spelt.items():
         places = [index for index, name in enumerate(names) if name in spellings]
         if len(places) > 1:
             raise InputError(f"{table}: {len(places)} columns {' or '.join(spellings)} found; expected one")
@@ -95,15 +90,15 @@ def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]
             found[role] = places[0]
     if ("class" in found) == ("label" in found):
         raise InputError(
-            f"{table}: columns {', '.join(names) or 'none'} found; expected 'label', with classes from 0 on, or 'class', "
-            "with classes from 1 on as DVS128 Gesture has them"
+            f"{table}: columns {', '.join(names) or 'none'} found; expected 'label', with classes from 0 on, or "
+            "'class', with classes from 1 on as DVS128 Gesture has them"
         )
     if ("start" in found) != ("end" in found):
         raise InputError(f"{table}: one of startTime_usec and endTime_usec found; expected both columns, or neither")
     if dataset.is_dir() != (FILE in found):
         raise InputError(
-            f"{table}: {'a' if FILE in found else 'no'} column 'file' with {dataset} found; expected one with a folder of "
-            "recordings, and none with a single recording"
+            f"{table}: {'a' if FILE in found else 'no'} column 'file' with {dataset} found; expected one with a folder "
+            "of recordings, and none with a single recording"
         )
     return found
 

@@ -232,13 +232,13 @@ class Recording(ABC):
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._stream(max_events, taken)
 
-    def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US) -> int:
+    def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
         """Count the events that `chunks` delivers, in one pass.
 
         Parameters
         ----------
-        disorder, lag_us
-            As for `chunks`.
+        disorder, lag_us, defects
+            As for `chunks`; where nothing but the count is asked for, `defects` takes that alone.
 
         Returns
         -------
@@ -250,8 +250,11 @@ class Recording(ABC):
             The file is malformed. Pixels, times and order are checked only where the count depends on them.
         """
         if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
-            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us))
-        return sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
+        total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+        if defects is not None:
+            defects.events += total
+        return total
 
     def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
         """Cut what is read into chunks of one length."""

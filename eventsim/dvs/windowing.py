@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
 from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
@@ -67,8 +68,9 @@ def frames_by_count(
     """
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
-    total = recording.count(reading.disorder or "keep", reading.lag_us)
-    _refuse_empty(recording, total)
+    scan = Defects()
+    total = recording.count(reading.disorder or "keep", reading.lag_us, scan)
+    _refuse_empty(recording, scan)
     if time_steps > total:
         raise InputError(
             f"{recording.path}: holds {total} events, expected at least one for each of {time_steps} time steps; lower "
@@ -126,11 +128,12 @@ def frames_by_time(
     """
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
-    first_us, last_us = 0, -1
-    for index, events in enumerate(_read(recording, "refuse", replace(reading, defects=None))):
+    first_us = last_us = 0
+    scan = Defects()
+    for index, events in enumerate(_read(recording, "refuse", replace(reading, defects=scan))):
         first_us = first_us if index else int(events["t"][0])
         last_us = int(events["t"][-1])
-    _refuse_empty(recording, last_us - first_us + 1)
+    _refuse_empty(recording, scan)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
@@ -198,7 +201,8 @@ def frames_by_duration(
     positive("max_bins", max_bins)
     if start_us is not None and not -TIME_LIMIT_US <= start_us < TIME_LIMIT_US:
         raise InputError(f"start_us is {start_us}, expected less than 2^62 microseconds")
-    bins = _bins(recording, bin_us, start_us, max_bins, pixels, _read(recording, "refuse", reading))
+    counted = replace(reading, defects=reading.defects or Defects())
+    bins = _bins(recording, bin_us, start_us, max_bins, pixels, counted)
     return _delivered(recording, bins, include_incomplete, binary)
 
 
@@ -242,7 +246,8 @@ def frames_from_events(
     """
     pixels = pixel_map(recording, fit)
     _empty_frames(recording, 1, pixels)
-    bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, _read(recording, "refuse", reading))
+    counted = replace(reading, defects=reading.defects or Defects())
+    bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, counted)
     return (np.minimum(frame, 1) if binary else frame for frame in bins)
 
 
@@ -257,12 +262,10 @@ def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator
     return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
 
 
-def _bins_from_events(
-    recording: Recording, bin_us: int, pixels: PixelMap, chunks: Iterator[EventArray]
-) -> Iterator[Frames]:
+def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, reading: Reading) -> Iterator[Frames]:
     frame: Frames | None = None
     begin = 0
-    for chunk in chunks:
+    for chunk in _read(recording, "refuse", reading):
         events = chunk
         while len(events):
             if frame is None:
@@ -273,10 +276,11 @@ def _bins_from_events(
             if len(events):
                 yield frame
                 frame = None
-    if frame is None:
-        _refuse_empty(recording, 0)
-    else:
+    if frame is not None:
         yield frame
+        return
+    assert reading.defects is not None
+    _refuse_empty(recording, reading.defects)
 
 
 def _bins(
@@ -285,12 +289,12 @@ def _bins(
     start_us: int | None,
     max_bins: int,
     pixels: PixelMap,
-    chunks: Iterator[EventArray],
+    reading: Reading,
 ) -> Iterator[Frames]:
     """Yield the counts of every bin up to that of the last event."""
     current = 0
     frame: Frames | None = None
-    for chunk in chunks:
+    for chunk in _read(recording, "refuse", reading):
         origin = start_us = int(chunk["t"][0]) if start_us is None else start_us
         events = chunk[chunk["t"] >= origin]
         if len(events) == 0:
@@ -308,10 +312,12 @@ def _bins(
                 frame = pixels.count(events[:0])
                 current += 1
             pixels.add(part, frame)
-    if frame is None:
-        _refuse_empty(recording, 0, "" if start_us is None else f" from {start_us} us on")
-    else:
+    if frame is not None:
         yield frame
+        return
+    assert reading.defects is not None
+    where = "" if start_us is None else f" from {start_us} us on"
+    _refuse_empty(recording, replace(reading.defects, events=0), where)
 
 
 def _delivered(
@@ -377,8 +383,11 @@ def _empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Fr
     return np.zeros((time_steps, 2, pixels.height, pixels.width), np.int32)
 
 
-def _refuse_empty(recording: Recording, events: int, where: str = "") -> None:
-    if events == 0:
-        ends = (("from", recording.start_us), ("up to", recording.end_us))
-        where = where or "".join(f" {word} {at} us" for word, at in ends if at is not None)
-        raise InputError(f"{recording.path}: holds no events{where}, expected some to make frames of; check the file")
+def _refuse_empty(recording: Recording, read: Defects, where: str = "") -> None:
+    if read.events:
+        return
+    ends = (("from", recording.start_us), ("up to", recording.end_us))
+    where = where or "".join(f" {word} {at} us" for word, at in ends if at is not None)
+    if read.damage is not None:
+        where += f" before its damage ({read.damage.removeprefix(f'{recording.path}: ')})"
+    raise InputError(f"{recording.path}: holds no events{where}, expected some to make frames of; check the file")

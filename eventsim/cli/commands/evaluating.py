@@ -9,6 +9,7 @@ from eventsim.cli.arguments import Arguments, add_energy_option, add_input_optio
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.cli.words import in_flags
 from eventsim.datasets import Evaluation, Sample, evaluate, labelled_files, labelled_parts, labelled_tonic
+from eventsim.dvs.defects import DefectsOfMany
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.modelfile import load
 from eventsim.report import document, tables
@@ -24,7 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE.csv",
-        help="table of the classes of DATASET, a recording or a folder: label or class, startTime_usec, endTime_usec, file",
+        help="table of classes in DATASET, a recording or a folder: label or class, startTime_usec, endTime_usec, file",
     )
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument("--threads", type=at_least_one, default=1, help="samples simulated at the same time")
@@ -40,12 +41,14 @@ def measure(args: Arguments) -> int:
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
     evaluation = Evaluation()
+    met = DefectsOfMany()
     interrupted = False
     with progress() as bar:
         task = bar.add_task("evaluate", total=len(samples))
         try:
             for outcome in evaluate(simulator, samples, preparation, models):
                 evaluation.take(outcome)
+                met.take(outcome.sample.name, outcome.defects)
                 bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             interrupted = True
@@ -61,6 +64,9 @@ def measure(args: Arguments) -> int:
     }
     whence = provenance(args.model, simulator.network, preparation, options)
     description = document.evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
+    description["recordings"] = met.to_dict()
+    for sentence in met.sentences():
+        complain(sentence)
     if args.json:
         print_json(description)
     else:

@@ -29,5 +29,5 @@ def describe(args: Arguments) -> int:
         return 0
     screen = console()
     for key, value in shown.items():
-        screen.print(f"{key:12s} {value:,}" if isinstance(value, int) else f"{key:12s} {value}", markup=False)
+        screen.print(f"{key:15s} {value:,}" if isinstance(value, int) else f"{key:15s} {value}", markup=False)
     return 0

@@ -175,7 +175,6 @@ def simulated(
     source = name if source is None else source
     with reading:
         frames = preparation.frames(source, simulator.network, defects)
-    tell_time_steps(frames, preparation, simulator.network, name)
     if isinstance(frames, Iterator):
         frames = reading.timed(frames)
     before = reading.seconds
@@ -190,6 +189,7 @@ def simulated(
         )
     prepared_s = max(0.0, running.seconds - result.latency_s - (reading.seconds - before))
     bin_us = preparation.of(simulator.network).bin_us
+    tell_time_steps(frames, preparation, simulator.network, name)
     tell_defects(defects, name)
     return result, {
         **document.sample_document(name, simulator.network, result, models),

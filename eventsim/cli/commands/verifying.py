@@ -8,8 +8,9 @@ from typing import Any
 
 from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
 from eventsim.cli.attempts import Attempts
-from eventsim.cli.inputs import add_batch_option, file_of, sources
+from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import console, print_json, progress
+from eventsim.dvs import Defects
 from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
@@ -44,8 +45,12 @@ def verify_inputs(args: Arguments) -> int:
     found = sources(args.inputs, args.batch, tried)
 
     def take(name: str) -> None:
-        seen = verified(network, preparation, name, found[name])
-        samples.append({"input": name, "input_sha256": sha256(file_of(name, found[name])), **seen.to_dict()})
+        defects = Defects()
+        seen = verified(network, preparation, name, found[name], defects)
+        tell_defects(defects, name)
+        whence = {"input": name, "input_sha256": sha256(file_of(name, found[name]))}
+        met = {"recording": defects.to_dict()} if defects.events else {}
+        samples.append({**whence, **met, **seen.to_dict()})
         if not args.json:
             print_verification(console(), samples[-1])
 
@@ -56,15 +61,20 @@ def verify_inputs(args: Arguments) -> int:
     return tried.code or int(not all(sample["holds"] for sample in samples))
 
 
-def verified(network: Network, preparation: Preparation, name: str, source: Source) -> Verification:
-    """Verify a network on one input, with a bar on the way."""
-    frames = preparation.frames(source, network)
+def verified(
+    network: Network, preparation: Preparation, name: str, source: Source, defects: Defects | None = None
+) -> Verification:
+    """Verify a network on one input, with a bar on the way; who takes `defects` has not told about the input before."""
+    frames = preparation.frames(source, network, defects)
     with progress() as bar:
         task = bar.add_task(f"verify {Path(name).name}", total=None)
-        return verify(
+        found = verify(
             network,
             frames,
             preparation.time_steps,
             name=name,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if defects is not None:
+        tell_time_steps(frames, preparation, network, name)
+    return found
