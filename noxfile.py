@@ -108,6 +108,14 @@ def conventions(session: nox.Session, counters: str) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Read 20,000 damaged event files of every format, each within 1 GiB; after --: how many, and a seed."""
+    session.install(".[test]")
+    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    session.run("python", "tests/mutants.py", *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types and the direction of imports."""
     session.install(".[lint]")
