@@ -165,11 +165,12 @@ def newer(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure time by input density, and of firing; with a folder of N-MNIST after --, the trained systems too."""
+    """Measure density, firing and decoding; with a folder of N-MNIST after --, the trained systems too."""
     session.install(TORCH, ".[test]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
     session.run("python", "tests/benchmarks/density.py", env=env)
     session.run("python", "tests/benchmarks/fire.py", env=env)
+    session.run("python", "tests/benchmarks/decoding.py", env=env)
     if session.posargs:
         session.run("python", "tests/benchmarks/systems.py", *session.posargs, env=env)
