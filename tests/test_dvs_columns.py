@@ -192,6 +192,16 @@ def bomb(values=1 << 27):
     return buffer.getvalue()
 
 
+def heap_without_end():
+    """Write a heap of strings whose free space counts 0 bytes, in which HDF5's library never ends."""
+    data = bytearray(event_files.metavision_hdf5(FEW))
+    # behind the headers of heap and object, and the 8 bytes of the object
+    free = data.index(b"GCOL") + 16 + 16 + 8
+    assert data[free : free + 2] == b"\0\0"
+    data[free + 8 : free + 16] = bytes(8)
+    return bytes(data)
+
+
 REFUSED = {
     "three.npz": (event_files.npz(FEW, names="xyt"), {}, "expected arrays x, y, t and p"),
     "lengths.npz": (event_files.npz(FEW, names="xyt", p=np.zeros(3, "i8")), {}, "arrays of lengths"),
@@ -231,6 +241,7 @@ REFUSED = {
         {"dataset": "ms_to_idx"},
         "expected a group or data set",
     ),
+    "heap.h5": (heap_without_end(), {}, "the heap at byte"),
     "cut.h5": (event_files.dsec(FEW)[:-100], {}, "cannot be read as HDF5"),
     "cut.mat": (event_files.mat(FEW)[:-9], {}, "cannot be read as a MATLAB file"),
     "packed.mat": (event_files.mat(FEW, do_compression=True)[:-9], {}, "cannot be read as a MATLAB file"),

@@ -1,9 +1,9 @@
 """How fast event files are decoded, beside the packages that read them too.
 
 Run: ``python tests/benchmarks/decoding.py [EVENTS]``. The same events are written in every format; each reader takes
-all of them. Seconds are those of the processor, the least of some turns, in which the readers alternate: on a machine that
-is shared only the ratios mean something. A package that is not installed is left out; whether one reads the same events
-is told, since a fast wrong reader is no measure.
+all of them. Seconds are those of the processor, the least of some turns, in which the readers alternate: on a machine
+that is shared only the ratios mean something. A package that is not installed is left out; whether one reads the same
+events is told, since a fast wrong reader is no measure.
 ``small`` are packets of 50 events, ``large`` those of thousands.
 """
 

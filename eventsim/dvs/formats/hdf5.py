@@ -34,6 +34,7 @@ import numpy as np
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
+from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
@@ -107,7 +108,7 @@ class Hdf5Recording(Recording):
             # a chunk that is unpacked for several blocks is unpacked once
             self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
             self._offset_us = _time_offset(self.path, opened, self._place)
-            said = _geometry(opened, self._place)
+            said = _geometry(self.path, opened, self._place)
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
@@ -264,10 +265,16 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
     return offset
 
 
-def _geometry(file: h5py.File, place: _Place) -> SensorSize | None:
+def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
     """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
     for name in (place.name, place.name.rpartition("/")[0], "/"):
-        said = file[name or "/"].attrs.get("geometry")
+        attributes = file[name or "/"].attrs
+        if "geometry" not in attributes:
+            continue
+        kind = attributes.get_id("geometry").get_type()
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            check_heaps(path)
+        said = attributes["geometry"]
         said = said.decode("latin-1") if isinstance(said, bytes) else said
         sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said) if isinstance(said, str) else None
         if sides:
