@@ -45,12 +45,12 @@ def damaged(data, others, rng):
     return bytes(data)
 
 
-def attempt(path, options):
+def attempt(path, options, most_s=SLOW_S):
     """Read one file; raise AssertionError where it is neither read nor refused as it should be."""
     from eventsim.dvs import open_recording
     from eventsim.errors import InputError
 
-    started = time.perf_counter()
+    started = time.process_time()
     try:
         open_recording(path, **options).summary()
         outcome = "read"
@@ -58,8 +58,8 @@ def attempt(path, options):
         message = str(error)
         assert message.startswith(f"{path}: ") and "\n" not in message, f"refused with {message!r}"
         outcome = "refused"
-    took = time.perf_counter() - started
-    assert took < SLOW_S, f"took {took:.1f} s"
+    took = time.process_time() - started
+    assert took < most_s, f"took {took:.1f} s"
     return outcome
 
 
@@ -75,7 +75,8 @@ def child(inputs, seed, folder):
     warm.mkdir()
     for name, data in files:
         (warm / name).write_bytes(data)
-        assert attempt(warm / name, {}) == "read", name
+        # the first of a kind compiles
+        assert attempt(warm / name, {}, 1000.0) == "read", name
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + LIMIT_BYTES, resource.RLIM_INFINITY))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -89,9 +90,9 @@ def child(inputs, seed, folder):
         if rng.random() < 0.2:
             options["salvage"] = True
         Path(folder, "last").write_text(f"{index} {name} {options}")
-        started = time.perf_counter()
+        started = time.process_time()
         counts[attempt(path, options)] += 1
-        slowest = max(slowest, (time.perf_counter() - started, f"{index} {name}"))
+        slowest = max(slowest, (time.process_time() - started, f"{index} {name}"))
         path.unlink()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10
     print(
