@@ -82,7 +82,7 @@ class PreparationOptions:
     std: str | None = None
 
 
-OF_FORMATS = ("columns", "time_unit", "dataset", "first_pixel")
+OF_FORMATS = ("columns", "time_unit", "group", "first_pixel")
 OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream", *OF_FORMATS)
 OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation", *OF_READING)
 OF_IMAGES = ("mean", "std")
@@ -131,7 +131,7 @@ class Preparation:
         Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times of text, arrays and HDF5.
-    dataset : str, optional
+    group : str, optional
         Where the events are in an HDF5 file that holds several recordings.
     first_pixel : {0, 1}, optional
         What the first row and column are called in a MATLAB file.
@@ -155,7 +155,7 @@ class Preparation:
     stream: int | None = None
     columns: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
-    dataset: str | None = None
+    group: str | None = None
     first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:

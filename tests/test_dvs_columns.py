@@ -106,11 +106,11 @@ def test_hdf5_of_two_cameras_and_of_seconds(tmp_path):
                 file[f"{side}/{name}"] = np.array(values, "f8") / (1e6 if name == "ts" else 1)
 
     path = put(tmp_path, "a.h5", event_files.hdf5(build))
-    with pytest.raises(InputError, match="holds events in left and right, expected one recording; pass dataset"):
+    with pytest.raises(InputError, match="holds events in left and right, expected one recording; pass group"):
         open_recording(path)
     with pytest.raises(InputError, match="pass time_unit"):
-        open_recording(path, dataset="left")
-    np.testing.assert_array_equal(read(path, dataset="/right", time_unit="s"), as_array(FEW))
+        open_recording(path, group="left")
+    np.testing.assert_array_equal(read(path, group="/right", time_unit="s"), as_array(FEW))
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -238,7 +238,7 @@ REFUSED = {
     "model.h5": (event_files.hdf5(lambda f: f.create_dataset("weights", data=np.ones(3))), {}, "no events but weights"),
     "float.h5": (
         event_files.dsec(FEW).replace(b"nothing", b""),
-        {"dataset": "ms_to_idx"},
+        {"group": "ms_to_idx"},
         "expected a group or data set",
     ),
     "heap.h5": (heap_without_end(), {}, "the heap at byte"),

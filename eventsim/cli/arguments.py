@@ -44,7 +44,7 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
         stream=args.stream,
         columns=args.columns,
         time_unit=args.time_unit,
-        dataset=args.dataset,
+        group=args.group,
         first_pixel=args.first_pixel,
     )
     if network is not None:
@@ -109,7 +109,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", type=int, metavar="N", help="which stream of events, where a file holds several")
     parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
     parser.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays and HDF5")
-    parser.add_argument("--dataset", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
+    parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
     parser.add_argument("--first-pixel", type=int, choices=(0, 1), help="number of the first pixel in a MATLAB file")
     parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")
     parser.add_argument("--end", type=int, metavar="US", help="leave out events from this time on")

@@ -10,7 +10,7 @@ FLAGS = {
     "stream": "stream",
     "columns": "columns",
     "time_unit": "time-unit",
-    "dataset": "dataset",
+    "group": "group",
     "first_pixel": "first-pixel",
     "salvage": "salvage",
     "start_us": "start",

@@ -9,7 +9,7 @@ Three layouts are known by their form, wherever in the file they stand:
 * a data set ``events`` of shape (N, 4) of integers, in v2e's order t, x, y, p.
 
 Whole times are microseconds. Times that are no integers are refused unless `time_unit` says what they are. Where a file
-holds several recordings, `dataset` names one. A compression that h5py has not (Blosc of DSEC and Tonic's caches, Zstd)
+holds several recordings, `group` names one. A compression that h5py has not (Blosc of DSEC and Tonic's caches, Zstd)
 needs the package `hdf5plugin`; Prophesee's ECF, with which Metavision compresses, needs its own plug-in in
 HDF5_PLUGIN_PATH.
 Sources: https://dsec.ifi.uzh.ch/data-format/, https://github.com/SensorsINI/v2e,
@@ -75,7 +75,7 @@ class Hdf5Recording(Recording):
         not given.
     orientation : Orientation
         How to turn the picture.
-    dataset : str, optional
+    group : str, optional
         Group or data set of the events, such as ``"CD/events"``, where the file holds several.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times.
@@ -95,7 +95,7 @@ class Hdf5Recording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
-        dataset: str | None = None,
+        group: str | None = None,
         time_unit: str | None = None,
     ) -> None:
         file = readable_file(path)
@@ -103,7 +103,7 @@ class Hdf5Recording(Recording):
         self.path = str(file)
         self._scale = 0 if time_unit is None else time_scale(self.path, time_unit)
         with _opened(self.path) as opened:
-            self._place = _place(self.path, opened, dataset)
+            self._place = _place(self.path, opened, group)
             self._events = _checked(self.path, opened, self._place, time_unit)
             # a chunk that is unpacked for several blocks is unpacked once
             self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
@@ -151,14 +151,12 @@ def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
         ) from error
 
 
-def _place(path: str, file: h5py.File, dataset: str | None) -> _Place:
+def _place(path: str, file: h5py.File, group: str | None) -> _Place:
     """Find the events."""
-    if dataset is not None:
-        place = _as_events(dataset.strip("/"), file.get(dataset), any_list=True)
+    if group is not None:
+        place = _as_events(group.strip("/"), file.get(group), any_list=True)
         if place is None:
-            raise InputError(
-                f"{path}: dataset={dataset!r} was given, expected a group or data set of events in this file"
-            )
+            raise InputError(f"{path}: group={group!r} was given, expected a group or data set of events in this file")
         return place
     places = [place] if (place := _as_events("", file)) is not None else []
     names: list[str] = []
@@ -176,7 +174,7 @@ def _place(path: str, file: h5py.File, dataset: str | None) -> _Place:
     if places:
         raise InputError(
             f"{path}: holds events in {' and '.join(printable(place.name) for place in places[:10])}, expected one "
-            "recording; pass dataset='...' with one of them"
+            "recording; pass group='...' with one of them"
         )
     held = ", ".join(printable(name) for name in names[:10])
     raise InputError(
@@ -288,5 +286,5 @@ FORMAT = EventFormat(
     extensions=(".h5", ".hdf5"),
     recognises=recognises,
     open=Hdf5Recording,
-    options=frozenset({"dataset", "time_unit"}),
+    options=frozenset({"group", "time_unit"}),
 )
