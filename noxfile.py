@@ -42,7 +42,7 @@ def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["testing"] + extras["test"]
+    wanted = project["dependencies"] + extras["testing"] + extras["hdf5"] + extras["test"]
     wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
     odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
     if odd:
@@ -108,6 +108,14 @@ def conventions(session: nox.Session, counters: str) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Read 20,000 damaged event files of every format, each within 1 GiB; after --: how many, and a seed."""
+    session.install(".[test]")
+    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    session.run("python", "tests/mutants.py", *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types and the direction of imports."""
     session.install(".[lint]")
@@ -165,3 +173,4 @@ def bench(session: nox.Session) -> None:
     if not session.posargs:
         session.run("python", "tests/benchmarks/fire.py", env=env)
         session.run("python", "tests/benchmarks/gather.py", env=env)
+        session.run("python", "tests/benchmarks/decoding.py", env=env)

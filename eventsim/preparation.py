@@ -24,6 +24,7 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
+from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
@@ -82,7 +83,8 @@ class PreparationOptions:
     std: str | None = None
 
 
-OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream")
+OF_FORMATS = ("columns", "time_unit", "group", "first_pixel")
+OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream", *OF_FORMATS)
 OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation", *OF_READING)
 OF_IMAGES = ("mean", "std")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
@@ -126,6 +128,14 @@ class Preparation:
         Read up to the first damage.
     stream : int, optional
         Which of several streams of events in a file.
+    columns : str, optional
+        Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times of text, arrays and HDF5.
+    group : str, optional
+        Where the events are in an HDF5 file that holds several recordings.
+    first_pixel : {0, 1}, optional
+        What the first row and column are called in a MATLAB file.
     """
 
     time_steps: int | None = None
@@ -144,6 +154,10 @@ class Preparation:
     lag_us: int | None = None
     salvage: bool | None = None
     stream: int | None = None
+    columns: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    group: str | None = None
+    first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
         if self.window is None and self.bin_us is not None:
@@ -236,15 +250,17 @@ class Preparation:
             part = replace(self, start_us=source.start_us, end_us=source.end_us)
             return part.frames(source.path, network, defects)
         whole = self.of(network)
-        if isinstance(source, np.ndarray) and source.dtype.names is None:
+        if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
             return self._array(source, network, "array")
         if isinstance(source, (str, Path)):
             path = Path(source)
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 self._refuse_unusable(str(path), "an image", OF_RECORDINGS)
                 return whole._image(path, network)
-            if path.suffix == ".npy" and (array := plain_array(path)) is not None:
+            if path.suffix == ".npy" and self.columns is None and (array := plain_array(path)) is not None:
                 return self._array(array, network, str(path))
+            if path.suffix == ".npz" and (cached := frames_of(path)) is not None:
+                return self._array(cached, network, str(path))
         name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
         self._refuse_unusable(str(name), "a recording", OF_IMAGES)
         return whole._windows(self._recording(source, network), network, defects)
@@ -252,7 +268,7 @@ class Preparation:
     def recording(self, source: str | Path | npt.NDArray[Any] | Recording) -> Recording:
         """Open an event file or a structured event array."""
         if isinstance(source, Recording):
-            opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream")
+            opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
             self._refuse_unusable(source.path, "a recording that is open already", opened)
             return source
         return open_recording(
@@ -264,6 +280,7 @@ class Preparation:
             salvage=bool(self.salvage),
             camera=self.camera,
             stream=self.stream,
+            **{name: getattr(self, name) for name in OF_FORMATS},
         )
 
     def _recording(self, source: str | Path | npt.NDArray[Any] | Recording, network: Network) -> Recording:

@@ -218,8 +218,9 @@ GOOD = {
 
 MALFORMED = {
     "empty.aedat": (b"", "empty"),
-    "text.txt": (b"hello, this is text", "no readable format"),
-    "prophesee.raw": (b"% evt 3.0\n", "no readable format"),
+    "text.txt": (b"hello, this is text", "expected events as lines of numbers"),
+    "prophesee.raw": (b"% evt 3.0\n", "sensor_size"),
+    "other.doc": (b"\xd0\xcf\x11\xe0", "no readable format"),
     "cut.bin": (GOOD["a.bin"][:-2], "3 bytes are left over at event 39"),
     "cut2.aedat": (GOOD["a2.aedat"][:-3], "5 bytes are left over at event 39"),
     "cut3.aedat": (GOOD["a3.aedat"][:-3], "truncated"),
@@ -252,7 +253,7 @@ MALFORMED = {
     "frames.npy": (npy(np.zeros(3, np.float32)), "structured"),
     "cut.npy": (GOOD["a.npy"][:-1], "truncated"),
     "none.npy": (npy(np.zeros(0, EVENT_DTYPE)), "sensor_size"),
-    "polarity.npy": (npy(np.array([(0, 0, 0, 2)], [(n, "i4") for n in "xytp"])), "polarities"),
+    "polarity.npy": (npy(np.array([(0, 0, 0, 2)], [(n, "i4") for n in "xytp"])), "a polarity of 2"),
     "late.npy": (npy(np.array([(0, 0, 2**64 - 1, 0)], [(n, "u8") for n in "xytp"])), "2^62"),
     "minus.npy": (npy(np.array([(-1, 0, 0, 0)], [(n, "i4") for n in "xytp"])), "x = -1"),
     "dv.aedat4": (b"#!AER-DAT4.0\r\n" + struct.pack("<i", 2**31 - 1) + bytes(99), "header of 2147483647 bytes"),
@@ -334,7 +335,10 @@ def test_a_huge_packet_is_read_in_pieces(tmp_path):
 
 
 def test_formats_name_every_reader():
-    assert list(event_formats()) == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+    prophesee, arrays = ["dat", "evt2", "evt3"], ["hdf5", "matlab", "npy", "npz"]
+    assert sorted(event_formats()) == sorted(
+        ["aedat2", "aedat3", "aedat4", "bs2", "es", "nmnist", "text", *prophesee, *arrays]
+    )
 
 
 def test_aedat4_compression_beyond_the_header_is_refused_before_the_decoder_panics(tmp_path, capfd):

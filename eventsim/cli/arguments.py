@@ -42,6 +42,10 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
         lag_us=getattr(args, "lag", None),
         salvage=args.salvage or None,
         stream=args.stream,
+        columns=args.columns,
+        time_unit=args.time_unit,
+        group=args.group,
+        first_pixel=args.first_pixel,
     )
     if network is not None:
         preparation.check(network)
@@ -132,6 +136,10 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", type=size, metavar="WxH", help="sensor size, for formats that do not tell")
     parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
     parser.add_argument("--stream", type=int, metavar="N", help="which stream of events, where a file holds several")
+    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
+    parser.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays and HDF5")
+    parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
+    parser.add_argument("--first-pixel", type=int, choices=(0, 1), help="number of the first pixel in a MATLAB file")
     parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")
     parser.add_argument("--end", type=int, metavar="US", help="leave out events from this time on")
     parser.add_argument("--salvage", action="store_true", help="read up to the damage of a cut or corrupt file")

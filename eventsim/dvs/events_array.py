@@ -11,23 +11,19 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.event_lists import as_columns
+from eventsim.dvs.event_values import microseconds, pixels, polarities
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
-    BLOCK_EVENTS,
-    MAX_SENSOR_SIDE,
-    TIME_LIMIT_US,
     Columns,
-    EventArray,
-    Integers,
     Orientation,
     Recording,
     SensorSize,
 )
 from eventsim.errors import InputError
 
-# rows or columns without events that make what lies behind them an outlier, at least
-LEAST_GAP = 64
 # NumPy itself reads no longer header
 MAX_HEADER_BYTES = 12 + 10_000
 # version 3 is version 2 with names of fields in UTF-8 in place of latin-1; x, y, t and p are the same in both
@@ -44,8 +40,10 @@ class ArrayRecording(Recording):
     Parameters
     ----------
     events : ndarray, shape (n,)
-        With fields x, y, t and p in any order, further fields are ignored: x, y pixels, t microseconds, of any integer
-        types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. It is not copied.
+        With fields x, y, t and p in any order, or of the names that dv_processing, aedat and faery give them
+        (``timestamp``, ``polarity``, ``on``); further fields are ignored. x, y pixels, t microseconds, of any integer
+        types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. With `columns` a plain array of shape (n, k),
+        an event list. It is not copied.
     sensor_size : tuple of int, optional
         (height, width) in pixels. When not given it is guessed as the largest coordinates plus 1, in one pass: that is
         too small where border pixels stayed silent, so no pixels are moved by it.
@@ -53,6 +51,10 @@ class ArrayRecording(Recording):
         How to turn the picture.
     path : str
         Name for messages.
+    columns : str, optional
+        Order of the columns of an event list, such as ``"xytp"``; ``_`` for one to ignore.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times, microseconds when not given; floating-point times need it.
 
     Raises
     ------
@@ -70,28 +72,27 @@ class ArrayRecording(Recording):
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
         path: str = "array",
+        columns: str | None = None,
+        time_unit: str | None = None,
     ) -> None:
-        _check_fields(events, path)
-        self._events: EventArray = events
-        super().__init__(path, _guessed_size(events, path) if sensor_size is None else sensor_size, orientation)
+        self._events, self._scale = as_columns(events, path, columns, time_unit)
+        # for messages, before the sensor is known
+        self.path = path
+        size = guessed_sensor(path, self._decode) if sensor_size is None else sensor_size
+        super().__init__(path, size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        for start in range(0, len(self._events), block_events):
-            block = self._events[start : start + block_events]
-            t: Integers = block["t"]
-            # before the cast: a large unsigned time would become a negative one
-            if t.max() >= TIME_LIMIT_US:
-                raise InputError(f"{self.path}: a time of {t.max()} us, expected less than 2^62; the times are corrupt")
-            p = block["p"]
-            if p.dtype != np.bool_ and (p.min() < -1 or p.max() > 1):
-                raise InputError(
-                    f"{self.path}: polarities from {p.min()} to {p.max()}, expected booleans, 0 and 1, or -1 and 1; "
-                    "convert them"
-                )
-            yield Columns(block["x"], block["y"], t.astype(np.int64), p > 0)
+        for start in range(0, len(self._events["t"]), block_events):
+            x, y, t, p = (self._events[name][start : start + block_events] for name in "xytp")
+            yield Columns(
+                pixels(self.path, "x", x),
+                pixels(self.path, "y", y),
+                microseconds(self.path, t, self._scale),
+                polarities(self.path, p),
+            )
 
 
 def map_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -124,53 +125,3 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
             raise ValueError("it holds Python objects, which are not unpickled")
         order: Literal["F", "C"] = "F" if fortran_order else "C"
         return np.memmap(file, dtype, "r", head.tell(), shape, order)
-
-
-def _check_fields(events: npt.NDArray[Any], path: str) -> None:
-    """Check dimensions, field names and types."""
-    names = events.dtype.names or ()
-    wrong = [name for name in "xytp" if name not in names]
-    wrong += [name for name in "xyt" if name in names and events.dtype[name].kind not in "iu"]
-    wrong += ["p"] if "p" in names and events.dtype["p"].kind not in "iub" else []
-    if events.ndim != 1 or wrong:
-        raise InputError(
-            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
-            "structured array with integer fields x, y, t and p; frames are no recording, give them to the run command"
-        )
-
-
-def _guessed_size(events: npt.NDArray[Any], path: str) -> SensorSize:
-    """Guess the sensor's (height, width) block by block, as what the events reach."""
-    if len(events) == 0:
-        raise InputError(f"{path}: holds no events to guess the sensor from; pass sensor_size=(height, width)")
-    return _side(events, "y", path), _side(events, "x", path)
-
-
-def _side(events: npt.NDArray[Any], axis: str, path: str) -> int:
-    """Return the largest coordinate plus 1, or refuse an outlier."""
-    # 0 to the largest side, and all that is larger; a negative coordinate is reported with its event when it is read
-    seen = np.zeros(MAX_SENSOR_SIDE + 2, np.int64)
-    for start in range(0, len(events), BLOCK_EVENTS):
-        seen += np.bincount(np.clip(events[axis][start : start + BLOCK_EVENTS], 0, len(seen) - 1), minlength=len(seen))
-    used = np.flatnonzero(seen)
-    gaps = np.diff(used)
-    if len(gaps):
-        widest = int(np.argmax(gaps))
-        reach, far = int(used[widest]) + 1, int(seen[used[widest] + 1 :].sum())
-        # more rows are silent between it and the others than those have, and it is one in a hundred or less
-        if gaps[widest] > max(reach, LEAST_GAP) and far * 100 <= len(events):
-            index = _first_at_least(events[axis], reach)
-            raise InputError(
-                f"{path}: event {index} has {axis} = {events[axis][index]} and the others reach {reach - 1} ({far} of "
-                f"{len(events)} events lie beyond), so the sensor cannot be guessed; pass sensor_size=(height, width), "
-                "or the file is corrupt: salvage=True reads up to there"
-            )
-    return int(used[-1]) + 1
-
-
-def _first_at_least(values: npt.NDArray[Any], least: int) -> int:
-    for start in range(0, len(values), BLOCK_EVENTS):
-        found = np.flatnonzero(values[start : start + BLOCK_EVENTS] >= least)
-        if len(found):
-            return start + int(found[0])
-    raise AssertionError(f"no value of at least {least}")

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.packing import count_pixels
 from eventsim.dvs.recording import EventArray, Recording
 from eventsim.errors import InputError
 
@@ -50,11 +51,13 @@ class PixelMap:
 
     def count(self, events: EventArray) -> Frames:
         """Count events per polarity and pixel: shape (2, H, W)."""
-        rows, columns = self.rows[events["y"]], self.columns[events["x"]]
-        flat = (events["p"] * self.height + rows) * self.width + columns
-        inside = (rows >= 0) & (columns >= 0)
-        counts = np.bincount(flat[inside], minlength=2 * self.height * self.width)
-        return counts.reshape(2, self.height, self.width).astype(np.int32)
+        counts = np.zeros((2, self.height, self.width), np.int32)
+        self.add(events, counts)
+        return counts
+
+    def add(self, events: EventArray, counts: Frames) -> None:
+        """Add the counts of events to those of a frame, shape (2, H, W)."""
+        count_pixels(events["x"], events["y"], events["p"], self.rows, self.columns, counts)
 
 
 def pixel_map(recording: Recording, fit: Fit) -> PixelMap:

@@ -123,8 +123,8 @@ def open_as_one_of(
     """Do what `open_recording` does with the given formats in place of `event_formats`."""
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, np.ndarray):
-        _refuse_options("array", given, frozenset(), known)
-        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation)
+        _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
+        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
         array.salvage = salvage
         return array
     file = readable_file(source)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
+from eventsim.dvs.packing import in_order
 from eventsim.errors import InputError
 
 Disorder: TypeAlias = Literal["keep", "sort", "drop", "refuse"]
@@ -87,7 +88,7 @@ class Order:
             An event is refused; those before it were taken.
         """
         t = events["t"]
-        if t[0] >= self._latest and bool((t[1:] >= t[:-1]).all()):
+        if in_order(t, self._latest):
             self._latest = self._previous = int(t[-1])
             yield from self._passed(events)
             return
@@ -148,4 +149,4 @@ def _sorted(blocks: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     """Put blocks together in order of time; events of one time stay as they came."""
     events = np.concatenate(blocks)
     t = events["t"]
-    return events if bool((t[1:] >= t[:-1]).all()) else events[np.argsort(t, kind="stable")]
+    return events if in_order(t, BEFORE_ALL) else events[np.argsort(t, kind="stable")]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
+from eventsim.dvs.packing import pack
 from eventsim.errors import EventsimError, InputError
 from eventsim.untrusted import described
 
@@ -27,7 +28,8 @@ Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 SensorSize: TypeAlias = tuple[int, int]
 SizeSource: TypeAlias = Literal["file", "given", "format", "guessed"]
 
-BLOCK_EVENTS = 65536
+# as many as stay in the cache of a core while they are decoded, checked and counted
+BLOCK_EVENTS = 16384
 # int16 holds the coordinates; differences of two times within this limit cannot overflow int64
 MAX_SENSOR_SIDE = 32767
 TIME_LIMIT_US = 2**62
@@ -191,7 +193,7 @@ class Recording(ABC):
 
     @abstractmethod
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        """Decode from the beginning, at most `block_events` (1 to 65536) events at a time; blocks may be empty."""
+        """Decode from the beginning, at most `block_events` (1 to 16384) events at a time; blocks may be empty."""
 
     def chunks(
         self,
@@ -230,6 +232,30 @@ class Recording(ABC):
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._stream(max_events, taken)
 
+    def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
+        """Count the events that `chunks` delivers, in one pass.
+
+        Parameters
+        ----------
+        disorder, lag_us, defects
+            As for `chunks`; where nothing but the count is asked for, `defects` takes that alone.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        InputError
+            The file is malformed. Pixels, times and order are checked only where the count depends on them.
+        """
+        if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
+            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
+        total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+        if defects is not None:
+            defects.events += total
+        return total
+
     def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
         """Cut what is read into chunks of one length."""
         assert taken.defects is not None
@@ -244,7 +270,7 @@ class Recording(ABC):
                 pending_events += len(pending[-1])
                 events = events[room:]
                 if pending_events == max_events:
-                    yield np.concatenate(pending)
+                    yield pending[0] if len(pending) == 1 else np.concatenate(pending)
                     pending, pending_events = [], 0
         if pending:
             yield np.concatenate(pending)
@@ -259,10 +285,14 @@ class Recording(ABC):
         try:
             for columns in self._decoded(block_events):
                 defects.wraps += columns.wraps
-                sound, refusal = self._sound(columns, seen)
-                if len(sound.t):
-                    kept = self._selected(sound.t)
-                    events = self._oriented(sound) if kept is None else self._oriented(sound)[kept]
+                refusal = None
+                events, sound = self._packed(columns)
+                if not sound:
+                    first, refusal = self._first_unsound(columns, seen)
+                    events = events[:first]
+                if len(events):
+                    kept = self._selected(events["t"])
+                    events = events if kept is None else events[kept]
                     if len(events):
                         yield from order.take(events, _numbers(seen, kept))
                 if refusal is not None:
@@ -305,10 +335,8 @@ class Recording(ABC):
                 "the file or it is damaged"
             ) from error
 
-    def _sound(self, columns: Columns, seen: int) -> tuple[Columns, InputError | None]:
-        """Return the events before the first that lies outside of the sensor or of all time, and its refusal."""
-        if len(columns.t) == 0:
-            return columns, None
+    def _first_unsound(self, columns: Columns, seen: int) -> tuple[int, InputError | None]:
+        """Return the index of the first event that lies outside of the sensor or of all time, and its refusal."""
         first, refusal = len(columns.t), None
         for axis, values, side in (("x", columns.x, self._sensor_width), ("y", columns.y, self._sensor_height)):
             if values.min() < 0 or values.max() >= side:
@@ -321,9 +349,7 @@ class Recording(ABC):
             if at < first:
                 words = f"event {seen + at} has t = {t[at]} us, expected less than 2^62; the times are corrupt"
                 first, refusal = at, InputError(f"{self.path}: {words}")
-        if refusal is None:
-            return columns, None
-        return Columns(columns.x[:first], columns.y[:first], t[:first], columns.p[:first]), refusal
+        return first, refusal
 
     def _outside(self, number: int, axis: str, value: int) -> InputError:
         return InputError(
@@ -332,17 +358,19 @@ class Recording(ABC):
             "salvage=True reads up to there"
         )
 
-    def _oriented(self, columns: Columns) -> EventArray:
-        """Turn the picture and pack the columns as EVENT_DTYPE."""
+    def _packed(self, columns: Columns) -> tuple[EventArray, bool]:
+        """Turn the picture and pack the columns as EVENT_DTYPE; tell whether every event is sound."""
         turn = self._orientation
-        x, y = (columns.y, columns.x) if turn.transpose else (columns.x, columns.y)
         events = np.empty(len(columns.t), EVENT_DTYPE)
-        # widened before subtracting: readers may deliver unsigned bytes
-        events["x"] = self.width - 1 - x.astype(np.int64) if turn.flip_x else x
-        events["y"] = self.height - 1 - y.astype(np.int64) if turn.flip_y else y
-        events["t"] = columns.t
-        events["p"] = ~columns.p if turn.flip_polarity else columns.p
-        return events
+        # of one type and layout, so that one loop is compiled
+        x, y, t = (np.ascontiguousarray(column, np.int64) for column in columns[:3])
+        sound = pack(
+            *(x, y, t, np.ascontiguousarray(columns.p)),
+            *(self._sensor_height, self._sensor_width, TIME_LIMIT_US),
+            *(turn.transpose, turn.flip_x, turn.flip_y, turn.flip_polarity),
+            *(events[name] for name in "xytp"),
+        )
+        return events, bool(sound)
 
     def summary(self) -> RecordingSummary:
         """Count and measure the events in one pass.

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
-from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Integers, Recording
+from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
 from eventsim.errors import InputError
 
+Parts: TypeAlias = Iterator[tuple[int, EventArray]]
 Remainder: TypeAlias = Literal["keep", "drop"]
 
 # 4 GiB of counts; a wrong sensor size should be refused, not bring the machine down
@@ -69,7 +69,7 @@ def frames_by_count(
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
     scan = Defects()
-    total = sum(len(chunk) for chunk in _read(recording, "keep", replace(reading, defects=scan)))
+    total = recording.count(reading.disorder or "keep", reading.lag_us, scan)
     _refuse_empty(recording, scan)
     if time_steps > total:
         raise InputError(
@@ -78,8 +78,7 @@ def frames_by_count(
         )
     first = 0
     for events in _read(recording, "keep", reading):
-        window = np.arange(first, first + len(events)) // (total // time_steps)
-        _add(frames, pixels, events, window, remainder)
+        _add(frames, pixels, _parts_by_count(events, first, total // time_steps), remainder)
         first += len(events)
     return np.minimum(frames, 1) if binary else frames
 
@@ -142,7 +141,7 @@ def frames_by_time(
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
     for events in _read(recording, "refuse", reading):
-        _add(frames, pixels, events, (events["t"] - first_us) // window_us, remainder)
+        _add(frames, pixels, _parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
 
@@ -272,7 +271,7 @@ def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, readi
             if frame is None:
                 frame, begin = pixels.count(events[:0]), int(events["t"][0])
             end = int(np.searchsorted(events["t"], begin + bin_us, side="right"))
-            frame += pixels.count(events[:end])
+            pixels.add(events[:end], frame)
             events = events[end:]
             if len(events):
                 yield frame
@@ -307,12 +306,12 @@ def _bins(
                 f"at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger max_bins"
             )
         frame = pixels.count(events[:0]) if frame is None else frame
-        for index, part in _runs(events, (events["t"] - origin) // bin_us):
+        for index, part in _parts_by_time(events, origin, bin_us):
             while current < index:
                 yield frame
                 frame = pixels.count(events[:0])
                 current += 1
-            frame += pixels.count(part)
+            pixels.add(part, frame)
     if frame is not None:
         yield frame
         return
@@ -342,18 +341,35 @@ def _delivered(
         )
 
 
-def _add(frames: Frames, pixels: PixelMap, events: EventArray, window: npt.NDArray[Any], remainder: Remainder) -> None:
-    """Add events to the frames of their windows, which never decrease; the remainder lies behind the last."""
-    for index, part in _runs(events, np.minimum(window, len(frames) - (remainder == "keep"))):
-        if index < len(frames):
-            frames[index] += pixels.count(part)
+def _add(frames: Frames, pixels: PixelMap, parts: Parts, remainder: Remainder) -> None:
+    """Add events to the frames of their windows; the remainder lies behind the last."""
+    last = len(frames) - 1
+    for index, part in parts:
+        if index <= last or remainder == "keep":
+            pixels.add(part, frames[min(index, last)])
 
 
-def _runs(events: EventArray, window: Integers) -> Iterator[tuple[int, EventArray]]:
-    """Cut events into runs of one window each."""
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1, [len(events)]))
-    for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        yield int(window[start]), events[start:stop]
+def _parts_by_count(events: EventArray, first: int, each: int) -> Parts:
+    """Cut events, of which the first is number `first`, into windows of so many each."""
+    start = 0
+    while start < len(events):
+        index = (first + start) // each
+        stop = min((index + 1) * each - first, len(events))
+        yield index, events[start:stop]
+        start = stop
+
+
+def _parts_by_time(events: EventArray, origin_us: int, window_us: int) -> Parts:
+    """Cut events in order of time into windows of one duration."""
+    t = np.ascontiguousarray(events["t"])
+    start = 0
+    while start < len(events):
+        index = (int(t[start]) - origin_us) // window_us
+        # Python's integers, since the end of a long window may not fit into 64 bits
+        end_us = origin_us + (index + 1) * window_us
+        stop = len(events) if end_us > int(t[-1]) else int(np.searchsorted(t, end_us))
+        yield index, events[start:stop]
+        start = stop
 
 
 def _empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Frames:

@@ -17,11 +17,14 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from eventsim.dvs.blocks import sliced
 from eventsim.dvs.cameras import camera_named
+from eventsim.dvs.compiled import compiled
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
@@ -31,6 +34,8 @@ MAGIC = b"#!AER-DAT3"
 END_OF_HEADER = b"#!END-HEADER"
 MAX_HEADER_BYTES = 1 << 20
 PACKET_HEADER = struct.Struct("<hhiiiiii")
+HEADER_BYTES = PACKET_HEADER.size
+READ_BYTES = 512 << 10
 POLARITY_TYPE = 1
 POLARITY_BYTES = 8
 STAMP_OFFSET = 4
@@ -111,7 +116,16 @@ class Aedat3Recording(Recording):
         file_bytes = Path(self.path).stat().st_size
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
-            while (packet := self._next_packet(file, file_bytes, decoded)) is not None:
+            while True:
+                columns, last = self._whole_packets(file, source)
+                if columns is not None:
+                    decoded += len(columns.t)
+                    source, found = (source, found) if last < 0 else (last, True)
+                    yield from sliced(columns, block_events)
+                    continue
+                # what is left is damaged, of another source, or longer than was read for
+                if (packet := self._next_packet(file, file_bytes, decoded)) is None:
+                    break
                 other = self._source is not None and packet.source != self._source
                 if packet.type != POLARITY_TYPE or other:
                     file.seek(packet.number * packet.event_size, os.SEEK_CUR)
@@ -139,6 +153,21 @@ class Aedat3Recording(Recording):
                     )
         if self._source is not None and not found:
             raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
+
+    def _whole_packets(self, file: BinaryIO, source: int | None) -> tuple[Columns | None, int]:
+        """Decode the next packets that lie in the file whole and need no word; None where the next one is no such.
+
+        Also return the source of polarity events among them, -1 without any.
+        """
+        start = file.tell()
+        data = np.frombuffer(file.read(READ_BYTES), np.uint8)
+        most = len(data) // POLARITY_BYTES
+        x, y = np.empty(most, np.int32), np.empty(most, np.int32)
+        t, p = np.empty(most, np.int64), np.empty(most, np.bool_)
+        asked = -1 if self._source is None else self._source
+        used, count, last = _decode_packets(data, asked, -1 if source is None else source, x, y, t, p)
+        file.seek(start + used)
+        return (Columns(x[:count], y[:count], t[:count], p[:count]) if used else None), last
 
     def _next_packet(self, file: BinaryIO, file_bytes: int, decoded: int) -> _Packet | None:
         """Read and check one packet header; None at the end of the file."""
@@ -180,6 +209,66 @@ class Aedat3Recording(Recording):
             words = words[:at]
         bits, stamps = words[:, 0], words[:, 1]
         return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0), refusal
+
+
+@compiled
+def _int32(data: npt.NDArray[np.uint8], at: int) -> Any:
+    """Read a little-endian integer of 32 bits."""
+    value: Any = np.int64(data[at]) | np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]) << 16
+    value |= np.int64(np.int8(data[at + 3])) << 24
+    return value
+
+
+@compiled
+def _decode_packets(
+    data: npt.NDArray[np.uint8],
+    asked: int,
+    source: int,
+    x: npt.NDArray[np.int32],
+    y: npt.NDArray[np.int32],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Decode whole packets; return bytes and events, and the source of the events or -1.
+
+    It ends before a packet that is not whole or cannot be right, or holds polarity events of another source than
+    `source` (-1: any) while none is asked for.
+    """
+    used = 0
+    count = 0
+    last = -1
+    while used + HEADER_BYTES <= len(data):
+        kind, by = _int32(data, used) & 0xFFFF, _int32(data, used) >> 16 & 0xFFFF
+        size, offset, overflow = _int32(data, used + 4), _int32(data, used + 8), _int32(data, used + 12)
+        capacity, number, valid = _int32(data, used + 16), _int32(data, used + 20), _int32(data, used + 24)
+        polarity = kind == POLARITY_TYPE
+        if kind >= 0x8000 or by >= 0x8000 or size < 1 or overflow < 0 or not 0 <= valid <= number <= capacity:
+            break
+        if polarity and (size != POLARITY_BYTES or offset != STAMP_OFFSET):
+            break
+        if number > (len(data) - used - HEADER_BYTES) // size:
+            break
+        if polarity and (asked < 0 or by == asked):
+            if asked < 0 and source >= 0 and by != source:
+                break
+            before = count
+            sound = True
+            for index in range(number):
+                at = used + HEADER_BYTES + index * POLARITY_BYTES
+                word, stamp = _int32(data, at), _int32(data, at + STAMP_OFFSET)
+                if word & 1:
+                    sound = sound and stamp >= 0
+                    x[count] = word >> 17 & 0x7FFF
+                    y[count] = word >> 2 & 0x7FFF
+                    t[count] = overflow << 31 | stamp
+                    p[count] = word & 2 != 0
+                    count += 1
+            if not sound:
+                count = before
+                break
+            source = last = by
+        used += HEADER_BYTES + number * size
+    return used, count, last
 
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:

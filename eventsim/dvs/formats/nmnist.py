@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -53,6 +54,8 @@ class NmnistRecording(Recording):
 
     format = "nmnist"
     custom_size = True
+    # the row that marks an overflow of the time; None where the writer knows no such marker
+    _overflow_row: ClassVar[int | None] = OVERFLOW_Y
 
     def __init__(
         self,
@@ -67,7 +70,7 @@ class NmnistRecording(Recording):
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
-        if self._sensor_height > OVERFLOW_Y:
+        if self._overflow_row is not None and self._sensor_height > self._overflow_row:
             raise InputError(
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
                 "time overflows in this format); pass sensor_size=(height, width) of the recording"
@@ -89,10 +92,9 @@ class NmnistRecording(Recording):
             while len(data := file.read(EVENT_BYTES * block_events)) >= EVENT_BYTES:
                 words = np.frombuffer(data, np.uint8, len(data) // EVENT_BYTES * EVENT_BYTES).reshape(-1, EVENT_BYTES)
                 x, y, high, middle, low = words.T
-                is_overflow = y == OVERFLOW_Y
                 stamps = ((high & 0x7F).astype(np.int64) << 16) | (middle.astype(np.int64) << 8) | low
                 t, full = counter.times(stamps)
-                if is_overflow.any():
+                if self._overflow_row is not None and (is_overflow := y == self._overflow_row).any():
                     t += base_us + OVERFLOW_US * np.cumsum(is_overflow)
                     base_us += OVERFLOW_US * int(is_overflow.sum())
                     keep = ~is_overflow
