@@ -42,7 +42,7 @@ def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["testing"] + extras["cluster"] + extras["test"]
+    wanted = project["dependencies"] + extras["testing"] + extras["cluster"] + extras["hdf5"] + extras["test"]
     wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
     odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
     if odd:
@@ -108,6 +108,14 @@ def conventions(session: nox.Session, counters: str) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Read 20,000 damaged event files of every format, each within 1 GiB; after --: how many, and a seed."""
+    session.install(".[test]")
+    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    session.run("python", "tests/mutants.py", *session.posargs, env=env)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check format, style, types and the direction of imports."""
     session.install(".[lint]")
@@ -157,12 +165,12 @@ def newer(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure time by density, of firing, on a cluster; with a folder of N-MNIST after --, the trained systems too."""
-    session.install(TORCH, ".[test]")
+    """Measure time beside dense engines, ceilings, start-up and memory; ``-- --quick`` takes minutes."""
+    session.install(TORCH, ".[test,bench]")
     session.install("--no-deps", SPIKINGJELLY)
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
-    session.run("python", "tests/benchmarks/density.py", env=env)
-    session.run("python", "tests/benchmarks/fire.py", env=env)
-    session.run("python", "tests/benchmarks/cluster.py", env=env)
-    if session.posargs:
-        session.run("python", "tests/benchmarks/systems.py", *session.posargs, env=env)
+    session.run("python", "tests/benchmarks/run.py", *session.posargs, env=env)
+    if not session.posargs:
+        session.run("python", "tests/benchmarks/fire.py", env=env)
+        session.run("python", "tests/benchmarks/gather.py", env=env)
+        session.run("python", "tests/benchmarks/decoding.py", env=env)

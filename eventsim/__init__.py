@@ -11,7 +11,7 @@ really executed::
 Networks
     `import_checkpoint` reads a trained checkpoint, `from_torch` a PyTorch module by what it does, `NetworkBuilder`
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
-    writes it for other frameworks.
+    writes it for other frameworks, `quantise` makes integers of it.
 Simulation
     `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
     attention looks at. `verify` runs a network densely beside, and returns a `Verification`: what differs, and whether
@@ -24,21 +24,53 @@ Parts of your own
     `eventsim.layers` says what a layer is, `eventsim.testing` tests it.
 """
 
-from importlib.metadata import version as _version
+from typing import TYPE_CHECKING, Any
 
-from eventsim.attention_maps import AttentionMaps
 from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
-from eventsim.exporting import to_nir
-from eventsim.from_module import from_torch
-from eventsim.importing import import_checkpoint
 from eventsim.modelfile import load, save
 from eventsim.network import Delayed, Network, NetworkBuilder
 from eventsim.preparation import Preparation
 from eventsim.result import Result
 from eventsim.simulator import Simulator
-from eventsim.verification import verify
-from eventsim.verified import Verification
+
+if TYPE_CHECKING:
+    from eventsim.attention_maps import AttentionMaps
+    from eventsim.exporting import to_nir
+    from eventsim.from_module import from_torch
+    from eventsim.importing import import_checkpoint
+    from eventsim.quantising import quantise
+    from eventsim.verification import verify
+    from eventsim.verified import Verification
+
+    __version__: str
+else:
+    _LATER = {
+        "AttentionMaps": "eventsim.attention_maps",
+        "Verification": "eventsim.verified",
+        "from_torch": "eventsim.from_module",
+        "import_checkpoint": "eventsim.importing",
+        "quantise": "eventsim.quantising",
+        "to_nir": "eventsim.exporting",
+        "verify": "eventsim.verification",
+    }
+    """What a run does not need, by the module that is imported when it is first asked for."""
+
+    def __getattr__(name: str) -> Any:
+        """Return what is not there from the beginning; the next access finds it in place."""
+        from importlib import import_module, metadata  # noqa: PLC0415 - no names of this module
+
+        if name == "__version__":
+            found = metadata.version("eventsim")
+        elif name in _LATER:
+            found = getattr(import_module(_LATER[name]), name)
+        else:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        return globals().setdefault(name, found)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER, "__version__"})
+
 
 __all__ = [
     "AttentionMaps",
@@ -55,9 +87,8 @@ __all__ = [
     "import_checkpoint",
     "load",
     "open_recording",
+    "quantise",
     "save",
     "to_nir",
     "verify",
 ]
-
-__version__ = _version("eventsim")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from eventsim.buffers import Buffers
 from eventsim.ledger import LedgerRows
 from eventsim.workers import ALONE, Workers
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Context:
     """The circumstances of one call of `Op.advance`.
 
@@ -24,12 +25,15 @@ class Context:
         Threads that the op may share its work with.
     observers : sequence of Observer
         Who is told about the layer once it is done; an op that runs others hands them on.
+    buffers : Buffers
+        Memory for what the op emits.
     """
 
     final: bool
     rows: LedgerRows
     workers: Workers = ALONE
     observers: Sequence[Observer] = ()
+    buffers: Buffers = field(default_factory=Buffers)
 
 
 class Observed(Protocol):

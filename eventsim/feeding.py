@@ -97,8 +97,8 @@ def feed(
         # images in a batch look like frames: each would become one time step
         size = " x ".join(map(str, layer.shape))
         raise InputError(
-            f"{name}: {len(array)} x {size} found, the model takes {default} time steps; one image is {size}, those of "
-            f"a batch go one by one; if these are frames, say so with --time-steps {len(array)} (time_steps)"
+            f"{name}: {len(array)} x {size} found, the model takes {default} time steps; one image is {size}; images "
+            f"of a batch are told by --batch (run_many), frames by --time-steps {len(array)} (time_steps)"
         )
     else:
         total = len(array)
@@ -144,6 +144,11 @@ def _checked(layer: Input, frames: npt.ArrayLike, name: str) -> tuple[npt.NDArra
         raise InputError(f"{name}: values of type {array.dtype} found; expected numbers")
     if array.dtype != np.int32:  # as windows of recordings come; kernels know these two types
         array = array.astype(np.float32, copy=False)
+    if array.ndim == len(layer.shape) + 2 and array.shape[2:] == layer.shape:
+        found = " x ".join(map(str, array.shape))
+        raise InputError(
+            f"{name}: {found} found, a batch of samples with time steps; they go one by one, pass --batch (run_many)"
+        )
     static = array.ndim == len(layer.shape)
     if static:
         array = array[None]

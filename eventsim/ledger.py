@@ -126,21 +126,17 @@ class LedgerRows:
             raise self._refused(operation, repr(executed)[:60])
         column = self.columns.get(operation)
         if column is None:
-            if isinstance(executed, np.ndarray) and self.steps == self.length:  # all there is to come
-                self._open(operation, executed.astype(np.int64))
+            column = self._open(operation)
+            if self.steps == self.length:  # all there is to come: nothing to add to, which takes several times as long
+                column[:] = executed
                 return
-            column = self._open(operation, np.zeros(self.length, np.int64))
-            if self.length > 1:  # nothing to add to: the first number is written, several times as fast
-                column[self.start : self.start + self.steps] = executed
-                return
-        if self.steps == 1:
+            column.fill(0)
+        if self.steps == 1:  # of a stream, above all; numbers are added ten times as fast as arrays of one
             column[self.start if self.length > 1 else 0] += (
                 executed[0] if isinstance(executed, np.ndarray) else executed
             )
         elif self.length == 1:
             column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * self.steps
-        elif self.steps == self.length:
-            column += executed
         else:
             column[self.start : self.start + self.steps] += executed
 
@@ -148,13 +144,14 @@ class LedgerRows:
         """Return the rows of the steps ``start <= t < stop`` of this chunk."""
         return LedgerRows(self.columns, self.length, self.start + start, stop - start)
 
-    def _open(self, operation: str, column: CountArray) -> CountArray:
+    def _open(self, operation: str) -> CountArray:
         if operation not in OPERATIONS:
             raise LayerError(
                 f"operation {operation!r} reported; expected one registered in eventsim.operations: add it to "
                 "the table there, or call eventsim.operations.register where the layer is defined"
             )
-        return self.columns.setdefault(operation, column)
+        column = self.columns[operation] = np.empty(self.length, np.int64)
+        return column
 
     def _refused(self, operation: str, found: str) -> LayerError:
         return LayerError(

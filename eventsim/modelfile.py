@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from eventsim import layers as primitives
@@ -30,6 +28,7 @@ from eventsim.plugins import LAYERS, plugins
 from eventsim.settings import Setting, assumed_in
 from eventsim.signals import SignalType
 from eventsim.untrusted import check_stored, first_line
+from eventsim.whole_file import whole_file
 
 FORMAT = 2
 SEAL_BYTES = 512  # the smallest user block that HDF5 allows
@@ -44,10 +43,10 @@ def save(network: Network, path: str | Path) -> None:
     InputError
         If the network is not valid or the file cannot be written.
     """
+    import h5py  # noqa: PLC0415 - takes long to import, and a checkpoint runs without a model file
+
     network.validate()
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    with whole_file(path) as partial:
         with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
             file.attrs["eventsim_schema"] = FORMAT
             file.create_dataset("network", data=_describe(network))
@@ -59,11 +58,6 @@ def save(network: Network, path: str | Path) -> None:
                 for field, array in layer.arrays().items():
                     group.create_dataset(field, data=array)
         seal(partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def seal(path: Path) -> None:
@@ -147,6 +141,8 @@ def load(path: str | Path) -> Network:
     InputError
         If the file is missing, damaged, of a newer format, or holds a network that does not fit together.
     """
+    import h5py  # noqa: PLC0415 - as above
+
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; expected a model written by eventsim import")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-
-import numpy as np
-import scipy.sparse
-import scipy.sparse.csgraph
 
 from eventsim.errors import InputError, LayerError
 from eventsim.facts import Facts
@@ -39,6 +36,11 @@ class Node:
     op: Op
     inputs: tuple[Edge, ...]
     facts: Facts
+
+    @cached_property
+    def sources(self) -> tuple[str, ...]:
+        """Names of the layers that it hears."""
+        return tuple(edge.source for edge in self.inputs)
 
     @cached_property
     def delayed(self) -> bool:
@@ -135,20 +137,32 @@ def _node(network: Network, name: str) -> Node:
 
 def _components(network: Network) -> list[tuple[str, ...]]:
     """Return the strongly connected components in order of execution, their layers in the order of the network."""
-    order = network.order
-    rank = {name: position for position, name in enumerate(order)}
-    edges = np.array([(rank[edge.source], rank[edge.target]) for edge in network.edges], np.int64).reshape(-1, 2).T
-    graph = scipy.sparse.coo_array((np.ones(edges.shape[1]), (edges[0], edges[1])), shape=(len(order), len(order)))
-    count, labels = scipy.sparse.csgraph.connected_components(graph, directed=True, connection="strong")
-    members: list[list[str]] = [[] for _ in range(count)]
-    for name, label in zip(order, labels, strict=True):
-        members[label].append(name)
-    before: dict[int, dict[int, None]] = {int(label): {} for label in labels}  # in the order of the network
+    onwards: dict[str, list[str]] = {name: [] for name in network.order}
+    backwards: dict[str, list[str]] = {name: [] for name in network.order}
     for edge in network.edges:
-        source, target = int(labels[rank[edge.source]]), int(labels[rank[edge.target]])
+        onwards[edge.source].append(edge.target)
+        backwards[edge.target].append(edge.source)
+    component: dict[str, tuple[str, ...]] = {name: (name,) for name in network.order}
+    for edge in network.edges:
+        if edge.delay and len(component[edge.source]) == 1:  # no cycle is without a delay
+            around = _reached(edge.target, onwards) & _reached(edge.source, backwards)
+            component |= dict.fromkeys(around, tuple(name for name in network.order if name in around))
+    before: dict[str, dict[str, None]] = {component[name][0]: {} for name in network.order}  # in this order
+    for edge in network.edges:
+        source, target = component[edge.source][0], component[edge.target][0]
         if source != target:
             before[target][source] = None
-    return [tuple(members[label]) for label in in_order(before)]
+    return [component[name] for name in in_order(before)]
+
+
+def _reached(start: str, ways: Mapping[str, Iterable[str]]) -> set[str]:
+    """Return the layers that lie on a way from one, itself among them."""
+    reached, ahead = {start}, [start]
+    while ahead:
+        new = [name for name in ways[ahead.pop()] if name not in reached]
+        reached.update(new)
+        ahead.extend(new)
+    return reached
 
 
 def _done_after(parts: list[Node | Loop]) -> tuple[tuple[str, ...], ...]:

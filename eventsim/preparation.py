@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -10,29 +10,38 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
 
 from eventsim.dvs import (
+    Defects,
     Fit,
     Orientation,
+    Reading,
     Recording,
     frames_by_count,
     frames_by_duration,
     frames_by_time,
+    frames_from_events,
     open_recording,
 )
 from eventsim.dvs.events_array import map_npy
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.formats.npz import frames_of
+from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
+from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
+from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.normalisation import normalised
 from eventsim.settings import Setting
-from eventsim.signals import FLOAT32_MAX
-from eventsim.untrusted import MAXIMUM_BYTES, first_line
+from eventsim.untrusted import MAXIMUM_BYTES
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-WindowKind: TypeAlias = Literal["count", "time", "duration"]
-Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording
+WindowKind: TypeAlias = Literal[
+    "count", "time", "duration", "tonic-count", "tonic-time", "tonic-duration", "spikingjelly-duration"
+]
+BINS = ("duration", "tonic-duration", "spikingjelly-duration")
+"""Windows of a fixed duration, of which the recording says how many there are."""
+Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording | RecordingPart
 
 
 @dataclass(frozen=True)
@@ -41,10 +50,11 @@ class PreparationOptions:
 
     Attributes
     ----------
-    window : {"count", "time", "duration"}, optional
-        Frames of equally many events, of equal time, or bins of `bin_us`. Default: "count".
+    window : str, optional
+        Frames of equally many events ("count"), of equal time ("time"), or bins of `bin_us` ("duration"), as of
+        `Preparation`. Default: "count".
     bin_us : int, optional
-        Bin length in microseconds for "duration".
+        Bin length in microseconds for "duration" and its relatives.
     binary : bool, optional
         Clip event counts to 1. Default: whether the input takes spikes.
     transpose, flip_x, flip_y, flip_polarity : bool, optional
@@ -73,7 +83,9 @@ class PreparationOptions:
     std: str | None = None
 
 
-OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation")
+OF_FORMATS = ("columns", "time_unit", "group", "first_pixel")
+OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream", *OF_FORMATS)
+OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation", *OF_READING)
 OF_IMAGES = ("mean", "std")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
 PREPARED = tuple(field.name for field in fields(PreparationOptions))
@@ -87,10 +99,14 @@ class Preparation:
     ----------
     time_steps : int, optional
         Frames per recording, or how often an image is shown.
-    window : {"count", "time", "duration"}, optional
-        Frames of equally many events (the default), of equal time, or bins of `bin_us`.
+    window : str, optional
+        ``"count"`` (the default): T frames of equally many events, ``"time"``: of equal time, where the last frame has
+        the remainder, as SpikingJelly has them. ``"tonic-count"``, ``"tonic-time"``: the same without the remainder, as
+        Tonic's ``ToFrame`` has them. ``"duration"``: bins of `bin_us` from the first event on. ``"tonic-duration"``:
+        the same without an incomplete last one. ``"spikingjelly-duration"``: bins that each begin with an event, as
+        SpikingJelly's ``duration`` has them.
     bin_us : int, optional
-        Bin length in microseconds for ``"duration"``.
+        Bin length in microseconds for the windows of a duration.
     binary : bool, optional
         Clip event counts to 1.
     fit : {"none", "crop", "pad", "downscale"}, optional
@@ -102,6 +118,24 @@ class Preparation:
     orientation : Orientation, optional
     mean, std : tuple of float, optional
         Per-channel normalisation of images, after scaling to 0..1.
+    start_us, end_us : int, optional
+        Take the events from `start_us` up to, but without, `end_us`; microseconds, as in the file.
+    disorder : {"sort", "drop", "refuse", "keep"}, optional
+        What to do with events out of order, see `eventsim.dvs.Reading`.
+    lag_us : int, optional
+        Microseconds within which ``"sort"`` sorts; 10,000 where nothing is said.
+    salvage : bool, optional
+        Read up to the first damage.
+    stream : int, optional
+        Which of several streams of events in a file.
+    columns : str, optional
+        Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times of text, arrays and HDF5.
+    group : str, optional
+        Where the events are in an HDF5 file that holds several recordings.
+    first_pixel : {0, 1}, optional
+        What the first row and column are called in a MATLAB file.
     """
 
     time_steps: int | None = None
@@ -114,27 +148,40 @@ class Preparation:
     orientation: Orientation | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    disorder: Disorder | None = None
+    lag_us: int | None = None
+    salvage: bool | None = None
+    stream: int | None = None
+    columns: str | None = None
+    time_unit: Literal["s", "ms", "us", "ns"] | None = None
+    group: str | None = None
+    first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
         if self.window not in (None, *get_args(WindowKind)):
             raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
-        if self.bin_us is not None and (self.window != "duration" or not 1 <= self.bin_us < TIME_LIMIT_US):
+        if self.bin_us is not None and (self.window not in BINS or not 1 <= self.bin_us < TIME_LIMIT_US):
             raise InputError(
-                f"window={self.window} with bin_us={self.bin_us} found; expected bin_us with duration alone, "
-                "1 microsecond or more, below 2^62"
+                f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us with {', '.join(BINS)} "
+                "alone, 1 microsecond or more, below 2^62"
             )
+        Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us)
+        if self.lag_us is not None and self.disorder != "sort":
+            raise InputError(f"lag_us={self.lag_us} without disorder='sort' found; expected them together")
 
     def of(self, network: Network) -> Preparation:
         """Return the preparation with every value that the network's settings give and this one leaves out."""
         said = {name: value for name, value in _said(network).items() if getattr(self, name) is None}
-        if self.window is not None:  # a bin of the model's is of the model's window
+        if self.window not in (None, *BINS):  # a bin of the model's is of the model's window
             said.pop("bin_us", None)
         return replace(self, **{name: value for name, value in said.items() if value is not None})
 
     def overridden(self, network: Network) -> list[str]:
-        """Say each value of the network's settings that is not followed, and what has no effect, one sentence each."""
+        """Say each value of the network's settings that is not followed, one sentence each."""
         said, sources = _said(network), {setting.option: setting for setting in network.settings}
         told = []
         if self.time_steps is not None and network.time_steps not in (None, self.time_steps):
@@ -145,10 +192,20 @@ class Preparation:
                 names = ORIENTATION if name == "orientation" else ("sensor",) if name == "sensor_size" else (name,)
                 model = ", ".join(sources[each].sentence for each in names if each in sources)
                 told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
-        idle = OF_RECORDINGS if network.input.takes_images else OF_IMAGES if network.input.takes_recordings else ()
-        taken = "images" if network.input.takes_images else "recordings"
-        given = (name.removesuffix("_size") for name in idle if getattr(self, name) is not None)
-        return told + [f"{name} has no effect, the model takes {taken}" for name in given]
+        return told
+
+    def check(self, network: Network) -> None:
+        """Refuse what no input of this network can use.
+
+        Raises
+        ------
+        InputError
+            Names the options.
+        """
+        if network.input.takes_images:
+            self._refuse_unusable(network.name, "a model of images", OF_RECORDINGS)
+        elif network.input.takes_recordings:
+            self._refuse_unusable(network.name, "a model of recordings", OF_IMAGES)
 
     def noted(self, network: Network) -> Network:
         """Return the network with what this preparation says in the place of what the model said, for reports."""
@@ -169,38 +226,64 @@ class Preparation:
                 noted.append(Setting(name, value, "option", f"said with the input{was}"))
         return network.with_settings(*noted)
 
-    def frames(self, source: Source, network: Network) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
+    def frames(
+        self, source: Source, network: Network, defects: Defects | None = None
+    ) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
         """Return frames ``(T, *input shape)``, one image of the input shape, or a stream of bins of fixed duration.
 
         Parameters
         ----------
-        source : path, structured event array, array of frames, or Recording
+        source : path, structured event array, array of frames or pixels, Recording, or RecordingPart
+            Pixels are those of image files, and arrays of uint8 or uint16 for a model of images.
         network : Network
+        defects : Defects, optional
+            Takes what was met in a recording, when its last event has been read.
 
         Raises
         ------
         InputError
             Names the file, what was found, what was expected and what to do.
         """
+        if isinstance(source, RecordingPart):
+            if self.start_us is not None or self.end_us is not None:
+                raise InputError(f"{source.path}: start and end found beside those of a list of labels; leave them out")
+            part = replace(self, start_us=source.start_us, end_us=source.end_us)
+            return part.frames(source.path, network, defects)
         whole = self.of(network)
-        if isinstance(source, np.ndarray) and source.dtype.names is None:
-            return whole._values(source, network, "array")
+        if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
+            return self._array(source, network, "array")
         if isinstance(source, (str, Path)):
             path = Path(source)
             if path.suffix.lower() in IMAGE_SUFFIXES:
+                self._refuse_unusable(str(path), "an image", OF_RECORDINGS)
                 return whole._image(path, network)
-            if path.suffix == ".npy" and (array := _plain_array(path)) is not None:
-                return whole._values(array, network, str(path))
-        return whole._windows(self._recording(source, network), network)
+            if path.suffix == ".npy" and self.columns is None and (array := plain_array(path)) is not None:
+                return self._array(array, network, str(path))
+            if path.suffix == ".npz" and (cached := frames_of(path)) is not None:
+                return self._array(cached, network, str(path))
+        name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
+        self._refuse_unusable(str(name), "a recording", OF_IMAGES)
+        return whole._windows(self._recording(source, network), network, defects)
 
-    def recording(self, source: Source) -> Recording:
+    def recording(self, source: str | Path | npt.NDArray[Any] | Recording) -> Recording:
         """Open an event file or a structured event array."""
         if isinstance(source, Recording):
+            opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
+            self._refuse_unusable(source.path, "a recording that is open already", opened)
             return source
-        turned = self.orientation or Orientation()
-        return open_recording(source, sensor_size=self.sensor_size, orientation=turned, camera=self.camera)
+        return open_recording(
+            source,
+            sensor_size=self.sensor_size,
+            orientation=self.orientation or Orientation(),
+            start_us=self.start_us,
+            end_us=self.end_us,
+            salvage=bool(self.salvage),
+            camera=self.camera,
+            stream=self.stream,
+            **{name: getattr(self, name) for name in OF_FORMATS},
+        )
 
-    def _recording(self, source: Source, network: Network) -> Recording:
+    def _recording(self, source: str | Path | npt.NDArray[Any] | Recording, network: Network) -> Recording:
         """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
         mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
         said = _said(network)
@@ -217,23 +300,31 @@ class Preparation:
         return replace(mine, **lacking).recording(source) if lacking else opened
 
     def _windows(
-        self, recording: Recording, network: Network
+        self, recording: Recording, network: Network, defects: Defects | None
     ) -> npt.NDArray[np.int32] | Iterator[npt.NDArray[np.int32]]:
-        if self.window == "duration":
+        fit, binary = self._fit(network), bool(self.binary)
+        reading = Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us, defects)
+        if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
                 raise InputError(
                     f"{recording.path}: bins of {self.bin_us} us and {self.time_steps} time steps asked for; expected "
                     "--bin-us alone (bin_us), the recording's length says how many bins there are"
                 )
-            return frames_by_duration(recording, self.bin_us, fit=self._fit(network), binary=bool(self.binary))
+            if self.window == "spikingjelly-duration":
+                return frames_from_events(recording, self.bin_us, fit=fit, binary=binary, reading=reading)
+            last: bool | Literal["alone"] = "alone" if self.window == "tonic-duration" else True
+            return frames_by_duration(
+                recording, self.bin_us, include_incomplete=last, fit=fit, binary=binary, reading=reading
+            )
         steps = self.time_steps or network.time_steps
         if steps is None or steps < 1:
             raise InputError(
                 f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or "
                 "--bin-us (time_steps, bin_us)"
             )
-        cut = frames_by_time if self.window == "time" else frames_by_count
-        return cut(recording, steps, fit=self._fit(network), binary=bool(self.binary))
+        cut = frames_by_time if self.window in ("time", "tonic-time") else frames_by_count
+        remainder: Remainder = "drop" if self.window in ("tonic-count", "tonic-time") else "keep"
+        return cut(recording, steps, fit=fit, binary=binary, remainder=remainder, reading=reading)
 
     def _fit(self, network: Network) -> Fit:
         shape = network.input.shape
@@ -245,39 +336,43 @@ class Preparation:
         shape = network.input.shape
         if len(shape) != 3 or shape[0] not in (1, 3):
             raise InputError(f"{path}: an image found; network {network.name} takes {shape}")
-        channels, height, width = shape
-        try:
-            with Image.open(readable_file(path).path) as image:
-                if image.mode.startswith(("I", "F")):
-                    raise InputError(f"{path}: pixels of mode {image.mode} found; expected 8 bits for each channel")
-                pixels = _resize(
-                    image.convert("L" if channels == 1 else "RGB"), (width, height), self.fit or "none", path
-                )
-        except InputError:
-            raise
-        except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError, SyntaxError) as error:
-            raise InputError(f"{path}: not a readable image ({first_line(error)})") from None
-        array = np.moveaxis(np.asarray(pixels, np.uint8).reshape(height, width, channels), -1, 0)
-        return self._normalised(array, network, str(path))
+        from eventsim import pixels  # noqa: PLC0415 - recordings and arrays need no library for images
 
-    def _values(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
-        """Return values that are prepared already, or bytes for an input of pixels as an image file has them."""
-        shape = network.input.shape
-        if network.input.takes_images and array.dtype == np.uint8 and array.shape[-len(shape) :] == shape:
-            return self._normalised(array, network, name)
-        return array
+        return self._normalised(pixels.image_file(path, shape, self.fit or "none"), str(path))
 
-    def _normalised(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[np.float32]:
-        """Scale bytes (..., C, H, W) to 0..1, subtract the mean and divide by the standard deviation."""
-        channels = network.input.shape[0]
-        mean, std = self.mean or (0.0,) * channels, self.std or (1.0,) * channels
-        try:
-            check_normalisation(mean, std, channels)
-        except ValueError as error:
-            raise InputError(f"{name}: {error}") from None
-        scaled = array.astype(np.float32) / np.float32(255)
-        scaled = (scaled - np.asarray(mean, np.float32)[:, None, None]) / np.asarray(std, np.float32)[:, None, None]
-        return np.ascontiguousarray(scaled, np.float32)
+    def _normalised(self, values: npt.NDArray[np.float32], name: str) -> npt.NDArray[np.float32]:
+        channels = values.shape[-3]
+        return normalised(values, self.mean or (0.0,) * channels, self.std or (1.0,) * channels, name)
+
+    def _array(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
+        """Return values that are prepared already, or pixels as an image file has them."""
+        if not network.input.takes_images or array.dtype.kind not in "iu":
+            self._refuse_unusable(name, "frames that are prepared already", OF_RECORDINGS + OF_IMAGES + ("fit",))
+            return array
+        if array.dtype not in (np.uint8, np.uint16):
+            raise InputError(
+                f"{name}: pixels of type {array.dtype} found; expected uint8 or uint16, which are scaled to 0..1 and "
+                "normalised, or real values as the model was trained with; convert them"
+            )
+        from eventsim import pixels  # noqa: PLC0415
+
+        self._refuse_unusable(name, "an array of pixels", OF_RECORDINGS)
+        whole = self.of(network)
+        return whole._normalised(pixels.pixel_array(array, network.input.shape, whole.fit or "none", name), name)
+
+    def _refuse_unusable(self, name: str, kind: str, options: Iterable[str]) -> None:
+        """Refuse what was said with an input that has no use for it."""
+        given = [said for option in options for said in self._given(option)]
+        if given:
+            raise InputError(f"{name}: {', '.join(given)} found; {kind} cannot use that: leave it out")
+
+    def _given(self, option: str) -> list[str]:
+        value = getattr(self, option)
+        if value is None:
+            return []
+        if isinstance(value, Orientation):
+            return [f"{name}={getattr(value, name)}" for name in ORIENTATION if getattr(value, name)] or ["orientation"]
+        return [f"{option}={value!r}"]
 
 
 def _said(network: Network) -> dict[str, Any]:
@@ -307,24 +402,6 @@ def size_of(text: str) -> tuple[int, int]:
     if len(sides) != 2 or not all(1 <= side <= MAX_SENSOR_SIDE for side in sides):
         raise ValueError(f"WIDTHxHEIGHT such as 34x34, at most {MAX_SENSOR_SIDE} pixels a side")
     return sides[1], sides[0]
-
-
-def check_normalisation(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> None:
-    """Check mean and standard deviation of images.
-
-    Raises
-    ------
-    ValueError
-        Says what was found and expected.
-    """
-    for name, values in (("mean", mean), ("std", std)):
-        said = ", ".join(map(str, values))
-        if len(values) != channels:
-            raise ValueError(f"{name} of {len(values)} values found; the model takes {channels} channels")
-        if any(not abs(value) < FLOAT32_MAX for value in values):
-            raise ValueError(f"{name} of {said} found; expected finite numbers")
-        if name == "std" and min(values) <= 0:
-            raise ValueError(f"std of {said} found; expected numbers above 0")
 
 
 def numbers_of(text: str) -> tuple[float, ...]:
@@ -358,14 +435,21 @@ def check_options(options: PreparationOptions) -> None:
             raise InputError(f"option {name}={text} found; expected {error}") from None
     if options.bin_us is not None and not 1 <= options.bin_us < TIME_LIMIT_US:
         raise InputError(f"option bin_us={options.bin_us} found; expected 1 microsecond or more, below 2^62")
-    if options.window is not None and (options.window == "duration") != (options.bin_us is not None):
+    if options.window is not None and (options.window in BINS) != (options.bin_us is not None):
         raise InputError(
-            f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with duration alone"
+            f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with "
+            f"{', '.join(BINS)} alone"
         )
 
 
-def _plain_array(path: Path) -> npt.NDArray[Any] | None:
-    """Return an array of numbers, or None where the file holds structured events."""
+def plain_array(path: Path) -> npt.NDArray[Any] | None:
+    """Return an array of numbers, or None where the file holds structured events.
+
+    Raises
+    ------
+    InputError
+        It cannot be read, holds something else than numbers, or too many.
+    """
     array = map_npy(path)
     if array.dtype.names is not None:
         return None
@@ -374,24 +458,3 @@ def _plain_array(path: Path) -> npt.NDArray[Any] | None:
     if array.nbytes > MAXIMUM_BYTES:
         raise InputError(f"{path}: {array.nbytes} bytes found; expected at most {MAXIMUM_BYTES}")
     return np.asarray(array)
-
-
-def _resize(image: Image.Image, size: tuple[int, int], fit: str, path: Path) -> Image.Image:
-    """Fit an image to (width, height): centre crop, centre pad with zeros, or scale down (bilinear)."""
-    width, height = size
-    if image.size == size:
-        return image
-    larger = image.width >= width and image.height >= height
-    if fit == "crop" and larger:
-        left, top = (image.width - width) // 2, (image.height - height) // 2
-        return image.crop((left, top, left + width, top + height))
-    if fit == "pad" and image.width <= width and image.height <= height:
-        padded = Image.new(image.mode, size)
-        padded.paste(image, ((width - image.width) // 2, (height - image.height) // 2))
-        return padded
-    if fit == "downscale" and larger:
-        return image.resize(size, Image.Resampling.BILINEAR)
-    raise InputError(
-        f"{path}: an image of {image.width} x {image.height} found; the model takes {width} x {height}; "
-        "choose --fit crop, pad or downscale"
-    )

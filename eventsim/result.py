@@ -6,16 +6,18 @@ import html
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eventsim.accounting.conventions import Estimate, compare
-from eventsim.accounting.energy import Energy, energies, models
 from eventsim.ledger import Counts
 from eventsim.operations import synaptic_operations
 from eventsim.profile import LayerProfile, totals_row
 from eventsim.signals import FloatArray
+
+if TYPE_CHECKING:
+    from eventsim.accounting.conventions import Estimate
+    from eventsim.accounting.energy import Energy
 
 NEUROBENCH_NAMES = {
     "Dense": "dense",
@@ -81,11 +83,15 @@ class Result:
     @cached_property
     def energy(self) -> Mapping[str, Energy]:
         """Energy by every shipped model (`eventsim.accounting.energy`), by its name."""
+        from eventsim.accounting.energy import energies, models  # noqa: PLC0415 - a run alone has no prices
+
         return energies(self.profile, models())
 
     @cached_property
     def conventions(self) -> Mapping[str, Estimate]:
         """What papers and tools would have counted (`eventsim.accounting.conventions`), by the convention's name."""
+        from eventsim.accounting.conventions import compare  # noqa: PLC0415 - nor rules of papers
+
         return compare(self.profile)
 
     def neurobench(self) -> dict[str, float]:

@@ -6,10 +6,12 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
+from eventsim.buffers import Buffers
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
 from eventsim.errors import InputError, LayerError
@@ -28,6 +30,7 @@ from eventsim.values import Values, watch
 from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
+STATIC = attrgetter("static")
 WATCHED = ("pool", "join")
 """Roles of layers whose inputs are looked at, besides those of layers that multiply."""
 
@@ -62,6 +65,7 @@ class Run:
         self._recorder = Recorder(record, potentials)
         self._observers = (*observers, self._recorder) if record else tuple(observers)
         self._potentials = frozenset(potentials)
+        self._buffers = Buffers()
         self.begin(None)
 
     def begin(self, time_steps: int | None) -> None:
@@ -110,24 +114,34 @@ class Run:
         given: tuple[Any, ...] = (chunk.frames,)
         if node.delayed:
             heard = {edge: self._heard(edge, signals, chunk) for edge in dict.fromkeys(node.inputs)}
-            given = tuple(heard[edge] for edge in node.inputs)
-        elif node.inputs:
-            given = tuple(signals[edge.source] for edge in node.inputs)
-        if node.op.once_if_static and all(signal.static for signal in given):
+            given = tuple(map(heard.__getitem__, node.inputs))
+        elif node.sources:
+            given = tuple(map(signals.__getitem__, node.sources))
+        static = list(map(STATIC, given))  # of a few layers; `map`, as Python's own steps are what a small layer takes
+        if node.op.once_if_static and False not in static:
             if node.name not in self._static:
                 self._static[node.name] = as_static(self._execute(node, given, self.steps, 1, chunk))
-            signals[node.name] = self._static[node.name]
+            signals[node.name] = self._static.pop(node.name) if chunk.final else self._static[node.name]
             self._seen[node.name] += chunk.steps
             steps = chunk.steps
         else:
-            if node.inputs:
-                given = tuple(signal.expand(chunk.steps) for signal in given)
+            if node.sources and True in static:
+                given = tuple(self._expanded(signal, chunk.steps) for signal in given)
             steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
             at = self.steps + chunk.steps - steps
             execute = self._execute_each if node.name in self._potentials and steps > 1 else self._execute
             signals[node.name] = execute(node, given, at, steps, chunk)
             self._seen[node.name] += steps
-        self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
+        if self._observers:
+            self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
+
+    def _expanded(self, signal: Signal, steps: int) -> Signal:
+        """Repeat a static signal, in memory used before."""
+        if not (signal.static and isinstance(signal, Dense)):
+            return signal.expand(steps)
+        repeated = self._buffers.floats(steps * signal.data.size).reshape(steps, *signal.data.shape)
+        repeated[:] = signal.data
+        return Dense(signal.type, steps, repeated.reshape(-1, signal.type.channels))
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
         """Return what arrives over an edge whose source has run."""
@@ -173,14 +187,16 @@ class Run:
 
     def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
-        context = Context(chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers)
+        context = Context(
+            chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers, self._buffers
+        )
         try:
-            if node.name in self._values:  # first: what was emitted last is still in the caches
-                watch(self._values[node.name], given, context.rows if node.facts.dense_macs else None)
+            if seen := self._values.get(node.name):  # first: what was emitted last is still in the caches
+                watch(seen, given, context.rows if node.facts.dense_macs else None)
             output = node.op.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
-            if steps == 1:
+            if steps == 1 and node.name in self._potentials:
                 self._recorder.on_step(node, output.type)
             report_traffic(given, output, node.facts, context.rows)
             return output
@@ -206,7 +222,7 @@ class Run:
                 self._ledger.columns(node.name),
                 self._ledger.time_steps is not None,
                 self._values_of(node.name),
-                tuple(edge.source for edge in node.inputs),
+                node.sources,
             )
             for node in self._nodes.values()
         ]
@@ -227,7 +243,7 @@ class Run:
     def _values_of(self, layer: str) -> tuple[Values, ...]:
         """Return what is known of a layer's inputs; of a stream, which goes on, as it is now."""
         values = self._values.get(layer, ())
-        return values if self._ledger.time_steps is not None else tuple(replace(each) for each in values)
+        return values if self._ledger.time_steps is not None else tuple([each.copy() for each in values])
 
     def state(self) -> dict[str, Any]:
         """Return everything that the next time step depends on, and the sums so far, as plain data."""

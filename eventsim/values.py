@@ -79,6 +79,10 @@ class Values:
             self._list(met)
         return valued
 
+    def copy(self) -> Values:
+        """Return what is known now."""
+        return Values(self.elements, self.nonzero, self.others, self.rest, self.low, self.high, self.levels)
+
     @property
     def total(self) -> float:
         """Sum of all values."""
@@ -137,7 +141,8 @@ def look_at(signal: Rows | Dense) -> Look:
         values, ends = signal.data.reshape(-1), np.arange(signal.steps + 1) * signal.type.size
     else:
         assert signal.values is not None  # of rows that are not binary
-        values, ends = signal.values, signal.indptr[:: signal.type.positions]
+        values = signal.values
+        ends = np.ascontiguousarray(signal.indptr[:: signal.type.positions])  # as of dense ones: compiled once
     levels, sums = np.empty(MOST_LEVELS, np.float32), np.empty(2 + signal.steps)
     counted = np.empty(TOLD + signal.steps, np.int64)
     look(values, ends, levels, sums, counted)

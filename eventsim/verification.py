@@ -24,7 +24,7 @@ from eventsim.available import available_bytes
 from eventsim.context import Observed
 from eventsim.errors import EventsimError, InputError
 from eventsim.feeding import STREAM_CHUNK
-from eventsim.layers import PLIAF, AdaptiveLIF, Input, Layer, Readout, Threshold
+from eventsim.layers import PLIAF, AdaptiveLIF, Input, IntegerLIF, Layer, Readout, Threshold
 from eventsim.layers.dense import Memory, spread, tokens
 from eventsim.layers.input import Frames
 from eventsim.layers.neurons.spiking import DenseStep, Neuron
@@ -408,7 +408,7 @@ class _Beside:
             LayerVerification(
                 name,
                 type(here.layer).__name__,
-                isinstance(here.firing, Firing) or isinstance(here.layer, Threshold),
+                isinstance(here.firing, Firing) or isinstance(here.layer, (IntegerLIF, Threshold)),
                 here.differences.compared,
                 here.emitted,
                 here.differences.differing,

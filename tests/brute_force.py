@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from reference import accounting
+from reference import accounting, integers
 from reference.accounting import Signal, Work
 from reference.adaptive_lif import StepAttention
 from reference.adaptive_lif import adaptive_lif as adaptive_lif_reference
@@ -83,7 +83,7 @@ def brute_force(
 
 def biases(case: Case) -> None:
     """One for every output in every step."""
-    if case.layer.bias is not None:
+    if getattr(case.layer, "bias", None) is not None:
         for t in range(len(case.inputs[0])):
             case.work.biases(t, case.output[0].size)
 
@@ -183,6 +183,30 @@ def neurons(case: Case) -> None:
     if not isinstance(layer, layers.PLIAF) and layer.emits == "spikes":
         for t, fired in enumerate(spikes):
             case.work.add(t, spikes=int(fired.sum()))
+
+
+def integer_neurons(case: Case) -> None:
+    """A bias is read and added to what arrives, in the neuron."""
+    layer, x = case.layer, case.inputs[0]
+    bias = np.asarray(0 if layer.bias is None else layer.bias)
+    per_neuron = [
+        a[:, None, None] if a.ndim == 1 and x.ndim == 4 else a
+        for a in map(np.asarray, (layer.v_threshold, bias, layer.leak))
+    ]
+    spikes, charged, before, current = integers.lif(
+        np.rint(x),
+        *per_neuron,
+        input_leaks=layer.input_leaks,
+        fraction=layer.fraction,
+        subtract=layer.reset == "subtract",
+        strict=layer.strict,
+    )
+    leaks, additions = (1, 2) if np.any(layer.leak) else (0, 1)
+    accounting.neurons(case.work, before, current, charged, spikes, leaks, additions, 1)
+    for t, fired in enumerate(spikes):
+        case.work.add(t, spikes=int(fired.sum()))
+        if layer.bias is not None:
+            case.work.add(t, bias_additions=fired.size, bias_reads=fired.size)
 
 
 def leaky_integrator(case: Case) -> None:
@@ -352,6 +376,9 @@ COUNTS: dict[type[Layer], Callable[[Case], None]] = {
     layers.Conv2d: conv2d,
     layers.Conv3d: conv3d,
     layers.Linear: linear,
+    layers.IntegerConv2d: conv2d,
+    layers.IntegerLinear: linear,
+    layers.IntegerLIF: integer_neurons,
     layers.SparseLinear: sparse_linear,
     layers.WindowedLinear: windowed_linear,
     layers.IF: neurons,
@@ -387,6 +414,8 @@ COUNTS: dict[type[Layer], Callable[[Case], None]] = {
 }
 MULTIPLYING = {
     layers.Conv2d,
+    layers.IntegerConv2d,
+    layers.IntegerLinear,
     layers.Conv3d,
     layers.Linear,
     layers.SparseLinear,

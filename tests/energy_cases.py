@@ -129,6 +129,7 @@ EXPECTED_PJ = {
     "45nm_int32_mac": (0.1 * ACS + 3.2 * (GRADED + MACS), 0),
     "45nm_int8_unary": (0.03 * SOPS + 0.23 * MACS, 0),
     "45nm_int8_mac": (0.03 * ACS + 0.23 * (GRADED + MACS), 0),
+    "45nm_int8_sums32": (0.1 * ACS + 0.3 * GRADED + 4.6 * MACS, 0),
     "lemaire2022": (LEMAIRE_COMPUTE, LEMAIRE_MEMORY),
     "yan2024_second_hand": (0.05448 * (SOPS + 2011 + 223), 3.0 * MESSAGES),
     "yan2024_second_hand_dram": (0.05448 * (SOPS + 2011 + 223), 3.0 * MESSAGES + 32 * DRAM_PER_BIT * WEIGHTS),
@@ -146,3 +147,17 @@ EXPECTED_PJ = {
     "ds2ta_table3": (0.019 * 32 / 4 * 83, 0),
 }
 """Compute and memory of `RUN` by model."""
+
+SUM_BITS = {
+    "45nm_unary": 0,
+    "45nm_mac": 0,
+    "45nm_fp16_unary": 0,
+    "45nm_fp16_mac": 0,
+    "45nm_int32_unary": 32,
+    "45nm_int32_mac": 32,
+    "45nm_int8_unary": 8,
+    "45nm_int8_mac": 8,
+    "45nm_int8_sums32": 32,
+    "lemaire2022": 32,
+}
+"""Bits of the integers that are added at these prices, 0 of floating-point numbers; of chips nothing is said."""

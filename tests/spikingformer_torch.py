@@ -101,7 +101,7 @@ class Attention(nn.Module):
             ).unflatten(2, (self.heads, -1))
             for part in "qkv"
         )
-        y = torch.einsum("tbhcn,tbhcm,tbhdm->tbhdn", q, k, v).flatten(2, 3) * self.scale
+        y = (v @ (k.transpose(3, 4) @ q)).flatten(2, 3) * self.scale
         return over_steps(self.attn_lif(y), self.proj_conv, self.proj_bn).unflatten(3, x.shape[3:])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from integer_strategies import integer_stage
 from reference import network
 from reference.network import Edge
 
@@ -210,18 +211,19 @@ class Wanted:
 
     kinds: tuple[str, ...] = KINDS
     biases: bool = True
+    integers: bool = True
 
     def bias(self, channels: int) -> st.SearchStrategy[np.ndarray | None]:
         return st.none() | weights(channels) if self.biases else st.none()
 
 
 @st.composite
-def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = True) -> Drawn:
+def networks(draw: st.DrawFn, kinds: tuple[str, ...] = KINDS, biases: bool = True, integers: bool = True) -> Drawn:
     """A feed-forward network over a map (or over tokens from the start), then over tokens, then a head.
 
-    Without biases, a silent input leaves the whole network silent.
+    Without biases, a silent input leaves the whole network silent. Some layers are of integers, unless these are off.
     """
-    twin, wanted = Twin(), Wanted(kinds, biases)
+    twin, wanted = Twin(), Wanted(kinds, biases, integers and biases)
     kind = draw(st.sampled_from(kinds))
     steps = draw(st.integers(1, 5))
     if draw(st.sampled_from(["map", "map", "tokens"])) == "map":
@@ -305,6 +307,8 @@ def _synapses(draw: st.DrawFn, twin: Twin, x: str | Delayed, channels: int, arri
 
 
 def _map_stage(draw: st.DrawFn, twin: Twin, wanted: Wanted, x: str) -> str:
+    if wanted.integers and twin.types[x].kind != "real" and draw(st.sampled_from([False, False, True])):
+        x = draw(integer_stage(twin, x, draw(st.sampled_from([1, 3, 33]))))
     channels, *size = twin.types[x].shape
     groups = draw(st.sampled_from([g for g in (1, 2, 3) if channels % g == 0]))
     out = groups * draw(st.sampled_from([1, 2, 9]))

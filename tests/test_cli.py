@@ -214,7 +214,7 @@ def test_events_describes_a_recording(capsys, folder: Path) -> None:
     ("arguments", "words"),
     [
         (["run"], "required: MODEL.h5"),
-        (["fly"], "invalid choice"),
+        (["fly"], "no command; expected one of"),
         (["run", "m.h5", "absent.bin"], "absent.bin"),
         (["run", "absent.h5", "r.npy"], "absent.h5: no such file"),
         (["run", "m.h5", "m.h5"], "m.h5"),

@@ -16,7 +16,8 @@ import pytest
 
 from eventsim import EventsimError, InputError, Network, Preparation, Simulator, save
 from eventsim.cli import main
-from eventsim.datasets import Outcome, Sample, evaluate, labelled_arrays, labelled_files
+from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_arrays, labelled_by, labelled_files
+from eventsim.dvs import EVENT_DTYPE
 
 distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'eventsim[cluster]'")
 cluster = pytest.importorskip("eventsim.datasets.cluster")
@@ -84,6 +85,27 @@ def test_arrays_travel(client: Any, small_network: Network, data: list[Sample], 
         samples = labelled_arrays(given, labels)
         here = list(evaluate(simulator, samples, Preparation()))
         assert compared(list(evaluate(simulator, samples, Preparation(), client=client))) == compared(here)
+
+
+def test_parts_of_recordings_travel(client: Any, small_network: Network, data: list[Sample], tmp_path: Path) -> None:
+    """From a working directory that workers do not share, with what was met in them."""
+    events = np.zeros(40, EVENT_DTYPE)
+    events["t"], events["x"] = 10 * np.arange(40), np.arange(40) % 6
+    events["t"][[5, 25, 31]] -= 15
+    np.save(tmp_path / "led.npy", events)
+    (tmp_path / "led.csv").write_text("label,start_us,end_us\n0,0,200\n1,200,400\n2,0,400\n")
+    samples = labelled_by("led.npy", "led.csv")
+    preparation = Preparation(sensor_size=(6, 6), window="time", disorder="drop")
+    here, there = Evaluation(), Evaluation()
+    for outcome in evaluate(Simulator(small_network), samples, preparation):
+        here.take(outcome)
+    for outcome in sorted(
+        evaluate(Simulator(small_network), samples, preparation, client=client), key=lambda each: -each.sample.index
+    ):
+        there.take(outcome)
+    assert there.defects == here.defects
+    assert [each.defects.dropped for each in here.met] == [1, 2, 3]
+    assert (there.totals, sorted(there.predictions)) == (here.totals, here.predictions)
 
 
 def test_the_network_travels_once_to_each_worker(client: Any, small_network: Network, data: list[Sample]) -> None:

@@ -16,7 +16,6 @@ import pytest
 from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
 from eventsim.layers import Layer, Op
 from eventsim.layers.dense import Memory
-from eventsim.layers.synapses.windowed_linear import WindowedLinearOp
 from eventsim.signals import Dense, SignalType
 from eventsim.testing import check_layer
 
@@ -36,6 +35,15 @@ def random(*shape: int) -> np.ndarray:
     """Multiples of 1/16, none of them 0."""
     rng = np.random.default_rng(sum(shape))
     return (rng.integers(1, 17, shape) * rng.choice([-1, 1], shape) / 16).astype(F)
+
+
+def integers(*shape: int, least: int = -127) -> np.ndarray:
+    """From `least` to 127."""
+    return np.random.default_rng(sum(shape)).integers(least, 128, shape)
+
+
+def bytes_of(*shape: int) -> np.ndarray:
+    return integers(*shape).astype(np.int8)
 
 
 def gates(steps: int) -> tuple[np.ndarray, ...]:
@@ -101,6 +109,15 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.DecayLIF(0.5, "zero_late", decay=random(6), emits="potential"), CURRENTS),
     (layers.IntegerActivation(), CURRENTS),
     (layers.IntegerActivation(2, "up"), SPARSE),
+    (layers.IntegerConv2d(bytes_of(5, 6, 3, 3), np.ones(5, F)), MAP),
+    (layers.IntegerConv2d(bytes_of(17, 6, 3, 3), np.ones(17, F), 17, (2, 1), (1, 1), dilation=(1, 2)), COUNTS),
+    (layers.IntegerConv2d(bytes_of(4, 3, 3, 3), np.ones(4, F), 300, groups=2), COUNTS),
+    (layers.IntegerLIF(20, 99, fraction=4, leak=1 << 14), CURRENTS),
+    (layers.IntegerLIF(9, 99, bias=integers(6), fraction=3, leak=1 << 13, input_leaks=False, strict=True), CURRENTS),
+    (layers.IntegerLIF(integers(6, least=5), 99, leak=integers(6, least=9) * 99, reset="subtract", fraction=2), COUNTS),
+    (layers.IntegerLIF(integers(6, 4, 4, least=5), 99, fraction=1), CURRENTS),
+    (layers.IntegerLinear(bytes_of(33, 6), np.ones(33, F)), MAP),
+    (layers.IntegerLinear(bytes_of(5, 6), np.ones(5, F), 300), COUNTS),
     (layers.LIF(reset="subtract", v_threshold=2.0), COUNTS),
     (layers.LayerNorm(random(6)), CURRENTS),
     (layers.LeakyIntegrator(0.75, start=random(6)), MAP),
@@ -451,25 +468,6 @@ def test_a_layer_without_a_dense_form_does_not_keep_the_contract() -> None:
         AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"
     ):
         check_layer(WithoutDenseForm(), CURRENTS, steps=STEPS)
-
-
-class Shared(WindowedLinearOp):
-    """Forks use one inner op, whose output buffer then belongs to both."""
-
-    def own(self) -> None:
-        pass
-
-
-@pytest.mark.parametrize("window", [3, (1, 3)])
-@pytest.mark.parametrize("form", ["accumulate_once", "reaccumulate"])
-def test_forks_of_a_layer_that_share_its_inner_op_are_caught(
-    monkeypatch: pytest.MonkeyPatch, form: str, window: int | tuple[int, int]
-) -> None:
-    layer = layers.WindowedLinear(random(6, 6), window=window, form=form)
-    check_layer(layer, COUNTS, steps=STEPS)
-    monkeypatch.setattr("eventsim.layers.synapses.windowed_linear.WindowedLinearOp", Shared)
-    with pytest.raises(AssertionError, match="fork"):
-        check_layer(layer, COUNTS, steps=STEPS)
 
 
 def test_a_convolution_over_time_that_hides_its_state_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from reference import (
     attention,
     gating,
     global_context,
+    integers,
     layer_norm,
     neurons,
     normalization,
@@ -139,6 +140,39 @@ def neuron(rng: Rng) -> Case:
         layers.DecayLIF(decay=other, **ours, **more),
         (kind,),
         on_tokens(lambda x: neurons.decay_lif(x, other, **theirs, **more)[0]),
+    )
+
+
+def integer_conv2d(rng: Rng) -> Case:
+    kind, groups = source(rng, 2, kind="graded"), int(rng.choice([1, 2]))
+    weight = rng.integers(-127, 128, (4, kind.channels // groups, *two(rng, 1, 3))).astype(np.int8)
+    options = {"stride": two(rng, 1, 4), "padding": two(rng, 1, 3), "groups": groups, "dilation": two(rng, 1, 3)}
+    layer = layers.IntegerConv2d(weight, np.ones(4, F), 17, **options)
+    return layer, (kind,), lambda x: integers.conv2d(x, weight, **options).astype(F)
+
+
+def integer_linear(rng: Rng) -> Case:
+    kind = source(rng, kind="graded")
+    weight = rng.integers(-127, 128, (5, kind.channels)).astype(np.int8)
+    return layers.IntegerLinear(weight, np.ones(5, F), 17), (kind,), on_tokens(integers.linear, weight=weight)
+
+
+def integer_neuron(rng: Rng) -> Case:
+    kind = source(rng)
+    threshold, bias = rng.integers(0, 40, kind.channels), rng.integers(-9, 10, kind.channels)
+    leak = int(rng.choice([0, 1 << 14, 1 << 13, 9999])) if rng.integers(2) else rng.integers(1, 32769, kind.channels)
+    shared = {
+        "input_leaks": bool(rng.integers(2)),
+        "fraction": int(rng.integers(0, 9)),
+        "strict": bool(rng.integers(2)),
+    }
+    subtract = bool(rng.integers(2))
+    reset = "subtract" if subtract else "zero"
+    layer = layers.IntegerLIF(threshold, 99, bias=bias, leak=leak, reset=reset, **shared)
+    return (
+        layer,
+        (kind,),
+        on_tokens(lambda x: integers.lif(np.rint(x), threshold, bias, leak, subtract=subtract, **shared)[0].astype(F)),
     )
 
 
@@ -363,7 +397,7 @@ def times(rng: Rng) -> Case:
 
 
 EXACT = (conv2d, conv3d, linear, windowed, neuron, leaky_integrator, without_memory, max_pool, pool, adaptive_pool)
-EXACT += (potentials, sums, spiking, joins, shapes, times)
+EXACT += (integer_conv2d, integer_linear, integer_neuron, potentials, sums, spiking, joins, shapes, times)
 ROUNDED = (adaptive, attention_pool, softmax, context, scaling)
 
 

@@ -150,16 +150,16 @@ def test_orientation_of_what_events_tells(capsys, asymmetric):
 
 
 @pytest.mark.parametrize(
-    ("name", "format", "width", "height"),
+    ("name", "format", "width", "height", "sensor"),
     [
-        ("a.bin", "nmnist", 34, 34),
-        ("a2.aedat", "aedat2", 128, 128),
-        ("a3.aedat", "aedat3", 128, 128),
-        ("a4.aedat4", "aedat4", 34, 30),
-        ("a.npy", "npy", 34, 30),
+        ("a.bin", "nmnist", 34, 34, "format"),
+        ("a2.aedat", "aedat2", 128, 128, "format"),
+        ("a3.aedat", "aedat3", 128, 128, "file"),
+        ("a4.aedat4", "aedat4", 34, 30, "file"),
+        ("a.npy", "npy", 34, 30, "guessed"),
     ],
 )
-def test_what_events_tells_of_every_format(capsys, tmp_path, name, format, width, height):
+def test_what_events_tells_of_every_format(capsys, tmp_path, name, format, width, height, sensor):
     # 40 events every 10 us, pixels (i mod 34, i mod 30), every third one ON
     (tmp_path / name).write_bytes(GOOD[name])
     document = events_document(capsys, tmp_path / name)
@@ -178,7 +178,14 @@ def test_what_events_tells_of_every_format(capsys, tmp_path, name, format, width
         "height": height,
         "x_range": [0, 33],
         "y_range": [0, 29],
+        "sensor": sensor,
+        "out_of_order": 0,
+        "steps_back": 0,
+        "largest_lag_us": 0,
+        "wraps": 0,
+        "damage": None,
     }
+    assert events_document(capsys, tmp_path / name, "--sensor", "150x140")["sensor"] == "given"
 
 
 @pytest.mark.parametrize(
@@ -320,14 +327,14 @@ def test_fitting_pixels(seen, tmp_path, fit, sensor, size, expected):
 def test_sensor_and_model_of_exchanged_sides_are_refused(capsys, seen, tmp_path, asymmetric):
     with pytest.raises(AssertionError):
         seen(asymmetric, "--sensor", "5x3", height=5, width=3)
-    assert "sensor 3 x 5 and frames 5 x 3 (height x width) do not fit" in capsys.readouterr().err
+    assert "sensor 5 x 3 and frames 3 x 5 (width x height) do not fit" in capsys.readouterr().err
 
 
 def test_a_wrong_option_is_one_line_on_stderr(capsys, tmp_path, asymmetric):
     assert main(["events", str(asymmetric), "--camera", "davis"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err == (
-        f"eventsim: {asymmetric}: camera='davis' was given, expected only for AEDAT 2.0 files; leave it out\n"
+        f"eventsim: {asymmetric}: --camera davis was given, expected only for AEDAT 2.0 files; leave it out\n"
     )
 
 

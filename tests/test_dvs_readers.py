@@ -218,8 +218,9 @@ GOOD = {
 
 MALFORMED = {
     "empty.aedat": (b"", "empty"),
-    "text.txt": (b"hello, this is text", "no readable format"),
-    "prophesee.raw": (b"% evt 3.0\n", "no readable format"),
+    "text.txt": (b"hello, this is text", "expected events as lines of numbers"),
+    "prophesee.raw": (b"% evt 3.0\n", "sensor_size"),
+    "other.doc": (b"\xd0\xcf\x11\xe0", "no readable format"),
     "cut.bin": (GOOD["a.bin"][:-2], "3 bytes are left over at event 39"),
     "cut2.aedat": (GOOD["a2.aedat"][:-3], "5 bytes are left over at event 39"),
     "cut3.aedat": (GOOD["a3.aedat"][:-3], "truncated"),
@@ -230,7 +231,10 @@ MALFORMED = {
     "endless.aedat": (b"#!AER-DAT3.1\r\n#Format: RAW\r\n" + bytes(100), "#!END-HEADER"),
     "compressed.aedat": (AEDAT3.replace(b"RAW", b"SerializedTS"), "Format"),
     "source.aedat": (AEDAT3.replace(b"DVS128", b"DYNAPSE") + packet(GOOD_EVENTS), "sensor_size"),
-    "twosources.aedat": (AEDAT3 + packet(GOOD_EVENTS[:1]) + packet(GOOD_EVENTS[1:], source=2), "one camera"),
+    "twosources.aedat": (
+        AEDAT3 + packet(GOOD_EVENTS[:1]) + packet(GOOD_EVENTS[1:], source=2),
+        "pass stream=1 or stream=2",
+    ),
     "size.aedat": (AEDAT3 + packet(GOOD_EVENTS, size=16), "8 bytes"),
     "zerosize.aedat": (AEDAT3 + packet([], kind=3, size=0, number=5), "packet header"),
     "negative.aedat": (AEDAT3 + packet(GOOD_EVENTS, number=-1), "packet header"),
@@ -249,7 +253,7 @@ MALFORMED = {
     "frames.npy": (npy(np.zeros(3, np.float32)), "structured"),
     "cut.npy": (GOOD["a.npy"][:-1], "truncated"),
     "none.npy": (npy(np.zeros(0, EVENT_DTYPE)), "sensor_size"),
-    "polarity.npy": (npy(np.array([(0, 0, 0, 2)], [(n, "i4") for n in "xytp"])), "polarities"),
+    "polarity.npy": (npy(np.array([(0, 0, 0, 2)], [(n, "i4") for n in "xytp"])), "a polarity of 2"),
     "late.npy": (npy(np.array([(0, 0, 2**64 - 1, 0)], [(n, "u8") for n in "xytp"])), "2^62"),
     "minus.npy": (npy(np.array([(-1, 0, 0, 0)], [(n, "i4") for n in "xytp"])), "x = -1"),
     "dv.aedat4": (b"#!AER-DAT4.0\r\n" + struct.pack("<i", 2**31 - 1) + bytes(99), "header of 2147483647 bytes"),
@@ -265,7 +269,7 @@ def test_malformed_file_is_one_line_naming_the_file(tmp_path, name):
     path = tmp_path / name
     path.write_bytes(data)
     with pytest.raises(InputError) as caught:
-        open_recording(path).summary()
+        list(open_recording(path).chunks())
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and part in message and "\n" not in message
 
@@ -331,7 +335,10 @@ def test_a_huge_packet_is_read_in_pieces(tmp_path):
 
 
 def test_formats_name_every_reader():
-    assert list(event_formats()) == ["aedat2", "aedat3", "aedat4", "nmnist", "npy"]
+    prophesee, arrays = ["dat", "evt2", "evt3"], ["hdf5", "matlab", "npy", "npz"]
+    assert sorted(event_formats()) == sorted(
+        ["aedat2", "aedat3", "aedat4", "bs2", "es", "nmnist", "text", *prophesee, *arrays]
+    )
 
 
 def test_aedat4_compression_beyond_the_header_is_refused_before_the_decoder_panics(tmp_path, capfd):

@@ -118,9 +118,3 @@ def test_aedat4_description_that_is_not_utf8_is_refused_before_the_decoder_ends_
     path.write_bytes(data)
     with pytest.raises(InputError, match="utf-8"):
         open_recording(path)
-
-
-@pytest.mark.parametrize("name", ["gen3_evt2.raw", "gen41_evt3.raw", "ncars_sample.dat", "dvs.es"])
-def test_formats_that_are_not_read_are_refused(name):
-    with pytest.raises(InputError, match="readable are aedat2"):
-        open_recording(DATA / "formats" / name)

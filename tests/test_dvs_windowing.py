@@ -31,7 +31,7 @@ def recording_of(events, chunk=None):
     recording = open_recording(events, sensor_size=(HEIGHT, WIDTH))
     if chunk is not None:
         stream = recording.chunks
-        recording.chunks = lambda: stream(chunk)
+        recording.chunks = lambda **taken: stream(chunk, **taken)
     return recording
 
 
@@ -97,7 +97,7 @@ def test_fit(events, size, mode):
     allowed = {"none": smaller and larger, "crop": smaller, "downscale": smaller, "pad": larger}[mode]
     fit = Fit(size, mode)
     if not allowed:
-        with pytest.raises(InputError, match=f"sensor 5 x 7 and frames {height} x {width}.*'crop'.*'downscale'.*'pad'"):
+        with pytest.raises(InputError, match=f"sensor 7 x 5 and frames {width} x {height}.*'crop'.*'downscale'.*'pad'"):
             frames_by_count(recording_of(events), 1, fit=fit)
         return
 

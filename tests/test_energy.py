@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from energy_cases import EXPECTED_PJ, RUN, Run, sram
+from energy_cases import EXPECTED_PJ, RUN, SUM_BITS, Run, sram
 from hypothesis import given
 from hypothesis import strategies as st
 
 import eventsim
 from eventsim import InputError, NetworkBuilder, Simulator
-from eventsim.accounting.energy import MAIN, EnergyModel, models
+from eventsim.accounting.energy import MAIN, MAIN_OF_INTEGERS, EnergyModel, fitting, models
 from eventsim.accounting.energy_model import Access, OfRole
 from eventsim.accounting.price_file import read_prices
 from eventsim.facts import Facts, Words
@@ -42,11 +42,12 @@ def check_expected(model: EnergyModel) -> None:
     assert energy.compute_mj == pytest.approx(compute * 1e-9, rel=1e-9)
     assert energy.memory_mj == pytest.approx(memory * 1e-9, rel=1e-9)
     assert energy.total_mj == pytest.approx((compute + memory) * 1e-9, rel=1e-9)
+    assert model.sum_bits == SUM_BITS.get(model.name)
 
 
 def test_every_model_is_checked() -> None:
     assert set(models()) == set(documents()) == set(EXPECTED_PJ)
-    assert set(MAIN) <= set(models())
+    assert {*MAIN, *MAIN_OF_INTEGERS} <= set(models())
     assert all(model.source and model.name == name for name, model in models().items())
 
 
@@ -192,6 +193,36 @@ def of(counts: Counts, **prices: Any) -> tuple[float, dict[str, int]]:
     facts = Facts("neurons", (SignalType("real", 4),), SignalType("binary", 4), words={"potential": Words(3, 8)})
     energy = model(**prices).of([Run("one", facts, counts)])
     return energy.total_mj * 1e9, dict(energy.unpriced)
+
+
+@pytest.mark.parametrize(("bits", "priced"), [(None, True), (0, False), (8, False), (16, True), (32, True)])
+def test_sums_of_integers_have_a_price_where_their_width_has(bits: int | None, priced: bool) -> None:
+    """8-bit weights, 16-bit sums: without a price for these, the work is told, not priced; its memory has prices."""
+    counts = Counts(acs=10, weight_reads=10)
+    source, words = SignalType("binary", 4), {"weight": Words(64, 8), "sum": Words(4, 16)}
+    own = model(compute={"acs": 2.0}, words={"weight_reads": Access(per_bit=0.5)}, sum_bits=bits)
+    facts = Facts("linear", (source,), SignalType("real", 4, dense=True), words=words)
+    energy = own.of([Run("one", facts, counts)])
+    assert own.prices_integers(facts) is priced
+    assert energy.compute_mj == pytest.approx(20e-9 if priced else 0)
+    assert energy.memory_mj == pytest.approx(10 * 8 * 0.5e-9)
+    assert dict(energy.unpriced) == ({} if priced else {"acs": 10})
+    floats = Facts("linear", (source,), facts.output, words={"weight": Words(64), "sum": Words(4)})
+    assert own.prices_integers(floats)
+
+
+def test_models_that_are_shown_have_prices_for_the_widths() -> None:
+    words = {"weight": Words(64, 8), "sum": Words(4, 32)}
+    facts = {"one": Facts("linear", (SignalType("binary", 4),), SignalType("real", 4, dense=True), words=words)}
+    assert fitting(models(), MAIN, facts, chosen=False) == MAIN_OF_INTEGERS
+    assert fitting(models(), MAIN, {}, chosen=False) == MAIN
+    assert fitting(models(), ("loihi", "45nm_int32_mac"), facts, chosen=True) == ("loihi", "45nm_int32_mac")
+    told = (
+        r"^layer one: integer sums of 32 bits found; energy model 45nm_\w+ has prices of (integer sums of up to 8 bits"
+    )
+    for name in ("45nm_mac", "45nm_int8_unary"):
+        with pytest.raises(InputError, match=told + r"|floating-point sums), take 45nm_int8_sums32 or another"):
+            fitting(models(), (name,), facts, chosen=True)
 
 
 def test_a_part_has_its_price_in_place_of_the_whole() -> None:

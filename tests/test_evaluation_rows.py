@@ -19,6 +19,7 @@ import pytest
 from eventsim import Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, RowsFile, Sample, evaluate, labelled_files, outcome_of, part
+from eventsim.dvs import EVENT_DTYPE
 from eventsim.operations import OPERATIONS
 from eventsim.report.evaluation_tables import alike
 
@@ -64,6 +65,12 @@ def stopping(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     monkeypatch.setattr(f"{MODULE}.evaluate", interrupted)
 
 
+def backwards(simulator: Simulator, samples: list[Sample], *arguments: Any, **options: Any) -> Iterator[Outcome]:
+    """Yield eight outcomes, the last of the data set first."""
+    yield from itertools.islice(evaluate(simulator, samples[::-1], *arguments, **options), 8)
+    raise KeyboardInterrupt
+
+
 def test_a_row_is_everything_there_is_to_an_outcome(small_network: Network, place: Path) -> None:
     """Each outcome, and what is summed over them, comes back from text."""
     simulator, samples = Simulator(small_network), labelled_files("data")
@@ -104,6 +111,36 @@ def test_a_run_stopped_twice_equals_one_run(
     assert without_times(again) == without_times(one)
     assert again["latency_s"] == resumed["latency_s"]
     assert sorted(path.name for path in place.iterdir()) == sorted(["data", "m.h5", rows])
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("disorder", [("--disorder", "drop"), ("--salvage",)])
+def test_what_was_met_in_recordings_is_told_after_a_stop(
+    suffix: str, disorder: tuple[str, ...], place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one run tells it, in the document and in words; in the order of the data set, whatever came first."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow")
+    events = np.zeros(40, EVENT_DTYPE)
+    events["t"], events["x"] = 10 * np.arange(40), np.arange(40) % 6
+    for number in range(6):
+        late = events.copy()
+        late["t"][[20 + number, 30][: number % 3]] -= 15 + number
+        np.save(place / "data" / str(number % 3) / f"events{number}.npy", late)
+    options = ("data", "--sensor", "6x6", "--window", "time", *disorder)
+    _, one, said = call(*options)
+    met = one["recordings"]
+    assert met["recordings"] == 6
+    assert (met["disordered"], met["dropped"], len(met["damaged"])) == (
+        (0, 0, 4) if "--salvage" in disorder else (4, 6, 0)
+    )
+    assert said.count("\n") == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(f"{MODULE}.evaluate", backwards)
+        call(*options, "--rows", f"rows.{suffix}")
+    _, resumed, again = call(*options, "--rows", f"rows.{suffix}", "--resume")
+    assert without_times(resumed) == without_times(one)
+    assert again == said
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

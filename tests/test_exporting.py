@@ -78,7 +78,7 @@ def test_recurrent_networks_come_back(drawn: Drawn) -> None:
     assert_comes_back(drawn.network, drawn.frames)
 
 
-@given(drawn=networks())
+@given(drawn=networks(integers=False))
 def test_attention_is_refused_by_name(drawn: Drawn) -> None:
     with pytest.raises(InputError, match=r"^layer \w+: (a join by|\w+ has no node in NIR|an average|a shift)"):
         there_and_back(drawn.network)

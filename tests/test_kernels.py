@@ -1,9 +1,9 @@
 """Kernels called directly on arrays, on awkward shapes, against plain NumPy.
 
 Tests marked `nojit` are tiny and also pass where NUMBA_DISABLE_JIT=1 runs every kernel as plain Python. The vector
-loops of `gather` are LLVM intrinsics, which only exist compiled: uncompiled it can serve fewer than 16 output channels,
-whose loop is plain Python. Bounds checks do not see into the intrinsics either, so the arrays given to `gather` and
-`fire` lie between guards that turn a stray read into NaN and show a stray write.
+loops of `gather` and `fire` are LLVM intrinsics, which only exist compiled; uncompiled, plain loops stand in. Bounds
+checks do not see into the intrinsics, so the arrays given to these two lie between guards that turn a stray read into
+NaN and show a stray write.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ from eventsim.kernels.dynamics import (
     faster,
     repeated,
 )
+from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import SPARE, fire
-from eventsim.kernels.gather import LANES, TILE, gather, gather_groups, gather_synapses, pack, unpack
+from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
+from eventsim.kernels.packing import pack, unpack
+from eventsim.kernels.products import count_products
 from eventsim.kernels.rows import (
     flatten_rows,
     gate_rows,
@@ -55,7 +58,7 @@ from eventsim.kernels.window import Spans, Window
 pytestmark = pytest.mark.kernels
 
 F = np.float32
-CHANNELS = (1, 2, 15, 16, 17, 31, 32, 33, 47, 48, 49, 63, 64, 65, 79, 80, 127, 128, 130)
+CHANNELS = (1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 63, 64, 65, 80, 95, 96, 97, 111, 112, 113, 127, 128, 192, 193, 210)
 KINDS = ("binary", "graded", "real")
 
 
@@ -129,18 +132,22 @@ def told(tally: tuple[np.ndarray, np.ndarray]) -> tuple[list[int], list[float]]:
 # --- gather
 
 
-def run_gather(frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding: Sliding, binary: bool):
+def run_gather(
+    frames: np.ndarray, weight: np.ndarray, bias: np.ndarray, sliding: Sliding, binary: bool, groups: int = 1
+):
     """Result and counts of `gather` between guards."""
     steps, _, *size = frames.shape
     rows, values_room = list(csr(last(frames), binary)), None
     rows[1], _ = guarded(rows[1], 2**30)
     if not binary:
         rows[2], values_room = guarded(rows[2], np.nan)
-    packed, _ = guarded(pack(by_tap(weight)), np.nan)
+    packed, _ = guarded(pack(by_tap(weight, groups), groups), np.nan)
     stale = np.full((steps * sliding.size[0] * sliding.size[1], len(bias)), np.nan, F)
     out, room = guarded(stale, 12345)
-    tally = tallies(steps)
-    gather(tuple(rows), packed, bias, out, steps, window_of(tuple(size), sliding), *tally)
+    guarded_bias, _ = guarded(bias, np.nan)
+    tally, window, fan = tallies(steps), window_of(tuple(size), sliding), len(bias) // groups
+    gather(tuple(rows), packed, guarded_bias, out, window, groups, (0, tiles_of(fan), 0, len(out)))
+    count_products(tuple(rows), window, fan, *tally)
     assert (guards_of(room) == 12345).all()
     assert values_room is None or np.isnan(guards_of(values_room)).all()
     return maps(out, steps, sliding.size), told(tally)
@@ -174,20 +181,114 @@ def test_gather_under_any_window(data):
     assert counted == products(frames, weight, sliding, kind)
 
 
+def added_one_by_one(
+    rows: Triple, weight: np.ndarray, bias: np.ndarray, window: Window, groups: int = 1
+) -> tuple[np.ndarray, list[int], list[float]]:
+    """What `gather` is by definition: bias, then tap after tap, event after event, each sum rounded to float32."""
+    (indptr, indices, values), w, fan = rows, window, weight.shape[2]
+    steps, size = (len(indptr) - 1) // (w.height * w.width), weight.shape[1] // groups
+    out = np.tile(bias, (steps, w.out_height, w.out_width, 1))
+    products, units = [0] * steps, [0.0] * steps
+    for step, oy, ox in np.ndindex(out.shape[:3]):
+        for tap, (ky, kx) in enumerate(np.ndindex(w.kernel_height, w.kernel_width)):
+            y = oy * w.stride_height + ky * w.dilation_height - w.pad_height
+            x = ox * w.stride_width + kx * w.dilation_width - w.pad_width
+            if not (0 <= y < w.height and 0 <= x < w.width):
+                continue
+            row = (step * w.height + y) * w.width + x
+            for e in range(indptr[row], indptr[row + 1]):
+                first = indices[e] // size * fan
+                value = F(1) if len(values) == 0 else values[e]
+                out[step, oy, ox, first : first + fan] += weight[tap, indices[e]] * value
+                products[step] += fan
+                units[step] += 0.0 if len(values) == 0 else float(abs(value)) * fan
+    return out.reshape(-1, len(bias)), products, units
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_gather_is_the_sum_one_by_one(seed):
+    """Bit for bit, with weights whose sums are rounded: any stride, dilation, padding, groups, tiles and parts."""
+    rng = np.random.default_rng(seed)
+    kind, groups = KINDS[seed % 3], int(rng.choice([1, 1, 2, 3]))
+    fan = int(rng.choice(CHANNELS))
+    height, width, kh, kw, sy, sx, dy, dx, steps = rng.integers(1, 4, 9).tolist()
+    py, px = rng.integers(0, 3, 2).tolist()
+    height, width = max(2 * height, dy * (kh - 1) + 1 - 2 * py), max(2 * width, dx * (kw - 1) + 1 - 2 * px)
+    oh, ow = (height + 2 * py - dy * (kh - 1) - 1) // sy + 1, (width + 2 * px - dx * (kw - 1) - 1) // sx + 1
+    window = Window(height, width, oh, ow, kh, kw, sy, sx, py, px, dy, dx)
+    inputs = groups * int(rng.choice([1, 2, 5, 2 * FEW]))
+    frames = rng.normal(size=(steps * height * width, inputs)) * (rng.random((steps * height * width, inputs)) < 0.6)
+    frames = {"binary": frames != 0, "graded": np.ceil(abs(frames)), "real": frames}[kind].astype(F)
+    rows = csr(frames, kind == "binary")
+    weight = rng.normal(size=(kh * kw, inputs, fan)).astype(F)
+    bias = rng.normal(size=fan * groups).astype(F)
+    expected, products, units = added_one_by_one(rows, weight, bias, window, groups)
+    packed, out, tally = pack(weight, groups), np.full(expected.shape, np.nan, F), tallies(steps)
+    gather(rows, packed, bias, out, window, groups, (0, tiles_of(fan), 0, len(out)))
+    count_products(rows, window, fan, *tally)
+    assert_array_equal(out.view(np.int32), expected.view(np.int32))
+    assert tally[0].tolist() == products
+    np.testing.assert_allclose(tally[1], units, rtol=1e-9)
+    # served in parts, which write nothing else
+    tiles, cut_row = tiles_of(fan), rng.integers(0, len(out) + 1)
+    cut_tile = rng.integers(0, tiles + 1) if groups == 1 or fan >= LANES else tiles
+    out[:] = np.nan
+    spans = (0, cut_tile), (cut_tile, tiles)
+    parts = [(a, b, c, d) for a, b in spans for c, d in ((0, cut_row), (cut_row, len(out)))]
+    for part in rng.permutation(parts).tolist():
+        before = out.copy()
+        gather(rows, packed, bias, out, window, groups, tuple(part))
+        channels = np.arange(groups * fan) % fan
+        elsewhere = np.ones(out.shape, bool)
+        elsewhere[part[2] : part[3], (channels >= edge(fan, part[0])) & (channels < edge(fan, part[1]))] = False
+        assert_array_equal(out[elsewhere].view(np.int32), before[elsewhere].view(np.int32))
+    assert_array_equal(out.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("inputs", [4, 64])
+def test_gather_of_more_rows_than_are_visited_at_once(groups, inputs):
+    """Tiles and taps meet the later rows again, and the weights that come next are fetched."""
+    rng = np.random.default_rng(0)
+    steps, side, fan = 3, 18, 100
+    assert steps * side * side > 3 * ROWS
+    frames = (rng.random((steps, inputs, side, side)) < 0.4).astype(F)
+    weight = (rng.integers(-16, 17, (groups * fan, inputs // groups, 3, 3)) / 16).astype(F)
+    bias = (rng.integers(-16, 17, groups * fan) / 16).astype(F)
+    sliding = Sliding((3, 3), (1, 1), (1, 1), (side, side))
+    y, counted = run_gather(frames, weight, bias, sliding, True, groups)
+    assert_array_equal(y, conv2d(frames, weight, bias, (1, 1), (1, 1), groups))
+    assert counted == products(frames, weight, sliding, "binary", groups)
+
+
+@pytest.mark.parametrize("outputs", CHANNELS)
+def test_tiles_are_as_equal_as_can_be(outputs):
+    edges = [edge(outputs, tile) for tile in range(tiles_of(outputs) + 1)]
+    widths = np.diff(edges)
+    whole, rest = widths[: len(widths) - (outputs % LANES > 0)], outputs % LANES
+    assert (edges[0], edges[-1]) == (0, outputs)
+    assert (whole % LANES == 0).all()
+    assert (whole > 0).all()
+    assert len(whole) == -(-(outputs - rest) // TILE)
+    assert len(whole) == 0 or whole.max() - whole.min() <= LANES
+    assert rest == 0 or widths[-1] == rest
+
+
 @pytest.mark.parametrize("outputs", CHANNELS)
 def test_pack_lays_tiles_one_after_the_other(outputs):
-    weight = np.arange(3 * 4 * outputs, dtype=F).reshape(3, 4, outputs)
-    expected, first = [], 0
-    while first < outputs:
-        width = min(64, (outputs - first) // 16 * 16) or outputs - first
-        expected += [weight[tap, i, first : first + width] for tap in range(3) for i in range(4)]
-        first += width
+    weight = np.arange(1, 3 * 4 * outputs + 1, dtype=F).reshape(3, 4, outputs)
+    expected = []
+    for tile in range(tiles_of(outputs)):
+        a, b = edge(outputs, tile), edge(outputs, tile + 1)
+        filled = np.zeros((3, 4, -(-(b - a) // LANES) * LANES), F)
+        filled[:, :, : b - a] = weight[:, :, a:b]
+        expected.append(filled.ravel())
     packed = pack(weight)
     assert_array_equal(packed, np.concatenate(expected))
     assert packed.dtype == F
     assert packed.flags.c_contiguous
     assert packed.ctypes.data % 64 == 0, "the first tile begins on a cache line"
-    assert (LANES, TILE) == (16, 64)
+    assert (LANES, TILE) == (16, 96)
 
 
 def test_gather_adds_in_the_order_of_taps_and_channels():
@@ -221,29 +322,62 @@ def test_gather_into_a_remainder(kind):
 @given(data=st.data())
 def test_gather_groups(kind, data):
     groups, per_group = data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
-    outputs = groups * data.draw(st.sampled_from([1, 2, 15, 17]))
+    outputs = groups * data.draw(st.sampled_from([1, 2, 15, 16, 17, 97]))
     size = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 5)))
     sliding = data.draw(slidings(size, widest=3))
     frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), groups * per_group, *size))
     weight, bias = data.draw(weights(outputs, per_group, *sliding.kernel)), data.draw(weights(outputs))
-    out = np.tile(bias, (len(frames) * sliding.size[0] * sliding.size[1], 1))
-    rows = csr(last(frames), kind == "binary")
-    tally = tallies(len(frames))
-    gather_groups(rows, by_tap(weight, groups), out, len(frames), window_of(size, sliding), groups, *tally)
-    expected = conv2d(frames, weight, bias, sliding.stride, sliding.padding, groups)
-    assert_array_equal(maps(out, len(frames), sliding.size), expected)
-    assert told(tally) == products(frames, weight, sliding, kind, groups)
+    y, counted = run_gather(frames, weight, bias, sliding, kind == "binary", groups)
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding, groups))
+    assert counted == products(frames, weight, sliding, kind, groups)
+
+
+@pytest.mark.parametrize("density", [0.3, 0.5 / SPARSE], ids=["by channel", "product by product"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fan", [1, 2])
+def test_gather_of_each_channel_alone(fan, kind, density):
+    """More rows than are visited at once, of which some lines are read by two spans."""
+    rng = np.random.default_rng(0)
+    channels, steps, height, width = 20, 2, 23, 31
+    sliding = Sliding((3, 5), (2, 1), (2, 1), (13, 29))
+    assert sliding.size[0] * sliding.size[1] > ROWS
+    frames = (rng.random((steps, channels, height, width)) < density).astype(F)
+    assert (np.count_nonzero(frames) * SPARSE > frames.size) == (density == 0.3)
+    if kind != "binary":
+        frames *= rng.integers(1, 5, frames.shape) if kind == "graded" else rng.integers(-8, 9, frames.shape) / F(8)
+    weight = (rng.integers(-16, 17, (fan * channels, 1, 3, 5)) / 16).astype(F)
+    bias = (rng.integers(-16, 17, fan * channels) / 16).astype(F)
+    y, counted = run_gather(frames, weight, bias, sliding, kind == "binary", channels)
+    assert_array_equal(y, conv2d(frames, weight, bias, sliding.stride, sliding.padding, channels))
+    assert counted == products(frames, weight, sliding, kind, channels)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("groups", [1, 2])
+def test_silent_channels_meet_no_weight(groups):
+    """A weight of infinity times nothing is nothing, and a sum of -0 stays what it is."""
+    rows = csr(np.array([[1, 0], [0, 0]], F))
+    weight = np.array([[[1], [np.inf]]], F)
+    weight = weight if groups == 2 else np.repeat(weight, 2, axis=2)
+    out = np.full((2, 2), F(np.nan))
+    gather(
+        rows, pack(weight, groups), np.full(2, F(-0.0)), out, Window(1, 2, 1, 2, 1, 1, 1, 1, 0, 0), groups, (0, 1, 0, 2)
+    )
+    assert_array_equal(out, [[1, -0.0 if groups == 2 else 1], [-0.0, -0.0]])
+    assert_array_equal(np.signbit(out[1]), [True, True])
 
 
 @pytest.mark.nojit
 def test_gather_groups_by_hand():
     rows = csr(np.array([[1, 2, 0, 3]], F))
     weight = np.array([[[1, 2], [3, 4], [5, 6], [7, 8]]], F) / 8  # two channels in and two out per group
-    out = np.zeros((1, 4), F)
-    tally = tallies(1)
-    gather_groups(rows, weight, out, 1, Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0), 2, *tally)
-    assert told(tally) == ([6], [12.0])
-    assert_array_equal(out, np.array([[7, 10, 21, 24]], F) / 8)
+    for groups, expected in ((2, [7, 10, 21, 24]), (4, [1, 2, 6, 8, 0, 0, 21, 24])):
+        out = np.full((1, len(expected)), F(np.nan))
+        tally, window = tallies(1), Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+        gather(rows, pack(weight, groups), np.zeros(len(expected), F), out, window, groups, (0, 1, 0, 1))
+        count_products(rows, window, 2, *tally)
+        assert told(tally) == ([6], [12.0])
+        assert_array_equal(out, np.array([expected], F) / 8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -280,16 +414,19 @@ def test_gather_synapses_by_hand():
 def test_a_silent_input_costs_nothing(outputs):
     window = Window(4, 3, 4, 3, 3, 3, 1, 1, 1, 1)
     silent: Triple = (np.zeros(25, np.int64), np.empty(0, np.int32), NO_VALUES)
-    weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(0.5))
+    weight, out = np.ones((9, 2, outputs), F), np.full((24, outputs), F(np.nan))
+    wide = np.full((24, 2 * outputs), F(np.nan))
+    gather(silent, pack(weight), np.full(outputs, F(0.5)), out, window, 1, (0, 1, 0, 24))
+    gather(silent, pack(weight, 2), np.full(2 * outputs, F(0.5)), wide, window, 2, (0, 1, 0, 24))
     for serve in (
-        lambda *tally: gather(silent, pack(weight), np.full(outputs, F(0.5)), out, 2, window, *tally),
-        lambda *tally: gather_groups(silent, weight, out, 2, window, 2, *tally),
+        lambda *tally: count_products(silent, window, outputs, *tally),
         lambda *tally: gather_synapses(silent, *csr(np.ones((2, outputs))), out, *tally),
     ):
         tally = tallies(2)
         serve(*tally)
         assert told(tally) == ([0, 0], [0.0, 0.0])
     assert (out == 0.5).all(), "the bias stays"
+    assert (wide == 0.5).all()
     for attend in (attend_scores_first, attend_masked, attend_context_first):
         executed = np.full((3, 2), -7)
         attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out, executed)
@@ -722,4 +859,5 @@ def test_total_rows(binary):
 @pytest.mark.parametrize("outputs", CHANNELS)
 def test_what_is_packed_can_be_unpacked(outputs):
     weight = np.random.default_rng(outputs).normal(size=(3, 4, outputs)).astype(F)
-    assert_array_equal(unpack(pack(weight), 3, 4, outputs), weight)
+    for groups in (1, 2):
+        assert_array_equal(unpack(pack(weight, groups), 3, 4, outputs, groups), weight)

@@ -16,7 +16,18 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import Network, NetworkBuilder, Simulator, load, save
-from eventsim.layers import Conv2d, Conv3d, Flatten, Input, Layer, Linear, Readout, WindowedLinear
+from eventsim.layers import (
+    IF,
+    Conv2d,
+    Conv3d,
+    Flatten,
+    Input,
+    Layer,
+    Linear,
+    MeanOverPositions,
+    Readout,
+    WindowedLinear,
+)
 
 F = np.float32
 
@@ -120,6 +131,29 @@ def test_a_stream_holds_no_more_after_many_steps(small_network: Network) -> None
             sizes.append(held()[0])
         grown = np.diff(sizes)
         assert grown.min() < 300, f"{grown} bytes in 300 steps each; what is kept once is in one of them"
+
+
+def test_layers_share_the_memory_for_what_they_emit() -> None:
+    """What one more layer adds is its weight and the potentials, not its currents and spikes of all time steps."""
+    steps, tokens, channels = 16, 64, 64
+    peaks = {}
+    for depth in (4, 12):
+        build = NetworkBuilder("deep")
+        x = build.add("input", Input((tokens, channels), "binary"))
+        for index in range(depth):
+            x = build.add(f"linear{index}", Linear(np.eye(channels, dtype=F)), x)
+            x = build.add(f"if{index}", IF(), x)
+        x = build.add("mean", MeanOverPositions(), x)
+        build.add("readout", Readout(), x)
+        network = build.build()
+        frames = np.ones((steps, tokens, channels), F)
+        Simulator(network).run(frames)  # compiles
+        simulator = Simulator(network)
+        with traced() as held:
+            simulator.run(frames)
+            peaks[depth] = held()[1]
+    emitted = 4 * steps * tokens * channels
+    assert (peaks[12] - peaks[4]) / 8 < emitted / 4, "a layer holds what it emitted"
 
 
 def test_a_recording_of_any_length_runs_in_bounded_memory(small_network: Network) -> None:

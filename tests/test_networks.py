@@ -147,7 +147,8 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
     table["sumpool2d"] = table["avgpool2d"] = lambda: {
         "additions": counts.pooled_values(x, **pool, windows=outputs[name].shape[2:], dense=dense)
     }
-    table["lif"] = table["plif"] = table["if_neuron"] = lambda: {
+    table["integer_conv2d"], table["integer_linear"] = table["conv2d"], table["linear"]
+    table["lif"] = table["plif"] = table["if_neuron"] = table["integer_lif"] = lambda: {
         "spikes": np.count_nonzero(outputs[name]),
         "neuron_updates": counts.neuron_updates(x),
     }
@@ -276,7 +277,7 @@ def shown_once(drawn: Drawn) -> set[str]:
     once: set[str] = set()
     for name in drawn.network.order:
         kind = drawn.layers.get(name, (name,))[0]
-        stateful = kind in {"lif", "plif", "if_neuron", "mean_over_time", "readout"}
+        stateful = kind in {"lif", "integer_lif", "plif", "if_neuron", "mean_over_time", "readout"}
         if not stateful and all(source in once for source in drawn.network.sources[name]):
             once.add(name)
     return once

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from eventsim.simulator import Simulator
 
 SIZES = {"heads": 2, "height": 34, "width": 34, "time_steps": 4}
 TURNED = {"transpose": True, "flip_x": False, "flip_y": True, "flip_polarity": True}
-DVS = {"window": "time", "binary": True, "fit": "crop"} | TURNED
+DVS = {"window": "time", "binary": True, "fit": "crop", "sensor": "40x40"} | TURNED
 RGB = {"fit": "downscale", "mean": "0.5,0.25,0.125", "std": "0.5,0.25,2"}
 
 
@@ -92,12 +94,12 @@ def test_frames_are_as_the_model_says(tmp_path: Path, recording: Path) -> None:
     from eventsim.dvs import Fit
 
     network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS), tmp_path)
-    opened = open_recording(recording, orientation=Orientation(**TURNED))
+    opened = open_recording(recording, sensor_size=(40, 40), orientation=Orientation(**TURNED))
     expected = frames_by_time(opened, 4, fit=Fit((34, 34), "crop"), binary=True)
     found = Preparation().frames(recording, network)
     assert_array_equal(found, expected)
     assert expected.max() == 1 and expected.sum() > 100
-    other = frames_by_count(open_recording(recording), 4, fit=Fit((34, 34), "crop"))
+    other = frames_by_count(open_recording(recording, sensor_size=(40, 40)), 4, fit=Fit((34, 34), "crop"))
     assert not np.array_equal(found, other)
     mine = Preparation(window="count", binary=False, orientation=Orientation()).frames(recording, network)
     assert_array_equal(mine, other)
@@ -106,10 +108,11 @@ def test_frames_are_as_the_model_says(tmp_path: Path, recording: Path) -> None:
 def test_bins_of_the_model_are_streamed(tmp_path: Path, recording: Path) -> None:
     from eventsim.dvs import Fit
 
-    options = {"bin_us": 7000, "fit": "crop"}
+    options = {"bin_us": 7000, "fit": "crop", "sensor": "40x40"}
     network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **options), tmp_path)
     found = list(Preparation().frames(recording, network))
-    expected = list(frames_by_duration(open_recording(recording), 7000, fit=Fit((34, 34), "crop")))
+    opened = open_recording(recording, sensor_size=(40, 40))
+    expected = list(frames_by_duration(opened, 7000, fit=Fit((34, 34), "crop")))
     assert_array_equal(np.stack([np.asarray(f) for f in found]), np.stack([np.asarray(f) for f in expected]))
 
 
@@ -169,7 +172,7 @@ def test_one_flag_of_the_orientation_leaves_the_others(
     ("options", "message"),
     [
         ({"window": "frames"}, "option window=frames found; expected one of count, time, duration"),
-        ({"window": "duration"}, "expected bin_us with duration alone"),
+        ({"window": "duration"}, "expected bin_us with duration, tonic-duration, spikingjelly-duration alone"),
         ({"sensor": "34"}, "option sensor=34 found; expected WIDTHxHEIGHT"),
         ({"binary": "maybe"}, "option binary=maybe found; expected true or false"),
     ],
@@ -185,7 +188,11 @@ def test_values_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str
 @pytest.mark.parametrize(
     ("variant", "options", "message"),
     [
-        ("dvs", {"window": "count", "bin_us": 5}, "expected bin_us with duration alone"),
+        (
+            "dvs",
+            {"window": "count", "bin_us": 5},
+            "expected bin_us with duration, tonic-duration, spikingjelly-duration alone",
+        ),
         ("dvs", {"mean": "0,0"}, "option mean found; expected none for graded input of 2 x 34 x 34"),
         ("cifar", {"mean": "a,b"}, "option mean=a,b found; expected numbers separated by commas"),
         ("cifar", {"binary": True}, "option binary found; expected none for real input of 3 x 34 x 34"),
@@ -229,11 +236,40 @@ def test_bytes_are_pixels_and_real_values_are_prepared_already(tmp_path: Path) -
     assert_array_equal(Preparation().frames(tmp_path / "f.npy", network), expected)
 
 
-def test_pixels_of_more_than_eight_bits_are_refused(tmp_path: Path) -> None:
+def test_sixteen_bits_of_grey_are_a_share_of_65535(tmp_path: Path) -> None:
     network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
-    Image.fromarray(np.full((34, 34), 40_000, np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"deep\.png: pixels of mode I(;16)? found; expected 8 bits"):
+    deep = np.random.default_rng(4).integers(0, 65536, (34, 34), np.uint16)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(deep).save(tmp_path / name)
+        found = Preparation().frames(tmp_path / name, network)
+        assert_array_equal(found, np.stack([deep / np.float32(65535)] * 3).astype(np.float32))
+    np.save(tmp_path / "deep.npy", np.stack([deep] * 3))
+    assert_array_equal(Preparation().frames(tmp_path / "deep.npy", network), found)
+
+
+def png_of_sixteen_bit_colours(path: Path) -> None:
+    """Write 34 x 34 pixels of one colour, which Pillow cannot."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", 34, 34, 16, 2, 0, 0, 0)
+    lines = (b"\0" + struct.pack(">3H", 40_000, 1, 2) * 34) * 34
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    )
+
+
+def test_pixels_of_which_the_lower_bits_would_be_lost_are_refused(tmp_path: Path) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    png_of_sixteen_bit_colours(tmp_path / "deep.png")
+    with pytest.raises(
+        InputError, match=r"deep\.png: pixels of mode RGB with 16 bits for each channel found; expected 8"
+    ):
         Preparation().frames(tmp_path / "deep.png", network)
+    Image.fromarray(np.ones((34, 34), np.float32)).save(tmp_path / "real.tif")
+    with pytest.raises(InputError, match=r"real\.tif: pixels of mode F with 32 bits"):
+        Preparation().frames(tmp_path / "real.tif", network)
 
 
 def test_a_report_says_what_was_used(tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -337,17 +373,134 @@ def test_numbers_too_large_are_one_line(
     assert len(lines) == 1
 
 
-def test_a_flag_without_effect_is_said(tmp_path: Path, recording: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save(import_checkpoint(checkpoint(tmp_path), **SIZES, fit="crop"), tmp_path / "dvs.h5")
-    save(import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES), tmp_path / "rgb.h5")
+@pytest.mark.parametrize(
+    ("variant", "source", "flags", "said"),
+    [
+        ("dvs", "r.npy", ["--mean", "0,0"], "--mean 0.0,0.0 found; a model of recordings cannot use that"),
+        ("cifar", "i.png", ["--flip-x", "--binary"], "--binary, --flip-x found; a model of images cannot use that"),
+        ("cifar", "i.png", ["--no-binary"], "--no-binary found; a model of images cannot use that"),
+        ("cifar", "i.png", ["--salvage"], "--salvage found; a model of images cannot use that"),
+        ("dvs", "f.npy", ["--window", "time"], "f.npy: --window time found; frames that are prepared already cannot"),
+        ("dvs", "f.npy", ["--fit", "crop"], "f.npy: --fit crop found; frames that are prepared already cannot"),
+        ("dvs", "f.npy", ["--sensor", "40x30"], "f.npy: --sensor 40x30 found; frames that are prepared already"),
+        ("cifar", "v.npy", ["--mean", "0,0,0"], "v.npy: --mean 0.0,0.0,0.0 found; frames that are prepared already"),
+        ("dvs", "r.npy", ["--bin-us", "9000", "--window", "time"], "--window time with --bin-us 9000 found"),
+        ("dvs", "r.npy", ["--lag", "5"], "--lag 5 without --disorder sort found"),
+    ],
+)
+def test_options_that_an_input_cannot_use_are_refused(
+    tmp_path: Path,
+    recording: Path,
+    capsys: pytest.CaptureFixture[str],
+    variant: str,
+    source: str,
+    flags: list[str],
+    said: str,
+) -> None:
+    options = {"fit": "crop", "sensor": "40x40"} if variant == "dvs" else {}
+    save(import_checkpoint(checkpoint(tmp_path, variant), **SIZES, **options), tmp_path / "m.h5")
     Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    np.save(tmp_path / "f.npy", np.zeros((4, 2, 34, 34), np.int32))
+    np.save(tmp_path / "v.npy", np.zeros((3, 34, 34), np.float32))
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / source)]) == 0
     capsys.readouterr()
-    assert main(["run", str(tmp_path / "dvs.h5"), str(recording), "--mean", "0,0"]) == 0
-    assert capsys.readouterr().err == "eventsim: mean has no effect, the model takes recordings\n"
-    assert main(["run", str(tmp_path / "rgb.h5"), str(tmp_path / "i.png"), "--flip-x", "--binary"]) == 0
-    assert capsys.readouterr().err.splitlines() == [
-        "eventsim: binary has no effect, the model takes images",
-        "eventsim: orientation has no effect, the model takes images",
-    ]
-    assert main(["run", str(tmp_path / "dvs.h5"), str(recording), "--bin-us", "9000", "--window", "time"]) == 2
-    assert "window=time with bin_us=9000 found" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / source), *flags]) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert said in line
+    if "--mean" not in flags and variant == "cifar":
+        (tmp_path / "data" / "0").mkdir(parents=True)
+        assert main(["evaluate", str(tmp_path / "m.h5"), str(tmp_path / "data"), *flags]) == 2
+
+
+def test_images_of_a_batch_are_samples_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    save(network, tmp_path / "m.h5")
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 34, 34), np.uint8)
+    np.save(tmp_path / "b.npy", images)
+    for command in ("run", "verify"):
+        capsys.readouterr()
+        assert main([command, str(tmp_path / "m.h5"), str(tmp_path / "b.npy"), "--batch", "--json"]) == 0
+        samples = json.loads(capsys.readouterr().out)["samples"]
+        assert [sample["input"] for sample in samples] == [f"{tmp_path}/b.npy[{index}]" for index in range(3)]
+        assert len({sample["input_sha256"] for sample in samples} - {None}) == 1
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "b.npy"), "--batch", "--json"]) == 0
+    for image, sample in zip(images, json.loads(capsys.readouterr().out)["samples"], strict=True):
+        expected = Simulator(network).run(Preparation().frames(image, network))
+        assert_array_equal(np.asarray(sample["logits"], np.float32), expected.logits)
+    np.save(tmp_path / "t.npy", np.zeros((2, 4, 3, 34, 34), np.float32))
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "t.npy")]) == 2
+    assert "2 x 4 x 3 x 34 x 34 found, a batch of samples with time steps" in capsys.readouterr().err
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "t.npy"), "--batch", "--json"]) == 0
+    assert [sample["time_steps"] for sample in json.loads(capsys.readouterr().out)["samples"]] == [4, 4]
+    Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "i.png"), "--batch"]) == 2
+    assert "i.png: --batch found; expected an array of samples" in capsys.readouterr().err
+
+
+def test_other_time_steps_than_the_model_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(import_checkpoint(checkpoint(tmp_path), **SIZES), tmp_path / "m.h5")
+    for steps, said in (
+        (4, ""),
+        (7, f"eventsim: {tmp_path}/f.npy: 7 time steps found, the model says time_steps = 4\n"),
+    ):
+        np.save(tmp_path / "f.npy", np.zeros((steps, 2, 34, 34), np.int32))
+        capsys.readouterr()
+        assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "f.npy")]) == 0
+        assert capsys.readouterr().err == said
+        for command in (["verify"], ["profile", "--verify"]):
+            main([*command, str(tmp_path / "m.h5"), str(tmp_path / "f.npy")])
+            assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("fit", ["crop", "downscale", "pad"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_bytes_are_fitted_as_the_same_picture_in_a_file(tmp_path: Path, fit: str, channels: int) -> None:
+    from eventsim import NetworkBuilder
+    from eventsim.layers import Flatten, Input, Linear, MeanOverTime, Readout
+
+    build = NetworkBuilder("sees")
+    source = build.add("input", Input((channels, 20, 24), "real"))
+    weight = np.zeros((2, channels * 480), np.float32)
+    source = build.add("linear", Linear(weight), build.add("flatten", Flatten(), source))
+    build.add("readout", Readout(), build.add("mean", MeanOverTime(), source))
+    network = build.build(time_steps=2)
+    size = (13, 17) if fit == "pad" else (41, 33)
+    pixels = np.random.default_rng(2).integers(0, 256, (*size, channels), np.uint8)
+    Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(tmp_path / "i.png")
+    prepared = Preparation(fit=fit, mean=(0.5,) * channels, std=(0.25,) * channels)  # type: ignore[arg-type]
+    expected = prepared.frames(tmp_path / "i.png", network)
+    first = np.moveaxis(pixels, -1, 0)
+    assert_array_equal(prepared.frames(first, network), expected)
+    assert_array_equal(prepared.frames(np.stack([first, first]), network), np.stack([expected, expected]))
+    if channels == 1:
+        assert_array_equal(prepared.frames(first[0], network), expected)
+    deep = prepared.frames(first.astype(np.uint16) * 257, network)
+    np.testing.assert_allclose(deep, expected, atol=4 * 1.0 / 255)
+    with pytest.raises(InputError, match=r"an image of .* found; the model takes 24 x 20"):
+        Preparation().frames(first, network)
+    with pytest.raises(
+        InputError, match="move the axis of the channels to the front" if channels == 3 else "pixels of"
+    ):
+        prepared.frames(np.zeros((20, 24, channels + (channels == 1)), np.uint8), network)
+    with pytest.raises(InputError, match="pixels of type int64 found; expected uint8 or uint16"):
+        prepared.frames(first.astype(np.int64), network)
+
+
+def test_an_input_refuses_in_python_what_it_cannot_use(tmp_path: Path, recording: Path) -> None:
+    rgb = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
+    dvs = import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS)
+    Image.fromarray(np.zeros((34, 34, 3), np.uint8)).save(tmp_path / "i.png")
+    opened = open_recording(recording, sensor_size=(40, 40))
+    for preparation, source, network, said in (
+        (Preparation(window="time"), tmp_path / "i.png", rgb, r"i\.png: window='time' found; an image cannot use that"),
+        (
+            Preparation(salvage=True),
+            np.zeros((3, 34, 34), np.uint8),
+            rgb,
+            "array: salvage=True found; an array of pixels",
+        ),
+        (Preparation(mean=(0.5,)), recording, dvs, r"r\.npy: mean=\(0\.5,\) found; a recording cannot use that"),
+        (Preparation(sensor_size=(9, 9)), opened, dvs, r"sensor_size=\(9, 9\) found; a recording that is open already"),
+    ):
+        with pytest.raises(InputError, match=said):
+            preparation.frames(source, network)

@@ -83,13 +83,18 @@ REFUSED = {
     "no unit": (HEAD.replace("unit", "# "), "no unit found; expected unit = 'pJ'"),
     "no reading": (HEAD.replace("graded", "# "), "no graded found; expected graded = a text"),
     "another unit": (HEAD.replace('"pJ"', '"nJ"'), "unit: 'nJ' found; expected 'pJ'"),
+    "no bits": (
+        "sum_bits = -1\n" + HEAD,
+        "sum_bits: '-1' found; expected bits of the widest integer sum that is priced",
+    ),
+    "bits that are none": ("sum_bits = true\n" + HEAD, "sum_bits: 'True' found; expected bits"),
     "another reading": (HEAD.replace('"mac"', '"both"'), "graded: 'both' found; expected 'unary' or 'mac'"),
     "empty name": (HEAD.replace('"own"', '" "'), "name: ' ' found; expected a text"),
     "bad name": (HEAD.replace('"own"', '"my own"'), "name: 'my own' found; expected letters, digits, '_', '.' and '-'"),
     "no text": (HEAD.replace('"own"', "7"), "name: '7' found; expected a text"),
     "unknown key": (
         "prices = 1\n" + HEAD,
-        "'prices' found; expected one of name, source, unit, graded, note, included, compute, memory, words, tables, ",
+        "'prices' found; expected one of name, source, unit, graded, note, sum_bits, included, compute, memory, words",
     ),
     "negative": (HEAD + "compute.acs = -0.1", "compute.acs: '-0.1' found; expected picojoules from 0 to 1e+12"),
     "a joule and more": (

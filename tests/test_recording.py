@@ -16,6 +16,7 @@ from strategies import Drawn, networks
 
 import eventsim
 from eventsim import InputError, Network, NetworkBuilder, Simulator, cli, save
+from eventsim.dvs import EVENT_DTYPE
 from eventsim.layers import LIF, Conv2d, Flatten, Input, Linear, MeanOverTime, Readout, SoftmaxAttention
 from eventsim.report.latency import latency_document, latency_line, spread
 from eventsim.stopwatch import Stopwatch
@@ -235,10 +236,9 @@ def test_documents_say_where_they_come_from(tmp_path: Path, capsys: pytest.Captu
     build.add("readout", Readout(), build.add("flatten", Flatten(), x))
     model, frames = tmp_path / "m.h5", tmp_path / "x.npy"
     save(build.build(time_steps=3), model)
-    np.save(frames, np.ones((3, 2, 4, 4), F))
-    _, document, _ = ran(
-        capsys, "profile", model, frames, "--chunk", "2", "--threads", "3", "--flip-x", "--time-steps", "3"
-    )
+    np.save(frames, np.ones(9, EVENT_DTYPE))
+    flags = ["--chunk", "2", "--threads", "3", "--flip-x", "--time-steps", "3", "--sensor", "4x4"]
+    _, document, _ = ran(capsys, "profile", model, frames, *flags)
     whence = document["provenance"]
     assert whence["eventsim"] == eventsim.__version__
     assert whence["network"] == "maps"

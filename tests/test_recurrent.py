@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from plain_rows import main
+from scipy.sparse.csgraph import connected_components
 from strategies import Drawn, recurrent_networks
 from test_networks import assert_same, counted, simulate
 
@@ -130,6 +131,40 @@ def test_only_the_layers_of_a_cycle_run_step_by_step() -> None:
     (loop,) = (part for part in schedule.parts if isinstance(part, Loop))
     assert [node.name for node in loop.nodes] == ["sum", "if"]
     assert loop.heard_outside == ("if",)
+
+
+@given(data=st.data())
+def test_loops_are_the_strongly_connected_components(data: st.DataObject) -> None:
+    """As SciPy finds them, and in an order in which every part comes after those that it hears."""
+    size, spikes = data.draw(st.integers(1, 12)), SignalType("binary", 2)
+    names = ["input", *(f"and{index}" for index in range(size))]
+    build = NetworkBuilder("tangle")
+    build.add("input", Input((2,), "binary"))
+    for index in range(size):
+        first, second = data.draw(st.integers(0, index)), data.draw(st.integers(index, size) | st.integers(0, size))
+        heard = names[second] if second <= index and data.draw(st.booleans()) else Delayed(names[second], 1, spikes)
+        build.add(names[index + 1], Residual("and"), names[first], heard)
+    unread = [name for name in names if name not in {edge.source for edge in build.edges}] or [names[-1]]
+    x = unread[0]
+    for index, name in enumerate(unread[1:]):
+        x = build.add(f"total{index}", Residual("and"), x, name)
+    build.add("readout", Readout("sum"), x)
+    network = build.build()
+
+    order = list(network.order)
+    graph = np.zeros((len(order), len(order)))
+    for edge in network.edges:
+        graph[order.index(edge.source), order.index(edge.target)] = 1
+    _, labels = connected_components(graph, connection="strong")
+    expected = {tuple(np.array(order)[labels == label]) for label in labels}
+    parts = [
+        tuple(node.name for node in part.nodes) if isinstance(part, Loop) else (part.name,)
+        for part in plan(network).parts
+    ]
+    assert len(parts) == len(expected)
+    assert set(parts) == expected
+    place = {name: index for index, part in enumerate(parts) for name in part}
+    assert all(place[edge.source] <= place[edge.target] for edge in network.edges)
 
 
 def test_a_delay_without_a_cycle_is_no_loop() -> None:

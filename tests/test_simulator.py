@@ -49,7 +49,7 @@ def pipeline(shape: tuple[int, ...], kind: str, *layers: Layer, time_steps: int 
     [
         (np.zeros((4, 2, 6, 5)), None, "a time step of shape 2 x 6 x 5 found; the model takes 2 x 6 x 6"),
         (np.zeros((4, 6, 6)), None, "a time step of shape 4 x 6 x 6 found"),
-        (np.zeros((1, 4, *SHAPE)), None, "a time step of shape 4 x 2 x 6 x 6 found"),
+        (np.zeros((1, 4, *SHAPE)), None, "1 x 4 x 2 x 6 x 6 found, a batch of samples with time steps; they go one by"),
         (np.zeros(6), None, "the model takes 2 x 6 x 6"),
         (7, None, "the model takes 2 x 6 x 6"),
         (np.zeros((0, *SHAPE)), None, "no time steps found; the model needs at least one"),

@@ -149,7 +149,7 @@ def test_a_model_of_the_zoo(name: str) -> None:
     part("functional").reset_net(module)
     network = from_torch(module, x, **timed)
     (verified,) = (str(each.value) for each in network.settings if each.option == "verified")
-    assert verified.split(" layers")[0].endswith(f" spikes of {len(rates)}")
+    assert verified.split(" layers")[0].endswith(f" outputs of {len(rates)}")
     assert rates.keys() <= network.layers.keys()
     found = Simulator(network).run(frames_of(x, network)).logits
     if verified.endswith(" 0 that rounding moved"):

@@ -189,8 +189,14 @@ def test_what_events_tells_in_words(call, tmp_path):
         "height": "1",
         "x_range": "(0, 9)",
         "y_range": "(0, 0)",
+        "out_of_order": "0",
+        "steps_back": "0",
+        "largest_lag_us": "0",
+        "wraps": "0",
+        "damage": "None",
+        "sensor": "guessed",
     }
-    assert "events       1,500" in out  # one below the other
+    assert "events          1,500" in out  # one below the other
 
 
 def test_an_evaluation_in_words(call, tmp_path, clock):

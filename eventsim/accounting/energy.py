@@ -17,11 +17,25 @@ from types import MappingProxyType
 from eventsim.accounting.energy_model import Energy, EnergyModel, energies
 from eventsim.accounting.price_file import load_prices, parse_prices
 from eventsim.errors import InputError
+from eventsim.facts import Facts
 
-__all__ = ["MAIN", "Energy", "EnergyModel", "choose", "energies", "load_prices", "markdown", "models"]
+__all__ = [
+    "MAIN",
+    "MAIN_OF_INTEGERS",
+    "Energy",
+    "EnergyModel",
+    "choose",
+    "energies",
+    "fitting",
+    "load_prices",
+    "markdown",
+    "models",
+]
 
 MAIN = ("45nm_mac", "lemaire2022", "loihi_active")
 """Shown where nobody chooses: what most papers quote, the same work with its memory, and a chip."""
+MAIN_OF_INTEGERS = ("45nm_int8_sums32", *MAIN[1:])
+"""The same for networks with layers of integers."""
 
 
 @cache
@@ -62,6 +76,31 @@ def choose(given: Sequence[str]) -> tuple[dict[str, EnergyModel], tuple[str, ...
                 f"energy model {text!r} found; expected one of {', '.join(models())}, or a price file .toml"
             )
     return known, tuple(shown) or MAIN
+
+
+def fitting(
+    known: Mapping[str, EnergyModel], shown: Sequence[str], layers: Mapping[str, Facts], *, chosen: bool
+) -> tuple[str, ...]:
+    """Return the models to show for a network: those of `choose`, in integers where nobody chose.
+
+    Raises
+    ------
+    InputError
+        If a chosen model has no price for the widths of a layer of integers; names both.
+    """
+    for model in shown:
+        for name, facts in layers.items():
+            if known[model].prices_integers(facts):
+                continue
+            if not chosen:
+                return MAIN_OF_INTEGERS
+            bits, priced = facts.words["sum"].bits, known[model].sum_bits
+            of = f"integer sums of up to {priced} bits" if priced else "floating-point sums"
+            raise InputError(
+                f"layer {name}: integer sums of {bits} bits found; energy model {model} has prices of {of}, take "
+                f"{MAIN_OF_INTEGERS[0]} or another one"
+            )
+    return tuple(shown)
 
 
 def markdown() -> str:

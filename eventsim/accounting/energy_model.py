@@ -203,6 +203,9 @@ class EnergyModel:
         Operations that the prices of others hold already, such as the memory in a measured synaptic operation.
     roles : mapping of str to OfRole
         What is different in layers of a role.
+    sum_bits : int, optional
+        Bits of the widest integer sums that the prices of arithmetic are for, 0 where they are for floating-point
+        numbers. Where given, layers of integers whose sums are wider have no price for it.
     """
 
     name: str
@@ -214,6 +217,7 @@ class EnergyModel:
     words: Mapping[str, Access] = field(default_factory=dict)
     included: frozenset[str] = frozenset()
     roles: Mapping[str, OfRole] = field(default_factory=dict)
+    sum_bits: int | None = None
 
     def of(self, layers: Iterable[Accounted]) -> Energy:
         """Return the energy of a run.
@@ -228,6 +232,14 @@ class EnergyModel:
         Energy
         """
         return energies(layers, {self.name: self})[self.name]
+
+    def prices_integers(self, facts: Facts) -> bool:
+        """Return whether the prices of arithmetic are for what a layer adds up, if that is integers."""
+        return self._holds({kind: words.bits for kind, words in facts.words.items()})
+
+    def _holds(self, bits: Mapping[str, int]) -> bool:
+        integers = bits.get("weight", SIGNAL_BITS) < SIGNAL_BITS
+        return self.sum_bits is None or not integers or bits.get("sum", SIGNAL_BITS) <= self.sum_bits
 
     def section(self, part: Literal["compute", "memory"], role: str) -> dict[str, float]:
         """Return the prices of arithmetic, or those of memory without words, in layers of a role."""
@@ -310,6 +322,8 @@ def _rates(model: EnergyModel, role: str, sizes: Sizes, _: int) -> _Rates:
     compute, memory = model.section("compute", role), model.section("memory", role)
     included = model.included | model.roles.get(role, OfRole()).included
     by_kind = {kind: (size, bits) for kind, size, bits in sizes}
+    if not model._holds({kind: bits for kind, _, bits in sizes}):
+        compute = {}
     for operation, access in model.words.items():
         if operation not in included and (held := by_kind.get(MEMORY_OF[operation])) is not None:
             memory[operation] = memory.get(operation, 0.0) + access.picojoules(*held)

@@ -22,7 +22,7 @@ LARGEST_PRICE = 1e12
 """A joule: no price is larger, and no sum of priced counts leaves the range of floats."""
 
 _REQUIRED = ("name", "source", "unit", "graded")
-_OPTIONAL = ("note", "included", "compute", "memory", "words", "tables", "roles")
+_OPTIONAL = ("note", "sum_bits", "included", "compute", "memory", "words", "tables", "roles")
 _NAME = r"[\w.-]+"
 _AN_OPERATION = "an operation of eventsim.operations"
 _Read = TypeVar("_Read")
@@ -108,9 +108,8 @@ class _PriceFile:
         words = self.words()
         included = self.included("included", self.document.get("included", []))
         roles = self.by_name("roles", self.document, ROLES, self.role)
-        model = EnergyModel(
-            name, source, graded, self.text("note", "").strip(), compute, memory, words, included, roles
-        )
+        note, bits = self.text("note", "").strip(), self.sum_bits()
+        model = EnergyModel(name, source, graded, note, compute, memory, words, included, roles, bits)
         self.check(model)
         return model
 
@@ -141,6 +140,12 @@ class _PriceFile:
             raise InputError(f"{self.path}: no {key} found; expected {key} = {expected}")
         if not isinstance(value, str) or (key in _REQUIRED and not value.strip()):
             self.refuse(key, value, "a text")
+        return value
+
+    def sum_bits(self) -> int | None:
+        value = self.document.get("sum_bits")
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 1024):
+            self.refuse("sum_bits", value, "bits of the widest integer sum that is priced, or 0 of prices in float")
         return value
 
     def table(self, key: str, parent: Mapping[str, Any], where: str) -> Mapping[str, Any]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from eventsim import dvs
 from eventsim.accounting.energy import MAIN
 from eventsim.cli.printing import complain
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import ORIENTATION, Preparation, numbers_of, size_of
+from eventsim.preparation import ORIENTATION, Preparation, WindowKind, numbers_of, size_of
 
 Arguments = argparse.Namespace
 YES_OR_NO = argparse.BooleanOptionalAction
@@ -35,8 +36,19 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
         orientation=orientation,
         mean=getattr(args, "mean", None),
         std=getattr(args, "std", None),
+        start_us=args.start,
+        end_us=args.end,
+        disorder=getattr(args, "disorder", None),
+        lag_us=getattr(args, "lag", None),
+        salvage=args.salvage or None,
+        stream=args.stream,
+        columns=args.columns,
+        time_unit=args.time_unit,
+        group=args.group,
+        first_pixel=args.first_pixel,
     )
     if network is not None:
+        preparation.check(network)
         for sentence in preparation.overridden(network):
             complain(sentence)
     return preparation
@@ -46,6 +58,22 @@ def check_output(output: str, source: str) -> None:
     """Refuse to write over what is read."""
     if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
         raise InputError(f"{output}: -o names the file that is read; expected another name")
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Say what a network is read from."""
+    parser.add_argument("model", metavar="MODEL.h5", help="a network, as eventsim import writes it")
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Say what a network is run on."""
+    says = "recordings (eventsim formats lists them), images, or .npy files of frames; one or several"
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=says)
+
+
+def add_wide(parser: argparse.ArgumentParser, says: str = "every column, also where the terminal is narrower") -> None:
+    """Say how tables become complete."""
+    parser.add_argument("--wide", action="store_true", help=says)
 
 
 def add_energy_option(parser: argparse.ArgumentParser) -> None:
@@ -61,25 +89,45 @@ def add_energy_option(parser: argparse.ArgumentParser) -> None:
 
 def add_input_options(parser: argparse.ArgumentParser) -> None:
     """Say how inputs become frames and frames go through the network."""
-    parser.add_argument("--chunk", type=at_least_one, help="time steps per pass; 1 is clock-stepped, default all")
+    parser.add_argument(
+        "--chunk", type=at_least_one, metavar="STEPS", help="time steps per pass; 1 is clock-stepped; default: all"
+    )
     add_frame_options(parser)
 
 
 def add_frame_options(parser: argparse.ArgumentParser) -> None:
     """Say how inputs become frames."""
-    parser.add_argument("--time-steps", type=at_least_one, metavar="T", help="default: the model's")
+    parser.add_argument(
+        "--time-steps",
+        type=at_least_one,
+        metavar="T",
+        help="frames of a recording, or how often an image is shown; default: the model's",
+    )
     parser.add_argument(
         "--window",
-        choices=("count", "time"),
-        help="T frames of equally many events, or equal time; default: the model's",
+        choices=get_args(WindowKind),
+        help="T frames of equally many events or equal time, tonic-: without the remainder; or bins of --bin-us, also "
+        "as Tonic or SpikingJelly have them; default: the model's",
     )
     parser.add_argument("--bin-us", type=at_least_one, metavar="US", help="bins of fixed duration instead")
+    parser.add_argument(
+        "--disorder",
+        choices=("sort", "drop", "refuse"),
+        help="events earlier than one before them; default: refuse, and take them as they come with --window count",
+    )
+    parser.add_argument("--lag", type=microseconds, metavar="US", help="how late --disorder sort expects them; 10000")
     parser.add_argument("--binary", action=YES_OR_NO, help="clip event counts to 1; default: the model's")
     parser.add_argument(
-        "--fit", choices=("none", "crop", "pad", "downscale"), help="to the model; default: the model's"
+        "--fit",
+        choices=("none", "crop", "pad", "downscale"),
+        help="how a sensor or image of another size becomes the model's; default: as the model says",
     )
-    parser.add_argument("--mean", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
-    parser.add_argument("--std", type=floats, metavar="R,G,B", help="image normalisation; default: the model's")
+    parser.add_argument(
+        "--mean", type=floats, metavar="R,G,B", help="taken off the channels of an image in 0..1; default: the model's"
+    )
+    parser.add_argument(
+        "--std", type=floats, metavar="R,G,B", help="what they are divided by then; default: the model's"
+    )
     add_recording_options(parser)
 
 
@@ -87,6 +135,14 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """Say how recordings are read."""
     parser.add_argument("--sensor", type=size, metavar="WxH", help="sensor size, for formats that do not tell")
     parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
+    parser.add_argument("--stream", type=int, metavar="N", help="which stream of events, where a file holds several")
+    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
+    parser.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays and HDF5")
+    parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
+    parser.add_argument("--first-pixel", type=int, choices=(0, 1), help="number of the first pixel in a MATLAB file")
+    parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")
+    parser.add_argument("--end", type=int, metavar="US", help="leave out events from this time on")
+    parser.add_argument("--salvage", action="store_true", help="read up to the damage of a cut or corrupt file")
     for name in ("flip-x", "flip-y", "transpose", "flip-polarity"):
         parser.add_argument(f"--{name}", action=YES_OR_NO, help="orientation of the events; default: the model's")
 
@@ -100,6 +156,13 @@ def at_least_one(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} found, expected a whole number of at least 1")
     return value
+
+
+def microseconds(text: str) -> int:
+    """Read a number of microseconds of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} found, expected whole microseconds")
+    return int(text)
 
 
 def csv_name(text: str) -> Path:
@@ -118,7 +181,7 @@ def npz_name(text: str) -> Path:
 
 
 def _named(text: str, suffix: str) -> Path:
-    if Path(text).suffix != suffix:
+    if Path(text).suffix.lower() != suffix:
         raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in {suffix}")
     return Path(text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from eventsim.cli.printing import complain
+from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 
 
@@ -43,6 +44,6 @@ class Attempts:
                 return
 
     def _fail(self, name: str, error: str, code: int) -> None:
-        self.failed.append((name, error))
+        self.failed.append((name, in_flags(error)))
         self.code = max(self.code, code)
         complain(error)

@@ -6,26 +6,80 @@ import argparse
 import io
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.cli.arguments import Arguments
-from eventsim.cli.commands import demo, evaluating, events, exporting, formats, importing, info, simulating, verifying
+from eventsim.cli.commands import (
+    demo,
+    evaluating,
+    events,
+    exporting,
+    formats,
+    importing,
+    info,
+    quantising,
+    simulating,
+    verifying,
+)
 from eventsim.cli.printing import complain, print_json
+from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
 from eventsim.report import document
 
+EXAMPLES = {
+    "demo": ("",),
+    "formats": ("", "spikformer"),
+    "import": (
+        "checkpoint.pth -o model.h5",
+        "checkpoint.pth -o model.h5 --format spikformer --set tau=2.0 --set heads=8",
+        "checkpoint.pth -o model.h5 --module my_package.models:make --example 3x32x32",
+    ),
+    "quantise": ("model.h5 --calibrate train -o int8.h5",),
+    "info": ("model.h5", "model.h5 --wide"),
+    "export": ("model.h5 -o model.nir",),
+    "run": ("model.h5 recording.aedat4", "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz"),
+    "profile": (
+        "model.h5 recording.aedat4 --conventions",
+        "model.h5 image.png --energy lemaire2022 --report page.html",
+    ),
+    "verify": ("model.h5 image.png",),
+    "evaluate": ("model.h5 FOLDER --threads 2", "model.h5 tonic:NMNIST --root data --split test"),
+    "events": ("recording.aedat4", "recording.bin --sensor 34x34"),
+}
+"""Of each command, what may stand behind it."""
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line."""
+    """A parser whose complaints are one line, and name what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line that says where help is."""
         self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Refuse what is left over, in the words of the command that does not know it."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"{unknown[0]} found, no option{_meant(unknown[0], self._option_string_actions)}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Refuse a command that is none."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            meant = _meant(value, action.choices) or f"; expected one of {', '.join(action.choices)}"
+            self.error(f"{value!r} found, no command{meant}")
+        super()._check_value(action, value)
+
+
+def _meant(text: str, names: Iterable[str]) -> str:
+    """Ask whether one of the names was meant, if one is like the text."""
+    return "".join(f"; did you mean {name}?" for name in get_close_matches(text.partition("=")[0], list(names), 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +121,7 @@ def _fail(args: Arguments, error: object, code: int) -> int:
     """Say in one line why a command failed as a whole; a machine gets its document all the same."""
     complain(error)
     if args.json:
-        print_json(document.error_document(" ".join(str(error).split())))
+        print_json(document.error_document(in_flags(" ".join(str(error).split()))))
     return code
 
 
@@ -81,13 +135,21 @@ def _parser() -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     def command(name: str, function: Callable[[Arguments], int], help_text: str) -> argparse.ArgumentParser:
-        sub: argparse.ArgumentParser = commands.add_parser(name, help=help_text, description=help_text)
+        epilog = "for example:\n" + "\n".join(f"  eventsim {name} {example}".rstrip() for example in EXAMPLES[name])
+        shape = argparse.RawDescriptionHelpFormatter
+        sub: argparse.ArgumentParser = commands.add_parser(
+            name, help=help_text, description=help_text, epilog=epilog, formatter_class=shape
+        )
         sub.set_defaults(command=function)
         sub.add_argument("--json", action="store_true", help="print one JSON document")
         return sub
 
     command("demo", demo.demo, "run what the package ships: a trained checkpoint sees a recording")
-    command("formats", formats.list_formats, "list the checkpoint and event-file formats")
+    formats.add(
+        command(
+            "formats", formats.list_formats, "list the checkpoint and event-file formats, or explain the options of one"
+        )
+    )
     importing.add(command("import", importing.import_model, "import a trained checkpoint"))
     info.add(command("info", info.info, "show layers, shapes, parameters and dense MACs per step"))
     exporting.add(
@@ -105,6 +167,9 @@ def _parser() -> Parser:
             verifying.verify_inputs,
             "compare every layer with its dense form on recordings, frames or images",
         )
+    )
+    quantising.add(
+        command("quantise", quantising.quantise_model, "make integers of a network, checked on its training data")
     )
     evaluating.add(
         command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")

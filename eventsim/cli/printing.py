@@ -9,15 +9,17 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from eventsim.cli.words import in_flags
+
 
 def complain(error: object) -> None:
     """Say in one line on stderr what went wrong."""
-    print("eventsim:", " ".join(str(error).split()), file=sys.stderr)
+    print("eventsim:", in_flags(" ".join(str(error).split())), file=sys.stderr)
 
 
 def console() -> Console:
-    """Return where results go: as wide as the terminal, or 180 columns in a pipe."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 180)
+    """Return where results go: as wide as the terminal; in a pipe nothing is folded or left out."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 100_000)
 
 
 def progress() -> Progress:

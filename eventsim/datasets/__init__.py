@@ -1,6 +1,7 @@
 """Data sets: samples as plain data, evaluation over them here or on a cluster, and outcomes as rows of a file."""
 
 from eventsim.datasets.evaluation import Evaluation
+from eventsim.datasets.label_list import labelled_by, labelled_parts
 from eventsim.datasets.outcome import LayerSum, Outcome, outcome_of
 from eventsim.datasets.rows import RowsFile
 from eventsim.datasets.running import evaluate
@@ -10,7 +11,6 @@ from eventsim.datasets.samples import (
     Sample,
     TonicReference,
     labelled_arrays,
-    labelled_csv,
     labelled_files,
     labelled_tonic,
     open_sample,
@@ -28,8 +28,9 @@ __all__ = [
     "TonicReference",
     "evaluate",
     "labelled_arrays",
-    "labelled_csv",
+    "labelled_by",
     "labelled_files",
+    "labelled_parts",
     "labelled_tonic",
     "open_sample",
     "outcome_of",

@@ -13,6 +13,8 @@ import numpy as np
 
 from eventsim.accounting.energy import Energy, EnergyModel, energies
 from eventsim.datasets.outcome import LayerSum, Outcome
+from eventsim.dvs import Defects
+from eventsim.dvs.defects import DefectsOfMany
 from eventsim.ledger import Counts
 
 
@@ -32,6 +34,14 @@ class Failure(NamedTuple):
     place: int
     input: str
     error: str
+
+
+class Met(NamedTuple):
+    """What was met in a recording: its place in the data set, name, counts."""
+
+    place: int
+    input: str
+    defects: Defects
 
 
 @dataclass
@@ -65,6 +75,8 @@ class Evaluation:
         Samples with NaN or infinite logits.
     comparable : bool
         Whether the seconds are those of one machine.
+    met : list of Met
+        Of the samples that are recordings; `defects` sums it up.
     """
 
     correct: int = 0
@@ -85,6 +97,7 @@ class Evaluation:
     label_margins: list[float] = field(default_factory=list)
     unsound: int = 0
     comparable: bool = True
+    met: list[Met] = field(default_factory=list)
 
     def take(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -116,6 +129,8 @@ class Evaluation:
             self.label_margins.append(outcome.label_margin)
         self.unsound += not outcome.sound
         self.comparable &= outcome.comparable
+        if outcome.defects is not None:
+            self.met.append(Met(sample.index, sample.name, outcome.defects))
 
     def merge(self, other: Evaluation) -> None:
         """Add the samples of another evaluation of the same network."""
@@ -124,7 +139,7 @@ class Evaluation:
         self.comparable &= other.comparable
         for name in (
             "predictions", "failed", "latencies_s", "binnings_s", "readings_s", "first_correct_steps", "decided_steps",
-            "right_margins", "wrong_margins", "label_margins",
+            "right_margins", "wrong_margins", "label_margins", "met",
         ):  # fmt: skip
             getattr(self, name).extend(getattr(other, name))
         self._add_layers(other.layers)
@@ -164,6 +179,14 @@ class Evaluation:
     def step_accuracy(self) -> list[float]:
         """Share of right predictions after each time step, of the samples that were predicted after it."""
         return [right / of for right, of in zip(self.right_by_step, self.answers_by_step, strict=True)]
+
+    @property
+    def defects(self) -> DefectsOfMany:
+        """What was met in the recordings, in the order of the data set."""
+        found = DefectsOfMany()
+        for each in sorted(self.met, key=lambda each: each.place):
+            found.take(each.input, each.defects)
+        return found
 
     @property
     def confusion(self) -> dict[int, dict[int, int]]:

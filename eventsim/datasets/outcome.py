@@ -12,6 +12,7 @@ import numpy as np
 from eventsim.accounting.conventions import estimates
 from eventsim.accounting.energy import EnergyModel, energies
 from eventsim.datasets.samples import Sample
+from eventsim.dvs import Defects
 from eventsim.facts import Facts
 from eventsim.ledger import Counts
 from eventsim.plan import Schedule
@@ -94,6 +95,8 @@ class Outcome:
         Whether every logit is finite; the prediction means nothing where one is not.
     comparable : bool
         Whether the seconds are those of one machine; those of a cluster are of whichever took the sample, among others.
+    defects : Defects, optional
+        What was met in the recording and done about it; None where it is no recording.
     """
 
     sample: Sample
@@ -112,6 +115,7 @@ class Outcome:
     input_sha256: str | None = None
     sound: bool = True
     comparable: bool = True
+    defects: Defects | None = None
 
     @property
     def correct(self) -> bool:
@@ -155,6 +159,7 @@ class Outcome:
             "latency_s": self.latency_s if done else None,
             "latency_comparable": self.comparable,
             "input_sha256": self.input_sha256,
+            "recording": None if self.defects is None else self.defects.to_dict(),
             "dense_macs": sum(layer.dense_macs for layer in self.layers) if done else None,
             "totals": dict(totals) if done else {},
             "energy_mj": self.energy_mj,
@@ -206,6 +211,7 @@ def outcome_of(row: Mapping[str, Any], sample: Sample, schedule: Schedule) -> Ou
         row["input_sha256"],
         bool(row["finite"]),
         bool(row["latency_comparable"]),
+        None if row["recording"] is None else Defects(**row["recording"]),
     )
 
 
@@ -216,6 +222,7 @@ def measured(
     binning_s: float,
     reading_s: float,
     input_sha256: str | None,
+    defects: Defects,
 ) -> Outcome:
     """Return the outcome of a sample that was simulated."""
     steps = result.step_logits.argmax(axis=1) if len(result.step_logits) == result.time_steps else ()
@@ -235,6 +242,7 @@ def measured(
         _lead(result, sample.label),
         input_sha256,
         bool(np.isfinite(result.logits).all()),
+        defects=defects if defects.events else None,
     )
 
 

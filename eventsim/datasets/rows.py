@@ -28,8 +28,8 @@ WHOLE, REAL, TEXT, YES_OR_NO, OBJECT = "int64", "float64", "string", "bool", "JS
 COLUMNS = {
     "index": WHOLE, "input": TEXT, "label": WHOLE, "prediction": WHOLE, "error": TEXT, "time_steps": WHOLE,
     "margin": REAL, "label_margin": REAL, "finite": YES_OR_NO, "step_predictions": OBJECT, "binning_s": REAL,
-    "reading_s": REAL, "latency_s": REAL, "latency_comparable": YES_OR_NO, "input_sha256": TEXT, "dense_macs": WHOLE,
-    "totals": WHOLE, "energy_mj": REAL, "conventions": OBJECT, "layers": OBJECT, "run": OBJECT,
+    "reading_s": REAL, "latency_s": REAL, "latency_comparable": YES_OR_NO, "input_sha256": TEXT, "recording": OBJECT,
+    "dense_macs": WHOLE, "totals": WHOLE, "energy_mj": REAL, "conventions": OBJECT, "layers": OBJECT, "run": OBJECT,
 }  # fmt: skip
 """Of tables; `totals` and `energy_mj` stand for a column for each operation and each energy model."""
 ENERGY = "energy_mj."

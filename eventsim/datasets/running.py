@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from eventsim.accounting.energy import EnergyModel, models
 from eventsim.datasets.outcome import Outcome, measured
 from eventsim.datasets.samples import Sample, open_sample
+from eventsim.dvs import Defects
 from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.hashes import sha256
 from eventsim.preparation import Preparation
@@ -86,9 +87,10 @@ def outcome(simulator: Simulator, sample: Sample, preparation: Preparation, by: 
     """Simulate one sample on the calling thread."""
     began = time.perf_counter()
     binning = Stopwatch()
+    defects = Defects()
     try:
         with binning:
-            frames: Any = preparation.frames(open_sample(sample), simulator.network)
+            frames: Any = preparation.frames(open_sample(sample), simulator.network, defects)
         if isinstance(frames, Iterator):
             frames = binning.timed(frames)
         result = simulator.run(frames, preparation.time_steps, sample.name, alone=True)
@@ -98,7 +100,8 @@ def outcome(simulator: Simulator, sample: Sample, preparation: Preparation, by: 
         return Outcome(sample, f"{sample.name}: {OUT_OF_MEMORY}")
     reading_s = time.perf_counter() - began - result.latency_s
     file = sample.reference if isinstance(sample.reference, str) else None
-    return measured(sample, result, by, binning.seconds, reading_s, None if file is None else sha256(file))
+    hashed = None if file is None else sha256(file)
+    return measured(sample, result, by, binning.seconds, reading_s, hashed, defects)
 
 
 def _as_done(function: Callable[[A], B], items: Sequence[A], threads: int) -> Generator[B, None, None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs import Recording
+from eventsim.dvs import Recording, RecordingPart
 from eventsim.dvs.events_array import map_npy
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
 
 if TYPE_CHECKING:  # importing Tonic takes a second
     from eventsim.dvs.tonic_dataset import Split, TonicDataset
@@ -60,7 +58,7 @@ class Given:
     frames: npt.NDArray[Any]
 
 
-Reference: TypeAlias = str | TonicReference | ArrayReference | Given
+Reference: TypeAlias = str | RecordingPart | TonicReference | ArrayReference | Given
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ class Sample:
     name : str
         For reports.
     label : int
-    reference : str, TonicReference, ArrayReference or Given
-        A file, a sample of a Tonic data set, or an entry of an array; `open_sample` opens it.
+    reference : str, RecordingPart, TonicReference, ArrayReference or Given
+        A file, a part of one, a sample of a Tonic data set, or an entry of an array; `open_sample` opens it.
     index : int
         Place in the data set, from 0; a part of a data set keeps the places.
     """
@@ -84,8 +82,8 @@ class Sample:
     index: int = 0
 
 
-def open_sample(sample: Sample) -> str | Recording | npt.NDArray[Any]:
-    """Return the path, the recording or the frames that a sample refers to.
+def open_sample(sample: Sample) -> str | RecordingPart | Recording | npt.NDArray[Any]:
+    """Return the path, the part, the recording or the frames that a sample refers to.
 
     Raises
     ------
@@ -93,7 +91,7 @@ def open_sample(sample: Sample) -> str | Recording | npt.NDArray[Any]:
         If there is nothing of the kind.
     """
     at = sample.reference
-    if isinstance(at, str):
+    if isinstance(at, (str, RecordingPart)):
         return at
     if isinstance(at, Given):
         return at.frames
@@ -149,42 +147,8 @@ def labelled_files(root: str | Path) -> list[Sample]:
     ]
     if not files:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
-    numbers = _numbered([folder.name for folder in folders])
+    numbers = numbered([folder.name for folder in folders])
     return [Sample(str(path), numbers[name], str(path), index) for index, (path, name) in enumerate(files)]
-
-
-def labelled_csv(path: str | Path, root: str | Path) -> list[Sample]:
-    """List the files of a CSV file with the columns ``file``, below `root`, and ``label``, with or without a header.
-
-    A label is a class index if every one is a whole number; otherwise labels are numbered in sorted order.
-
-    Raises
-    ------
-    InputError
-        If it is no such file, or a file occurs twice.
-    """
-    try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file, strict=True), 1) if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path}: cannot be read as CSV ({first_line(error)}); expected columns file, label") from None
-    header = [cell.strip().lower() for cell in rows[0][1]] if rows else []
-    place = {name: header.index(name) for name in ("file", "label")} if {"file", "label"} <= set(header) else {}
-    if more := set(header) - {"file", "label"} if place else set():
-        raise InputError(f"{path}: column {min(more)!r} found; expected file, label and no others")
-    labelled: dict[str, str] = {}
-    for number, row in rows[1:] if place else rows:
-        if len(row) != 2:
-            raise InputError(f"{path}: line {number}: {len(row)} columns found; expected two, file and label")
-        name, label = row[place.get("file", 0)].strip(), row[place.get("label", 1)].strip()
-        if name in labelled:
-            raise InputError(f"{path}: line {number}: {name} found again; expected each file once")
-        labelled[name] = label
-    if not labelled:
-        raise InputError(f"{path}: no samples found; expected lines of file, label")
-    numbers = _numbered(labelled.values())
-    files = [(str(Path(root) / name), numbers[label]) for name, label in labelled.items()]
-    return [Sample(file, label, file, index) for index, (file, label) in enumerate(files)]
 
 
 def labelled_arrays(
@@ -225,7 +189,7 @@ def labelled_arrays(
     ]
 
 
-def _numbered(names: Iterable[str]) -> dict[str, int]:
+def numbered(names: Iterable[str]) -> dict[str, int]:
     """Return the class of each name: its number if all are whole numbers, else its place in sorted order."""
     names = sorted(set(names))
     if all(name.isdecimal() for name in names):
@@ -255,7 +219,7 @@ def elsewhere(sample: Sample) -> Sample:
     at = sample.reference
     if isinstance(at, str):
         return replace(sample, reference=str(Path(at).absolute()))
-    if isinstance(at, ArrayReference):
+    if isinstance(at, (ArrayReference, RecordingPart)):
         return replace(sample, reference=replace(at, path=str(Path(at.path).absolute())))
     return (
         sample if isinstance(at, Given) else replace(sample, reference=replace(at, root=str(Path(at.root).absolute())))

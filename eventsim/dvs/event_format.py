@@ -42,7 +42,10 @@ class EventFormat:
         None for what the file says, `orientation` an `Orientation`. Every complaint about the file is an `InputError`
         in one line that begins with the path; memory does not grow with what a damaged file claims to hold.
     options : frozenset of str
-        Names of the further keyword arguments that `open` takes, all optional. Any other is refused before `open`.
+        Names of the further keyword arguments that `open` takes, all optional. Any other is refused before `open`. With
+        ``"salvage"`` among them, `open` gets ``salvage=True`` where a file is to be read up to its damage: it then
+        leaves a complaint about what lies behind the header to the reading, which raises it after the events before.
+        A format that does not name it is salvaged as far as its reading comes.
 
     Raises
     ------

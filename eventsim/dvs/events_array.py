@@ -11,14 +11,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.event_lists import as_columns
+from eventsim.dvs.event_values import microseconds, pixels, polarities
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
-    BLOCK_EVENTS,
-    TIME_LIMIT_US,
     Columns,
-    EventArray,
-    Integers,
     Orientation,
     Recording,
     SensorSize,
@@ -41,20 +40,27 @@ class ArrayRecording(Recording):
     Parameters
     ----------
     events : ndarray, shape (n,)
-        With fields x, y, t and p in any order, further fields are ignored: x, y pixels, t microseconds, of any integer
-        types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. It is not copied.
+        With fields x, y, t and p in any order, or of the names that dv_processing, aedat and faery give them
+        (``timestamp``, ``polarity``, ``on``); further fields are ignored. x, y pixels, t microseconds, of any integer
+        types; p boolean, or integers of which 1 is ON and 0 or -1 is OFF. With `columns` a plain array of shape (n, k),
+        an event list. It is not copied.
     sensor_size : tuple of int, optional
-        (height, width) in pixels. When not given it is inferred as the largest coordinates plus 1, in one pass: that is
-        too small where border pixels stayed silent.
+        (height, width) in pixels. When not given it is guessed as the largest coordinates plus 1, in one pass: that is
+        too small where border pixels stayed silent, so no pixels are moved by it.
     orientation : Orientation
         How to turn the picture.
     path : str
         Name for messages.
+    columns : str, optional
+        Order of the columns of an event list, such as ``"xytp"``; ``_`` for one to ignore.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times, microseconds when not given; floating-point times need it.
 
     Raises
     ------
     InputError
-        The array is not structured so, or is empty while `sensor_size` is not given.
+        The array is not structured so; or while `sensor_size` is not given, it is empty or holds an outlier: an event
+        far from all others, by which no size can be guessed.
     """
 
     format = "array"
@@ -66,27 +72,27 @@ class ArrayRecording(Recording):
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
         path: str = "array",
+        columns: str | None = None,
+        time_unit: str | None = None,
     ) -> None:
-        _check_fields(events, path)
-        self._events: EventArray = events
-        super().__init__(path, _largest_plus_one(events, path) if sensor_size is None else sensor_size, orientation)
+        self._events, self._scale = as_columns(events, path, columns, time_unit)
+        # for messages, before the sensor is known
+        self.path = path
+        size = guessed_sensor(path, self._decode) if sensor_size is None else sensor_size
+        super().__init__(path, size, orientation)
+        self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        for start in range(0, len(self._events), block_events):
-            block = self._events[start : start + block_events]
-            t: Integers = block["t"]
-            # before the cast: a large unsigned time would become a negative one
-            if t.max() >= TIME_LIMIT_US:
-                raise InputError(f"{self.path}: a time of {t.max()} us, expected less than 2^62; the times are corrupt")
-            p = block["p"]
-            if p.dtype != np.bool_ and (p.min() < -1 or p.max() > 1):
-                raise InputError(
-                    f"{self.path}: polarities from {p.min()} to {p.max()}, expected booleans, 0 and 1, or -1 and 1; "
-                    "convert them"
-                )
-            yield Columns(block["x"], block["y"], t.astype(np.int64), p > 0)
+        for start in range(0, len(self._events["t"]), block_events):
+            x, y, t, p = (self._events[name][start : start + block_events] for name in "xytp")
+            yield Columns(
+                pixels(self.path, "x", x),
+                pixels(self.path, "y", y),
+                microseconds(self.path, t, self._scale),
+                polarities(self.path, p),
+            )
 
 
 def map_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
@@ -119,26 +125,3 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
             raise ValueError("it holds Python objects, which are not unpickled")
         order: Literal["F", "C"] = "F" if fortran_order else "C"
         return np.memmap(file, dtype, "r", head.tell(), shape, order)
-
-
-def _check_fields(events: npt.NDArray[Any], path: str) -> None:
-    """Check dimensions, field names and types."""
-    names = events.dtype.names or ()
-    wrong = [name for name in "xytp" if name not in names]
-    wrong += [name for name in "xyt" if name in names and events.dtype[name].kind not in "iu"]
-    wrong += ["p"] if "p" in names and events.dtype["p"].kind not in "iub" else []
-    if events.ndim != 1 or wrong:
-        raise InputError(
-            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
-            "structured array with integer fields x, y, t and p; frames are no recording, give them to the run command"
-        )
-
-
-def _largest_plus_one(events: npt.NDArray[Any], path: str) -> SensorSize:
-    """Infer the sensor's (height, width) block by block."""
-    if len(events) == 0:
-        raise InputError(f"{path}: holds no events to infer the sensor from; pass sensor_size=(height, width)")
-    starts = range(0, len(events), BLOCK_EVENTS)
-    height, width = (max(int(events[axis][i : i + BLOCK_EVENTS].max()) for i in starts) + 1 for axis in "yx")
-    # a negative coordinate is reported with its event when the events are read
-    return max(height, 1), max(width, 1)

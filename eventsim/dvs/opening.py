@@ -17,10 +17,13 @@ from eventsim.dvs import formats
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Recording, SensorSize
 from eventsim.errors import EventsimError, InputError
 from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
 from eventsim.untrusted import described
+
+SALVAGE = "salvage"
+"""The option of formats that find damage when a file is opened, and can leave it to the reading."""
 
 
 def event_formats() -> dict[str, EventFormat]:
@@ -52,6 +55,9 @@ def open_recording(
     sensor_size: SensorSize | None = None,
     orientation: Orientation = AS_RECORDED,
     format: str | None = None,
+    start_us: int | None = None,
+    end_us: int | None = None,
+    salvage: bool = False,
     **options: Any,
 ) -> Recording:
     """Open an event file of any readable format, or a structured array of events.
@@ -68,6 +74,10 @@ def open_recording(
         How to turn the picture; by default each format's own convention, see the reader's module.
     format : str, optional
         Name of the file's format (`event_formats`), in place of recognising it.
+    start_us, end_us : int, optional
+        Read the events from `start_us` up to, but without, `end_us`; microseconds, as in the file.
+    salvage : bool
+        Read up to the first damage in place of refusing the recording; `Defects` tell where that was.
     **options
         Options of the format, such as ``camera`` of AEDAT 2.0; None is the same as not given.
 
@@ -82,9 +92,22 @@ def open_recording(
         The source is missing, a folder, empty, truncated, of no readable format or of more than one, or the options do
         not fit it.
     """
-    return open_as_one_of(
-        event_formats(), source, sensor_size=sensor_size, orientation=orientation, format=format, **options
+    for name, at in (("start_us", start_us), ("end_us", end_us)):
+        if at is not None and not -TIME_LIMIT_US <= at <= TIME_LIMIT_US:
+            raise InputError(f"{name}={at} found; expected microseconds of less than 2^62")
+    if start_us is not None and end_us is not None and start_us >= end_us:
+        raise InputError(f"start_us={start_us} and end_us={end_us} found; expected an end behind the start")
+    recording = open_as_one_of(
+        event_formats(),
+        source,
+        sensor_size=sensor_size,
+        orientation=orientation,
+        format=format,
+        salvage=salvage,
+        **options,
     )
+    recording.start_us, recording.end_us = start_us, end_us
+    return recording
 
 
 def open_as_one_of(
@@ -94,20 +117,26 @@ def open_as_one_of(
     sensor_size: SensorSize | None = None,
     orientation: Orientation = AS_RECORDED,
     format: str | None = None,
+    salvage: bool = False,
     **options: Any,
 ) -> Recording:
     """Do what `open_recording` does with the given formats in place of `event_formats`."""
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, np.ndarray):
-        _refuse_options("array", given, frozenset(), known)
-        return ArrayRecording(source, sensor_size=sensor_size, orientation=orientation)
+        _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
+        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
+        array.salvage = salvage
+        return array
     file = readable_file(source)
     chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
     _refuse_options(str(file), given, chosen.options, known)
+    if salvage and SALVAGE in chosen.options:
+        given[SALVAGE] = True
     try:
         recording = chosen.open(file, sensor_size=sensor_size, orientation=orientation, **given)
         if not isinstance(recording, Recording):
             raise TypeError(f"open returned {type(recording).__name__}")
+        recording.size_given, recording.salvage = sensor_size is not None, salvage
         return recording
     except EventsimError:
         raise
@@ -165,7 +194,7 @@ def _refuse_options(
     for name in sorted(set(given) - taken):
         titles = [entry.title for entry in known.values() if name in entry.options]
         if not titles:
-            every = sorted(set().union(*(entry.options for entry in known.values())))
+            every = sorted(set().union(*(entry.options for entry in known.values())) - {SALVAGE})
             raise InputError(
                 f"{path}: {name}={given[name]!r} was given, expected an option of some format ({', '.join(every)})"
             )

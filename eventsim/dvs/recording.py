@@ -7,13 +7,16 @@ what is refused is the same for every format.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.defects import Defects
+from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
+from eventsim.dvs.packing import pack
 from eventsim.errors import EventsimError, InputError
 from eventsim.untrusted import described
 
@@ -23,8 +26,10 @@ EVENT_DTYPE = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
 EventArray: TypeAlias = npt.NDArray[np.void]
 Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 SensorSize: TypeAlias = tuple[int, int]
+SizeSource: TypeAlias = Literal["file", "given", "format", "guessed"]
 
-BLOCK_EVENTS = 65536
+# as many as stay in the cache of a core while they are decoded, checked and counted
+BLOCK_EVENTS = 16384
 # int16 holds the coordinates; differences of two times within this limit cannot overflow int64
 MAX_SENSOR_SIDE = 32767
 TIME_LIMIT_US = 2**62
@@ -41,12 +46,15 @@ class Columns(NamedTuple):
         Microseconds, already unwrapped.
     p : ndarray of bool
         True = ON.
+    wraps : int
+        How often the counter of the time was full within these, and the reader went on behind it.
     """
 
     x: Integers
     y: Integers
     t: npt.NDArray[np.int64]
     p: npt.NDArray[np.bool_]
+    wraps: int = 0
 
 
 @dataclass(frozen=True)
@@ -83,13 +91,15 @@ class RecordingSummary:
     events, on_events, off_events : int
         Number of events; events = on_events + off_events.
     first_us, last_us : int or None
-        Time of the first and of the last event, microseconds; None when there are no events.
+        Earliest and latest time of an event, microseconds; None when there are no events.
     duration_us : int
         last_us - first_us; 0 when there are no events.
     width, height : int
         Sensor size in pixels, after orientation.
     x_range, y_range : tuple of int or None
         Smallest and largest coordinate that occurs; None when there are no events.
+    out_of_order, steps_back, largest_lag_us, wraps, damage
+        As `Defects` has them; events out of order are counted as they come.
     """
 
     events: int
@@ -102,6 +112,11 @@ class RecordingSummary:
     height: int
     x_range: tuple[int, int] | None
     y_range: tuple[int, int] | None
+    out_of_order: int = 0
+    steps_back: int = 0
+    largest_lag_us: int = 0
+    wraps: int = 0
+    damage: str | None = None
 
 
 class Recording(ABC):
@@ -125,7 +140,16 @@ class Recording(ABC):
     width, height : int
         Size in pixels of what `chunks` delivers, that is after orientation.
     untold : frozenset of str
-        Which of sensor_size and camera the file does not tell, so that the format's custom was taken.
+        Which of sensor_size and camera neither the file nor the caller tells, so that something else was taken.
+    size_given : bool
+        Whether the caller said the size of the sensor.
+    custom_size : bool
+        Whether an untold size is the one that files of the format have by custom. Where it is not, it was guessed from
+        the events, and pixels are never moved by it.
+    start_us, end_us : int or None
+        Events from the one time up to, but without, the other are read; microseconds, as in the file.
+    salvage : bool
+        Whether reading ends at what would be refused, in place of refusing it. `open_recording` sets these three.
 
     Raises
     ------
@@ -135,6 +159,11 @@ class Recording(ABC):
 
     format: ClassVar[str]
     untold: frozenset[str] = frozenset()
+    size_given: bool = False
+    custom_size: ClassVar[bool] = False
+    start_us: int | None = None
+    end_us: int | None = None
+    salvage: bool = False
 
     def __init__(self, path: str, sensor_size: SensorSize, orientation: Orientation = AS_RECORDED) -> None:
         height, width = sensor_size
@@ -150,62 +179,149 @@ class Recording(ABC):
         if orientation.transpose:
             self.height, self.width = self.width, self.height
 
+    @property
+    def size_source(self) -> SizeSource:
+        """Who says how large the sensor is: the file, the caller, the format's custom, or nobody, so it was guessed."""
+        if "sensor_size" in self.untold:
+            return "format" if self.custom_size else "guessed"
+        return "given" if self.size_given else "file"
+
+    @property
+    def flipped(self) -> bool:
+        """Whether pixels are mirrored, for which the size of the sensor has to be known."""
+        return self._orientation.flip_x or self._orientation.flip_y
+
     @abstractmethod
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        """Decode from the beginning, at most `block_events` (1 to 65536) events at a time; blocks may be empty."""
+        """Decode from the beginning, at most `block_events` (1 to 16384) events at a time; blocks may be empty."""
 
-    def chunks(self, max_events: int = BLOCK_EVENTS) -> Iterator[EventArray]:
-        """Read the events from the beginning, in order.
+    def chunks(
+        self,
+        max_events: int = BLOCK_EVENTS,
+        *,
+        disorder: Disorder = "refuse",
+        lag_us: int = DEFAULT_LAG_US,
+        defects: Defects | None = None,
+    ) -> Iterator[EventArray]:
+        """Read the events from the beginning.
 
         Parameters
         ----------
         max_events : int
             Events per chunk: every chunk holds exactly so many, the last one the rest. No chunk is empty.
+        disorder : {"refuse", "keep", "sort", "drop"}
+            What to do with events out of order, see `Reading`.
+        lag_us : int
+            Microseconds within which ``"sort"`` sorts; memory holds the events of one lag.
+        defects : Defects, optional
+            Takes the counts of this pass.
 
         Yields
         ------
         ndarray of EVENT_DTYPE, shape (n,)
-            Events with 0 <= x < width, 0 <= y < height and times that never decrease.
+            Events with 0 <= x < width, 0 <= y < height and, unless `disorder` is ``"keep"``, times that never decrease.
 
         Raises
         ------
         InputError
-            `max_events` is not positive, the file is malformed, a pixel lies outside of the sensor, or time runs
-            backwards. None of the recordings this was checked on needs tolerance for disorder, so there is none.
+            `max_events` is not positive or `disorder` is not known. Where the recording is not salvaged, also: the file
+            is malformed, a pixel lies outside of the sensor, or an event out of order is refused.
         """
         if max_events < 1:
             raise InputError(f"{self.path}: max_events is {max_events}, expected at least 1")
-        return self._stream(max_events)
+        taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
+        return self._stream(max_events, taken)
 
-    def _stream(self, max_events: int) -> Iterator[EventArray]:
+    def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
+        """Count the events that `chunks` delivers, in one pass.
+
+        Parameters
+        ----------
+        disorder, lag_us, defects
+            As for `chunks`; where nothing but the count is asked for, `defects` takes that alone.
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        InputError
+            The file is malformed. Pixels, times and order are checked only where the count depends on them.
+        """
+        if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
+            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
+        total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+        if defects is not None:
+            defects.events += total
+        return total
+
+    def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
+        """Cut what is read into chunks of one length."""
+        assert taken.defects is not None
         pending: list[EventArray] = []
         pending_events = 0
-        seen = 0
-        previous_us = -TIME_LIMIT_US
-        for columns in self._decoded(min(max_events, BLOCK_EVENTS)):
-            if len(columns.t) == 0:
-                continue
-            self._check(columns, seen, previous_us)
-            seen += len(columns.t)
-            previous_us = int(columns.t[-1])
-            events = self._oriented(columns)
+        for block in self._ordered(min(max_events, BLOCK_EVENTS), taken):
+            events = block
+            taken.defects.events += len(events)
             while len(events):
                 room = max_events - pending_events
                 pending.append(events[:room])
                 pending_events += len(pending[-1])
                 events = events[room:]
                 if pending_events == max_events:
-                    yield np.concatenate(pending)
+                    yield pending[0] if len(pending) == 1 else np.concatenate(pending)
                     pending, pending_events = [], 0
         if pending:
             yield np.concatenate(pending)
+
+    def _ordered(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+        """Check, select, turn and order; a recording that is salvaged ends at what is refused."""
+        assert taken.defects is not None and taken.disorder is not None
+        defects = taken.defects
+        defects.disorder = taken.disorder
+        order = Order(self.path, taken.disorder, taken.lag_us, defects)
+        seen = 0
+        try:
+            for columns in self._decoded(block_events):
+                defects.wraps += columns.wraps
+                refusal = None
+                events, sound = self._packed(columns)
+                if not sound:
+                    first, refusal = self._first_unsound(columns, seen)
+                    events = events[:first]
+                if len(events):
+                    kept = self._selected(events["t"])
+                    events = events if kept is None else events[kept]
+                    if len(events):
+                        yield from order.take(events, _numbers(seen, kept))
+                if refusal is not None:
+                    raise refusal
+                seen += len(columns.t)
+        except InputError as error:
+            if not self.salvage:
+                raise
+            what, _, advice = str(error).rpartition("; ")
+            defects.damage = what or advice
+        yield from order.rest()
+
+    def _selected(self, t: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_] | None:
+        """Tell which times lie between start and end; None for all."""
+        if self.start_us is None and self.end_us is None:
+            return None
+        kept = np.ones(len(t), np.bool_)
+        if self.start_us is not None:
+            kept &= t >= self.start_us
+        if self.end_us is not None:
+            kept &= t < self.end_us
+        return kept
 
     def _decoded(self, block_events: int) -> Iterator[Columns]:
         """Decode; whatever a reader of another package raises becomes one line."""
         package = type(self).__module__
         try:
             for columns in self._decode(block_events):
-                kinds = [np.asarray(column).dtype.kind for column in columns]
+                kinds = [np.asarray(column).dtype.kind for column in columns[:4]]
                 if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
                     raise TypeError(f"columns of kinds {kinds}, expected integers and a boolean polarity")
                 yield columns
@@ -219,42 +335,42 @@ class Recording(ABC):
                 "the file or it is damaged"
             ) from error
 
-    def _check(self, columns: Columns, seen: int, previous_us: int) -> None:
-        """Refuse pixels outside of the sensor and times that are too large or run backwards."""
+    def _first_unsound(self, columns: Columns, seen: int) -> tuple[int, InputError | None]:
+        """Return the index of the first event that lies outside of the sensor or of all time, and its refusal."""
+        first, refusal = len(columns.t), None
         for axis, values, side in (("x", columns.x, self._sensor_width), ("y", columns.y, self._sensor_height)):
             if values.min() < 0 or values.max() >= side:
                 at = int(np.argmax((values < 0) | (values >= side)))
-                raise InputError(
-                    f"{self.path}: event {seen + at} has {axis} = {values[at]}, outside of the sensor "
-                    f"(height {self._sensor_height}, width {self._sensor_width}); pass the camera's "
-                    "sensor_size=(height, width), or the file is corrupt"
-                )
+                if at < first:
+                    first, refusal = at, self._outside(seen + at, axis, int(values[at]))
         t = columns.t
         if t.min() < -TIME_LIMIT_US or t.max() >= TIME_LIMIT_US:
             at = int(np.argmax((t < -TIME_LIMIT_US) | (t >= TIME_LIMIT_US)))
-            raise InputError(
-                f"{self.path}: event {seen + at} has t = {t[at]} us, expected less than 2^62; the times are corrupt"
-            )
-        backwards = t < np.concatenate(([previous_us], t[:-1]))
-        if backwards.any():
-            at = int(np.argmax(backwards))
-            before = int(t[at - 1]) if at else previous_us
-            raise InputError(
-                f"{self.path}: event {seen + at} has t = {t[at]} us after {before} us, expected times that never "
-                "decrease; sort or repair the recording"
-            )
+            if at < first:
+                words = f"event {seen + at} has t = {t[at]} us, expected less than 2^62; the times are corrupt"
+                first, refusal = at, InputError(f"{self.path}: {words}")
+        return first, refusal
 
-    def _oriented(self, columns: Columns) -> EventArray:
-        """Turn the picture and pack the columns as EVENT_DTYPE."""
+    def _outside(self, number: int, axis: str, value: int) -> InputError:
+        return InputError(
+            f"{self.path}: event {number} has {axis} = {value}, outside of the sensor (width {self._sensor_width}, "
+            f"height {self._sensor_height}); pass the camera's sensor_size=(height, width), or the file is corrupt: "
+            "salvage=True reads up to there"
+        )
+
+    def _packed(self, columns: Columns) -> tuple[EventArray, bool]:
+        """Turn the picture and pack the columns as EVENT_DTYPE; tell whether every event is sound."""
         turn = self._orientation
-        x, y = (columns.y, columns.x) if turn.transpose else (columns.x, columns.y)
         events = np.empty(len(columns.t), EVENT_DTYPE)
-        # widened before subtracting: readers may deliver unsigned bytes
-        events["x"] = self.width - 1 - x.astype(np.int64) if turn.flip_x else x
-        events["y"] = self.height - 1 - y.astype(np.int64) if turn.flip_y else y
-        events["t"] = columns.t
-        events["p"] = ~columns.p if turn.flip_polarity else columns.p
-        return events
+        # of one type and layout, so that one loop is compiled
+        x, y, t = (np.ascontiguousarray(column, np.int64) for column in columns[:3])
+        sound = pack(
+            *(x, y, t, np.ascontiguousarray(columns.p)),
+            *(self._sensor_height, self._sensor_width, TIME_LIMIT_US),
+            *(turn.transpose, turn.flip_x, turn.flip_y, turn.flip_polarity),
+            *(events[name] for name in "xytp"),
+        )
+        return events, bool(sound)
 
     def summary(self) -> RecordingSummary:
         """Count and measure the events in one pass.
@@ -267,18 +383,20 @@ class Recording(ABC):
         Raises
         ------
         InputError
-            As for `chunks`.
+            As for `chunks`, but no event out of order is refused.
         """
         events = on_events = 0
         first_us: int | None = None
         last_us: int | None = None
         low = [MAX_SENSOR_SIDE, MAX_SENSOR_SIDE]
         high = [0, 0]
-        for chunk in self.chunks():
+        defects = Defects()
+        for chunk in self.chunks(disorder="keep", defects=defects):
             events += len(chunk)
             on_events += int(np.count_nonzero(chunk["p"]))
-            first_us = int(chunk["t"][0]) if first_us is None else first_us
-            last_us = int(chunk["t"][-1])
+            earliest, latest = int(chunk["t"].min()), int(chunk["t"].max())
+            first_us = earliest if first_us is None else min(first_us, earliest)
+            last_us = latest if last_us is None else max(last_us, latest)
             for axis, name in enumerate("xy"):
                 low[axis] = min(low[axis], int(chunk[name].min()))
                 high[axis] = max(high[axis], int(chunk[name].max()))
@@ -293,4 +411,16 @@ class Recording(ABC):
             height=self.height,
             x_range=(low[0], high[0]) if events else None,
             y_range=(low[1], high[1]) if events else None,
+            out_of_order=defects.out_of_order,
+            steps_back=defects.steps_back,
+            largest_lag_us=defects.largest_lag_us,
+            wraps=defects.wraps,
+            damage=defects.damage,
         )
+
+
+def _numbers(seen: int, kept: npt.NDArray[np.bool_] | None) -> Callable[[int], int]:
+    """Return which event of the recording the i-th of a block is, of which some were kept."""
+    if kept is None:
+        return lambda index: seen + index
+    return lambda index: seen + int(np.flatnonzero(kept)[index])

@@ -7,67 +7,39 @@ recording is streamed, so memory is bounded by the frames and one chunk, however
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import replace
+from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
-from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Integers, Recording
+from eventsim.dvs.defects import Defects
+from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
+from eventsim.dvs.order import Disorder, Reading
+from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
 from eventsim.errors import InputError
 
-Frames: TypeAlias = npt.NDArray[np.int32]
-FitMode: TypeAlias = Literal["none", "crop", "pad", "downscale"]
+Parts: TypeAlias = Iterator[tuple[int, EventArray]]
+Remainder: TypeAlias = Literal["keep", "drop"]
 
 # 4 GiB of counts; a wrong sensor size should be refused, not bring the machine down
 MAX_FRAME_VALUES = 2**30
+MAX_BINS = 1_000_000
+AS_NEEDED = Reading()
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How the sensor's pixels meet the frame size that a model wants.
-
-    Parameters
-    ----------
-    size : tuple of int, optional
-        (H, W) of the frames in pixels; the sensor's when None.
-    mode : {"none", "crop", "pad", "downscale"}
-        ``none``: the sizes must be equal. ``crop``: keep the centre of a sensor that is at least as large, offset
-        (sensor - size) // 2; events outside are dropped, after the windows have been determined. ``pad``: put a sensor
-        that is at most as large into the centre, offset (size - sensor) // 2. ``downscale``: pixel (x, y) of a sensor
-        that is at least as large goes to (x * W // sensor width, y * H // sensor height), and counts add up.
-    """
-
-    size: tuple[int, int] | None = None
-    mode: FitMode = "none"
-
-
-SENSOR_SIZE = Fit()
-
-
-@dataclass(frozen=True)
-class _PixelMap:
-    """Where each row and column of the sensor goes in the frame; -1 for nowhere."""
-
-    height: int
-    width: int
-    rows: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-
-    def count(self, events: EventArray) -> Frames:
-        """Count events per polarity and pixel: shape (2, H, W)."""
-        rows, columns = self.rows[events["y"]], self.columns[events["x"]]
-        flat = (events["p"] * self.height + rows) * self.width + columns
-        inside = (rows >= 0) & (columns >= 0)
-        counts = np.bincount(flat[inside], minlength=2 * self.height * self.width)
-        return counts.reshape(2, self.height, self.width).astype(np.int32)
-
-
-def frames_by_count(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_SIZE, binary: bool = False) -> Frames:
+def frames_by_count(
+    recording: Recording,
+    time_steps: int,
+    *,
+    fit: Fit = SENSOR_SIZE,
+    binary: bool = False,
+    remainder: Remainder = "keep",
+    reading: Reading = AS_NEEDED,
+) -> Frames:
     """Split into windows of equally many events, SpikingJelly's ``split_by="number"``.
 
     With N events, window i holds events i * (N // T) up to but excluding (i + 1) * (N // T); the last window also holds
-    the rest of N / T. The recording is read twice, first to count.
+    the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to count.
 
     Parameters
     ----------
@@ -79,6 +51,10 @@ def frames_by_count(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_
         How the sensor's pixels meet the frame size.
     binary : bool
         Clip counts to 1.
+    remainder : {"keep", "drop"}
+        Whether the rest of N / T is in the last window, SpikingJelly's way, or in none, Tonic's.
+    reading : Reading
+        What to do with events out of order; they are taken as they come when nothing is said.
 
     Returns
     -------
@@ -90,24 +66,32 @@ def frames_by_count(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_
     InputError
         There are no events or fewer than `time_steps`, the sizes do not fit, or the recording is malformed.
     """
-    pixels = _pixel_map(recording, fit)
-    frames = _empty_frames(recording, _positive("time_steps", time_steps), pixels)
-    total = sum(len(chunk) for chunk in recording.chunks())
-    _refuse_empty(recording, total)
+    pixels = pixel_map(recording, fit)
+    frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
+    scan = Defects()
+    total = recording.count(reading.disorder or "keep", reading.lag_us, scan)
+    _refuse_empty(recording, scan)
     if time_steps > total:
         raise InputError(
             f"{recording.path}: holds {total} events, expected at least one for each of {time_steps} time steps; lower "
             "the number of time steps"
         )
     first = 0
-    for events in recording.chunks():
-        window = np.minimum(np.arange(first, first + len(events)) // (total // time_steps), time_steps - 1)
-        _add(frames, pixels, events, window)
+    for events in _read(recording, "keep", reading):
+        _add(frames, pixels, _parts_by_count(events, first, total // time_steps), remainder)
         first += len(events)
     return np.minimum(frames, 1) if binary else frames
 
 
-def frames_by_time(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_SIZE, binary: bool = False) -> Frames:
+def frames_by_time(
+    recording: Recording,
+    time_steps: int,
+    *,
+    fit: Fit = SENSOR_SIZE,
+    binary: bool = False,
+    remainder: Remainder = "keep",
+    reading: Reading = AS_NEEDED,
+) -> Frames:
     """Split into windows of equal time, SpikingJelly's ``split_by="time"``.
 
     With first and last event at t0 and t1 and d = (t1 - t0) // T whole microseconds, window i holds the events with
@@ -126,6 +110,10 @@ def frames_by_time(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_S
         How the sensor's pixels meet the frame size.
     binary : bool
         Clip counts to 1.
+    remainder : {"keep", "drop"}
+        Whether events from t0 + T * d on are in the last window, SpikingJelly's way, or in none, Tonic's.
+    reading : Reading
+        What to do with events out of order; they are refused when nothing is said.
 
     Returns
     -------
@@ -138,19 +126,22 @@ def frames_by_time(recording: Recording, time_steps: int, *, fit: Fit = SENSOR_S
         There are no events, they span less than `time_steps` microseconds, the sizes do not fit, or the recording is
         malformed.
     """
-    pixels = _pixel_map(recording, fit)
-    frames = _empty_frames(recording, _positive("time_steps", time_steps), pixels)
-    summary = recording.summary()
-    _refuse_empty(recording, summary.events)
-    window_us = summary.duration_us // time_steps
+    pixels = pixel_map(recording, fit)
+    frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
+    first_us = last_us = 0
+    scan = Defects()
+    for index, events in enumerate(_read(recording, "refuse", replace(reading, defects=scan))):
+        first_us = first_us if index else int(events["t"][0])
+        last_us = int(events["t"][-1])
+    _refuse_empty(recording, scan)
+    window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
-            f"{recording.path}: the events span {summary.duration_us} us, expected at least 1 us for each of "
+            f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
-    for events in recording.chunks():
-        window = np.minimum((events["t"] - summary.first_us) // window_us, time_steps - 1)
-        _add(frames, pixels, events, window)
+    for events in _read(recording, "refuse", reading):
+        _add(frames, pixels, _parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
 
@@ -159,10 +150,11 @@ def frames_by_duration(
     bin_us: int,
     *,
     start_us: int | None = None,
-    include_incomplete: bool = True,
-    max_bins: int = 1_000_000,
+    include_incomplete: bool | Literal["alone"] = True,
+    max_bins: int = MAX_BINS,
     fit: Fit = SENSOR_SIZE,
     binary: bool = False,
+    reading: Reading = AS_NEEDED,
 ) -> Iterator[Frames]:
     """Stream bins of a fixed duration, one pass, empty bins included.
 
@@ -179,14 +171,17 @@ def frames_by_duration(
         Duration of a bin, microseconds.
     start_us : int, optional
         Start of bin 0, microseconds; earlier events are dropped. The first event's time when not given.
-    include_incomplete : bool
-        Whether the last bin is delivered.
+    include_incomplete : bool or "alone"
+        Whether the last bin is delivered; ``"alone"``: only where there is no other, as Tonic does without its
+        ``include_incomplete``.
     max_bins : int
         Refuse to deliver more bins: a gap of hours in the times of a corrupt file would make millions of empty ones.
     fit : Fit
         How the sensor's pixels meet the frame size.
     binary : bool
         Clip counts to 1.
+    reading : Reading
+        What to do with events out of order; they are refused when nothing is said.
 
     Yields
     ------
@@ -200,23 +195,106 @@ def frames_by_duration(
         `start_us` on), more than `max_bins` bins, no complete bin although `include_incomplete` is False, or the
         recording is malformed.
     """
-    pixels = _pixel_map(recording, fit)
+    pixels = pixel_map(recording, fit)
     _empty_frames(recording, 1, pixels)
-    _positive("bin_us", bin_us)
-    _positive("max_bins", max_bins)
+    positive("bin_us", bin_us)
+    positive("max_bins", max_bins)
     if start_us is not None and not -TIME_LIMIT_US <= start_us < TIME_LIMIT_US:
         raise InputError(f"start_us is {start_us}, expected less than 2^62 microseconds")
-    bins = _bins(recording, bin_us, start_us, max_bins, pixels)
+    counted = replace(reading, defects=reading.defects or Defects())
+    bins = _bins(recording, bin_us, start_us, max_bins, pixels, counted)
     return _delivered(recording, bins, include_incomplete, binary)
 
 
+def frames_from_events(
+    recording: Recording,
+    bin_us: int,
+    *,
+    fit: Fit = SENSOR_SIZE,
+    binary: bool = False,
+    reading: Reading = AS_NEEDED,
+) -> Iterator[Frames]:
+    """Stream bins that each begin with an event, SpikingJelly's ``duration``; one pass.
+
+    A bin begins with the first event behind the bin before it, at time t0, and holds the events with
+    t0 <= t <= t0 + bin_us: both ends belong to it. There are no empty bins, so time is not the number of bins times
+    `bin_us`.
+
+    Parameters
+    ----------
+    recording : Recording
+        Events.
+    bin_us : int
+        Longest time between the first and the last event of a bin, microseconds.
+    fit : Fit
+        How the sensor's pixels meet the frame size.
+    binary : bool
+        Clip counts to 1.
+    reading : Reading
+        What to do with events out of order; they are refused when nothing is said.
+
+    Yields
+    ------
+    ndarray of int32, shape (2, H, W)
+        Events per polarity (0 = OFF, 1 = ON), row and column of one bin; every frame is a new array.
+
+    Raises
+    ------
+    InputError
+        At the call: `bin_us` is not positive or the sizes do not fit. While reading: there are no events, or the
+        recording is malformed.
+    """
+    pixels = pixel_map(recording, fit)
+    _empty_frames(recording, 1, pixels)
+    counted = replace(reading, defects=reading.defects or Defects())
+    bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, counted)
+    return (np.minimum(frame, 1) if binary else frame for frame in bins)
+
+
+def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator[EventArray]:
+    """Read a recording once; windows of time know no place for an event that is taken as it comes."""
+    disorder = reading.disorder or default
+    if default == "refuse" and disorder == "keep":
+        raise InputError(
+            f"{recording.path}: disorder='keep' with windows of time found, expected it with windows of equally many "
+            "events alone; pass disorder='sort', 'drop' or 'refuse'"
+        )
+    return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
+
+
+def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, reading: Reading) -> Iterator[Frames]:
+    frame: Frames | None = None
+    begin = 0
+    for chunk in _read(recording, "refuse", reading):
+        events = chunk
+        while len(events):
+            if frame is None:
+                frame, begin = pixels.count(events[:0]), int(events["t"][0])
+            end = int(np.searchsorted(events["t"], begin + bin_us, side="right"))
+            pixels.add(events[:end], frame)
+            events = events[end:]
+            if len(events):
+                yield frame
+                frame = None
+    if frame is not None:
+        yield frame
+        return
+    assert reading.defects is not None
+    _refuse_empty(recording, reading.defects)
+
+
 def _bins(
-    recording: Recording, bin_us: int, start_us: int | None, max_bins: int, pixels: _PixelMap
+    recording: Recording,
+    bin_us: int,
+    start_us: int | None,
+    max_bins: int,
+    pixels: PixelMap,
+    reading: Reading,
 ) -> Iterator[Frames]:
     """Yield the counts of every bin up to that of the last event."""
     current = 0
     frame: Frames | None = None
-    for chunk in recording.chunks():
+    for chunk in _read(recording, "refuse", reading):
         origin = start_us = int(chunk["t"][0]) if start_us is None else start_us
         events = chunk[chunk["t"] >= origin]
         if len(events) == 0:
@@ -228,20 +306,22 @@ def _bins(
                 f"at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger max_bins"
             )
         frame = pixels.count(events[:0]) if frame is None else frame
-        for index, part in _runs(events, (events["t"] - origin) // bin_us):
+        for index, part in _parts_by_time(events, origin, bin_us):
             while current < index:
                 yield frame
                 frame = pixels.count(events[:0])
                 current += 1
-            frame += pixels.count(part)
-    if frame is None:
-        _refuse_empty(recording, 0, "" if start_us is None else f" from {start_us} us on")
-    else:
+            pixels.add(part, frame)
+    if frame is not None:
         yield frame
+        return
+    assert reading.defects is not None
+    where = "" if start_us is None else f" from {start_us} us on"
+    _refuse_empty(recording, replace(reading.defects, events=0), where)
 
 
 def _delivered(
-    recording: Recording, bins: Iterator[Frames], include_incomplete: bool, binary: bool
+    recording: Recording, bins: Iterator[Frames], include_incomplete: bool | Literal["alone"], binary: bool
 ) -> Iterator[Frames]:
     """Hold back the last bin when it is not wanted, and clip."""
     held: Frames | None = None
@@ -251,7 +331,8 @@ def _delivered(
             yield held
             delivered += 1
         held = np.minimum(frame, 1) if binary else frame
-    if include_incomplete and held is not None:
+    wanted = delivered == 0 if include_incomplete == "alone" else include_incomplete
+    if wanted and held is not None:
         yield held
     elif delivered == 0:
         raise InputError(
@@ -260,47 +341,38 @@ def _delivered(
         )
 
 
-def _add(frames: Frames, pixels: _PixelMap, events: EventArray, window: npt.NDArray[Any]) -> None:
-    """Add events to the frames of their windows, which never decrease."""
-    for index, part in _runs(events, window):
-        frames[index] += pixels.count(part)
+def _add(frames: Frames, pixels: PixelMap, parts: Parts, remainder: Remainder) -> None:
+    """Add events to the frames of their windows; the remainder lies behind the last."""
+    last = len(frames) - 1
+    for index, part in parts:
+        if index <= last or remainder == "keep":
+            pixels.add(part, frames[min(index, last)])
 
 
-def _runs(events: EventArray, window: Integers) -> Iterator[tuple[int, EventArray]]:
-    """Cut events into runs of one window each."""
-    starts = np.concatenate(([0], np.flatnonzero(np.diff(window)) + 1, [len(events)]))
-    for start, stop in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True):
-        yield int(window[start]), events[start:stop]
+def _parts_by_count(events: EventArray, first: int, each: int) -> Parts:
+    """Cut events, of which the first is number `first`, into windows of so many each."""
+    start = 0
+    while start < len(events):
+        index = (first + start) // each
+        stop = min((index + 1) * each - first, len(events))
+        yield index, events[start:stop]
+        start = stop
 
 
-def _pixel_map(recording: Recording, fit: Fit) -> _PixelMap:
-    """Map the sensor's rows and columns to the frame's, or refuse sizes that do not fit."""
-    sensor = (recording.height, recording.width)
-    size = sensor if fit.size is None else fit.size
-    height, width = (_positive("frame side", side) for side in size)
-    if fit.mode not in ("none", "crop", "pad", "downscale"):
-        raise InputError(f"{recording.path}: fit mode {fit.mode!r}, expected 'none', 'crop', 'pad' or 'downscale'")
-    smaller = height < sensor[0] or width < sensor[1]
-    larger = height > sensor[0] or width > sensor[1]
-    if (smaller and fit.mode in ("none", "pad")) or (larger and fit.mode in ("none", "crop", "downscale")):
-        raise InputError(
-            f"{recording.path}: sensor {sensor[0]} x {sensor[1]} and frames {height} x {width} (height x width) do not "
-            f"fit with mode '{fit.mode}'; choose 'crop' or 'downscale' for a larger sensor, 'pad' for a smaller one"
-        )
-    return _PixelMap(height, width, _axis_map(sensor[0], height, fit.mode), _axis_map(sensor[1], width, fit.mode))
+def _parts_by_time(events: EventArray, origin_us: int, window_us: int) -> Parts:
+    """Cut events in order of time into windows of one duration."""
+    t = np.ascontiguousarray(events["t"])
+    start = 0
+    while start < len(events):
+        index = (int(t[start]) - origin_us) // window_us
+        # Python's integers, since the end of a long window may not fit into 64 bits
+        end_us = origin_us + (index + 1) * window_us
+        stop = len(events) if end_us > int(t[-1]) else int(np.searchsorted(t, end_us))
+        yield index, events[start:stop]
+        start = stop
 
 
-def _axis_map(sensor: int, side: int, mode: FitMode) -> npt.NDArray[np.int64]:
-    """Map 0..sensor-1 to 0..side-1, or to -1 where a crop cuts off."""
-    pixel = np.arange(sensor)
-    if mode == "downscale":
-        return pixel * side // sensor
-    # floor towards the upper left for both: a crop's offset is not the negative of a pad's
-    target = pixel + (side - sensor) // 2 if mode == "pad" else pixel - (sensor - side) // 2
-    return np.where((target >= 0) & (target < side), target, -1)
-
-
-def _empty_frames(recording: Recording, time_steps: int, pixels: _PixelMap) -> Frames:
+def _empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Frames:
     """Allocate zero frames, after a look at their size."""
     values = 2 * time_steps * pixels.height * pixels.width
     if values > MAX_FRAME_VALUES:
@@ -311,12 +383,11 @@ def _empty_frames(recording: Recording, time_steps: int, pixels: _PixelMap) -> F
     return np.zeros((time_steps, 2, pixels.height, pixels.width), np.int32)
 
 
-def _positive(name: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 1:
-        raise InputError(f"{name} is {value!r}, expected a whole number of at least 1")
-    return int(value)
-
-
-def _refuse_empty(recording: Recording, events: int, where: str = "") -> None:
-    if events == 0:
-        raise InputError(f"{recording.path}: holds no events{where}, expected some to make frames of; check the file")
+def _refuse_empty(recording: Recording, read: Defects, where: str = "") -> None:
+    if read.events:
+        return
+    ends = (("from", recording.start_us), ("up to", recording.end_us))
+    where = where or "".join(f" {word} {at} us" for word, at in ends if at is not None)
+    if read.damage is not None:
+        where += f" before its damage ({read.damage.removeprefix(f'{recording.path}: ')})"
+    raise InputError(f"{recording.path}: holds no events{where}, expected some to make frames of; check the file")

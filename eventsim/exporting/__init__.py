@@ -8,19 +8,16 @@ several edges into a node.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from eventsim.errors import InputError
 from eventsim.exporting.graph import Graph
 from eventsim.exporting.nodes import Fields
 from eventsim.network import Network
-from eventsim.untrusted import first_line
+from eventsim.whole_file import whole_file
 
 VERSION = "1.0.8"
 """Of NIR."""
@@ -43,27 +40,22 @@ def to_nir(network: Network, path: str | Path) -> None:
     InputError
         If a layer has no node in NIR, or the file cannot be written; names the layer, or the file.
     """
+    import h5py  # noqa: PLC0415 - takes long to import
+
     network.validate()
     graph = Graph(network)
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with h5py.File(partial, "w") as file:
-            file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
-            _write(file.create_group("node"), graph.fields())
-        os.replace(partial, path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
-    finally:
-        partial.unlink(missing_ok=True)
+    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+        text = h5py.string_dtype()
+        file.create_dataset("version", data=VERSION, dtype=text)
+        _write(file.create_group("node"), graph.fields(), text)
 
 
-def _write(group: Any, fields: Fields) -> None:
+def _write(group: Any, fields: Fields, text: np.dtype[Any]) -> None:
     for name, value in fields.items():
         if isinstance(value, Mapping):
-            _write(group.create_group(name), dict(value))
+            _write(group.create_group(name), dict(value), text)
         elif isinstance(value, str):
-            group.create_dataset(name, data=value, dtype=h5py.string_dtype())
+            group.create_dataset(name, data=value, dtype=text)
         elif isinstance(value, np.ndarray) and value.ndim:
             group.create_dataset(name, data=value, compression="gzip")
         else:

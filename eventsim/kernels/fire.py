@@ -276,7 +276,7 @@ def _charge(v: np.float32, x: np.float32, k: np.float32, charge: int) -> np.floa
 
 
 @kernel
-def _list(
+def list_bits(
     fired: npt.NDArray[np.uint64],
     channels: int,
     indptr: npt.NDArray[np.int64],
@@ -470,7 +470,7 @@ def list_fired(
     for row in range(len(fired)):
         first = (begin + row) * positions
         ends = indptr[first : first + positions + 1]
-        _list(fired[row].view(np.uint64), channels, ends, indices)
+        list_bits(fired[row].view(np.uint64), channels, ends, indices)
         if len(times) > 0:
             for p in range(positions):
                 for e in range(ends[p], ends[p + 1]):

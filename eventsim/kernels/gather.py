@@ -1,322 +1,485 @@
 """Synaptic accumulation: for each output row, add up the weight rows of the active input channels.
 
 A linear layer is the convolution with one tap. An output row starts from the bias and takes tap after tap, event after
-event, so its sum has one order whatever the chunk. Every kernel returns what it executed.
+event, so its sum has one order, whatever the chunk, and whatever part of a layer is served when.
 
-The limit is the load of one weight-row slice per event; so the sums of up to `TILE` output channels stay in vector
-registers over all events of a row (LLVM vectors of 16 floats, which any target lowers to what it has), and the tap
-is the outer loop, so that the active tile of weights stays in the first-level cache.
+The limit is the load of one weight-row slice per event. So the sums of a tile, up to `TILE` output channels, stay in
+vector registers over the events of a visit: of an output row by one tap or, where events are few, by a row of taps,
+whose input pixels lie side by side in the lists. A tap visits up to `ROWS` rows before the next one does, so that
+weights and sums stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
+
+The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same. Groups that are
+narrower than a vector are served product by product or, where each has one input, by vectors over all channels.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import Any
+from typing import Any, TypeAlias
 
+import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.window import Window
 
 LANES = 16
-TILE = 64
+TILE = 96
+ROWS = 256
+"""Output rows that one tap visits before the next."""
+FEW = 12
+"""Events of a row below which a visit takes a row of taps."""
+LINE = 16
+"""Floats of a cache line."""
+NEAR = 4096
+"""Floats of sums that stay in the first-level cache while tap after tap adds to them."""
+SPARSE = 50
+"""Where fewer than one channel of so many is active, each is served alone, whatever its group."""
+
+COMPILED = not numba.config.DISABLE_JIT
+
+RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
+
+_WIDE, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
+_VECTOR = ir.VectorType(_FLOAT, LANES)
+_NOWHERE = ir.Constant(_VECTOR, ir.Undefined)
+_ALL_FIRST = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
 
 
-def _adder(vectors: int, valued: bool) -> Any:
-    """Make the inner loop: ``out[:16 * vectors] += sum of weight rows`` over the events of one row.
+def _number(value: int) -> Any:
+    return ir.Constant(_WIDE, value)
 
-    Its arguments are addresses and sizes: weights of input channel 0, floats from one channel's weights to the
-    next, indices, values, number of events, output.
+
+def _pointer(builder: Any, address: Any, element: Any, offset: Any) -> Any:
+    """Return a pointer to an element of an array that begins at an address."""
+    return builder.gep(builder.inttoptr(address, element.as_pointer()), [offset])
+
+
+def _vectors(builder: Any, row: Any, count: int) -> list[Any]:
+    """Return pointers to so many vectors that lie one behind the other."""
+    places = [builder.gep(row, [_number(n * LANES)]) for n in range(count)]
+    return [builder.bitcast(place, _VECTOR.as_pointer()) for place in places]
+
+
+def _fetch(builder: Any, place: Any) -> None:
+    """Ask for a cache line to be brought into the second-level cache."""
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
+    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
+    builder.call(prefetch, [builder.bitcast(place, _BYTE.as_pointer()), *options])
+
+
+def _sum(b: Any, width: int, valued: bool, start: Any, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
+    """Build the loop over the events of a visit; return the sums, as vectors."""
+    indices, values = lists
+    begun = [b.load(place, align=4) for place in _vectors(b, start, width // LANES)]
+    entry, loop, end = b.block, b.append_basic_block("events"), b.append_basic_block("summed")
+    b.cbranch(b.icmp_signed(">", events, _number(0)), loop, end)
+
+    b.position_at_end(loop)
+    event = b.phi(_WIDE)
+    sums = [b.phi(_VECTOR) for _ in begun]
+    index = b.sext(b.load(b.gep(indices, [event])), _WIDE)
+    row = b.gep(weights, [b.mul(index, _number(width))])
+    terms = [b.load(place, align=4) for place in _vectors(b, row, len(begun))]
+    if valued:
+        lane = b.insert_element(_NOWHERE, b.load(b.gep(values, [event])), ir.Constant(_WORD, 0))
+        spread = b.shuffle_vector(lane, _NOWHERE, _ALL_FIRST)
+        terms = [b.fmul(term, spread) for term in terms]
+    added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
+    following = b.add(event, _number(1))
+    event.add_incoming(_number(0), entry)
+    event.add_incoming(following, loop)
+    b.cbranch(b.icmp_signed("<", following, events), loop, end)
+
+    b.position_at_end(end)
+    last = [b.phi(_VECTOR) for _ in begun]
+    for phi in (sums, last):
+        for total, begin, new in zip(phi, begun, added, strict=True):
+            total.add_incoming(begin, entry)
+            total.add_incoming(new, loop)
+    return last
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _serve(  # noqa: PLR0917
+    typingctx: Any, width: Any, valued: Any, visits: Any, count: Any, weights: Any, indices: Any, values: Any,
+    bias: Any, out: Any, ahead: Any, lines: Any,
+) -> Any:  # fmt: skip
+    """Add the weight rows of the events of each visit, times their values if `valued`, to a row of sums.
+
+    Arguments are sizes and addresses. A visit is four integers: its first event, how many, and where its weights (those
+    of index 0; each next one lies `width` floats further) and its sums begin. The sums start from `bias` or, where that
+    is 0, from what they are; visits without events are then left out. Each visit fetches `lines` more from `ahead` on.
     """
+    address, size = types.uintp, types.int64
+    signature = types.void(size, types.boolean, address, size, *[address] * 6, size)
 
-    @intrinsic  # type: ignore[untyped-decorator]
-    def add(typingctx: Any, weights: Any, pitch: Any, indices: Any, values: Any, events: Any, out: Any) -> Any:
-        address, size = types.uintp, types.int64
-        signature = types.void(address, size, address, address, size, address)
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        b, (width, valued, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
+        fresh = b.icmp_unsigned("!=", bias, _number(0))
+        kinds = [(tile, times) for tile in range(LANES, TILE + 1, LANES) for times in (0, 1)]
+        end = b.append_basic_block("served")
+        ways = b.switch(b.or_(width, b.zext(valued, _WIDE)), end)
+        for tile, times in kinds:
+            block = b.append_basic_block("tile")
+            ways.add_case(_number(tile + times), block)
+            b.position_at_end(block)
+            with cgutils.for_range(b, count) as loop:
+                at = b.mul(loop.index, _number(4))
+                first, events, weight, to = (
+                    b.load(_pointer(b, visits, _WIDE, b.add(at, _number(n)))) for n in range(4)
+                )
+                with cgutils.for_range(b, lines) as line:
+                    behind = b.add(b.mul(loop.index, lines), line.index)
+                    _fetch(b, _pointer(b, ahead, _FLOAT, b.mul(behind, _number(LINE))))
+                with b.if_then(b.or_(fresh, b.icmp_signed(">", events, _number(0)))):
+                    sums = _pointer(b, out, _FLOAT, to)
+                    start = b.select(fresh, _pointer(b, bias, _FLOAT, _number(0)), sums)
+                    lists = _pointer(b, indices, _WORD, first), _pointer(b, values, _FLOAT, first)
+                    last = _sum(b, tile, bool(times), start, events, _pointer(b, weights, _FLOAT, weight), lists)
+                    for total, place in zip(last, _vectors(b, sums, len(last)), strict=True):
+                        b.store(total, place, align=4)
+            b.branch(end)
+        b.position_at_end(end)
+        return context.get_dummy_value()
 
-        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-            weights, pitch, indices, values, events, out = arguments
-            vector, wide, word = ir.VectorType(ir.FloatType(), LANES), ir.IntType(64), ir.IntType(32)
-
-            def pointer(address: Any, element: Any, offset: Any) -> Any:
-                return builder.gep(builder.inttoptr(address, element.as_pointer()), [offset])
-
-            def constant(value: int) -> Any:
-                return ir.Constant(wide, value)
-
-            def slot(base: Any, n: int) -> Any:
-                return builder.bitcast(builder.gep(base, [constant(n * LANES)]), vector.as_pointer())
-
-            target = pointer(out, ir.FloatType(), constant(0))
-            first = [builder.load(slot(target, n), align=4) for n in range(vectors)]
-            entry = builder.block
-            loop, end = builder.append_basic_block("events"), builder.append_basic_block("end")
-            builder.cbranch(builder.icmp_signed(">", events, constant(0)), loop, end)
-
-            builder.position_at_end(loop)
-            event = builder.phi(wide)
-            sums = [builder.phi(vector) for _ in range(vectors)]
-            channel = builder.sext(builder.load(pointer(indices, word, event)), wide)
-            row = pointer(weights, ir.FloatType(), builder.mul(channel, pitch))
-            terms = [builder.load(slot(row, n), align=4) for n in range(vectors)]
-            if valued:
-                value = builder.load(pointer(values, ir.FloatType(), event))
-                lane = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(word, 0))
-                zeros = ir.Constant(ir.VectorType(word, LANES), [0] * LANES)
-                spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), zeros)
-                terms = [builder.fmul(term, spread) for term in terms]
-            added = [builder.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
-            following = builder.add(event, constant(1))
-            event.add_incoming(constant(0), entry)
-            event.add_incoming(following, loop)
-            for total, begin, new in zip(sums, first, added, strict=True):
-                total.add_incoming(begin, entry)
-                total.add_incoming(new, loop)
-            builder.cbranch(builder.icmp_signed("<", following, events), loop, end)
-
-            builder.position_at_end(end)
-            last = [builder.phi(vector) for _ in range(vectors)]
-            for n, (total, begin, new) in enumerate(zip(last, first, added, strict=True)):
-                total.add_incoming(begin, entry)
-                total.add_incoming(new, loop)
-                builder.store(total, slot(target, n), align=4)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return add
+    return signature, generate
 
 
-_add_1, _add_2, _add_3, _add_4 = (_adder(vectors, valued=False) for vectors in (1, 2, 3, 4))
-_add_valued_1, _add_valued_2, _add_valued_3, _add_valued_4 = (_adder(vectors, valued=True) for vectors in (1, 2, 3, 4))
+def edge(outputs: int, tile: int) -> int:
+    """Return the output channel with which a tile begins, and the one before it ends.
 
-
-def pack(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Arrange weights ``(taps, inputs, outputs)`` as `gather` reads them: tile by tile of output channels, aligned.
-
-    A tile is `TILE` channels wide; the last takes the multiple of `LANES` that remains, and then the rest.
+    Tiles are multiples of `LANES` wide, `TILE` at most, as equal as can be, and then comes what remains.
     """
-    outputs = weight.shape[2]
-    vectorised = outputs // LANES * LANES
-    edges = [*range(0, vectorised, TILE), vectorised, outputs]
-    tiles = [weight[:, :, a:b].ravel() for a, b in pairwise(edges)]
-    room = np.empty(weight.size + LANES, np.float32)
-    start = -(room.ctypes.data // 4) % LANES  # a tile that begins on a cache line is up to twice as fast
-    packed = room[start : start + weight.size]
-    packed[:] = np.concatenate(tiles) if tiles else 0
-    return packed
+    vectors = outputs // LANES
+    tiles = (vectors + TILE // LANES - 1) // (TILE // LANES)
+    if tile > tiles:
+        return outputs
+    if tile == tiles:
+        return vectors * LANES
+    return (tile * (vectors // tiles) + min(tile, vectors % tiles)) * LANES
 
 
-def unpack(packed: npt.NDArray[np.float32], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.float32]:
-    """Return the weights ``(taps, inputs, outputs)`` that `pack` arranged."""
-    vectorised = outputs // LANES * LANES
-    edges = [*range(0, vectorised, TILE), vectorised, outputs]
-    weight = np.empty((taps, inputs, outputs), np.float32)
-    for a, b in pairwise(edges):
-        begin = taps * inputs * a
-        weight[:, :, a:b] = packed[begin : taps * inputs * b].reshape(taps, inputs, b - a)
-    return weight
+def tiles_of(outputs: int) -> int:
+    """Return how many tiles there are, each of which may be served apart."""
+    return (outputs // LANES + TILE // LANES - 1) // (TILE // LANES) + int(outputs % LANES > 0)
+
+
+_edge, _tiles_of = kernel(edge), kernel(tiles_of)
+
+
+@kernel
+def _by_column(
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
+) -> npt.NDArray[np.int32]:
+    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
+    out = np.empty(len(indices), np.int32)
+    for row in range(len(indptr) - 1):
+        shift = np.int32(row % width * inputs)
+        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            out[e] = indices[e] + shift
+    return out
+
+
+@kernel
+def _serve_plainly(
+    width: int,
+    visits: npt.NDArray[np.int64],
+    packed: npt.NDArray[np.float32],
+    rows: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    bias: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Do what `_serve` does, uncompiled; the bias may be empty."""
+    indices, values = rows
+    for visit in range(0, len(visits), 4):
+        first, count, weights, to = visits[visit], visits[visit + 1], visits[visit + 2], visits[visit + 3]
+        for j in range(width):
+            total = bias[j] if len(bias) > 0 else out[to + j]
+            for e in range(first, first + count):
+                weight = packed[weights + indices[e] * width + j]
+                total += weight if len(values) == 0 else weight * values[e]
+            out[to + j] = total
+
+
+@kernel
+def _find(
+    lists: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
+    window: Window,
+    taps: tuple[int, int],
+    groups: tuple[int, int],
+    span: tuple[int, int],
+    pitches: tuple[int, int, int, int],
+    visits: npt.NDArray[np.int64],
+) -> int:
+    """Find what a tap, or a row of taps, reads for a span of output rows.
+
+    Parameters
+    ----------
+    lists : tuple (indptr, indices)
+    window : Window
+    taps : tuple (the first, how many in a row)
+    groups : tuple (groups, input channels of each)
+    span : tuple (first row, last row)
+    pitches : tuple of int
+        Floats from a weight row to the next, from a group's weights to the next, from an output row to the next and
+        from a group in it to the next.
+    visits : int64 array (4 * room,)
+        Written, as `_serve` takes them: one for each output row, or, with groups, for each that a row reads from.
+
+    Returns
+    -------
+    int
+        Visits.
+    """
+    (indptr, indices), w, (tap, reach), (row, end) = lists, window, taps, span
+    (many, size), (width, group_weights, pitch, group_sums) = groups, pitches
+    dy = tap // w.kernel_width * w.dilation_height - w.pad_height
+    dx = tap % w.kernel_width * w.dilation_width - w.pad_width
+    found, begin = 0, row
+    while row < end:
+        line = row // w.out_width
+        y = line % w.out_height * w.stride_height + dy
+        x = (row - line * w.out_width) * w.stride_width + dx
+        source = (line // w.out_height * w.height + y) * w.width
+        inside = 0 <= y < w.height
+        for target in range(row, min(end, (line + 1) * w.out_width)):
+            left, right = max(x, 0), min(x + reach, w.width)
+            first = last = np.int64(0)
+            if inside and left < right:
+                first, last = indptr[source + left], indptr[source + right]
+            if many == 1:
+                visits[found], visits[found + 1] = first, last - first
+                visits[found + 2] = (tap - x if reach > 1 else tap) * size * width
+                visits[found + 3] = (target - begin) * pitch
+                found += 4
+            while many > 1 and first < last:
+                group = indices[first] // size
+                stop = first + 1
+                while stop < last and indices[stop] < (group + 1) * size:
+                    stop += 1
+                visits[found], visits[found + 1] = first, stop - first
+                visits[found + 2] = group * group_weights + (tap - group) * size * width
+                visits[found + 3] = (target - begin) * pitch + group * group_sums
+                found += 4
+                first = stop
+            x += w.stride_width
+        row = (line + 1) * w.out_width
+    return found // 4
+
+
+@kernel
+def _scatter(
+    rows: RowArrays,
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    groups: tuple[int, int],
+    span: tuple[int, int],
+) -> None:
+    """Add to some output rows, at most `ROWS`, product by product, where groups have fewer outputs than a vector."""
+    indptr, indices, values = rows
+    (many, size), outputs, sums = groups, out.shape[1], out.reshape(-1)
+    fan = outputs // many
+    reached = np.empty(many * size, np.int64)  # first output of each input's group
+    for channel in range(many * size):
+        reached[channel] = channel // size * fan
+    visits = np.empty(4 * ROWS, np.int64)
+    for tap in range(window.kernel_height * window.kernel_width):
+        pitches = (fan, 0, outputs, 0)
+        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, visits)):
+            first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
+            at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
+            for e in range(np.uint64(first), np.uint64(stop)):
+                i = np.int64(indices[e])
+                value = np.float32(1) if len(values) == 0 else values[e]
+                for j in range(fan):
+                    sums[np.uint64(to + reached[i] + j)] += value * weight[np.uint64(at + i * fan + j)]
+
+
+@kernel
+def _by_channel(
+    rows: RowArrays,
+    weight: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    groups: int,
+    span: tuple[int, int],
+    room: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
+) -> None:
+    """Do what `_scatter` does where each group has one input, over all channels at once; zeros add nothing.
+
+    The output rows are of one step. `room` is the numbers of all input rows, and space for those that are read, where
+    each value is written as often as it has outputs.
+    """
+    (indptr, indices, values), w, (row, end), (numbers, image) = rows, window, span, room
+    outputs, sums, pixels = out.shape[1], out.reshape(-1), window.out_height * window.out_width
+    fan = outputs // groups
+    top = max(row % pixels // w.out_width * w.stride_height - w.pad_height, 0)
+    reach = (w.kernel_height - 1) * w.dilation_height + 1
+    bottom = min((end - 1) % pixels // w.out_width * w.stride_height - w.pad_height + reach, w.height)
+    first = (row // pixels * w.height + top) * w.width
+    for source in range(max(bottom - top, 0) * w.width):
+        for j in range(source * outputs, (source + 1) * outputs):
+            image[j] = 0
+        for e in range(np.uint64(indptr[first + source]), np.uint64(indptr[first + source + 1])):
+            value = np.float32(1) if len(values) == 0 else values[e]
+            at = source * outputs + indices[e] * fan
+            for j in range(fan):
+                image[np.uint64(at + j)] = value
+    few = max(NEAR // outputs, 1)
+    visits = np.empty(4 * few, np.int64)
+    for begin in range(row, end, few):
+        rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
+        for tap in range(w.kernel_height * w.kernel_width):
+            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, visits)):
+                if visits[4 * n + 1] == 0:
+                    continue
+                read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
+                to = visits[4 * n + 3] + begin * outputs
+                for j in range(np.uint64(outputs)):
+                    value, total, factor = (
+                        image[np.uint64(read) + j],
+                        sums[np.uint64(to) + j],
+                        weight[np.uint64(at) + j],
+                    )
+                    sums[np.uint64(to) + j] = total + value * factor if value != 0 else total
+
+
+@kernel
+def _serve_narrow(
+    rows: RowArrays,
+    weight: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    groups: int,
+    span: tuple[int, int],
+) -> None:
+    """Serve groups of fewer outputs than a vector has, in some output rows; weights lie in the order of taps."""
+    w, outputs, sources = window, out.shape[1], len(rows[0]) - 1
+    pixels, size = w.out_height * w.out_width, len(weight) // max(w.kernel_height * w.kernel_width * out.shape[1], 1)
+    by_channel = size == 1 and (rows[0][sources] - rows[0][0]) * SPARSE > sources * groups
+    lines = (ROWS // max(w.out_width, 1) + 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
+    image = np.empty(min(lines, w.height) * w.width * outputs if by_channel else 0, np.float32)
+    numbers = np.arange(sources + 1 if by_channel else 0)
+    row = span[0]
+    while row < span[1]:
+        end = min(row + ROWS, (row // pixels + 1) * pixels, span[1])
+        for target in range(row, end):
+            for j in range(outputs):
+                out[target, j] = bias[j]
+        if by_channel:
+            _by_channel(rows, weight, out, w, groups, (row, end), (numbers, image))
+        else:
+            _scatter(rows, weight, out, w, (groups, size), (row, end))
+        row = end
 
 
 @kernel
 def gather(
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    rows: RowArrays,
     packed: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
-    steps: int,
     window: Window,
-    products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
+    groups: int,
+    part: tuple[int, int, int, int],
 ) -> None:
     """Add up the bias and the weight rows of the active channels, times their values.
+
+    Parts that do not overlap may be served at the same time; together they give what all at once would.
 
     Parameters
     ----------
     rows : tuple (indptr, indices, values)
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : float32 array
-        Weights as `pack` arranges them.
+        Weights as `eventsim.kernels.packing.pack` arranges them.
     bias : float32 array (outputs,)
         What every sum begins with.
     out : float32 array (steps * out_height * out_width, outputs)
         Written.
-    steps : int
     window : Window
-    products : int64 array (steps,)
-        Written: synapses reached by non-zero inputs in each step.
-    units : float64 array (steps,)
-        Written: the same, each weighted by the magnitude of its input; exact while integers stay below 2**53. Left at
-        0 where all values are 1.
+    groups : int
+        Channels are split into so many groups that do not see each other.
+    part : tuple (first tile, last tile, first row, last row)
+        Served are these tiles, of each group, and these rows of the output, the last ones excluded. Groups that are
+        narrower than a vector are served with the first tile.
     """
     indptr, indices, values = rows
-    w = window
-    outputs = out.shape[1]
-    taps = w.kernel_height * w.kernel_width
-    inputs = len(packed) // (taps * outputs)
-    binary = len(values) == 0
-    magnitude = np.zeros(len(indptr) - 1, np.float64)
-    if not binary:
-        for row in range(len(indptr) - 1):
-            for e in range(indptr[row], indptr[row + 1]):
-                magnitude[row] += abs(values[e])
-    products[:] = 0
-    units[:] = 0
-    first = 0
-    while first < outputs:
-        width = min(TILE, (outputs - first) // LANES * LANES)
-        if width == 0:
-            width = outputs - first
-        for tap in range(taps):
-            base = (taps * first + tap * width) * inputs
-            dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-            dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-            for row in range(steps * w.out_height):
-                if tap == 0:  # no earlier: a tile of a row then stays in the first-level cache
-                    for target in range(np.uint64(row * w.out_width), np.uint64((row + 1) * w.out_width)):
-                        for j in range(np.uint64(first), np.uint64(first + width)):
-                            out[target, j] = bias[j]
-                step = row // w.out_height
-                y = row % w.out_height * w.stride_height + dy
-                if y < 0 or y >= w.height:
-                    continue
-                for out_x in range(w.out_width):
-                    x = out_x * w.stride_width + dx
-                    if x < 0 or x >= w.width:
-                        continue
-                    source = (step * w.height + y) * w.width + x
-                    target = row * w.out_width + out_x
-                    start = indptr[source]
-                    n = indptr[source + 1] - start
-                    if first == 0:
-                        products[step] += n
-                        units[step] += magnitude[source]
-                    if n == 0:
-                        continue
-                    at = packed.ctypes.data + 4 * base
-                    ix = indices.ctypes.data + 4 * start
-                    vx = values.ctypes.data + 4 * start
-                    to = out.ctypes.data + 4 * (target * outputs + first)
-                    if width == 64:
-                        if binary:
-                            _add_4(at, width, ix, vx, n, to)
-                        else:
-                            _add_valued_4(at, width, ix, vx, n, to)
-                    elif width == 48:
-                        if binary:
-                            _add_3(at, width, ix, vx, n, to)
-                        else:
-                            _add_valued_3(at, width, ix, vx, n, to)
-                    elif width == 32:
-                        if binary:
-                            _add_2(at, width, ix, vx, n, to)
-                        else:
-                            _add_valued_2(at, width, ix, vx, n, to)
-                    elif width == 16:
-                        if binary:
-                            _add_1(at, width, ix, vx, n, to)
-                        else:
-                            _add_valued_1(at, width, ix, vx, n, to)
-                    else:
-                        for e in range(start, start + n):
-                            value = np.float32(1) if binary else values[e]
-                            for j in range(width):
-                                out[target, first + j] += value * packed[base + indices[e] * width + j]
-        first += width
-    products *= outputs
-    units *= outputs
-
-
-@kernel
-def gather_groups(
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
-    weight: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-    steps: int,
-    window: Window,
-    groups: int,
-    products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
-) -> None:
-    """Do what `gather` does where channels are split into groups that do not see each other.
-
-    `weight` is ``(taps, input channels, output channels / groups)``; the rest is as for `gather`.
-    """
-    indptr, indices, values = rows
-    w = window
-    fan = weight.shape[2]
-    group_inputs = weight.shape[1] // groups
-    binary = len(values) == 0
-    products[:] = 0
-    units[:] = 0
-    for tap in range(weight.shape[0]):
-        dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-        dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-        for row in range(steps * w.out_height):
-            step = row // w.out_height
-            y = row % w.out_height * w.stride_height + dy
-            if y < 0 or y >= w.height:
-                continue
-            for out_x in range(w.out_width):
-                x = out_x * w.stride_width + dx
-                if x < 0 or x >= w.width:
-                    continue
-                source = (step * w.height + y) * w.width + x
-                target = row * w.out_width + out_x
-                for e in range(indptr[source], indptr[source + 1]):
-                    i = indices[e]
-                    value = np.float32(1) if binary else values[e]
-                    first = i // group_inputs * fan
-                    for j in range(fan):
-                        out[target, first + j] += value * weight[tap, i, j]
-                    products[step] += 1
-                    if not binary:
-                        units[step] += abs(value)
-    products *= fan
-    units *= fan
-
-
-@kernel
-def gather_synapses(
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
-    synapse_indptr: npt.NDArray[np.int64],
-    synapse_targets: npt.NDArray[np.int32],
-    synapse_weights: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-    products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
-) -> None:
-    """Serve the synapses of each active input channel: fan-out lists in CSR form.
-
-    Parameters
-    ----------
-    rows : tuple (indptr, indices, values)
-        CSR rows of the input; values are empty where all are 1.
-    synapse_indptr : int64 array (input channels + 1,)
-    synapse_targets : int32 array (synapses,)
-    synapse_weights : float32 array (synapses,)
-    out : float32 array (steps * positions, output channels)
-        Holds the bias on entry.
-    products, units : int64 and float64 arrays (steps,)
-        Written, as by `gather`.
-    """
-    indptr, indices, values = rows
-    binary = len(values) == 0
-    products[:] = 0
-    units[:] = 0
-    positions = max((len(indptr) - 1) // max(len(products), 1), 1)
-    for row in range(len(indptr) - 1):
-        step = row // positions
-        for e in range(indptr[row], indptr[row + 1]):
-            start = synapse_indptr[indices[e]]
-            stop = synapse_indptr[indices[e] + 1]
-            value = np.float32(1) if binary else values[e]
-            for s in range(start, stop):
-                out[row, synapse_targets[s]] += value * synapse_weights[s]
-            products[step] += stop - start
-            if not binary:
-                units[step] += abs(value) * (stop - start)
+    first_tile, last_tile, first_row, last_row = part
+    w, outputs = window, out.shape[1]
+    fan, taps = outputs // groups, w.kernel_height * w.kernel_width
+    if groups > 1 and fan < LANES:
+        if first_tile == 0 < last_tile:
+            _serve_narrow(rows, packed, bias, out, window, groups, (first_row, last_row))
+        return
+    group_weights = len(packed) // groups
+    size = group_weights // max(taps * ((fan + LANES - 1) // LANES * LANES), 1)  # input channels of a group
+    sources, events = len(indptr) - 1, indptr[-1] - indptr[0]
+    reach = w.kernel_width if groups == 1 and w.dilation_width == 1 and events < FEW * sources else 1
+    listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
+    at_once = max(ROWS // groups, 1)
+    visits = np.empty(4 * at_once * groups, np.int64)
+    whole, rest = out.reshape(-1), np.empty(at_once * groups * LANES, np.float32)
+    start = np.empty(TILE if groups == 1 else 0, np.float32)
+    for tile in range(first_tile, last_tile):
+        channel, width = _edge(fan, tile), _edge(fan, tile + 1) - _edge(fan, tile)
+        row_weights = max(width, LANES)  # the rest is served in vectors too, beside the output
+        pitches = (row_weights, group_weights, outputs, fan)
+        if width < LANES:
+            pitches = (row_weights, group_weights, groups * LANES, LANES)
+        tile_weights = taps * size * channel
+        stretch = reach * size * row_weights
+        if groups == 1:
+            for j in range(row_weights):
+                start[j] = bias[channel + j] if j < width else np.float32(0)
+        for begin in range(first_row, last_row, at_once):
+            end = min(begin + at_once, last_row)
+            sums, to = (rest, 0) if width < LANES else (whole, begin * outputs + channel)
+            for group in range(groups if groups > 1 else 0):
+                for row in range(end - begin):
+                    for j in range(width):
+                        sums[to + row * pitches[2] + group * pitches[3] + j] = bias[group * fan + channel + j]
+            for tap in range(0, taps, reach):
+                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, visits)
+                # meanwhile fetch what the next taps will read, where it was not just read and most of it will be
+                following = tile_weights + (tap // reach + 1) * stretch
+                lines = 0
+                if groups == 1 and begin == first_row and following < len(packed) and events * found > size * sources:
+                    lines = (stretch // LINE + found - 1) // found
+                fresh = tap == 0 and groups == 1
+                if COMPILED:
+                    _serve(
+                        row_weights,
+                        len(values) > 0,
+                        np.uintp(visits.ctypes.data),
+                        found,
+                        np.uintp(packed.ctypes.data + 4 * tile_weights),
+                        np.uintp(listed.ctypes.data),
+                        np.uintp(values.ctypes.data),
+                        np.uintp(start.ctypes.data) if fresh else np.uintp(0),
+                        np.uintp(sums.ctypes.data + 4 * to),
+                        np.uintp(packed.ctypes.data + 4 * following),
+                        lines,
+                    )
+                else:
+                    _serve_plainly(
+                        row_weights,
+                        visits[: 4 * found],
+                        packed[tile_weights:],
+                        (listed, values),
+                        start if fresh else start[:0],
+                        sums[to:],
+                    )
+            if width < LANES:
+                for row in range(end - begin):
+                    for group in range(groups):
+                        for j in range(width):
+                            out[begin + row, group * fan + channel + j] = rest[(row * groups + group) * LANES + j]

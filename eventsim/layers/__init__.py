@@ -17,6 +17,7 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
 from eventsim.layers.neurons.decay_lif import DecayLIF
 from eventsim.layers.neurons.integer_activation import IntegerActivation
+from eventsim.layers.neurons.integer_lif import IntegerLIF
 from eventsim.layers.neurons.leaky_integrator import LeakyIntegrator
 from eventsim.layers.neurons.pliaf import PLIAF
 from eventsim.layers.neurons.spiking import IF, LIF, PLIF
@@ -41,6 +42,8 @@ from eventsim.layers.shapes.reshape import Reshape
 from eventsim.layers.shapes.select_channels import SelectChannels
 from eventsim.layers.synapses.conv2d import Conv2d
 from eventsim.layers.synapses.conv3d import Conv3d
+from eventsim.layers.synapses.integer_conv2d import IntegerConv2d
+from eventsim.layers.synapses.integer_linear import IntegerLinear
 from eventsim.layers.synapses.linear import Linear
 from eventsim.layers.synapses.sparse_linear import SparseLinear
 from eventsim.layers.synapses.windowed_linear import WindowedLinear
@@ -74,6 +77,9 @@ __all__ = [
     "GlobalContext",
     "Input",
     "IntegerActivation",
+    "IntegerConv2d",
+    "IntegerLIF",
+    "IntegerLinear",
     "JoinOverTime",
     "Layer",
     "LayerError",

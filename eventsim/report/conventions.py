@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from eventsim.accounting.conventions import CONVENTIONS
+from eventsim.report.fitting import Column, print_table
 
 EXACT = next(iter(CONVENTIONS))
 """What the others are held against: what was executed."""
@@ -24,7 +24,7 @@ def spread(found: dict[str, dict[str, Any]]) -> str:
     )
 
 
-def print_conventions(console: Console, found: dict[str, dict[str, Any]]) -> None:
+def print_conventions(console: Console, found: dict[str, dict[str, Any]], wide: bool = False) -> None:
     """Print operations, energy and ratio to what was executed of each convention, then why they differ.
 
     Parameters
@@ -32,18 +32,23 @@ def print_conventions(console: Console, found: dict[str, dict[str, Any]]) -> Non
     console : Console
     found : dict
         ``conventions`` of a sample's document.
+    wide : bool
+        Every column, also where the terminal is narrower.
     """
-    table = Table(header_style="bold", title="conventions", title_justify="left")
-    table.add_column("convention", overflow="fold", min_width=20)
-    table.add_column("counts", overflow="fold")
-    for heading in ("ACs", "MACs", "mJ at 45 nm", "x executed"):
-        table.add_column(heading, justify="right", no_wrap=True)
     executed = found[EXACT]["energy_mj"]
-    for name, each in found.items():
-        ratio = f"{each['energy_mj'] / executed:.2f}" if executed else ""
-        numbers = f"{each['acs']:,}", f"{each['macs']:,}", f"{each['energy_mj']:.4g}", ratio
-        table.add_row(name, CONVENTIONS[name].what, *numbers)
-    console.print(table)
+    columns = [
+        Column("convention", right=False, cells=list(found)),
+        Column("counts", 4, right=False, cells=[CONVENTIONS[name].what for name in found]),
+        Column("ACs", 3, cells=[f"{each['acs']:,}" for each in found.values()]),
+        Column("MACs", 2, cells=[f"{each['macs']:,}" for each in found.values()]),
+        Column("mJ at 45 nm", cells=[f"{each['energy_mj']:.4g}" for each in found.values()]),
+        Column(
+            "x executed",
+            1,
+            cells=[f"{each['energy_mj'] / executed:.2f}" if executed else "" for each in found.values()],
+        ),
+    ]
+    print_table(console, columns, title="conventions", everything=wide)
     for name, each in found.items():
         more = {key: value for key, value in each.items() if key not in ("acs", "macs", "energy_mj", "reasons")}
         if more:

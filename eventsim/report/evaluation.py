@@ -47,6 +47,7 @@ def evaluation_document(
         "latency_comparable": evaluation.comparable,
         "binning_s": evaluation.binning_percentiles_s(),
         "reading_s": _mean(evaluation.readings_s),
+        "recordings": evaluation.defects.to_dict(),
         "first_correct": _steps(evaluation.first_correct_steps),
         "decided": _steps(evaluation.decided_steps),
         "step_accuracy": evaluation.step_accuracy,

@@ -12,25 +12,30 @@ from rich.text import Text
 from eventsim.accounting.energy import MAIN
 from eventsim.operations import synaptic_operations
 from eventsim.report.energy import energy_line
-from eventsim.report.tables import columns, share
+from eventsim.report.fitting import Column, print_table
+from eventsim.report.tables import columns as operations
+from eventsim.report.tables import share
 
 MATRIX = 20
 """Classes up to which confusions are a matrix; of more, the most frequent are listed."""
 LISTED = 10
 
 
-def print_evaluation(console: Console, document: Mapping[str, Any], energies: Sequence[str] = MAIN) -> None:
-    """Print what failed, accuracy, margins, times and operations, then confusions, layers, energies and conventions."""
+def print_evaluation(
+    console: Console, document: Mapping[str, Any], energies: Sequence[str] = MAIN, wide: bool = False
+) -> None:
+    """Print what failed, accuracy, margins, times and operations, then confusions, layers, energies and conventions.
+
+    `wide` prints every column, also where the terminal is narrower.
+    """
     for error in alike(document["failed"]):
         console.print(Text(f"failed: {error}"), soft_wrap=True)
     if not document["samples"]:
         console.print("no sample could be simulated")
         return
     console.print(_summary(document, energies))
-    console.print(_confusions(document))
-    console.print(_layers(document))
-    console.print(_energies(document))
-    console.print(_conventions(document))
+    for title, columns in (_confusions(document), _layers(document), _energies(document), _conventions(document)):
+        print_table(console, columns, title=title, everything=wide)
 
 
 def alike(failed: Sequence[Mapping[str, str]]) -> list[str]:
@@ -66,7 +71,7 @@ def _summary(document: Mapping[str, Any], energies: Sequence[str]) -> Table:
     executed = {**document["totals"], "dense_macs": document["dense_macs"] * n}
     table.add_row("dense MACs per sample", f"{document['dense_macs']:,.0f}")
     table.add_row("executed per sample", f"{document['synaptic_operations']:,.0f} ({share(executed)})")
-    for name in columns(document["totals"]):
+    for name in operations(document["totals"]):
         table.add_row(f"{name.replace('_', ' ')} per sample", f"{document['totals'][name] / n:,.0f}")
     for name in energies:
         table.add_row(f"energy, {name}", energy_line(document["energy"][name]))
@@ -77,7 +82,7 @@ def _times(seconds: Mapping[str, float]) -> str:
     return ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in seconds.items())
 
 
-def _confusions(document: Mapping[str, Any]) -> Table:
+def _confusions(document: Mapping[str, Any]) -> tuple[str, list[Column]]:
     """Return labels against predictions, or the most frequent confusions of many classes."""
     found = {each["label"]: {int(p): n for p, n in each["predicted"].items()} for each in document["confusion"]}
     classes = sorted({*found, *(prediction for of in found.values() for prediction in of)})
@@ -90,52 +95,61 @@ def _confusions(document: Mapping[str, Any]) -> Table:
                 if prediction != label
             ),
             key=lambda each: (-each[0], *each[1:]),
-        )
-        table = _table("most frequent confusions", "label", "predicted", "times")
-        for n, label, prediction in wrong[:LISTED]:
-            table.add_row(str(label), str(prediction), f"{n:,}")
-        return table
-    table = _table("predictions by label", "label", *map(str, classes), "right")
-    for label, of in found.items():
-        right = of.get(label, 0) / sum(of.values())
-        table.add_row(str(label), *(f"{of[each]:,}" if each in of else "" for each in classes), f"{right:.1%}")
-    return table
+        )[:LISTED]
+        return "most frequent confusions", [
+            Column("label", cells=[str(label) for _, label, _ in wrong]),
+            Column("predicted", cells=[str(prediction) for _, _, prediction in wrong]),
+            Column("times", cells=[f"{n:,}" for n, _, _ in wrong]),
+        ]
+    rights = [f"{of.get(label, 0) / sum(of.values()):.1%}" for label, of in found.items()]
+    return "predictions by label", [
+        Column("label", cells=[str(label) for label in found]),
+        *(
+            Column(str(each), rank, cells=[f"{of[each]:,}" if each in of else "" for of in found.values()])
+            for rank, each in enumerate(classes, 1)
+        ),
+        Column("right", cells=rights),
+    ]
 
 
-def _layers(document: Mapping[str, Any]) -> Table:
-    table = _table("layers, means per sample", "layer", "rate", "density", "dense MACs", "executed", "of dense")
-    for layer in document["layers"]:
-        done = synaptic_operations(layer)
-        table.add_row(
-            Text(layer["name"]),
-            f"{layer['firing_rate']:.2%}" if layer["neuron_updates"] else "",
-            f"{layer['input_density']:.2%}" if layer["inputs"] else "",
-            f"{layer['dense_macs']:,.0f}" if layer["dense_macs"] else "",
-            f"{done:,.0f}" if done else "",
-            share(layer) if layer["dense_macs"] else "",
-        )
-    return table
+def _layers(document: Mapping[str, Any]) -> tuple[str, list[Column]]:
+    layers = document["layers"]
+    done = [synaptic_operations(layer) for layer in layers]
+    rates = [f"{layer['firing_rate']:.2%}" if layer["neuron_updates"] else "" for layer in layers]
+    densities = [f"{layer['input_density']:.2%}" if layer["inputs"] else "" for layer in layers]
+    dense = [f"{layer['dense_macs']:,.0f}" if layer["dense_macs"] else "" for layer in layers]
+    return "layers, means per sample", [
+        Column("layer", right=False, cells=[layer["name"] for layer in layers]),
+        Column("rate", 2, cells=rates),
+        Column("density", 3, cells=densities),
+        Column("dense MACs", 4, cells=dense),
+        Column("executed", 1, cells=[f"{each:,.0f}" if each else "" for each in done]),
+        Column("of dense", 5, cells=[share(layer) if layer["dense_macs"] else "" for layer in layers]),
+    ]
 
 
-def _energies(document: Mapping[str, Any]) -> Table:
-    table = _table("energies, means per sample", "model", "mJ", "+-", "compute", "memory", "unpriced")
-    for name, each in document["energy"].items():
-        millijoules = (f"{each[key]:.4g}" for key in ("total_mj", "std_mj", "compute_mj", "memory_mj"))
-        table.add_row(name, *millijoules, f"{sum(each['unpriced'].values()):,.0f}")
-    return table
+def _energies(document: Mapping[str, Any]) -> tuple[str, list[Column]]:
+    energies = document["energy"]
+
+    def millijoules(key: str) -> list[str]:
+        return [f"{each[key]:.4g}" for each in energies.values()]
+
+    return "energies, means per sample", [
+        Column("model", right=False, cells=list(energies)),
+        Column("mJ", cells=millijoules("total_mj")),
+        Column("+-", 1, cells=millijoules("std_mj")),
+        Column("compute", 3, cells=millijoules("compute_mj")),
+        Column("memory", 2, cells=millijoules("memory_mj")),
+        Column("unpriced", 4, cells=[f"{sum(each['unpriced'].values()):,.0f}" for each in energies.values()]),
+    ]
 
 
-def _conventions(document: Mapping[str, Any]) -> Table:
-    table = _table("conventions, means per sample", "convention", "ACs", "MACs", "mJ at 45 nm", "+-")
-    for name, each in document["conventions"].items():
-        energy = (f"{each[key]:.4g}" for key in ("energy_mj", "std_mj"))
-        table.add_row(name, f"{each['acs']:,.0f}", f"{each['macs']:,.0f}", *energy)
-    return table
-
-
-def _table(title: str, first: str, *numbers: str) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column(first, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
+def _conventions(document: Mapping[str, Any]) -> tuple[str, list[Column]]:
+    counted = document["conventions"]
+    return "conventions, means per sample", [
+        Column("convention", right=False, cells=list(counted)),
+        Column("ACs", 2, cells=[f"{each['acs']:,.0f}" for each in counted.values()]),
+        Column("MACs", 3, cells=[f"{each['macs']:,.0f}" for each in counted.values()]),
+        Column("mJ at 45 nm", cells=[f"{each['energy_mj']:.4g}" for each in counted.values()]),
+        Column("+-", 1, cells=[f"{each['std_mj']:.4g}" for each in counted.values()]),
+    ]

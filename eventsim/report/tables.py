@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from eventsim.accounting.energy import MAIN
@@ -14,6 +13,7 @@ from eventsim.network import Network
 from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.conventions import print_conventions, spread
 from eventsim.report.energy import energy_lines
+from eventsim.report.fitting import Column, print_table
 from eventsim.report.latency import latency_line
 from eventsim.settings import Setting
 
@@ -21,6 +21,20 @@ MAIN_GROUPS = ("synapses", "neurons", "joins")
 OTHER_GROUPS = ("attention", "alternative")
 """Of operations that few layers execute: a table of their own. Inputs are told by the density."""
 WIDE_GROUPS = ("arithmetic", "memory")
+STAYING = (
+    "acs",
+    "spikes",
+    "ms",
+    "density",
+    "dense_macs",
+    "macs",
+    "graded_macs",
+    "rate",
+    "graded_acs",
+    "neuron_updates",
+)
+"""Columns of the table of layers, the last of which leave first where there is no room; after all others."""
+HEADINGS = {"dense_macs": "dense_MACs"}
 
 
 def columns(totals: dict[str, Any], groups: tuple[str, ...] = (*MAIN_GROUPS, *OTHER_GROUPS)) -> list[str]:
@@ -37,22 +51,22 @@ def _parts(totals: dict[str, Any]) -> list[str]:
     return [name for name, operation in OPERATIONS.items() if operation.part_of and totals[name]]
 
 
-def print_network(console: Console, document: dict[str, Any]) -> None:
+def print_network(console: Console, document: dict[str, Any], wide: bool = False) -> None:
     """Print layers, shapes, parameters and dense MACs, then what was assumed."""
-    table = Table(title=_line(document["network"]), title_justify="left", header_style="bold")
-    for heading in ("layer", "kind"):
-        table.add_column(heading, overflow="fold")
-    table.add_column("emits")
-    for heading in ("parameters", "neurons", "dense MACs/step"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for layer in document["layers"]:
-        shape = "x".join(map(str, layer["shape"]))
-        numbers = (layer["parameters"], layer["neurons"], layer["dense_macs_per_step"])
-        table.add_row(_line(layer["name"]), layer["kind"], f"{layer['signal']} {shape}", *map(_number, numbers))
-    totals = (document["parameters"], document["neurons"], document["dense_macs_per_step"])
-    table.add_section()
-    table.add_row("total", "", "", *map(_number, totals))
-    console.print(table)
+    layers = document["layers"]
+    emits = [f"{layer['signal']} {'x'.join(map(str, layer['shape']))}" for layer in layers]
+    columns = [
+        Column("layer", right=False, cells=[*(layer["name"] for layer in layers), "total"]),
+        Column("kind", 2, right=False, cells=[*(layer["kind"] for layer in layers), ""]),
+        Column("emits", 1, right=False, cells=[*emits, ""]),
+    ]
+    for heading, name, rank in (
+        ("parameters", "parameters", 3),
+        ("neurons", "neurons", 5),
+        ("dense MACs/step", "dense_macs_per_step", 4),
+    ):
+        columns.append(Column(heading, rank, cells=[_number(each[name]) for each in (*layers, document)]))
+    print_table(console, columns, title=document["network"], sections=[len(layers)], everything=wide)
     console.print(f"parameters: {parameters(document)}")
     print_settings(console, document)
 
@@ -112,7 +126,7 @@ def print_sample(
         for line in energy_lines(sample, energies):
             console.print(line, markup=False, soft_wrap=True)
     if conventions:
-        print_conventions(console, sample["conventions"])
+        print_conventions(console, sample["conventions"], wide)
     elif detail:
         console.print(spread(sample["conventions"]), soft_wrap=True)
 
@@ -125,50 +139,46 @@ def share(counts: dict[str, Any]) -> str:
 def _print_layers(console: Console, sample: dict[str, Any], wide: bool) -> None:
     """Print what every layer executed; operations that few layers execute in a second table, of those layers."""
     totals = sample["totals"]
-    main = columns(totals, MAIN_GROUPS)
-    table = Table(header_style="bold")
-    table.add_column("layer", overflow="fold", min_width=16)
-    table.add_column("kernel", overflow="fold")
-    for heading in ("rate", "density", "dense\nMACs", *map(_heading, main), "ms"):
-        table.add_column(heading, justify="right", no_wrap=True)
     rows = [*sample["layers"], totals]
-    for layer in rows:
-        if layer is totals:
-            table.add_section()
-        table.add_row(
-            _line(layer["name"]),
-            layer["kernel"],
-            f"{layer['firing_rate']:.1%}" if layer["neurons"] else "",
-            f"{layer['input_density']:.1%}" if layer["inputs"] else "",
-            _number(layer["dense_macs"]),
-            *(_number(layer[name]) for name in main),
-            f"{layer['seconds'] * 1e3:.2f}",
-        )
-    console.print(table)
-    _print_operations(console, rows, columns(totals, OTHER_GROUPS))
+    told = {
+        "kernel": [layer["kernel"] for layer in rows],
+        "rate": [f"{layer['firing_rate']:.1%}" if layer["neurons"] else "" for layer in rows],
+        "density": [f"{layer['input_density']:.1%}" if layer["inputs"] else "" for layer in rows],
+        "dense_macs": [_number(layer["dense_macs"]) for layer in rows],
+        **{name: [_number(layer[name]) for layer in rows] for name in columns(totals, MAIN_GROUPS)},
+        "ms": [f"{layer['seconds'] * 1e3:.2f}" for layer in rows],
+    }
+    shown = [Column(_heading(name), _rank(name), right=name != "kernel", cells=cells) for name, cells in told.items()]
+    print_table(console, [_names(rows), *shown], sections=[len(rows) - 1], everything=wide)
+    _print_operations(console, rows, columns(totals, OTHER_GROUPS), wide)
     if wide:
         for names in (_parts(totals), *(columns(totals, (group,)) for group in WIDE_GROUPS)):
-            _print_operations(console, rows, names)
+            _print_operations(console, rows, names, wide)
 
 
-def _print_operations(console: Console, rows: list[dict[str, Any]], names: list[str]) -> None:
+def _print_operations(console: Console, rows: list[dict[str, Any]], names: list[str], wide: bool) -> None:
     """Print some operations of the layers that executed them; the last row is the total."""
     if not names:
         return
-    table = Table(header_style="bold")
-    table.add_column("layer", overflow="fold", min_width=16)
-    for name in names:
-        table.add_column(_heading(name), justify="right", no_wrap=True)
-    for layer in rows:
-        if layer is rows[-1]:
-            table.add_section()
-        if any(layer[name] for name in names):
-            table.add_row(_line(layer["name"]), *(_number(layer[name]) for name in names))
-    console.print(table)
+    some = [layer for layer in rows if layer is rows[-1] or any(layer[name] for name in names)]
+    shown = [
+        Column(_heading(name), rank, cells=[_number(layer[name]) for layer in some])
+        for rank, name in enumerate(names, 1)
+    ]
+    print_table(console, [_names(some), *shown], sections=[len(some) - 1], everything=wide)
+
+
+def _names(rows: list[dict[str, Any]]) -> Column:
+    return Column("layer", right=False, cells=[layer["name"] for layer in rows])
+
+
+def _rank(name: str) -> int:
+    """Say how early the column of an operation, or of what is told beside them, leaves a narrow terminal."""
+    return STAYING.index(name) + 1 if name in STAYING else len(STAYING) + 1 + (name == "kernel")
 
 
 def _heading(operation: str) -> str:
-    return operation.replace("_", "\n")
+    return HEADINGS.get(operation, operation).replace("_", "\n")
 
 
 def _number(value: int) -> str:

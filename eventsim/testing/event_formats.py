@@ -11,14 +11,15 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from eventsim.dvs import (
     EVENT_DTYPE,
+    Defects,
     EventFormat,
     Orientation,
     Recording,
@@ -27,7 +28,8 @@ from eventsim.dvs import (
     open_recording,
     readable_file,
 )
-from eventsim.dvs.opening import open_as_one_of
+from eventsim.dvs.opening import SALVAGE, open_as_one_of
+from eventsim.dvs.order import Disorder
 from eventsim.dvs.recording import EventArray
 from eventsim.errors import InputError
 
@@ -51,9 +53,9 @@ def check_event_format(
     Each file must be recognised as this format and as no other that is installed; chunks of every size must concatenate
     to the same events, read twice, in turns and from a pickled recording; events must be of `EVENT_DTYPE`, inside of
     the sensor and in order of time; each `Orientation` must turn the picture as it says; the summary must agree with
-    the events. Copies cut anywhere must read the first of the events or be refused, copies with changed bytes must read
-    valid events or be refused, within the given memory and time. Missing, empty and unknown things must be refused.
-    A refusal is an `InputError` in one line that begins with the path.
+    the events. Copies cut anywhere must read the first of the events or be refused, and no fewer when they are
+    salvaged; copies with changed bytes must read valid events or be refused, within the given memory and time. Missing,
+    empty and unknown things must be refused. A refusal is an `InputError` in one line that begins with the path.
 
     What it cannot know is whether the events are the right ones: compare those with an independent reader beside it.
 
@@ -106,19 +108,23 @@ def check_event_format(
         _check_strangers(case)
 
 
-STRANGE_HEADS = (
-    b"#!AER-DAT2.0\r\n# This is a raw AE data file",
-    b"#!AER-DAT3.1\r\n#Format: RAW\r\n",
-    b"#!AER-DAT4.0\r\n",
-    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}",
-    b"% evt 3.0\n% format EVT3\n",
-    b"\x89HDF\r\n\x1a\n" + bytes(24),
-    b"PK\x03\x04" + bytes(28),
-    b"x y t p\n1 2 3 0\n",
-    bytes(64),
-    bytes(range(255, 191, -1)),
-)
-"""How files of other kinds begin."""
+STRANGE_HEADS = {
+    b"#!AER-DAT2.0\r\n# This is a raw AE data file": "aedat2",
+    b"#!AER-DAT3.1\r\n#Format: RAW\r\n": "aedat3",
+    b"#!AER-DAT4.0\r\n": "aedat4",
+    b"\x93NUMPY\x01\x00v\x00{'descr': '<f4'}": "npy",
+    b"% evt 2.0\n% geometry 40x30\n": "evt2",
+    b"% evt 3.0\n% format EVT3\n": "evt3",
+    b"% Data file containing CD events.\n": "dat",
+    b"Event Stream\x02\x00\x00\x01": "es",
+    b"\x89HDF\r\n\x1a\n" + bytes(24): "hdf5",
+    b"MATLAB 5.0 MAT-file, Platform: GLNXA64": "matlab",
+    b"PK\x03\x04" + bytes(28): "npz",
+    b"x y t p\n1 2 3 0\n": "text",
+    bytes(64): "",
+    bytes(range(255, 191, -1)): "",
+}
+"""How files of other kinds begin, and our name of each kind."""
 
 
 @dataclass(frozen=True)
@@ -207,14 +213,14 @@ def _check_recognition(case: _Case) -> None:
 def _check_strangers(case: _Case) -> None:
     """Show how files of other kinds begin; whoever takes them takes files from their readers."""
     own = readable_file(case.path).head[:4]
-    for head in STRANGE_HEADS:
-        if case.format.recognises is not None and head[:4] != own:
+    for head, kind in STRANGE_HEADS.items():
+        if case.format.recognises is not None and head[:4] != own and kind != case.name:
             taken = case.format.recognises(Path("stranger"), head)
             _expect(not taken, f"recognises a file that begins with {head[:16]!r}; expected only its own")
 
 
 def _check_chunks(case: _Case) -> None:
-    """However it is read, the events are the same and valid."""
+    """However it is read, the events are the same and valid; what is sorted already stays as it is."""
     _check_valid(case.events, case.recording, str(case.path))
     count = len(case.events)
     sizes = {1000, 65536, 65537, max(count - 1, 1), max(count, 1), count + 1}
@@ -230,6 +236,15 @@ def _check_chunks(case: _Case) -> None:
         found = np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)
         _expect_same(found, case.events, f"{case.path}: chunks({size})")
     _expect_same(_read(case.open_recognised()), case.events, f"{case.path}: opened again")
+    defects = Defects()
+    for disorder in get_args(Disorder):
+        ordered = [*case.recording.chunks(1000, disorder=disorder, lag_us=5, defects=defects)]
+        joined = np.concatenate(ordered) if ordered else np.empty(0, EVENT_DTYPE)
+        _expect_same(joined, case.events, f"{case.path}: chunks with disorder={disorder!r}")
+    _expect(
+        (defects.out_of_order, defects.dropped, defects.damage) == (0, 0, None),
+        f"{case.path}: {defects} found; expected none in a file that is not damaged",
+    )
     # a reader that keeps its place in itself instead of in the iterator mixes these up
     first, second = case.recording.chunks(count // 9 + 1), case.recording.chunks(count // 7 + 1)
     turns = [chunk for pair in itertools.zip_longest(first, second) for chunk in pair[:1] if chunk is not None]
@@ -291,6 +306,7 @@ def _check_summary(case: _Case) -> None:
         y_range=ranges[1],
     )
     found = case.recording.summary()
+    expected = replace(expected, wraps=max(found.wraps, 0))
     _expect(found == expected, f"{case.path}: {found} found; expected {expected}")
 
 
@@ -323,6 +339,7 @@ def _check_damage(case: _Case, copies: int, rng: random.Random, memory_bytes: in
                 events = _read_damaged(case, copy, what, index, memory_bytes, seconds)
                 if events is not None:
                     _expect_same(events, case.events[: len(events)], what)
+                _check_salvage(case, copy, what, 0 if events is None else len(events))
             for index in range(copies):
                 # half of the damage in the header
                 changes = {
@@ -369,6 +386,22 @@ def _read_damaged(
     return events
 
 
+def _check_salvage(case: _Case, copy: Path, what: str, least: int) -> None:
+    """Read what a cut copy holds: the first of the events, and no fewer than without salvage."""
+    try:
+        recording = case.open_recognised(copy, salvage=True)
+    except InputError as error:
+        _expect_one_line(str(error), copy, what)
+        return
+    defects = Defects()
+    chunks = list(recording.chunks(defects=defects))
+    events = np.concatenate(chunks) if chunks else np.empty(0, EVENT_DTYPE)
+    _expect_same(events, case.events[: len(events)], f"{what}, salvaged")
+    _expect(len(events) >= least, f"{what}, salvaged: {len(events)} events found; expected the {least} without salvage")
+    whole = defects.damage is not None or len(events) == len(case.events) or len(events) == least
+    _expect(whole, f"{what}, salvaged: {len(events)} events and no damage found; expected Defects.damage to say it")
+
+
 def _refusal(what: str, act: Callable[..., object], *arguments: Any, **options: Any) -> str:
     """Return the message of the InputError that must come."""
     try:
@@ -408,7 +441,8 @@ def _check_options(case: _Case) -> None:
             keywords == expected,
             f"{case.name}: open takes {sorted(keywords)} by keyword; expected {sorted(expected)}, as declared",
         )
-    others = {name for entry in case.known.values() for name in entry.options} - case.format.options
+    # any format is salvaged, as far as it can be
+    others = {name for entry in case.known.values() for name in entry.options} - case.format.options - {SALVAGE}
     for name in sorted({*others, "no_such_option"}):
         what = f"{case.name}: option {name}, which it does not take"
         message = _refusal(what, case.open_recognised, None, **{name: "x"})

@@ -29,11 +29,11 @@ from typing import Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from eventsim.errors import InputError
 from eventsim.layers import Affine, Layer, Residual, SpikingAttention, TableAttention, WindowedLinear
 from eventsim.layers.attention.table_attention import LARGEST_ENTRY
+from eventsim.layers.sigmoid import sigmoid
 from eventsim.network import Delayed, Network
 from eventsim.settings import Setting
 from eventsim.signals import FloatArray, IntArray
@@ -399,7 +399,7 @@ class _Reader(spikformer.Reader):
         u, a1, c1, a2, b2, a3, k3, b3 = (p[name][:, None] for name in PARAMETERS)
         d = self.dim // self.heads
         a = np.minimum(np.arange(d + 1, dtype=np.float64), d - 1 if self.table_scores == "0..d-1" else d)
-        g = a1 * a + c1 + a2 * (a - b2) ** 2 + a3 * expit(k3 * (a - b3))
+        g = a1 * a + c1 + a2 * (a - b2) ** 2 + a3 * sigmoid(k3 * (a - b3))
         f = np.where(a <= u if self.threshold_inclusive else a < u, 0, g)
         if self.table_scores == "1..d":
             f[:, 0] = 0

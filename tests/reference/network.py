@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from . import integers
 from .attention import spiking_attention
 from .gating import gate
 from .neurons import if_neuron, integer_activation, lif, plif
@@ -34,7 +35,18 @@ def _spikes(neuron: Callable[..., tuple[Float32, Float32]]) -> Callable[..., Flo
     return lambda *inputs, **parameters: neuron(*inputs, **parameters)[0]
 
 
+def _integer_neurons(sums: Float32, **parameters: Any) -> Float32:
+    per_neuron = {
+        name: value[:, None, None] if np.ndim(value) == 1 and sums.ndim == 4 else value
+        for name, value in parameters.items()
+    }
+    return integers.lif(sums, **per_neuron)[0].astype(np.float32)
+
+
 KINDS: dict[str, Callable[..., Float32]] = {
+    "integer_conv2d": lambda x, **parameters: integers.conv2d(x, **parameters).astype(np.float32),
+    "integer_linear": lambda x, weight: integers.linear(x, weight).astype(np.float32),
+    "integer_lif": _integer_neurons,
     "conv2d": conv2d,
     "linear": linear,
     "lif": _spikes(lif),

@@ -41,3 +41,29 @@ def frames(events, windows, frames_number, height, width, move=lambda x, y: (x, 
         if pixel is not None and 0 <= window < frames_number:
             counts[window, int(event["p"]), pixel[1], pixel[0]] += 1
     return counts
+
+
+def windows_of_tonic_by_number(events, frames_number):
+    """Tonic's windows of equally many events: what is left over is in none, here called -1."""
+    per_window = len(events) // frames_number
+    return [i // per_window if i < per_window * frames_number else -1 for i in range(len(events))]
+
+
+def windows_of_tonic_by_time(events, frames_number):
+    """Tonic's windows of equal time: what comes at their end or later is in none, here called -1."""
+    times = [int(t) for t in events["t"]]
+    duration = (times[-1] - times[0]) // frames_number
+    windows = [(t - times[0]) // duration for t in times]
+    return [window if window < frames_number else -1 for window in windows]
+
+
+def windows_from_events(events, bin_us):
+    """SpikingJelly's bins of one duration: each begins with an event, and holds those at most so much later."""
+    windows, begin = [], None
+    for t in (int(each) for each in events["t"]):
+        if begin is None or t - begin > bin_us:
+            windows.append(windows[-1] + 1 if windows else 0)
+            begin = t
+        else:
+            windows.append(windows[-1])
+    return windows

@@ -8,26 +8,37 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import eventsim
-from eventsim.accounting.energy import EnergyModel, choose
-from eventsim.cli.arguments import Arguments, add_energy_option, add_input_options, at_least_one, preparation_of
+from eventsim.accounting.energy import EnergyModel, choose, fitting
+from eventsim.cli.arguments import (
+    Arguments,
+    add_energy_option,
+    add_input_options,
+    add_model,
+    add_wide,
+    at_least_one,
+    preparation_of,
+)
 from eventsim.cli.held_interrupts import held_interrupts
 from eventsim.cli.printing import complain, console, print_json, progress
+from eventsim.cli.words import in_flags
 from eventsim.datasets import (
     Evaluation,
+    Outcome,
     RowsFile,
     Sample,
     evaluate,
-    labelled_arrays,
-    labelled_csv,
+    labelled_by,
     labelled_files,
     labelled_tonic,
     part,
 )
 from eventsim.datasets.running import check_classes
+from eventsim.dvs import RecordingPart
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.hashes import sha256
 from eventsim.modelfile import load
@@ -41,16 +52,19 @@ from eventsim.simulator import Simulator
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``evaluate``."""
-    parser.add_argument("model", metavar="MODEL.h5")
+    add_model(parser)
     parser.add_argument(
-        "dataset", metavar="DATASET", help="FOLDER/<label>/*, tonic:NAME, or with --labels a folder or FRAMES.npy"
+        "dataset",
+        metavar="DATASET",
+        help="FOLDER, with a folder for each label, or tonic:NAME; with --labels a folder, a recording or FRAMES.npy",
     )
     parser.add_argument("--root", metavar="DIR", help="where a tonic data set lies on disk")
     parser.add_argument("--split", choices=("train", "test"), help="part of a tonic data set that is divided")
     parser.add_argument(
         "--labels",
-        metavar="FILE.csv|.npy",
-        help="file, label of every sample of a folder; or one whole number for each entry of FRAMES.npy",
+        metavar="FILE.csv|FOLDER|FILE.npy",
+        help="table of classes: label or class, file in a folder, startTime_usec and endTime_usec of parts of a "
+        "recording; or a folder of such tables; or one whole number for each entry of FRAMES.npy",
     )
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="N samples, spread evenly over all")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th sample from the I-th on, as 1/4 to 4/4")
@@ -58,12 +72,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--rows", type=Path, metavar="FILE.csv|.jsonl|.parquet", help="append one row for each sample as it is done"
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
-    parser.add_argument("--threads", type=at_least_one, help="samples simulated at the same time; default 1")
+    parser.add_argument(
+        "--threads", metavar="N", type=at_least_one, help="samples simulated at the same time; default 1"
+    )
     parser.add_argument(
         "--cluster",
         metavar="ADDRESS|local",
         help="simulate on a Dask cluster, or on --threads processes here, by default one for each core",
     )
+    add_wide(parser)
     add_energy_option(parser)
     add_input_options(parser)
 
@@ -84,6 +101,8 @@ def measure(args: Arguments) -> int:
         raise InputError(f"--threads {args.threads} with --cluster {args.cluster} found; expected one of them")
     models, shown = choose(args.energy)
     simulator = Simulator(load(args.model), chunk=args.chunk, threads=args.threads or 1)
+    facts = {node.name: node.facts for node in simulator.schedule.nodes}
+    shown = fitting(models, shown, facts, chosen=bool(args.energy))
     every = _labelled(args)
     samples = part(every, args.limit, args.shard)
     if not samples:
@@ -113,10 +132,12 @@ def measure(args: Arguments) -> int:
     options |= {"cluster": args.cluster, "rows": None if args.rows is None else str(args.rows), "resumed": kept or None}
     whence = provenance(args.model, simulator.network, preparation, options)
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
+    for sentence in evaluation.defects.sentences():
+        complain(sentence)
     if args.json:
         print_json(description)
     else:
-        print_evaluation(console(), description, shown)
+        print_evaluation(console(), description, shown, args.wide)
         tables.print_assumed(console(), simulator.network)
     if evaluation.unsound:
         complain(f"NaN or infinite logits found in {evaluation.unsound} samples; their predictions mean nothing")
@@ -143,7 +164,7 @@ def _simulate(
         task = bar.add_task("evaluate", total=len(samples), completed=len(done))
         try:
             with _client(args) as options, closing(evaluate(simulator, rest, preparation, models, **options)) as found:
-                for outcome in found:
+                for outcome in map(_in_flags, found):
                     with held_interrupts():
                         if rows is not None:
                             rows.append(outcome)
@@ -159,28 +180,37 @@ def _simulate(
     return 0
 
 
+def _in_flags(outcome: Outcome) -> Outcome:
+    """Return an outcome whose error names options as they are said here."""
+    return outcome if outcome.error is None else replace(outcome, error=in_flags(outcome.error))
+
+
 def _labelled(args: Arguments) -> list[Sample]:
     if args.dataset.startswith("tonic:"):
+        if args.labels is not None:
+            raise InputError(f"--labels {args.labels} with a tonic data set found; expected none, Tonic tells them")
         if args.root is None:
             raise InputError(f"{args.dataset}: no --root found; expected the folder that holds the data set")
-        if args.labels is not None:
-            raise InputError(f"{args.dataset}: --labels found; expected none, Tonic tells them")
         return labelled_tonic(args.dataset.removeprefix("tonic:"), args.root, args.split)
     for name in ("root", "split"):
         if getattr(args, name) is not None:
             raise InputError(f"{args.dataset}: --{name} found; expected it with tonic:NAME alone")
-    if Path(args.dataset).suffix == ".npy":
-        if args.labels is None:
+    if args.labels is None:
+        if Path(args.dataset).suffix.lower() == ".npy":
             raise InputError(f"{args.dataset}: no --labels found; expected LABELS.npy, one for each sample")
-        return labelled_arrays(args.dataset, args.labels)
-    return labelled_files(args.dataset) if args.labels is None else labelled_csv(args.labels, args.dataset)
+        return labelled_files(args.dataset)
+    samples = labelled_by(args.dataset, args.labels)
+    timed = any(isinstance(sample.reference, RecordingPart) for sample in samples)
+    if timed and (args.start is not None or args.end is not None):
+        raise InputError(f"--labels {args.labels} with --start or --end found; expected the times of the table alone")
+    return samples
 
 
 def _run(
     args: Arguments, samples: Sequence[Sample], preparation: Preparation, models: Mapping[str, EnergyModel]
 ) -> dict[str, Any]:
     """Return what rows are of: what changes them is in here, and which part of the samples they are of is not."""
-    listed = json.dumps([(sample.name, sample.label) for sample in samples])
+    listed = json.dumps([(sample.name, sample.label, *_times(sample)) for sample in samples])
     files = [each for each in args.energy if each.endswith(".toml")]
     return {
         "eventsim": eventsim.__version__,
@@ -195,6 +225,11 @@ def _run(
         "threads": args.threads or 1,
         "cluster": args.cluster is not None,
     }
+
+
+def _times(sample: Sample) -> tuple[int, ...]:
+    at = sample.reference
+    return (at.start_us, at.end_us) if isinstance(at, RecordingPart) else ()
 
 
 @contextmanager

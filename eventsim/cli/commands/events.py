@@ -14,7 +14,7 @@ from eventsim.report.provenance import machine
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``events``."""
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help="a recording; eventsim formats lists what is read")
     add_recording_options(parser)
 
 
@@ -22,12 +22,12 @@ def describe(args: Arguments) -> int:
     """Describe a recording."""
     recording = preparation_of(args).recording(Path(args.file))
     summary = recording.summary()
-    shown = {"file": args.file, "format": recording.format, **vars(summary)}
+    shown = {"file": args.file, "format": recording.format, **vars(summary), "sensor": recording.size_source}
     if args.json:
         whence = {"file_sha256": sha256(args.file), "provenance": machine()}
         print_json({"schema": document.SCHEMA, **shown, **whence})
         return 0
     screen = console()
     for key, value in shown.items():
-        screen.print(f"{key:12s} {value:,}" if isinstance(value, int) else f"{key:12s} {value}", markup=False)
+        screen.print(f"{key:15s} {value:,}" if isinstance(value, int) else f"{key:15s} {value}", markup=False)
     return 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.cli.arguments import Arguments, check_output
+from eventsim.cli.arguments import Arguments, add_model, check_output
 from eventsim.cli.printing import console, print_json
 from eventsim.exporting import to_nir
 from eventsim.modelfile import load
@@ -13,8 +13,8 @@ from eventsim.report import document
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``export``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("-o", "--output", metavar="FILE.nir", required=True)
+    add_model(parser)
+    parser.add_argument("-o", "--output", metavar="FILE.nir", required=True, help="the graph to write")
 
 
 def export(args: Arguments) -> int:

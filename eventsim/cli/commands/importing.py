@@ -16,10 +16,17 @@ from eventsim.report import document, tables
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``import``."""
-    parser.add_argument("checkpoint", metavar="CHECKPOINT")
-    parser.add_argument("-o", "--output", metavar="MODEL.h5", required=True)
+    says = "weights as they were saved: .pth, .safetensors, .npz, .h5 or .nir"
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help=says)
+    parser.add_argument("-o", "--output", metavar="MODEL.h5", required=True, help="the model file to write")
     parser.add_argument("--format", metavar="NAME", help="see eventsim formats; default: recognised by its keys")
-    parser.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="an option of the format")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="an option of the format, such as tau=2.0; may repeat; eventsim formats NAME explains them",
+    )
     parser.add_argument(
         "--ignore",
         metavar="PATTERN",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from eventsim.cli.arguments import Arguments
+from eventsim.cli.arguments import Arguments, add_model, add_wide
 from eventsim.cli.printing import console, print_json
 from eventsim.modelfile import load
 from eventsim.report import document, tables
@@ -12,7 +12,8 @@ from eventsim.report import document, tables
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``info``."""
-    parser.add_argument("model", metavar="MODEL.h5")
+    add_model(parser)
+    add_wide(parser)
 
 
 def info(args: Arguments) -> int:
@@ -21,5 +22,5 @@ def info(args: Arguments) -> int:
     if args.json:
         print_json(description)
     else:
-        tables.print_network(console(), description)
+        tables.print_network(console(), description, args.wide)
     return 0

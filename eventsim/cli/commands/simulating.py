@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.accounting.energy import EnergyModel, choose, energies
+from eventsim.accounting.energy import EnergyModel, choose, energies, fitting
 from eventsim.attention_maps import AttentionMaps
 from eventsim.cli.arguments import (
     Arguments,
     add_energy_option,
     add_input_options,
+    add_inputs,
+    add_model,
+    add_wide,
     at_least_one,
     csv_name,
     html_name,
@@ -26,12 +29,14 @@ from eventsim.cli.arguments import (
 )
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.commands.verifying import verified
+from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import complain, console, print_json, progress
+from eventsim.dvs import Defects
 from eventsim.errors import InputError
 from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
-from eventsim.preparation import Preparation
+from eventsim.preparation import Preparation, Source
 from eventsim.report import document, tables
 from eventsim.report.latency import latency_document
 from eventsim.report.provenance import provenance
@@ -54,18 +59,19 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``run`` and ``profile``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_model(parser)
+    add_inputs(parser)
+    add_batch_option(parser)
     parser.add_argument("--rows", type=csv_name, metavar="FILE.csv", help="write one row for each input and layer")
     says = "what papers and tools would have counted, and why"
     parser.add_argument("--conventions", action="store_true", help=says)
-    parser.add_argument("--wide", action="store_true", help="every operation, in the tables of profile")
+    add_wide(parser, "every operation and column in the tables of profile, also where the terminal is narrower")
     parser.add_argument(
         "--record", type=layer_names, metavar="LAYER,...", help="layers whose spikes and potentials -o takes"
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
     parser.add_argument(
-        "--threads", type=at_least_one, default=1, help="threads that share the work of every large layer"
+        "--threads", metavar="N", type=at_least_one, default=1, help="threads that share the work of every large layer"
     )
     add_energy_option(parser)
     add_input_options(parser)
@@ -76,6 +82,8 @@ def simulate(args: Arguments) -> int:
     models, shown = choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
+    facts = {node.name: node.facts for node in simulator.schedule.nodes}
+    shown = fitting(models, shown, facts, chosen=bool(args.energy))
     load_s = time.perf_counter() - began
     preparation = preparation_of(args, simulator.network)
     compile_s = simulator.warm_up()
@@ -89,18 +97,21 @@ def simulate(args: Arguments) -> int:
         noted = preparation.noted(simulator.network)
         return document.run_document(args.model, noted, whence, load_s, compile_s, samples, tried.failed)
 
-    def take(source: str) -> None:
-        result, sample = simulated(simulator, preparation, source, models)
+    found = sources(args.inputs, args.batch, tried)
+
+    def take(name: str) -> None:
+        source = found[name]
+        result, sample = simulated(simulator, preparation, name, models, source=source)
         samples.append(sample)
         if not np.isfinite(result.logits).all():
-            complain(f"{source}: NaN or infinite logits found; the prediction means nothing")
+            complain(f"{name}: NaN or infinite logits found; the prediction means nothing")
         if not args.json:
             extra = {"wide": args.wide, "conventions": args.conventions, "energies": shown}
             tables.print_sample(console(), sample, detail=args.detail, **extra)
         if args.output is not None:
             tried.attempt(str(args.output), lambda: write_recorded(args.output, result))
         if args.verify:
-            tried.attempt(source, lambda: _verify(simulator.network, preparation, source, sample))
+            tried.attempt(name, lambda: _verify(simulator.network, preparation, name, source, sample))
             if not args.json and "verification" in sample:
                 console().print(f"verify: {sample['verification']['verdict']}", markup=False, soft_wrap=True)
         if args.report is not None:
@@ -110,10 +121,10 @@ def simulate(args: Arguments) -> int:
             frames = preparation.frames(source, simulator.network)
             priced = energies(result.profile, models)
             page = args.report, whole(), sample, priced
-            seen = partial(watch, simulator.network, frames, result, name=source)
+            seen = partial(watch, simulator.network, frames, result, name=name)
             tried.attempt(str(args.report), lambda: write_report(*page, seen(), shown=shown))
 
-    tried.each(args.inputs, take)
+    tried.each(list(found) if args.batch else args.inputs, take)
     if args.rows is not None:
         tried.attempt(str(args.rows), lambda: write_rows(args.rows, samples))
     if args.json:
@@ -128,6 +139,8 @@ def _simulator(args: Arguments) -> Simulator:
     """Return what simulates the model, and records where that is asked for."""
     if args.report is not None and len(args.inputs) > 1:
         raise InputError(f"{args.report}: {len(args.inputs)} inputs with --report found; expected one")
+    if args.batch and (args.report is not None or args.record is not None):
+        raise InputError("--batch with --report or --record found; expected one input, a sample in a file of its own")
     network = load(args.model)
     observers = [AttentionMaps(network)] if args.maps else []
     if args.record is None and args.output is None:
@@ -142,9 +155,9 @@ def _simulator(args: Arguments) -> Simulator:
     )
 
 
-def _verify(network: Network, preparation: Preparation, source: str, sample: dict[str, Any]) -> None:
+def _verify(network: Network, preparation: Preparation, name: str, source: Source, sample: dict[str, Any]) -> None:
     """Add to the document of an input what its dense form says."""
-    sample["verification"] = verified(network, preparation, source).to_dict()
+    sample["verification"] = verified(network, preparation, name, source).to_dict()
 
 
 def _has_potential(network: Network, name: str) -> bool:
@@ -154,30 +167,39 @@ def _has_potential(network: Network, name: str) -> bool:
 def simulated(
     simulator: Simulator,
     preparation: Preparation,
-    source: str,
+    name: str,
     models: Mapping[str, EnergyModel] | None = None,
     label: int | None = None,
+    source: Source | None = None,
 ) -> tuple[Result, dict[str, Any]]:
-    """Return the result of one input, and its document; `label` is the right class, where it is known."""
+    """Return the result of one input, and its document.
+
+    `label` is the right class, where it is known, and `source` what stands behind the name, where that is no file.
+    """
     reading = Stopwatch()
+    defects = Defects()
+    source = name if source is None else source
     with reading:
-        frames = preparation.frames(source, simulator.network)
+        frames = preparation.frames(source, simulator.network, defects)
     if isinstance(frames, Iterator):
         frames = reading.timed(frames)
     before = reading.seconds
     running = Stopwatch()
     with progress() as bar, running:
-        task = bar.add_task(Path(source).name, total=None)
+        task = bar.add_task(Path(name).name, total=None)
         result = simulator.run(
             frames,
             preparation.time_steps,
-            source,
+            name,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     prepared_s = max(0.0, running.seconds - result.latency_s - (reading.seconds - before))
     bin_us = preparation.of(simulator.network).bin_us
+    tell_time_steps(frames, preparation, simulator.network, name)
+    tell_defects(defects, name)
     return result, {
-        **document.sample_document(source, simulator.network, result, models),
-        "input_sha256": sha256(source),
+        **document.sample_document(name, simulator.network, result, models),
+        "input_sha256": sha256(file_of(name, source)),
+        **({"recording": defects.to_dict()} if defects.events else {}),
         "latency": latency_document(result, reading.seconds, prepared_s, bin_us, label),
     }

@@ -6,13 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from eventsim.cli.arguments import Arguments, add_frame_options, preparation_of
+from eventsim.cli.arguments import Arguments, add_frame_options, add_inputs, add_model, add_wide, preparation_of
 from eventsim.cli.attempts import Attempts
+from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import console, print_json, progress
+from eventsim.dvs import Defects
 from eventsim.hashes import sha256
 from eventsim.modelfile import load
 from eventsim.network import Network
-from eventsim.preparation import Preparation
+from eventsim.preparation import Preparation, Source
 from eventsim.report.provenance import provenance
 from eventsim.report.verification import print_verification, verification_document
 from eventsim.verification import verify
@@ -21,8 +23,10 @@ from eventsim.verified import Verification
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``verify``."""
-    parser.add_argument("model", metavar="MODEL.h5")
-    parser.add_argument("inputs", metavar="INPUT", nargs="+")
+    add_model(parser)
+    add_inputs(parser)
+    add_batch_option(parser)
+    add_wide(parser)
     add_frame_options(parser)
 
 
@@ -39,28 +43,39 @@ def verify_inputs(args: Arguments) -> int:
     samples: list[dict[str, Any]] = []
     tried = Attempts()
 
-    def take(source: str) -> None:
-        found = verified(network, preparation, source)
-        samples.append({"input": source, "input_sha256": sha256(source), **found.to_dict()})
-        if not args.json:
-            print_verification(console(), samples[-1])
+    found = sources(args.inputs, args.batch, tried)
 
-    tried.each(args.inputs, take)
+    def take(name: str) -> None:
+        defects = Defects()
+        seen = verified(network, preparation, name, found[name], defects)
+        tell_defects(defects, name)
+        whence = {"input": name, "input_sha256": sha256(file_of(name, found[name]))}
+        met = {"recording": defects.to_dict()} if defects.events else {}
+        samples.append({**whence, **met, **seen.to_dict()})
+        if not args.json:
+            print_verification(console(), samples[-1], args.wide)
+
+    tried.each(list(found) if args.batch else args.inputs, take)
     if args.json:
         whence = provenance(args.model, network, preparation, {"threads": 1})
         print_json(verification_document(args.model, preparation.noted(network), whence, samples, tried.failed))
     return tried.code or int(not all(sample["holds"] for sample in samples))
 
 
-def verified(network: Network, preparation: Preparation, source: str) -> Verification:
-    """Verify a network on one input, with a bar on the way."""
-    frames = preparation.frames(source, network)
+def verified(
+    network: Network, preparation: Preparation, name: str, source: Source, defects: Defects | None = None
+) -> Verification:
+    """Verify a network on one input, with a bar on the way; who takes `defects` has not told about the input before."""
+    frames = preparation.frames(source, network, defects)
     with progress() as bar:
-        task = bar.add_task(f"verify {Path(source).name}", total=None)
-        return verify(
+        task = bar.add_task(f"verify {Path(name).name}", total=None)
+        found = verify(
             network,
             frames,
             preparation.time_steps,
-            name=source,
+            name=name,
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
+    if defects is not None:
+        tell_time_steps(frames, preparation, network, name)
+    return found

@@ -1,8 +1,8 @@
 r"""AEDAT 2.0, the format of jAER: DVS128 and DAVIS recordings, MNIST-DVS, CIFAR10-DVS.
 
 Text lines that begin with ``#``, the first ``#!AER-DAT2.0``, then 8 bytes per word: a 32-bit address and a 32-bit time
-in microseconds, both big-endian. The time is read as unsigned and unwrapped to 64 bits: a decrease of more than 2^31 us
-is a wrap. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
+in microseconds, both big-endian. The time is read as unsigned, and goes on behind a full counter of 32 bits: see
+`Counter`. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
 
 ============  =============  ================  ========  ====================================
 layout        x              y                 polarity  skipped
@@ -35,6 +35,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
+from eventsim.dvs.counters import Counter
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
@@ -46,6 +47,8 @@ WORD_BYTES = 8
 MAX_HEADER_BYTES = 4 << 20
 # jAER and AedatTools write it with and without a space, in different cases
 END_OF_HEADER = "end of ascii header"
+
+V2E = "AEDat2Output in v2e"
 
 DVS128_EXTERNAL = 0x80008000
 DVS128_UNUSED = 0x7FFF0000
@@ -73,7 +76,10 @@ class Aedat2Recording(Recording):
         How to turn the picture.
     camera : {"dvs128", "davis"}, optional
         Layout of the addresses. When not given: that of the camera named by the header, and ``dvs128`` when the header
-        names none (MNIST-DVS and CIFAR10-DVS are such files); addresses with bits that a DVS128 has not are refused.
+        names none (MNIST-DVS and CIFAR10-DVS are such files); addresses with bits that a DVS128 has not are refused. A
+        file of v2e, which its header tells, is ``davis`` of 346 x 260, what v2e writes unless asked for another size.
+    salvage : bool
+        Whether an incomplete last word is left to the reading, which ends there.
 
     Raises
     ------
@@ -83,6 +89,7 @@ class Aedat2Recording(Recording):
     """
 
     format = "aedat2"
+    custom_size = True
 
     def __init__(
         self,
@@ -91,6 +98,7 @@ class Aedat2Recording(Recording):
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
         camera: Layout | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         lines, self._data_start = _read_header(file)
@@ -101,33 +109,50 @@ class Aedat2Recording(Recording):
             )
         self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
         super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
         if not any("AEChip:" in line for line in lines):
             given = {"sensor_size": sensor_size, "camera": camera}
             self.untold = frozenset(name for name, value in given.items() if value is None)
         words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
+        self._left_over = ""
         if left_over:
-            raise InputError(
+            self._left_over = (
                 f"{file}: {left_over} bytes are left over at event {words}, expected 8 bytes per event; the file is "
-                "truncated: copy it again or cut those bytes off"
+                "truncated: copy it again or pass salvage=True"
             )
+            if not salvage:
+                raise InputError(self._left_over)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
-        wraps = 0
-        previous: int | None = None
+        counter = Counter(32)
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
             while data := file.read(WORD_BYTES * block_events):
                 words = np.frombuffer(data, ">u4", len(data) // WORD_BYTES * 2).reshape(-1, 2).astype(np.uint32)
-                addresses = words[:, 0]
+                addresses, strange = self._known_bits(words[:, 0])
+                words = words[: len(addresses)]
                 x, y, p, keep = self._pixels(addresses)
                 stamps = words[keep, 1].astype(np.int64)
-                if len(stamps) == 0:
-                    continue
-                wrapped = np.diff(stamps, prepend=stamps[0] if previous is None else previous) < -(2**31)
-                previous = int(stamps[-1])
-                t = stamps + ((wraps + np.cumsum(wrapped)) << 32)
-                wraps += int(wrapped.sum())
-                yield Columns(x[keep], y[keep], t, p[keep])
+                if len(stamps):
+                    t, full = counter.times(stamps)
+                    yield Columns(x[keep], y[keep], t, p[keep], full)
+                if strange is not None:
+                    raise strange
+        if self._left_over:
+            raise InputError(self._left_over)
+
+    def _known_bits(self, addresses: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], InputError | None]:
+        """Return the addresses before the first with bits that the camera does not set, and its refusal."""
+        if self._layout == "davis":
+            return addresses, None
+        strange = ((addresses & DVS128_EXTERNAL) == 0) & ((addresses & DVS128_UNUSED) != 0)
+        if not strange.any():
+            return addresses, None
+        at = int(np.argmax(strange))
+        return addresses[:at], InputError(
+            f"{self.path}: address {int(addresses[at]):#010x} has bits that a DVS128 does not set; the file is "
+            "corrupt, or pass camera='davis' and sensor_size=(height, width)"
+        )
 
     def _pixels(
         self, addresses: npt.NDArray[np.uint32]
@@ -140,12 +165,6 @@ class Aedat2Recording(Recording):
         else:
             x, y, p = (wide >> 1) & 0x7F, (wide >> 8) & 0x7F, (addresses & 1) == 0
             keep = (addresses & DVS128_EXTERNAL) == 0
-            strange = keep & ((addresses & DVS128_UNUSED) != 0)
-            if strange.any():
-                raise InputError(
-                    f"{self.path}: address {int(addresses[np.argmax(strange)]):#010x} has bits that a DVS128 does not "
-                    "set; the file is corrupt, or pass camera='davis' and sensor_size=(height, width)"
-                )
         return self._sensor_width - 1 - x, y, p, keep
 
 
@@ -176,7 +195,10 @@ def _layout_and_size(
     if camera not in (None, "dvs128", "davis"):
         raise InputError(f"{path}: camera is {camera!r}, expected 'dvs128' or 'davis'")
     chips = [line.split("AEChip:", 1)[1].strip() for line in lines if "AEChip:" in line]
-    named: Camera | None = camera_named(chips[0]) if chips else Camera("dvs128", (128, 128))
+    # the header of v2e names no camera, and v2e packs addresses as the DAVIS346 does
+    by_v2e = any(V2E in line for line in lines)
+    silent = Camera("davis", (260, 346)) if by_v2e else Camera("dvs128", (128, 128))
+    named: Camera | None = camera_named(chips[0]) if chips else silent
     if named is None and (camera is None or (camera == "davis" and sensor_size is None)):
         raise InputError(
             f"{path}: the header names the camera {chips[0]!r}, expected a DVS128 or DAVIS; pass camera='dvs128' or "
@@ -200,5 +222,5 @@ FORMAT = EventFormat(
     extensions=(".aedat", ".aedat2"),
     recognises=recognises,
     open=Aedat2Recording,
-    options=frozenset({"camera"}),
+    options=frozenset({"camera", "salvage"}),
 )

@@ -1,4 +1,4 @@
-"""Events in a ``.npy`` file that holds a structured array, as Tonic writes them."""
+"""Events in a ``.npy`` file: a structured array as Tonic and others write them, or an event list."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ class NpyRecording(ArrayRecording):
     path : str or path
         File to read.
     sensor_size : tuple of int, optional
-        (height, width) in pixels; inferred as the largest coordinates plus 1 when not given.
+        (height, width) in pixels; guessed as the largest coordinates plus 1 when not given.
     orientation : Orientation
         How to turn the picture.
+    columns, time_unit : str, optional
+        Of an event list, see `ArrayRecording`.
 
     Raises
     ------
@@ -46,20 +48,26 @@ class NpyRecording(ArrayRecording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        columns: str | None = None,
+        time_unit: str | None = None,
     ) -> None:
         file = readable_file(path)
-        super().__init__(map_npy(file), sensor_size=sensor_size, orientation=orientation, path=str(file))
+        self._list: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
+        super().__init__(map_npy(file), sensor_size=sensor_size, orientation=orientation, path=str(file), **self._list)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""
         size = (self._sensor_height, self._sensor_width)
-        return partial(NpyRecording, sensor_size=size, orientation=self._orientation), (self.path,)
+        opened = partial(NpyRecording, sensor_size=size, orientation=self._orientation)
+        said = {name: value for name, value in vars(self).items() if name != "_events"}
+        return opened, (self.path,), said
 
 
 FORMAT = EventFormat(
     title="NumPy",
-    description="NumPy structured array with fields x, y, t, p, as Tonic's",
+    description="NumPy array with fields x, y, t, p (Tonic, dv_processing, aedat, faery), or a list with named columns",
     extensions=(".npy",),
     recognises=recognises,
     open=NpyRecording,
+    options=frozenset({"columns", "time_unit"}),
 )

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -108,7 +108,7 @@ class GlobalContext(Layer):
             deviation = np.sqrt(np.square(centred).mean(axis=1, keepdims=True) + np.float32(self.eps))
             hidden = centred / deviation * self.norm_weight + self.norm_bias
         gain = (np.maximum(hidden, 0) @ self.query_weight.T.astype(np.float64) + self.query_bias)[:, None]
-        return in_shape(x * expit(gain) if self.combination == "gated" else x + gain, inputs[0].shape[1:])
+        return in_shape(x * sigmoid(gain) if self.combination == "gated" else x + gain, inputs[0].shape[1:])
 
     def terms(self, inputs: tuple[FloatArray, ...], output: FloatArray, memory: Memory) -> FloatArray:
         """Return the sums of absolute terms on the way to every value, rounding carried on from step to step."""
@@ -131,7 +131,7 @@ class GlobalContext(Layer):
         """Return the weight of every position ``(T, positions)``."""
         logits = x @ self.key_weight.astype(np.float64) + self.key_bias
         if self.normalisation == "sigmoid":
-            return np.asarray(expit(logits), np.float64)
+            return np.asarray(sigmoid(logits), np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
@@ -192,7 +192,7 @@ class GlobalContextOp(Op):
         for x, y in zip(maps, out, strict=True):
             gain = self._gain(x)
             if self.gated:
-                np.multiply(x, expit(gain), out=y)
+                np.multiply(x, sigmoid(gain), out=y)
             else:
                 np.add(x, gain, out=y)
         report_inputs(signal, context.rows)
@@ -215,7 +215,7 @@ class GlobalContextOp(Op):
         """Return the weights of the positions."""
         logits = x @ self.layer.key_weight + self.layer.key_bias
         if self.layer.normalisation == "sigmoid":
-            weights: FloatArray = expit(logits)
+            weights: FloatArray = sigmoid(logits)
         else:
             weights = np.exp(logits - logits.max())
             weights /= weights.sum()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
@@ -16,6 +15,7 @@ from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import DenseStep, Flags, stepped, updating
+from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -257,7 +257,7 @@ class StepAttention:
         """Return the gates of time step `step` for the means ``(2 * channels,)``, computed in float64."""
         hidden = _at(self.reduce_weight, step).astype(np.float64) @ means + _at(self.reduce_bias, step)
         logits = _at(self.expand_weight, step).astype(np.float64) @ np.maximum(hidden, 0) + _at(self.expand_bias, step)
-        return np.asarray(self.scale * expit(logits), np.float32)
+        return np.asarray(self.scale * sigmoid(logits), np.float32)
 
     def terms(self, step: int, means: Reals) -> Reals:
         """Return the sums of the absolute terms of the logits, for absolute means."""
@@ -268,7 +268,7 @@ class StepAttention:
         """Return the gates of time step `step` for the means ``(channels,)`` of past and present."""
         hidden = _at(self.reduce_weight, step) @ np.concatenate((past, present)) + _at(self.reduce_bias, step)
         logits = _at(self.expand_weight, step) @ np.maximum(hidden, np.float32(0)) + _at(self.expand_bias, step)
-        gates: FloatArray = self.scale * expit(logits)
+        gates: FloatArray = self.scale * sigmoid(logits)
         return gates
 
 
@@ -323,7 +323,7 @@ class AdaptiveLIFOp(Op):
         if self.time_steps is not None and self.step + steps > self.time_steps:
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
-        self.membrane.begin(steps)
+        self.membrane.begin(steps, context.buffers)
         changed, charged = np.empty(steps, np.int64), np.empty_like(self.potential)
         for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
             before = self.potential.copy()

@@ -103,7 +103,7 @@ class LeakyIntegratorOp(MembraneOp):
         signal = inputs[0]
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps)
+        self.membrane.begin(signal.steps, context.buffers)
         self.membrane.fire(0, current, self.potential, emitted, context.workers)
         self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

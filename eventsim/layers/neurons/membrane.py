@@ -6,13 +6,15 @@ import copy
 
 import numpy as np
 
+from eventsim.buffers import Buffers
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import SPARE, advance, fire, list_fired, stretch_of, words
-from eventsim.signals import CountArray, FloatArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
 from eventsim.workers import ALONE, Workers
 
 NOT_KEPT = np.empty((0, 0), np.float32)
 NO_TIMES = np.empty(0, np.float32)
+NO_INDICES: IntArray = np.empty(0, np.int32)
 
 
 class Membrane:
@@ -47,15 +49,12 @@ class Membrane:
         floor = np.empty((0, output.channels), np.float32) if floor is None else floor
         positions = output.positions
         self._constants = repeated(constant, positions), repeated(threshold, positions), repeated(floor, positions)
-        self._indices = np.empty(0, np.int32)
-        self._values = np.empty(0, np.float32)
+        self._indices, self._values = NO_INDICES, NO_VALUES
         self._active = np.empty((0, 2), np.int64)
 
     def own(self) -> Membrane:
         """Return a membrane of the same constants with buffers of its own."""
-        own = copy.copy(self)
-        own._indices, own._values = np.empty(0, np.int32), np.empty(0, np.float32)
-        return own
+        return copy.copy(self)  # a chunk's are taken anew by `begin`
 
     def at_rest(self) -> FloatArray:
         """Return the potential at the beginning of a sample, ``(positions, channels)``."""
@@ -67,11 +66,10 @@ class Membrane:
         """Set a potential to what it is at the beginning of a sample."""
         potential[:] = 0 if self.start is None else self.start
 
-    def begin(self, steps: int) -> None:
-        """Make room for the spikes of a chunk."""
-        if len(self._indices) < steps * self.output.size + SPARE:
-            self._indices = np.empty(steps * self.output.size + SPARE, np.int32)
-            self._values = np.empty(len(self._indices) if self.dynamics.multiple else 0, np.float32)
+    def begin(self, steps: int, buffers: Buffers) -> None:
+        """Take room for the spikes of a chunk."""
+        self._indices = buffers.indices(steps * self.output.size + SPARE)
+        self._values = buffers.floats(len(self._indices)) if self.dynamics.multiple else NO_VALUES
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0
         self._active = np.empty((steps, 2), np.int64)
@@ -129,10 +127,11 @@ class Membrane:
         list_fired(fired, self.output.positions, self.output.channels, listed, NO_TIMES, 0)
 
     def spikes(self, steps: int) -> Rows:
-        """Return the spikes of the chunk, graded where there may be several in a step; valid until the next `begin`."""
+        """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""
         n = self._indptr[-1]
         values = self._values[:n] if self.dynamics.multiple else None
-        return Rows(self.output, steps, self._indptr, self._indices[:n], values)
+        indices, self._indices, self._values = self._indices[:n], NO_INDICES, NO_VALUES
+        return Rows(self.output, steps, self._indptr, indices, values)
 
     @property
     def active(self) -> CountArray:

@@ -54,7 +54,7 @@ class PLIAFOp(NeuronOp):
         signal = inputs[0]
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps)
+        self.membrane.begin(signal.steps, context.buffers)
         self.membrane.fire(0, current, self.potential, emitted, context.workers)
         np.maximum(emitted, 0, out=emitted)
         output = self.membrane.output

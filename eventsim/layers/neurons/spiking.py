@@ -369,16 +369,34 @@ class MembraneOp(Op):
 
     def __init__(self, membrane: Membrane) -> None:
         self.membrane = membrane
-        self.potential: FloatArray = membrane.at_rest()
+        self.own()
 
     def own(self) -> None:
-        """Take a potential and buffers of its own."""
+        """Take buffers of its own, and a potential once it is asked for."""
         self.membrane = self.membrane.own()
-        self.potential = self.membrane.at_rest()
+        self._potential: FloatArray | None = None
+        self._rested = False
 
     def reset(self) -> None:
-        """Set every potential to its start; in place, as fresh memory for each sample takes longer than to fire."""
-        self.membrane.rest(self.potential)
+        """Let every potential begin at its start."""
+        self._rested = False
+
+    @property
+    def potential(self) -> FloatArray:
+        """The potentials; a sample's are set to their start when first asked for, so that the kernel finds them near.
+
+        In place, as fresh memory for each sample takes longer than to fire.
+        """
+        if self._potential is None:
+            self._potential = self.membrane.at_rest()
+        elif not self._rested:
+            self.membrane.rest(self._potential)
+        self._rested = True
+        return self._potential
+
+    @potential.setter
+    def potential(self, potential: FloatArray) -> None:
+        self._potential, self._rested = potential, True
 
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
@@ -396,7 +414,7 @@ class NeuronOp(MembraneOp):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
-        self.membrane.begin(signal.steps)
+        self.membrane.begin(signal.steps, context.buffers)
         self.membrane.fire(0, signal.to_array(), self.potential, workers=context.workers)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
@@ -420,7 +438,7 @@ class PotentialOp(MembraneOp):
         (signal,) = inputs
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps)
+        self.membrane.begin(signal.steps, context.buffers)
         if self.charged:
             self.membrane.fire(0, current, self.potential, emitted, context.workers)
         else:

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.special import expit
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import without_zeros
+from eventsim.layers.sigmoid import sigmoid
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 FUNCTIONS = ("relu", "clamp", "sigmoid", "softmax")
@@ -76,7 +76,7 @@ class Activation(Layer):
             return x if self.most is None else np.minimum(x, np.float32(self.most))
         rows = tokens(x).astype(np.float64)
         if self.function == "sigmoid":
-            return in_shape(expit(rows), x.shape[1:])
+            return in_shape(sigmoid(rows), x.shape[1:])
         powers = np.exp(rows - rows.max(axis=2, keepdims=True))
         return in_shape(powers / powers.sum(axis=2, keepdims=True), x.shape[1:])
 
@@ -116,7 +116,7 @@ class ActivationOp(Op):
         signal, output = inputs[0], self.output
         if self.function in ("relu", "clamp"):
             return self._limited(signal, context)
-        apply = expit if self.function == "sigmoid" else _softmax
+        apply = sigmoid if self.function == "sigmoid" else _softmax
         context.rows.add("exponentials", output.size)
         data = np.empty((signal.steps, output.positions, output.channels), np.float32)
         for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):

@@ -95,7 +95,8 @@ class Conv2d(Layer):
             self,
             lambda weight: taps_of(weight, groups),
             lambda taps: weight_of(taps, shape, groups),
-            tiled=groups == 1 and not source.dense,
+            tiled=not source.dense,
+            groups=groups,
         )
         window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding, self.dilation)
         return SynapsesOp(source, output, held.parts[0], self.bias, window, groups, held.fans[0])

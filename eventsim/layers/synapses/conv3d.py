@@ -109,13 +109,13 @@ class Conv3d(Layer):
         output, groups = self.output_type(source), self.groups
         outputs, group_inputs, kernel_time, *kernel = shape_of(self)
         map_shape = (outputs, group_inputs, *kernel)
-        tiled = groups == 1 and not source.dense
         held = packed(
             self,
             lambda weight: np.concatenate([taps_of(weight[:, :, t], groups) for t in range(kernel_time)]),
             lambda taps: np.stack([weight_of(part, map_shape, groups) for part in np.split(taps, kernel_time)], axis=2),
-            tiled,
+            tiled=not source.dense,
             count=kernel_time,
+            groups=groups,
         )
         window = slide(source, output, (kernel[0], kernel[1]), self.stride, self.padding)
         taps = [
@@ -139,12 +139,7 @@ class Conv3dOp(Op):
         self.once_if_static = len(taps) == 1
         self.state_names = () if self.looks_ahead or not before else ("history",)
         self.kernel = taps[0].kernel
-        self.own()
         self.reset()
-
-    def own(self) -> None:
-        """Take taps whose buffers no other fork writes."""
-        self.taps = [tap.fork() for tap in self.taps]
 
     def reset(self) -> None:
         """Forget the steps seen."""
@@ -165,7 +160,8 @@ class Conv3dOp(Op):
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)
             if start >= stop:
                 continue
-            part = synapses.serve(take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop))
+            read, rows = take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
+            part = synapses.serve(read, rows, context)
             out[start:stop] += part.data.reshape(stop - start, *out.shape[1:])
         if self.state_names:
             self.history = join_steps(take_steps(seen, max(0, seen.steps - self.before), seen.steps))

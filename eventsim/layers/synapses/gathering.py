@@ -8,11 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.context import Context
-from eventsim.kernels.gather import gather, gather_groups
+from eventsim.kernels.gather import LANES, gather, tiles_of
+from eventsim.kernels.products import count_products
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.workers import Workers
+
+PRODUCT_NS = 0.1
+"""What a product takes, about."""
 
 
 def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
@@ -50,8 +55,8 @@ class SynapsesOp(Op):
     ----------
     source, output : SignalType
     weight : float32 array
-        As `eventsim.kernels.gather.pack` arranges it where rows meet one group, else (taps, input channels, output
-        channels / groups).
+        As `eventsim.kernels.packing.pack` arranges it where it meets rows, else (taps, input channels, output channels
+        / groups).
     bias : float32 array (output channels,) or None
     window : Window
     groups : int
@@ -81,39 +86,40 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
-        self.kernel = kernel_of(source, groups)
-        self.own()
-
-    def own(self) -> None:
-        """Begin with a buffer of no rows."""
-        self._buffer = np.empty((0, self.output.channels), np.float32)
+        self.kernel = _kernel_of(source, output, groups)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         report_inputs(inputs[0], context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
-        return self.serve(inputs[0], context.rows)
+        return self.serve(inputs[0], context.rows, context)
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows) -> Dense:
-        """Serve one chunk and report the products alone."""
+    def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
+        """Serve one chunk and report the products alone, to rows that need not be those of the context."""
         size = signal.steps * self.output.positions
-        if len(self._buffer) < size:
-            self._buffer = np.empty((size, self.output.channels), np.float32)
-        out = self._buffer[:size]
-        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(signal, Dense):
             out[:] = self.bias
-            products[:] = self._multiply_dense(signal, out)
-        elif self.groups == 1:
-            gather(signal.triple, self.weight, self.bias, out, signal.steps, self.window, products, units)
+            products = np.full(signal.steps, self._multiply_dense(signal, out), np.int64)
+            units = np.zeros(signal.steps)
         else:
-            out[:] = self.bias
-            gather_groups(signal.triple, self.weight, out, signal.steps, self.window, self.groups, products, units)
-        if self.fan is not None and isinstance(signal, Rows):
-            products, units = self._count(signal, self.fan)
+            given = signal.triple, self.weight, self.bias, out, self.window, self.groups
+            parts = self._parts(signal, size, context.workers)
+            context.workers.share(gather, [(*given, part) for part in parts])
+            products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
+
+    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+        """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
+        fan = self.output.channels // self.groups
+        tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
+        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+            return [(0, tiles, 0, size)]
+        if tiles >= workers.number:
+            return [(*part, 0, size) for part in workers.ranges(tiles)]
+        return [(0, tiles, *part) for part in workers.ranges(size)]
 
     def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
@@ -132,11 +138,14 @@ class SynapsesOp(Op):
                     sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
         return products
 
-    def _count(self, signal: Rows, fan: CountArray) -> tuple[CountArray, npt.NDArray[np.float64]]:
-        """Return the products of each step, and their units, if weights of zero are no synapses."""
+    def _count(self, signal: Rows) -> tuple[CountArray, npt.NDArray[np.float64]]:
+        """Return the products of each step, and their units; weights of zero are no synapses where there is a `fan`."""
         w = self.window
         products, units = np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
-        for tap, of_channel in enumerate(fan):
+        if self.fan is None:
+            count_products(signal.triple, w, self.output.channels // self.groups, products, units)
+            return products, units
+        for tap, of_channel in enumerate(self.fan):
             (_, ys), (_, xs) = _tap_ranges(w, tap)
             served = of_channel[signal.indices]
             products += _by_row(served, signal.indptr).reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
@@ -146,11 +155,12 @@ class SynapsesOp(Op):
         return products, units
 
 
-def kernel_of(source: SignalType, groups: int) -> str:
-    """Name what serves inputs of this type."""
+def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
+    """Name what serves inputs of this type; where each group has one input, silent ones may be looked at too."""
     if source.dense:
         return "dense_matmul"
-    return "gather" if groups == 1 else "gather_groups"
+    alone = groups > 1 and groups == source.channels and output.channels < LANES * groups
+    return "gather_channels" if alone else "gather"
 
 
 def _by_row(values: npt.NDArray[Any], indptr: CountArray) -> npt.NDArray[Any]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import scipy.sparse
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.gather import gather_synapses
+from eventsim.kernels.fan_out import gather_synapses
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense
 from eventsim.layers.synapses.gathering import report_inputs, report_products
 from eventsim.layers.synapses.weights import serving
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+
+if TYPE_CHECKING:
+    import scipy.sparse
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -51,6 +53,8 @@ class SparseLinear(Layer):
         cls, matrix: scipy.sparse.csr_array[Any] | FloatArray, bias: FloatArray | None = None
     ) -> SparseLinear:
         """Take the non-zero entries of a matrix ``(C_out, C_in)``."""
+        import scipy.sparse  # noqa: PLC0415 - takes long to import; an op needs no matrix
+
         fan_out: Any = scipy.sparse.csr_array(matrix).astype(np.float32).T.tocsr()
         fan_out.sum_duplicates()  # sorts, too
         fan_out.eliminate_zeros()
@@ -99,6 +103,8 @@ class SparseLinear(Layer):
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the product with the matrix of these synapses, in float64."""
+        import scipy.sparse  # noqa: PLC0415 - as above
+
         (x,) = inputs
         rows = tokens(x)
         fan_out: Any = scipy.sparse.csr_array(

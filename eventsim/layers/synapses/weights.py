@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 
 from eventsim.facts import Entailed, Words, arriving, merged
-from eventsim.kernels.gather import pack, unpack
+from eventsim.kernels.packing import pack, unpack
 from eventsim.signals import CountArray, FloatArray, SignalType
 
 Arrange = Callable[[FloatArray], FloatArray]
@@ -37,6 +37,8 @@ class Packed:
         Whether it is packed for `eventsim.kernels.gather.gather`; else it stays taps in memory order.
     count : int
         Packed in so many parts of equally many taps.
+    groups : int
+        Of channels that do not see each other.
 
     Attributes
     ----------
@@ -49,15 +51,18 @@ class Packed:
         Of a pruned weight, for each part: how many outputs each input reaches through each tap.
     """
 
-    def __init__(self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> None:
+    def __init__(
+        self, array: FloatArray, taps: Arrange, back: Arrange, tiled: bool, count: int = 1, groups: int = 1
+    ) -> None:
         arranged = np.split(np.ascontiguousarray(taps(array), np.float32), count)
         pruned = is_pruned(array)
         self.fans = [fan_of(part) if pruned else None for part in arranged]
         self.shape = array.shape
         self.zeros = array.size - int(np.count_nonzero(array))
         self.tiled = tiled
-        self.parts = [pack(part) for part in arranged] if tiled else arranged
-        self._taps = arranged[0].shape
+        self.parts = [pack(part, groups) for part in arranged] if tiled else arranged
+        count_taps, inputs, outputs = arranged[0].shape
+        self._taps = count_taps, inputs, outputs, groups
         self._back = back
 
     def unpack(self) -> FloatArray:
@@ -129,7 +134,7 @@ def fan_of(taps: FloatArray) -> CountArray:
     return np.asarray(np.count_nonzero(taps, axis=2), np.int64)
 
 
-def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1) -> Packed:
+def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int = 1, groups: int = 1) -> Packed:
     """Return a layer's field ``weight`` as a kernel reads it, and let go of any other form.
 
     Parameters are those of `Packed`.
@@ -137,5 +142,5 @@ def packed(layer: object, taps: Arrange, back: Arrange, tiled: bool, count: int 
     held = vars(layer)["_weight"]
     if not isinstance(held, Packed) or held.tiled != tiled:
         array = held.unpack() if isinstance(held, Packed) else held
-        vars(layer)["_weight"] = held = Packed(array, taps, back, tiled, count)
+        vars(layer)["_weight"] = held = Packed(array, taps, back, tiled, count, groups)
     return held

@@ -191,13 +191,7 @@ class WindowedLinearOp(Op):
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
         self.once = layer.form == "accumulate_once"
         self.kernel = f"{synapses.kernel}_{'once' if self.once else 'window'}"
-        self.own()
         self.reset()
-
-    def own(self) -> None:
-        """Take synapses whose buffer no other fork writes."""
-        self.synapses = self.synapses.fork()
-        self.later = {age: synapses.fork() for age, synapses in self.later.items()}
 
     def reset(self) -> None:
         """Forget the steps before."""
@@ -211,7 +205,7 @@ class WindowedLinearOp(Op):
         report_inputs(signal, rows)
         if self.biased:
             rows.add("bias_additions", self.output.size)
-        arrived = self.synapses.serve(signal, rows) if self.once else signal
+        arrived = self.synapses.serve(signal, rows, context) if self.once else signal
         memory = arrived if self.memory is None else join_steps(self.memory, arrived)
         products = np.concatenate([self.products, self._products_by_age(signal)], axis=1)
         out = np.empty((steps * positions, self.output.channels), np.float32)
@@ -226,7 +220,7 @@ class WindowedLinearOp(Op):
             if self.once:
                 arriving = currents.to_array()[:, listeners]
             else:
-                arriving = self.later.get(age, self.synapses).serve(currents, felt).to_array()
+                arriving = self.later.get(age, self.synapses).serve(currents, felt, context).to_array()
             out[first * positions :, listeners] += factors * arriving
             felt.add("window_products", products[age, span])
             if age:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -61,6 +60,8 @@ class Graph:
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        import h5py  # noqa: PLC0415 - takes long to import, and every import of a checkpoint asks this format
+
         self.path = checkpoint.path
         self.nodes: dict[str, Node] = {}
         self.sources: dict[str, list[str]] = {}
@@ -96,6 +97,8 @@ class Graph:
 
     def _read_edges(self, graph: str, pairs: Any) -> None:
         """Add the edges of one graph; those of a nested graph lead to its Input node and from its Output node."""
+        import h5py  # noqa: PLC0415 - as above
+
         if h5py.check_string_dtype(pairs.dtype) is None or pairs.shape[1:] != (2,):
             if pairs.size == 0:
                 return

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from eventsim.errors import InputError
@@ -39,6 +38,8 @@ def read(path: Path) -> Container:
     InputError
         If the file is damaged, or a dataset claims more than the file stores.
     """
+    import h5py  # noqa: PLC0415 - takes long to import, and most checkpoints are of other kinds
+
     tensors: dict[str, Array] = {}
     metadata: dict[str, str] = {}
 

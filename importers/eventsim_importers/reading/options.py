@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -90,6 +92,22 @@ def declared(options_type: type) -> dict[str, Declared]:
             )
         found[name] = Declared(str if words else bare[0], words, len(bare) < len(parts))
     return found
+
+
+def explained(options_type: type) -> dict[str, tuple[str, str]]:
+    """Return what the docstrings of a dataclass of options and of those that it is built on say: type, and text.
+
+    Options that no docstring lists under Attributes are told by their declared type alone.
+    """
+    told: dict[str, tuple[str, str]] = {}
+    for each in reversed(options_type.__mro__):
+        listed = inspect.cleandoc(each.__doc__ or "").partition("Attributes\n----------\n")[2]
+        for names, kind, text in re.findall(r"^(\w[\w, ]*) : (.+)\n((?:(?:    .*)?\n?)*)", listed, re.MULTILINE):
+            told |= {name: (kind.strip(), " ".join(text.split())) for name in names.split(", ")}
+    return {
+        name: told.get(name, (" | ".join(kind.words) or kind.python_type.__name__, ""))
+        for name, kind in declared(options_type).items()
+    }
 
 
 def parse_options(format_name: str, options_type: type, given: Mapping[str, Any], common: tuple[str, ...] = ()) -> Any:

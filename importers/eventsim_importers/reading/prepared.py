@@ -7,11 +7,12 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
+from eventsim.normalisation import check_normalisation
 from eventsim.preparation import (
+    BINS,
     ORIENTATION,
     PREPARED,
     PreparationOptions,
-    check_normalisation,
     check_options,
     numbers_of,
 )
@@ -33,10 +34,10 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
     if network.input.takes_recordings:
         binned = options.bin_us is not None or (options.window is None and "bin_us" in checkpoint.metadata)
         window = choose.inferred("window", "duration", "bin_us") if binned else choose("window", "count")
-        if window != "duration" and options.bin_us is not None:
+        if window not in BINS and options.bin_us is not None:
             raise InputError(f"{checkpoint.path}: bin_us with window={window} found; expected window=duration with it")
-        if window == "duration" and choose.stated("bin_us") is None:
-            raise InputError(f"{checkpoint.path}: window=duration without bin_us found; expected the length of a bin")
+        if window in BINS and choose.stated("bin_us") is None:
+            raise InputError(f"{checkpoint.path}: window={window} without bin_us found; expected the length of a bin")
         if kind == "binary":
             choose.inferred("binary", True, "the input takes spikes")
         else:

@@ -1,0 +1,95 @@
+"""``eventsim quantise``: from a model file to one in integers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eventsim.cli.arguments import (
+    Arguments,
+    add_frame_options,
+    add_model,
+    at_least_one,
+    check_output,
+    preparation_of,
+)
+from eventsim.cli.printing import console, print_json, progress
+from eventsim.errors import InputError
+from eventsim.modelfile import load, save
+from eventsim.quantising import FLOAT32, INTEGER, quantise
+from eventsim.report import document
+
+SCALES = {"exact": "exact", "power-of-two": "power_of_two"}
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``quantise``."""
+    add_model(parser)
+    parser.add_argument("-o", "--output", metavar="INT8.h5", required=True, help="the model file to write")
+    parser.add_argument(
+        "--calibrate",
+        metavar="DATA",
+        nargs="+",
+        required=True,
+        help="recordings, frames or images of the training data, or folders of them: every layer must fire on them",
+    )
+    parser.add_argument(
+        "--samples", metavar="N", type=at_least_one, default=100, help="of them, spread evenly; default 100"
+    )
+    parser.add_argument("--scales", choices=tuple(SCALES), default="exact", help="of weights, for each output channel")
+    parser.add_argument(
+        "--fraction", metavar="BITS", type=int, default=12, help="behind the point of potentials, 0 to 16; default 12"
+    )
+    add_frame_options(parser)
+
+
+def quantise_model(args: Arguments) -> int:
+    """Quantise a network, and write it."""
+    check_output(args.output, args.model)
+    network = load(args.model)
+    preparation = preparation_of(args, network)
+    files = spread_files(args.calibrate, args.samples)
+    with progress() as bar:
+        task = bar.add_task("calibrate", total=len(files))
+
+        def frames() -> Iterator[Any]:
+            for file in files:
+                yield preparation.frames(str(file), network)
+
+        integer = quantise(
+            network,
+            frames(),
+            preparation.time_steps,
+            scales=SCALES[args.scales],  # type: ignore[arg-type]
+            fraction=args.fraction,
+            on_progress=lambda done: bar.update(task, completed=done),
+        )
+    save(integer, args.output)
+    if args.json:
+        print_json(document.network_document(args.output, integer))
+        return 0
+    screen = console()
+    for setting in integer.settings:
+        if setting.option == INTEGER:
+            screen.print(f"{setting.sentence}", markup=False)
+        elif setting.option == FLOAT32:
+            screen.print(f"stays float32: {setting.shown}: {setting.note}", markup=False)
+    screen.print(f"wrote {args.output}", markup=False)
+    return 0
+
+
+def spread_files(given: list[str], most: int) -> list[Path]:
+    """Return files, those below folders in order, and of more than `most` so many, spread evenly."""
+    found: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+        if not below:
+            raise InputError(f"{text}: no file below it found; expected recordings, frames or images")
+        found += below
+    return [found[index * len(found) // most] for index in range(most)] if len(found) > most else found

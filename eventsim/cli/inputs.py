@@ -1,0 +1,67 @@
+"""What stands behind the names of inputs: files, or the samples of arrays; and what is to be said of each."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eventsim.cli.attempts import Attempts
+from eventsim.cli.printing import complain
+from eventsim.dvs import Defects
+from eventsim.errors import InputError
+from eventsim.network import Network
+from eventsim.preparation import Preparation, Source, plain_array
+
+
+def add_batch_option(parser: argparse.ArgumentParser) -> None:
+    """Say that arrays hold several samples."""
+    parser.add_argument("--batch", action="store_true", help="the first axis of an array (.npy) is samples, not time")
+
+
+def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Source]:
+    """Return what is to be simulated, by name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Inputs as given.
+    batch : bool
+        Whether each is an array of samples, called ``NAME[0]`` and so on.
+    tried : Attempts
+        Takes what cannot be opened.
+    """
+    if not batch:
+        return {name: name for name in names}
+    found: dict[str, Source] = {}
+
+    def take(name: str) -> None:
+        array = plain_array(Path(name)) if Path(name).suffix.lower() == ".npy" else None
+        if array is None or array.ndim < 2:
+            raise InputError(f"{name}: --batch found; expected an array of samples in .npy, leave it out for others")
+        found.update({f"{name}[{index}]": sample for index, sample in enumerate(array)})
+
+    for name in names:
+        tried.attempt(name, lambda name=name: take(name))  # type: ignore[misc]
+    return found
+
+
+def file_of(name: str, source: Source) -> str:
+    """Return the file that an input lies in."""
+    return name if isinstance(source, str) else name.rpartition("[")[0]
+
+
+def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> None:
+    """Say where an array has other time steps than the model; flags that say so were told about before."""
+    several = isinstance(frames, np.ndarray) and frames.ndim == len(network.input.shape) + 1
+    if several and preparation.time_steps is None and network.time_steps not in (None, len(frames)):
+        complain(f"{name}: {len(frames)} time steps found, the model says time_steps = {network.time_steps}")
+
+
+def tell_defects(defects: Defects, name: str) -> None:
+    """Say what was met in a recording and done about it."""
+    for sentence in defects.sentences(name):
+        complain(sentence)

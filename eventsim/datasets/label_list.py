@@ -1,0 +1,204 @@
+"""Files of labels: classes of recordings, of parts of recordings, and of the entries of an array.
+
+The DVS128 Gesture data set comes as recordings of several gestures, ``user01_led.aedat``, each beside its list,
+``user01_led_labels.csv``, with the columns ``class``, ``startTime_usec`` and ``endTime_usec``: classes from 1 on, times
+as in the recording, the end excluded (as SpikingJelly splits them). https://research.ibm.com/interactive/dvsgesture/
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from eventsim.datasets.samples import Reference, Sample, labelled_arrays, numbered
+from eventsim.dvs import RecordingPart
+from eventsim.dvs.readable_file import readable_file
+from eventsim.errors import InputError
+from eventsim.untrusted import first_line
+
+CLASS = {"label": 0, "class": 1}
+"""Columns of the class, and the number of the first one: ``class`` counts from 1, as DVS128 Gesture does."""
+START, END, FILE = ("starttime_usec", "start_us"), ("endtime_usec", "end_us"), "file"
+KNOWN = {*CLASS, *START, *END, FILE}
+SUFFIX = "_labels.csv"
+LONGEST_LIST = 64 << 20
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A line of a table: where it stands, what it is of, and its class as written, from 0 on where it is a number."""
+
+    where: str
+    name: str
+    reference: Reference
+    label: str
+
+
+def labelled_by(dataset: str | Path, labels: str | Path) -> list[Sample]:
+    """List the samples of which a file tells the classes: `labelled_arrays` of an ``.npy``, else `labelled_parts`.
+
+    Parameters
+    ----------
+    dataset : path
+        An array of frames in ``.npy`` for the first; a recording, or a folder of them, for the second.
+    labels : path
+
+    Raises
+    ------
+    InputError
+        As they do.
+    """
+    if Path(labels).suffix.lower() != ".npy":
+        return labelled_parts(dataset, labels)
+    if Path(dataset).suffix.lower() != ".npy":
+        raise InputError(f"{labels}: with {dataset} found; expected FRAMES.npy with labels in .npy, or a table in csv")
+    return labelled_arrays(str(dataset), labels)
+
+
+def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
+    """List the parts of recordings that tables name, or whole recordings where they name no times.
+
+    Parameters
+    ----------
+    dataset : path
+        One recording, of which the table names parts; or the folder in which recordings are looked for.
+    labels : path
+        A table in csv, with a line of names: ``label`` (classes from 0 on, or names, which are numbered in sorted
+        order) or ``class`` (from 1 on, as DVS128 Gesture has them); ``startTime_usec`` and ``endTime_usec``,
+        microseconds; ``file``, where `dataset` is a folder. Without a line of names: two columns, file and label. Or
+        a folder of ``NAME_labels.csv``, each the table of the recording ``NAME`` with some extension.
+
+    Returns
+    -------
+    list of Sample
+        In the order of the tables. A part is called ``FILE[i]``, with i counting the lines of its table from 0.
+
+    Raises
+    ------
+    InputError
+        A table cannot be read or is empty, a column lacks, a value makes no sense, a whole recording occurs twice, or
+        a recording is not there.
+    """
+    dataset, labels = Path(dataset), Path(labels)
+    if not labels.is_dir():
+        return _samples(_of_table(dataset, labels))
+    tables = sorted(labels.glob(f"*{SUFFIX}"))
+    if not tables:
+        raise InputError(f"{labels}: no tables NAME{SUFFIX} found; expected one for each recording")
+    return _samples([line for table in tables for line in _of_table(_recording_of(dataset, table), table)])
+
+
+def _samples(lines: Sequence[_Line]) -> list[Sample]:
+    """Return samples whose classes are numbered over all tables together."""
+    try:
+        numbers = {line.label: int(line.label) for line in lines}
+    except ValueError:
+        numbers = numbered(line.label for line in lines)
+    for line in lines:
+        if numbers[line.label] < 0:
+            raise InputError(f"{line.where} has label {line.label}; expected 0 or more")
+    return [Sample(line.name, numbers[line.label], line.reference, index) for index, line in enumerate(lines)]
+
+
+def _recording_of(folder: Path, table: Path) -> Path:
+    name = table.name.removesuffix(SUFFIX)
+    found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
+    if len(found) != 1:
+        raise InputError(f"{table}: {len(found)} recordings {folder / name}.* found; expected one")
+    return found[0]
+
+
+def _of_table(dataset: Path, table: Path) -> list[_Line]:
+    file = readable_file(table)
+    if file.size > LONGEST_LIST:
+        raise InputError(f"{table}: {file.size} bytes found; expected a table of at most {LONGEST_LIST}")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as opened:
+            read = csv.reader(opened, strict=True)
+            lines = [[cell.strip() for cell in line] for line in read if any(map(str.strip, line))]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{table}: not a table in csv ({first_line(error)})") from None
+    names = [name.lower() for name in lines[0]] if lines else []
+    if dataset.is_dir() and len(names) == 2 and not KNOWN & set(names):
+        columns, below = {FILE: 0, "label": 1}, ""
+    else:
+        columns, below = _columns(dataset, table, names), " below the names"
+        lines = lines[1:]
+    if not lines:
+        raise InputError(f"{table}: no lines below the names of the columns found; expected one for each sample")
+    wheres = (f"{table}: line {number}{below}" for number in range(1, len(lines) + 1))
+    found = [
+        _line(dataset, where, index, line, columns)
+        for index, (where, line) in enumerate(zip(wheres, lines, strict=True))
+    ]
+    if "start" not in columns:
+        _once(found)
+    return found
+
+
+def _once(lines: Iterable[_Line]) -> None:
+    """Refuse a whole recording that has two lines."""
+    seen: set[str] = set()
+    for line in lines:
+        if line.name in seen:
+            raise InputError(f"{line.where} has {line.name} again; expected each file once, or times of its parts")
+        seen.add(line.name)
+
+
+def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]:
+    """Find each column that is needed; `class` and `label` under their own names."""
+    found: dict[str, int] = {}
+    spelt = {"start": START, "end": END, FILE: (FILE,), **{name: (name,) for name in CLASS}}
+    for role, spellings in spelt.items():
+        places = [index for index, name in enumerate(names) if name in spellings]
+        if len(places) > 1:
+            raise InputError(f"{table}: {len(places)} columns {' or '.join(spellings)} found; expected one")
+        if places:
+            found[role] = places[0]
+    if ("class" in found) == ("label" in found):
+        raise InputError(
+            f"{table}: columns {', '.join(names) or 'none'} found; expected 'label', with classes from 0 on, or "
+            "'class', with classes from 1 on as DVS128 Gesture has them"
+        )
+    unknown = [name for name in names if name not in KNOWN]
+    if unknown and not {"start", "end"} & set(found):  # it may be meant as a time
+        raise InputError(f"{table}: column {unknown[0]!r} found; expected file, label and no others without times")
+    if ("start" in found) != ("end" in found):
+        raise InputError(f"{table}: one of startTime_usec and endTime_usec found; expected both columns, or neither")
+    if dataset.is_dir() != (FILE in found):
+        raise InputError(
+            f"{table}: {'a' if FILE in found else 'no'} column 'file' with {dataset} found; expected one with a folder "
+            "of recordings, and none with a single recording"
+        )
+    return found
+
+
+def _line(dataset: Path, where: str, index: int, line: Sequence[str], columns: Mapping[str, int]) -> _Line:
+    if len(line) <= max(columns.values()):
+        raise InputError(f"{where} has {len(line)} values; expected {max(columns.values()) + 1} or more")
+
+    def number(column: str) -> int:
+        text = line[columns[column]]
+        try:
+            return int(text)
+        except ValueError:
+            raise InputError(f"{where} has {column} {text!r}; expected a whole number") from None
+
+    path = str(dataset / line[columns[FILE]]) if FILE in columns else str(dataset)
+    if "label" in columns:
+        label = line[columns["label"]]
+        if not label:
+            raise InputError(f"{where} has no label; expected one")
+    else:
+        first = CLASS["class"]
+        if number("class") < first:
+            raise InputError(f"{where} has class {number('class')}; expected {first} or more")
+        label = str(number("class") - first)
+    if "start" not in columns:
+        return _Line(where, path, path, label)
+    start_us, end_us = number("start"), number("end")
+    if start_us >= end_us:
+        raise InputError(f"{where} is from {start_us} us to {end_us} us; expected an end behind the start")
+    return _Line(where, f"{path}[{index}]", RecordingPart(path, start_us, end_us), label)

@@ -1,0 +1,15 @@
+"""How the decoders of event files are compiled: exact integers, free of the interpreter lock, cached on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numba
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def compiled(function: F) -> F:
+    """Compile at the first call, for the types that it is called with."""
+    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))

@@ -1,0 +1,94 @@
+"""Arrays of events that are not Tonic's: other names of fields, times in seconds, and plain lists of shape (N, 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.event_values import column_named, column_order, time_scale
+from eventsim.errors import InputError
+
+NUMBERS = "iuf"
+
+
+def as_columns(
+    events: npt.NDArray[Any], path: str, columns: str | None = None, time_unit: str | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Return views of the four columns of an array, and the power of ten from its unit of time to microseconds.
+
+    Parameters
+    ----------
+    events : ndarray
+        Structured and of shape (n,), with fields named as `eventsim.dvs.event_values.NAMES` says (Tonic, dv_processing,
+        aedat, faery, Metavision), or of shape (n, k) with `columns`. Further fields are ignored.
+    path : str
+        For messages.
+    columns : str, optional
+        Order of the columns of a plain list, such as ``"xytp"``.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times; needed where they are no integers.
+
+    Raises
+    ------
+    InputError
+        It is no such array, or an option is wrong or missing.
+    """
+    # a plain view: slices of a memory map are slow to make
+    plain = events.view(np.ndarray)
+    views = _of_list(plain, path, columns) if plain.dtype.names is None else _of_fields(plain, path, columns)
+    t, p = views["t"], views["p"]
+    for name, values in views.items():
+        allowed = NUMBERS + "b" * (name == "p")
+        if values.dtype.kind not in allowed or values.dtype.itemsize > 8:
+            raise InputError(f"{path}: {name} is of type {values.dtype}, expected integers; convert the array")
+    if t.dtype.kind == "f" and time_unit is None:
+        raise InputError(
+            f"{path}: an event list with times of type {t.dtype}, which may be seconds or microseconds; pass "
+            "time_unit='s' or 'us', or convert them to whole microseconds"
+        )
+    if p.dtype.kind == "f" and events.dtype.names is not None:
+        raise InputError(f"{path}: polarities of type {p.dtype}, expected booleans or integers; convert them")
+    return views, 0 if time_unit is None else time_scale(path, time_unit)
+
+
+def _of_fields(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[str, npt.NDArray[Any]]:
+    """Find the fields of a structured array by their names and titles."""
+    if columns is not None:
+        raise InputError(f"{path}: columns={columns!r} was given, expected none for named fields; leave it out")
+    fields: Mapping[str, Any] = events.dtype.fields or {}
+    found: dict[str, str] = {}
+    # a title, as aedat's p of the field "on", is a second name of a field and stands in `fields` too
+    for name in [*(events.dtype.names or ()), *(key for key in fields if key not in (events.dtype.names or ()))]:
+        column = column_named(name)
+        if column is not None:
+            found.setdefault(column, name)
+    if events.ndim != 1 or len(found) < 4:
+        raise InputError(
+            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
+            "structured array with fields x, y, t and p; frames are no recording, give them to the run command"
+        )
+    return {column: events[found[column]] for column in "xytp"}
+
+
+def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[str, npt.NDArray[Any]]:
+    """Take the columns of a plain list, where their order was given."""
+    if events.dtype.kind not in NUMBERS or events.ndim != 2 or (columns is None and events.shape[1] != 4):
+        raise InputError(
+            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
+            "structured array with integer fields x, y, t and p; frames are no recording, give them to the run command"
+        )
+    if columns is None:
+        raise InputError(
+            f"{path}: holds an event list of shape {events.shape}, whose columns have no names; pass columns='xytp' or "
+            "another order"
+        )
+    order = column_order(path, columns)
+    if len(order) != events.shape[1]:
+        raise InputError(
+            f"{path}: columns={columns!r} was given for {events.shape[1]} columns, expected a name for each; use _ for "
+            "those to ignore"
+        )
+    return {column: events[:, order.index(column)] for column in "xytp"}

@@ -1,0 +1,128 @@
+"""DAT, the older format of Prophesee (Chronocam): N-CARS, Gen1 Automotive and 1 Megapixel detection.
+
+Lines that begin with ``%``, two bytes with the type and the size of an event, then 8 bytes per event, little-endian: a
+time in microseconds (uint32) and an address (uint32). In version 2 the address has x in bits 0-13, y in bits 14-27 and
+polarity in bits 28-31 (0 = OFF); in version 1, and where the header says no version, x in bits 0-8, y in bits 9-16 and
+polarity in bit 17. Behind a full counter the time goes on: see `Counter`.
+Format: https://docs.prophesee.ai/stable/data/file_formats/dat.html
+
+Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from eventsim.dvs.counters import Counter
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.prophesee_header import parsed_header, read_header
+from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+
+EVENT_BYTES = 8
+# "2D" of Chronocam's files and "CD" of later ones: changes in contrast; 14 are external triggers
+EVENT_TYPES = (0, 12)
+ATIS_SENSOR = (240, 304)
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Tell by its first bytes whether a file is DAT."""
+    header = parsed_header(head)
+    named = head.startswith(b"% Data file containing") or path.suffix.lower() == ".dat"
+    return head.startswith(b"% ") and named and header.encoding() is None
+
+
+class DatRecording(Recording):
+    """A Prophesee DAT file of contrast changes.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels. When not given: the header's, and (240, 304), an ATIS's, where it says none (N-CARS).
+    orientation : Orientation
+        How to turn the picture.
+    salvage : bool
+        Whether an incomplete last event is left to the reading, which ends there.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, of another version or kind of event, or ends within an event.
+    """
+
+    format = "dat"
+    custom_size = True
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
+    ) -> None:
+        file = readable_file(path)
+        header = read_header(file)
+        said = header.sensor_size()
+        super().__init__(str(file), sensor_size or said or ATIS_SENSOR, orientation)
+        self.size_given = sensor_size is not None
+        if sensor_size is None and said is None:
+            self.untold = frozenset({"sensor_size"})
+        version = header.fields.get("version", "1")
+        if version not in ("1", "2"):
+            raise InputError(f"{file}: DAT version {version[:20]!r}, expected 1 or 2; save it again with Metavision")
+        self._x_bits, self._y_bits = (9, 8) if version == "1" else (14, 14)
+        with file.path.open("rb") as opened:
+            opened.seek(header.data_start)
+            kind = opened.read(2)
+        if len(kind) < 2 or kind[0] not in EVENT_TYPES or kind[1] != EVENT_BYTES:
+            raise InputError(
+                f"{file}: events of type and size {list(kind)} after the header, expected type 0 or 12 and 8 bytes; "
+                "the file holds no contrast changes, or is corrupt"
+            )
+        self._data_start = header.data_start + 2
+        events, left_over = divmod(file.size - self._data_start, EVENT_BYTES)
+        self._left_over = ""
+        if left_over:
+            self._left_over = (
+                f"{file}: {left_over} bytes are left over at event {events}, expected 8 bytes per event; the file is "
+                "truncated: copy it again or pass salvage=True"
+            )
+            if not salvage:
+                raise InputError(self._left_over)
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        counter = Counter(32)
+        x_mask, y_mask = (1 << self._x_bits) - 1, (1 << self._y_bits) - 1
+        # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
+        p_mask = 1 << 17 if self._x_bits == 9 else 0xF << 28
+        with Path(self.path).open("rb") as file:
+            file.seek(self._data_start)
+            while data := file.read(EVENT_BYTES * block_events):
+                words = np.frombuffer(data, "<u4", len(data) // EVENT_BYTES * 2).reshape(-1, 2)
+                if len(words) == 0:
+                    continue
+                address = words[:, 1]
+                x = (address & x_mask).astype(np.uint16)
+                y = ((address >> self._x_bits) & y_mask).astype(np.uint16)
+                t, full = counter.times(words[:, 0].astype(np.int64))
+                yield Columns(x, y, t, (address & p_mask) != 0, full)
+        if self._left_over:
+            raise InputError(self._left_over)
+
+
+FORMAT = EventFormat(
+    title="DAT",
+    description="DAT of Prophesee: N-CARS, Gen1 Automotive, 1 Megapixel",
+    extensions=(".dat",),
+    recognises=recognises,
+    open=DatRecording,
+    options=frozenset({"salvage"}),
+)

@@ -1,0 +1,159 @@
+"""EVT 2.0, Prophesee's raw events of 32 bits: cameras of the third generation.
+
+Lines that begin with ``%``, then little-endian words of 32 bits whose bits 28-31 are a type: 0 and 1 are an event, OFF
+and ON, with the lowest 6 bits of its time in bits 22-27, x in bits 11-21 and y in bits 0-10; 8 is the time from bit 6
+on (28 bits); 10 is an external trigger, 14 and 15 are other data, which are skipped. Other types are not defined. The
+time counts microseconds and wraps after 34 bits. Events before the first time word have no time and are skipped.
+Format: https://docs.prophesee.ai/stable/data/encoding_formats/evt2.html
+
+Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.blocks import sliced
+from eventsim.dvs.compiled import compiled
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.prophesee_header import parsed_header, read_header, sensor_of
+from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+
+WORD_BYTES = 4
+# what the decoder keeps from block to block: time without its lowest 6 bits (-1: none yet), and whole wraps of it
+TIME_HIGH, WRAPS = 0, 1
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Tell by its first bytes whether a file is EVT 2.0, or a version beside 3.0 that this reader refuses by name."""
+    encoding = parsed_header(head).encoding()
+    return encoding is not None and not encoding.startswith("3")
+
+
+class Evt2Recording(Recording):
+    """An EVT 2.0 file; see the module for the format and its coordinates.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels. When not given: the header's geometry, or that of the camera that it names.
+    orientation : Orientation
+        How to turn the picture.
+    salvage : bool
+        Whether an incomplete last word is left to the reading, which ends there.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, of another version, ends within a word, or says no sensor size while
+        `sensor_size` is not given. While reading: a word of a type that is not defined.
+    """
+
+    format = "evt2"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        salvage: bool = False,
+    ) -> None:
+        file = readable_file(path)
+        header = read_header(file)
+        encoding = header.encoding()
+        if encoding != "2.0":
+            raise InputError(
+                f"{file}: raw events of EVT {encoding or 'an unnamed version'}, expected 2.0 or 3.0; convert it with "
+                "Metavision's metavision_file_to_hdf5 or metavision_file_to_csv"
+            )
+        super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
+        self.size_given = sensor_size is not None
+        self._data_start = header.data_start
+        words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
+        self._left_over = ""
+        if left_over:
+            self._left_over = (
+                f"{file}: {left_over} bytes are left over at word {words}, expected words of 4 bytes; the file is "
+                "truncated: copy it again or pass salvage=True"
+            )
+            if not salvage:
+                raise InputError(self._left_over)
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        state = np.array([-1, 0], np.int64)
+        decoded = 0
+        with Path(self.path).open("rb") as file:
+            file.seek(self._data_start)
+            # the size of a read does not depend on the blocks that are asked for: small ones are cut from large ones
+            while data := file.read(WORD_BYTES * BLOCK_EVENTS):
+                words = np.frombuffer(data, "<u4", len(data) // WORD_BYTES).astype(np.uint32, copy=False)
+                x, y = np.empty(len(words), np.uint16), np.empty(len(words), np.uint16)
+                t, p = np.empty(len(words), np.int64), np.empty(len(words), np.bool_)
+                before = int(state[WRAPS])
+                count, bad = _decode_words(words, state, x, y, t, p)
+                full = int(state[WRAPS]) - before
+                yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count], full), block_events)
+                decoded += count
+                if bad >= 0:
+                    raise InputError(
+                        f"{self.path}: word {int(words[bad]):#010x} after event {decoded} is of type "
+                        f"{int(words[bad]) >> 28}, which EVT 2.0 does not define; the file is corrupt"
+                    )
+        if self._left_over:
+            raise InputError(self._left_over)
+
+
+@compiled
+def _decode_words(
+    words: npt.NDArray[np.uint32],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int]:
+    """Decode words; return the number of events, and the index of a word of no defined type or -1."""
+    high, wraps = state[TIME_HIGH], state[WRAPS]
+    base = (wraps << 34) + (high << 6)
+    count = 0
+    bad = -1
+    for index in range(len(words)):
+        word = np.int64(words[index])
+        kind = word >> 28
+        if kind <= 1:
+            if high >= 0:
+                x[count] = (word >> 11) & 0x7FF
+                y[count] = word & 0x7FF
+                t[count] = base + ((word >> 22) & 0x3F)
+                p[count] = kind == 1
+                count += 1
+        elif kind == 8:
+            new = word & 0xFFFFFFF
+            wraps += high - new > 1 << 27
+            high = new
+            base = (wraps << 34) + (high << 6)
+        elif kind not in (10, 14, 15):
+            bad = index
+            break
+    state[TIME_HIGH], state[WRAPS] = high, wraps
+    return count, bad
+
+
+FORMAT = EventFormat(
+    title="EVT 2.0",
+    description="EVT 2.0, raw events of Prophesee cameras",
+    extensions=(".raw",),
+    recognises=recognises,
+    open=Evt2Recording,
+    options=frozenset({"salvage"}),
+)

@@ -1,0 +1,290 @@
+"""Events in HDF5: DSEC, v2e, Metavision, and whoever writes columns x, y, t and p.
+
+Three layouts are known by their form, wherever in the file they stand:
+
+* a group with one-dimensional data sets for x, y, t and p (DSEC: ``/events``; its scalar ``/t_offset``, in
+  microseconds, is added to the times);
+* a one-dimensional data set with such fields (Metavision: ``/CD/events``; the attribute ``geometry`` is the sensor's
+  size);
+* a data set ``events`` of shape (N, 4) of integers, in v2e's order t, x, y, p.
+
+Whole times are microseconds. Times that are no integers are refused unless `time_unit` says what they are. Where a file
+holds several recordings, `group` names one. A compression that h5py has not (Blosc of DSEC and Tonic's caches, Zstd)
+needs the package `hdf5plugin`; Prophesee's ECF, with which Metavision compresses, needs its own plug-in in
+HDF5_PLUGIN_PATH.
+Sources: https://dsec.ifi.uzh.ch/data-format/, https://github.com/SensorsINI/v2e,
+https://docs.prophesee.ai/stable/data/file_formats/hdf5.html
+
+Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from eventsim.dvs.blocks import guessed_sensor, sliced
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
+from eventsim.dvs.hdf5_heaps import check_heaps
+from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+from eventsim.untrusted import check_stored, described, printable
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+V2E_ORDER = "txyp"
+MAX_CHUNK_BYTES = 64 << 20
+MAX_OBJECTS = 10_000
+FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
+ECF = 36559
+UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Tell by its first bytes whether a file is HDF5."""
+    return head.startswith(MAGIC)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where in a file the events are: the data set of each column, or one data set with four fields or columns."""
+
+    name: str
+    columns: dict[str, str | int] | None
+    datasets: dict[str, str]
+
+
+class Hdf5Recording(Recording):
+    """Events in an HDF5 file; see the module for the layouts.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels; what the file's attribute ``geometry`` says, or the largest coordinates plus 1, when
+        not given.
+    orientation : Orientation
+        How to turn the picture.
+    group : str, optional
+        Group or data set of the events, such as ``"CD/events"``, where the file holds several.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, truncated or corrupt, holds no events or several recordings, or is compressed in a
+        way that is not installed.
+    """
+
+    format = "hdf5"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        group: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        file = readable_file(path)
+        # for messages, before the sensor is known
+        self.path = str(file)
+        self._scale = 0 if time_unit is None else time_scale(self.path, time_unit)
+        with _opened(self.path) as opened:
+            self._place = _place(self.path, opened, group)
+            self._events = _checked(self.path, opened, self._place, time_unit)
+            # a chunk that is unpacked for several blocks is unpacked once
+            self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
+            self._offset_us = _time_offset(self.path, opened, self._place)
+            said = _geometry(self.path, opened, self._place)
+        size = sensor_size or said or guessed_sensor(self.path, self._decode)
+        super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
+        if sensor_size is None and said is None:
+            self.untold = frozenset({"sensor_size"})
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        place = self._place
+        with _opened(self.path, self._chunk_bytes) as file:
+            sources = {column: file[name] for column, name in place.datasets.items()}
+            # reads of one size, since each one unpacks whole chunks
+            for start in range(0, self._events, BLOCK_EVENTS):
+                part = slice(start, min(start + BLOCK_EVENTS, self._events))
+                read = {name: file[name][part] for name in dict.fromkeys(place.datasets.values())}
+                values = {}
+                for column, source in sources.items():
+                    block = read[place.datasets[column]]
+                    key = None if place.columns is None else place.columns[column]
+                    values[column] = block if key is None else block[:, key] if source.ndim == 2 else block[key]
+                block = Columns(
+                    pixels(self.path, "x", values["x"]),
+                    pixels(self.path, "y", values["y"]),
+                    microseconds(self.path, values["t"], self._scale) + self._offset_us,
+                    polarities(self.path, values["p"]),
+                )
+                yield from sliced(block, block_events)
+
+
+@contextmanager
+def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
+    """Open a file; what h5py raises becomes one line."""
+    try:
+        with h5py.File(path, "r", rdcc_nbytes=cache_bytes) as file:
+            yield file
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{path}: cannot be read as HDF5 ({described(error)}); the file is truncated or corrupt"
+        ) from error
+
+
+def _place(path: str, file: h5py.File, group: str | None) -> _Place:
+    """Find the events."""
+    if group is not None:
+        place = _as_events(group.strip("/"), file.get(group), any_list=True)
+        if place is None:
+            raise InputError(f"{path}: group={group!r} was given, expected a group or data set of events in this file")
+        return place
+    places = [place] if (place := _as_events("", file)) is not None else []
+    names: list[str] = []
+
+    def visit(name: str, thing: Any) -> object:
+        names.append(name)
+        if (place := _as_events(name, thing)) is not None:
+            places.append(place)
+        # another value than None ends the visit
+        return True if len(names) > MAX_OBJECTS else None
+
+    file.visititems(visit)
+    if len(places) == 1:
+        return places[0]
+    if places:
+        raise InputError(
+            f"{path}: holds events in {' and '.join(printable(place.name) for place in places[:10])}, expected one "
+            "recording; pass group='...' with one of them"
+        )
+    held = ", ".join(printable(name) for name in names[:10])
+    raise InputError(
+        f"{path}: holds no events but {held or 'nothing'}, expected data sets x, y, t and p in a group, one with such "
+        "fields, or v2e's events of four columns; it is of another kind"
+    )
+
+
+def _as_events(name: str, thing: Any, any_list: bool = False) -> _Place | None:
+    """Return where the columns are if a group or data set holds events."""
+    if isinstance(thing, h5py.Group):
+        members = {column_named(key): key for key in thing if isinstance(thing.get(key), h5py.Dataset)}
+        if all(column in members and thing[members[column]].ndim == 1 for column in "xytp"):
+            prefix = f"{name}/" if name else ""
+            return _Place(name, None, {column: f"{prefix}{members[column]}" for column in "xytp"})
+    elif isinstance(thing, h5py.Dataset):
+        if thing.ndim == 1 and thing.dtype.names:
+            fields = {column_named(key): key for key in thing.dtype.names}
+            if all(column in fields for column in "xytp"):
+                return _Place(name, {column: fields[column] for column in "xytp"}, dict.fromkeys("xytp", name))
+        elif thing.ndim == 2 and thing.shape[1] == 4 and (any_list or name.rsplit("/", 1)[-1] == "events"):
+            return _Place(name, {column: V2E_ORDER.index(column) for column in "xytp"}, dict.fromkeys("xytp", name))
+    return None
+
+
+def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -> int:
+    """Check types, sizes and compression of the data sets; return the number of events."""
+    lengths = {}
+    for column, name in place.datasets.items():
+        dataset = file[name]
+        key = None if place.columns is None else place.columns[column]
+        dtype = dataset.dtype[key] if isinstance(key, str) else dataset.dtype
+        kinds = {"t": "iu" if time_unit is None else "iuf", "p": "iubf"}.get(column, "iuf")
+        if dtype.kind not in kinds:
+            raise InputError(
+                f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
+                f"{'whole microseconds; pass time_unit' if column == 't' else 'numbers; convert it'}"
+            )
+        check_stored(Path(path), printable(name), dataset)
+        _check_filters(path, name, dataset)
+        lengths[column] = dataset.shape[0]
+    if len(set(lengths.values())) != 1:
+        raise InputError(f"{path}: columns of lengths {lengths}, expected one length; the file is damaged")
+    return int(lengths["t"])
+
+
+def _chunk_bytes(dataset: h5py.Dataset) -> int:
+    """Return what one chunk takes when it is unpacked."""
+    return int(np.prod(dataset.chunks or (0,), dtype=object)) * int(dataset.dtype.itemsize)
+
+
+def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
+    """Refuse chunks that are too large to unpack, and find what unpacks the others."""
+    if _chunk_bytes(dataset) > MAX_CHUNK_BYTES:
+        raise InputError(
+            f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
+            f"{MAX_CHUNK_BYTES >> 20} MiB; save it again in smaller chunks"
+        )
+    properties = dataset.id.get_create_plist()
+    numbers = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
+    if lacking and ECF not in lacking:
+        with suppress(ImportError):
+            import hdf5plugin  # noqa: F401, PLC0415 - registers its filters; optional
+        lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
+    for number in lacking:
+        known = FILTER_NAMES.get(number, f"filter {number}")
+        advice = (
+            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or save it with Blosc"
+            if number == ECF
+            else "pip install 'eventsim[hdf5]'"
+        )
+        raise InputError(f"{path}: data set {printable(name)} is compressed with {known}, which is not here; {advice}")
+
+
+def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
+    """Return DSEC's ``t_offset`` beside the events' group, in microseconds; 0 without one."""
+    parent = place.name.rpartition("/")[0]
+    found = file.get(f"{parent}/t_offset" if parent else "t_offset")
+    if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
+        return 0
+    check_stored(Path(path), "t_offset", found)
+    offset = int(np.asarray(found[()]).reshape(())) if found.shape == () else int(found[0])
+    if not abs(offset) < TIME_LIMIT_US // 2:
+        raise InputError(f"{path}: t_offset is {offset} us, expected less than 2^61; the file is corrupt")
+    return offset
+
+
+def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
+    """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
+    for name in (place.name, place.name.rpartition("/")[0], "/"):
+        attributes = file[name or "/"].attrs
+        if "geometry" not in attributes:
+            continue
+        kind = attributes.get_id("geometry").get_type()
+        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
+            check_heaps(path)
+        said = attributes["geometry"]
+        said = said.decode("latin-1") if isinstance(said, bytes) else said
+        sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said) if isinstance(said, str) else None
+        if sides:
+            return int(sides[2]), int(sides[1])
+    return None
+
+
+FORMAT = EventFormat(
+    title="HDF5",
+    description="HDF5 with events: DSEC, v2e, Metavision",
+    extensions=(".h5", ".hdf5"),
+    recognises=recognises,
+    open=Hdf5Recording,
+    options=frozenset({"group", "time_unit"}),
+)

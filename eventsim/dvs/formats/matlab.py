@@ -1,0 +1,183 @@
+"""Events in MATLAB files: a structure ``TD`` with x, y, p and ts, or variables of these names.
+
+Two conventions are in use, and the polarities tell them apart:
+
+* Garrick Orchard's functions (N-MNIST, N-Caltech101): pixels counted from 1, polarity 1 = OFF and 2 = ON;
+* Prophesee's and most others': pixels counted from 0, polarity -1 or 0 = OFF and 1 = ON.
+
+So a polarity of 2 means the first, and one of 0 or -1, or a coordinate 0, the second; where neither occurs the file is
+refused unless `first_pixel` says which. Times are microseconds, in ``ts`` or ``t``. Files of version 5 and those of
+version 7.3, which are HDF5, are read.
+Sources: https://github.com/gorchard/Matlab_AER_vision_functions, https://docs.prophesee.ai (``load_atis_data.m``)
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities
+from eventsim.dvs.mat5 import Arrays, arrays_of
+from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+from eventsim.untrusted import check_stored, described, printable
+
+MAGICS = (b"MATLAB 5.0 MAT-file", b"MATLAB 7.3 MAT-file")
+# version 7.3 is held as a whole like version 5
+MAX_BYTES = 512 << 20
+UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, struct.error, zlib.error)
+
+
+def recognises(path: Path, head: bytes) -> bool:
+    """Tell by its first bytes whether a file is MATLAB's."""
+    return head.startswith(MAGICS)
+
+
+class MatlabRecording(Recording):
+    """Events in a MATLAB file; see the module for the two conventions.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels; the largest coordinates plus 1 when not given.
+    orientation : Orientation
+        How to turn the picture.
+    first_pixel : {0, 1}, optional
+        What the first column and row are called; found out as the module says when not given. 1 also means polarities 1
+        (OFF) and 2 (ON).
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, truncated or corrupt, holds no such events, or does not tell its convention.
+    """
+
+    format = "matlab"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        first_pixel: Literal[0, 1] | None = None,
+    ) -> None:
+        file = readable_file(path)
+        self.path = str(file)
+        if first_pixel not in (None, 0, 1):
+            raise InputError(f"{file}: first_pixel={first_pixel!r} was given, expected 0 or 1")
+        columns = _columns(file)
+        self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
+        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
+        super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
+        if sensor_size is None:
+            self.untold = frozenset({"sensor_size"})
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        yield from self._blocks(_columns(readable_file(self.path)), block_events)
+
+    def _blocks(self, columns: Arrays, block_events: int) -> Iterator[Columns]:
+        for start in range(0, len(columns["t"]), block_events):
+            block = {name: values[start : start + block_events] for name, values in columns.items()}
+            x, y, p = pixels(self.path, "x", block["x"]), pixels(self.path, "y", block["y"]), block["p"]
+            if self._first == 1:
+                # in 64 bits: a 0 of unsigned bytes must become -1, not 255
+                x, y = x.astype(np.int64) - 1, y.astype(np.int64) - 1
+                p = np.asarray(p, np.float64) - 1
+            yield Columns(x, y, microseconds(self.path, block["t"]), polarities(self.path, p))
+
+
+def _first_pixel(path: str, columns: Arrays) -> Literal[0, 1]:
+    """Tell the convention."""
+    if len(columns["t"]) == 0 or bool((columns["p"] == 2).any()):
+        return 1
+    if any(bool((columns[name] <= 0).any()) for name in "pxy"):
+        return 0
+    raise InputError(
+        f"{path}: all polarities are {columns['p'][0]} and no coordinate is 0, so nothing tells whether pixels count "
+        "from 0 or 1; pass first_pixel=0 or first_pixel=1"
+    )
+
+
+def _columns(file: ReadableFile) -> Arrays:
+    """Read the four columns of the one structure or set of variables that has them."""
+    try:
+        variables = dict(_hdf5_variables(file) if file.head.startswith(MAGICS[1]) else _mat5_variables(file))
+    except UNREADABLE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{file}: cannot be read as a MATLAB file ({described(error)}); the file is truncated or corrupt"
+        ) from error
+    loose = {name: value for name, value in variables.items() if isinstance(value, np.ndarray)}
+    candidates = [value for value in variables.values() if not isinstance(value, np.ndarray)] + [loose]
+    found = []
+    for candidate in candidates:
+        named = {column_named(name): values for name, values in candidate.items()}
+        if all(column in named for column in "xytp"):
+            found.append({column: named[column] for column in "xytp"})
+    if len(found) != 1:
+        held = ", ".join(printable(name) for name in list(variables)[:10])
+        raise InputError(
+            f"{file}: holds {len(found)} sets of x, y, p and ts among {held or 'no variables'}, expected one; save one "
+            "structure TD"
+        )
+    (columns,) = found
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) != 1:
+        raise InputError(f"{file}: columns of lengths {lengths}, expected one length; the file is damaged")
+    return columns
+
+
+def _mat5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] | Arrays]]:
+    with file.path.open("rb") as opened:
+        # the arrays lie in the map, which lives as long as they do
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    yield from arrays_of(memoryview(mapped))
+
+
+def _hdf5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] | Arrays]]:
+    with h5py.File(str(file), "r") as opened:
+        for name, thing in opened.items():
+            if isinstance(thing, h5py.Group) and not name.startswith("#"):
+                fields = {key: thing[key] for key in thing if column_named(key)}
+                yield name, {key: _numbers(file, key, value) for key, value in fields.items()}
+            elif isinstance(thing, h5py.Dataset) and column_named(name):
+                yield name, _numbers(file, name, thing)
+
+
+def _numbers(file: ReadableFile, name: str, dataset: Any) -> npt.NDArray[Any]:
+    """Read a data set of numbers as one row."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf":
+        raise InputError(f"{file}: {printable(name)} holds no numbers, expected a column of events")
+    check_stored(file.path, printable(name), dataset)
+    chunk = int(np.prod(dataset.chunks or (1,), dtype=object)) * dataset.dtype.itemsize
+    if max(dataset.size * dataset.dtype.itemsize, chunk) > MAX_BYTES // 4:
+        raise InputError(f"{file}: {printable(name)} has {dataset.size} values, expected less; save it in parts")
+    return np.asarray(dataset[()]).ravel()
+
+
+FORMAT = EventFormat(
+    title="MATLAB",
+    description="MATLAB structure TD with x, y, p, ts: N-MNIST's functions, Prophesee",
+    extensions=(".mat",),
+    recognises=recognises,
+    open=MatlabRecording,
+    options=frozenset({"first_pixel"}),
+)

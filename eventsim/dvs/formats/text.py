@@ -1,0 +1,237 @@
+"""Events as text, one a line: what v2e, the rpg data sets, Metavision and pandas users write.
+
+Numbers stand between blanks, tabs, commas or semicolons. Which column is which is said, in this order of preference, by
+
+* the option `columns`, such as ``"txyp"``;
+* a first line of names, such as ``x,y,p,t`` or ``timestamp x y polarity``;
+* a comment (a line that begins with ``#`` or ``%``) that names the four in order, as v2e writes it;
+* a first line of two numbers, width and height, as E2VID wants it, or a number with a decimal point and three whole
+  ones, the last one 0 or 1, between blanks: ``t x y p`` with seconds, as in the Event Camera Dataset of the rpg group;
+* four whole numbers between commas, the third one 0 or 1: ``x,y,p,t`` with microseconds, as Metavision's
+  ``metavision_file_to_csv`` writes it, which names none.
+
+Otherwise the file is refused, since nothing tells. Times with a decimal point are seconds, whole ones microseconds,
+unless `time_unit` or the comment says another unit. Numbers are read exactly, times rounded to a microsecond.
+Sources: https://github.com/SensorsINI/v2e, https://rpg.ifi.uzh.ch/davis_data.html,
+https://docs.prophesee.ai/stable/samples/modules/stream/file_to_csv.html
+
+Coordinates as stored: x to the right, y downwards. The sensor's size is that of the first line, of Metavision's
+comment ``%geometry:WIDTH,HEIGHT``, or else guessed in one pass.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.blocks import guessed_sensor, sliced
+from eventsim.dvs.event_format import EventFormat
+from eventsim.dvs.event_values import column_named, column_order, polarities, time_scale
+from eventsim.dvs.numbers_of_text import NO_NUMBER, NO_REFUSAL, NOT_WHOLE, TOO_FEW, TOO_LARGE, TOO_MANY, parse_rows
+from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.errors import InputError
+from eventsim.untrusted import printable
+
+READ_BYTES = 1 << 20
+COMMENTS = (b"#", b"%")
+SEPARATORS = r"[\s,;]+"
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+REFUSALS = {
+    TOO_FEW: "fewer",
+    TOO_MANY: "more",
+    NO_NUMBER: "no number in column {column}",
+    NOT_WHOLE: "no whole number in column {column}",
+    TOO_LARGE: "too large a number in column {column}",
+}
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the beginning of a file, or the options, say about its lines."""
+
+    order: tuple[str | None, ...]
+    scale: int
+    data_start: int
+    sensor_size: SensorSize | None
+
+
+class TextRecording(Recording):
+    """Events as text; see the module for what tells its columns.
+
+    Parameters
+    ----------
+    path : str or path
+        File to read.
+    sensor_size : tuple of int, optional
+        (height, width) in pixels; what the file says, or the largest coordinates plus 1, when not given.
+    orientation : Orientation
+        How to turn the picture.
+    columns : str, optional
+        Order of the columns: x, y, t and p once each and ``_`` for one to ignore, such as ``"txyp"``.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times.
+
+    Raises
+    ------
+    InputError
+        The file is missing or empty, nothing tells its columns, or an option is wrong. While reading: a line that does
+        not hold as many numbers, coordinates that are not whole, polarities beside 0, 1 and -1.
+    """
+
+    format = "text"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sensor_size: SensorSize | None = None,
+        orientation: Orientation = AS_RECORDED,
+        columns: str | None = None,
+        time_unit: str | None = None,
+    ) -> None:
+        file = readable_file(path)
+        # for messages, before the sensor is known
+        self.path = str(file)
+        self._layout = _layout(file, columns, time_unit)
+        said = self._layout.sensor_size
+        size = sensor_size or said or guessed_sensor(self.path, self._decode)
+        super().__init__(str(file), size, orientation)
+        self.size_given = sensor_size is not None
+        if sensor_size is None and said is None:
+            self.untold = frozenset({"sensor_size"})
+
+    def _decode(self, block_events: int) -> Iterator[Columns]:
+        layout = self._layout
+        column_of = np.array([-1 if name is None else "xytp".index(name) for name in layout.order], np.int64)
+        decoded = 0
+        rest = b""
+        with Path(self.path).open("rb") as file:
+            file.seek(layout.data_start)
+            while data := file.read(READ_BYTES):
+                data = rest + data
+                end = data.rfind(b"\n") + 1
+                data, rest = data[:end], data[end:]
+                if len(rest) > READ_BYTES:
+                    raise InputError(f"{self.path}: a line of more than {READ_BYTES} bytes; the file is no text")
+                for block in self._rows(data, column_of, decoded):
+                    yield from sliced(block, block_events)
+                    decoded += len(block.t)
+            # a number may be cut there, while a polarity has one digit
+            if rest.strip() and layout.order[-1] in ("x", "y", "t"):
+                raise InputError(
+                    f"{self.path}: the last line {printable(rest[:60].decode('latin-1'))!r} does not end, so its last "
+                    "number may be cut; the file is truncated, or add a line feed"
+                )
+            for block in self._rows(rest + b"\n", column_of, decoded):
+                yield from sliced(block, block_events)
+
+    def _rows(self, data: bytes, column_of: npt.NDArray[np.int64], decoded: int) -> Iterator[Columns]:
+        """Parse whole lines."""
+        if b"e" in data:  # as pandas writes polarities
+            data = data.replace(b"True", b"1").replace(b"False", b"0")
+        rows = np.empty((data.count(b"\n"), 4), np.int64)
+        count, taken, refusal, column = parse_rows(np.frombuffer(data, np.uint8), column_of, self._layout.scale, rows)
+        if count:
+            x, y, t, p = rows[:count].T
+            yield Columns(x, y, t, polarities(self.path, p))
+        if refusal != NO_REFUSAL:
+            line = printable(data[taken:].split(b"\n", 1)[0][:60].decode("latin-1"))
+            found = REFUSALS[refusal].format(column=column + 1)
+            raise InputError(
+                f"{self.path}: the line after event {decoded + count} is {line!r}, {found}; expected "
+                f"{len(column_of)} numbers a line ({' '.join(name or '_' for name in self._layout.order)}); the file "
+                "is cut or damaged, or pass columns"
+            )
+
+
+def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _Layout:
+    """Find out what the columns are, where the events begin, and what else the first lines say."""
+    comments, lines, data_start = _first_lines(file.head)
+    size = next((size for comment in comments if (size := _geometry(comment)) is not None), None)
+    order = None if columns is None else column_order(str(file), columns)
+    unit = time_unit
+    if lines and (named := _names(lines[0])) is not None:
+        order, data_start, lines = order or named, data_start + lines[0].length, lines[1:]
+    elif lines and (pair := re.fullmatch(rf"(\d{{1,5}}){SEPARATORS}(\d{{1,5}})", lines[0].text)):
+        size = (int(pair[2]), int(pair[1]))
+        order, data_start, lines = order or ("t", "x", "y", "p"), data_start + lines[0].length, lines[1:]
+    for comment in comments:
+        if order is None and (said := _named_in(comment)) is not None:
+            order = said
+            units = re.search(r"\((?:\w+ )?(s|ms|us|ns)\)", comment)
+            unit = unit or (units[1] if units else None)
+    numbers = re.split(SEPARATORS, lines[0].text) if lines else []
+    if not lines or (order is None and not all(re.fullmatch(NUMBER, number) for number in numbers)):
+        found = repr(printable(lines[0].text[:60])) if lines else "no line of numbers"
+        raise InputError(f"{file}: holds {found}, expected events as lines of numbers; it is of another format")
+    if order is None and re.fullmatch(r"\d+,\d+,[01],\d+", lines[0].text):
+        order = ("x", "y", "p", "t")
+    if order is None and re.fullmatch(r"\d+\.\d+\s+\d+\s+\d+\s+[01]", lines[0].text):
+        order = ("t", "x", "y", "p")
+    if order is None or (columns is None and len(order) != len(numbers)):
+        raise InputError(
+            f"{file}: nothing names the columns of {printable(lines[0].text[:60])!r}, expected a first line of names "
+            "(x,y,p,t) or columns='txyp' for t x y p; pass columns"
+        )
+    if len(order) != len(numbers):
+        raise InputError(
+            f"{file}: columns={columns!r} was given for lines such as {printable(lines[0].text[:60])!r}, expected a "
+            f"name for each of {len(numbers)} numbers; use _ for those to ignore"
+        )
+    if unit is None:
+        unit = "us" if re.fullmatch(r"[-+]?\d+", numbers[order.index("t")]) else "s"
+    return _Layout(order, time_scale(str(file), unit), data_start, size)
+
+
+@dataclass(frozen=True)
+class _Line:
+    text: str
+    length: int
+
+
+def _first_lines(head: bytes) -> tuple[list[str], list[_Line], int]:
+    """Split the beginning of a file: comments, the lines after them, and the byte where those begin."""
+    comments: list[str] = []
+    start = 0
+    while head[start : start + 1] in COMMENTS and head.find(b"\n", start) >= 0:
+        end = head.index(b"\n", start) + 1
+        comments.append(head[start:end].decode("latin-1").strip().lstrip("#%").strip())
+        start = end
+    raw_lines = head[start:].splitlines(keepends=True)[:2]
+    lines = [_Line(raw.decode("latin-1").strip().strip(",;"), len(raw)) for raw in raw_lines]
+    return comments, [line for line in lines if line.text], start
+
+
+def _names(line: _Line) -> tuple[str | None, ...] | None:
+    """Read a line of names; None where it names no x, y, t and p."""
+    order = tuple(column_named(name) for name in re.split(SEPARATORS, line.text))
+    return order if sorted(column for column in order if column) == ["p", "t", "x", "y"] else None
+
+
+def _named_in(comment: str) -> tuple[str | None, ...] | None:
+    """Find the four names in a sentence, in their order; what stands in brackets explains one."""
+    words = re.findall(r"[A-Za-z_]+", re.sub(r"\([^)]*\)", " ", comment))
+    order = tuple(dict.fromkeys(column for word in words if (column := column_named(word)) is not None))
+    return order if sorted(order) == ["p", "t", "x", "y"] else None
+
+
+def _geometry(comment: str) -> SensorSize | None:
+    said = re.match(r"geometry[: ]\s*(\d{1,5})\s*[,x]\s*(\d{1,5})", comment)
+    return (int(said[2]), int(said[1])) if said else None
+
+
+FORMAT = EventFormat(
+    title="text",
+    description="text, one event a line: v2e, rpg (t x y p), Metavision (x,y,p,t), csv with names",
+    extensions=(".txt", ".csv"),
+    recognises=None,
+    open=TextRecording,
+    options=frozenset({"columns", "time_unit"}),
+)

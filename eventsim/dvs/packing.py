@@ -1,0 +1,92 @@
+"""The compiled loops between a reader and the frames: check and pack events, and count them by pixel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.dvs.compiled import compiled
+
+
+@compiled
+def pack(  # noqa: PLR0913, PLR0917 - columns, limits and turns, one by one for the compiler
+    x: npt.NDArray[np.int64],
+    y: npt.NDArray[np.int64],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+    height: int,
+    width: int,
+    limit: int,
+    transpose: bool,
+    flip_x: bool,
+    flip_y: bool,
+    flip_polarity: bool,
+    out_x: npt.NDArray[np.int16],
+    out_y: npt.NDArray[np.int16],
+    out_t: npt.NDArray[np.int64],
+    out_p: npt.NDArray[np.bool_],
+) -> bool:
+    """Turn events and write them; return whether all lie on the sensor and within the times that are allowed.
+
+    Parameters
+    ----------
+    x, y, t, p : ndarray, shape (n,)
+        Events in the coordinates of the sensor.
+    height, width, limit : int
+        They are sound where 0 <= x < width, 0 <= y < height and -limit <= t < limit.
+    transpose, flip_x, flip_y, flip_polarity : bool
+        As `Orientation` has them.
+    out_x, out_y, out_t, out_p : ndarray, shape (n,), written
+        Fields of the packed events. What is written of events that are not sound means nothing.
+    """
+    # a turned coordinate is begin + step * coordinate, and written where the other one would be if transposed
+    x_begin, x_step = (width - 1, -1) if (flip_y if transpose else flip_x) else (0, 1)
+    y_begin, y_step = (height - 1, -1) if (flip_x if transpose else flip_y) else (0, 1)
+    for_x, for_y = (out_y, out_x) if transpose else (out_x, out_y)
+    wrong = np.int64(0)
+    for index in range(len(t)):
+        column, row, now = x[index], y[index], t[index]
+        # each is negative where an event is not sound, so that one sign tells of all
+        wrong |= column | (width - 1 - column) | row | (height - 1 - row) | (now + limit) | (limit - 1 - now)
+        for_x[index] = x_begin + x_step * column
+        for_y[index] = y_begin + y_step * row
+        out_t[index] = now
+        out_p[index] = p[index] != flip_polarity
+    return bool(wrong >= 0)
+
+
+@compiled
+def in_order(t: npt.NDArray[np.int64], latest: int) -> bool:
+    """Tell whether times never decrease, the first one not below `latest` either."""
+    for index in range(len(t)):
+        if t[index] < latest:
+            return False
+        latest = t[index]
+    return True
+
+
+@compiled
+def count_pixels(
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
+    p: npt.NDArray[np.bool_],
+    rows: npt.NDArray[np.int64],
+    columns: npt.NDArray[np.int64],
+    counts: npt.NDArray[Any],
+) -> None:
+    """Add one to a frame for each event whose row and column have a place in it.
+
+    Parameters
+    ----------
+    x, y, p : ndarray, shape (n,)
+        Fields of packed events.
+    rows, columns : ndarray of int64
+        Where each row and column of the sensor goes; -1 for nowhere.
+    counts : ndarray of int32, shape (2, H, W), changed
+    """
+    for index in range(len(x)):
+        row, column = rows[y[index]], columns[x[index]]
+        if row >= 0 and column >= 0:
+            counts[1 if p[index] else 0, row, column] += 1

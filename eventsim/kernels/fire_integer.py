@@ -1,0 +1,289 @@
+"""Charge, fire, reset of neurons whose potentials are fixed-point numbers of 32 bits; emits the spikes as CSR rows.
+
+What `eventsim.kernels.fire` does in float32, in the same stretches and bits. A leak is a product with a fraction of
+`LEAK_BITS` bits, rounded to the nearest integer, halves up, and where that fraction is a power of two, a shift gives
+the same bits. Every intermediate value fits 32 bits, the product 64, as long as `LARGEST_CURRENT` and
+`LARGEST_POTENTIAL` hold, which who calls has proven of the inputs and the kernel sees to for potentials.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eventsim.kernels.dynamics import LANES, STRETCH
+from eventsim.kernels.fire import list_bits
+from eventsim.kernels.jit import kernel
+
+COMPILED = not numba.config.DISABLE_JIT
+
+LEAK_BITS = 15
+LARGEST_CURRENT = 2**29
+"""Magnitude of a sum shifted to the units of the potential, with its bias."""
+LARGEST_POTENTIAL = 2**30
+"""Magnitude at which a potential stays; no threshold is higher."""
+
+INTEGRATE, SHIFT, SHIFT_LEAK, MULTIPLY, MULTIPLY_LEAK = 0, 1, 2, 3, 4
+"""Ways to charge; compiled code keeps the numbers."""
+
+_WIDE, _WORD = ir.IntType(64), ir.IntType(32)
+_FLOATS, _WORDS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_WORD, LANES)
+_WIDES = ir.VectorType(_WIDE, LANES)
+
+
+class Fixed(NamedTuple):
+    """How a population of fixed-point neurons charges, fires and resets.
+
+    Attributes
+    ----------
+    way : int
+        ``INTEGRATE`` v + x; ``SHIFT`` v + round((x - v) / 2^shift); ``SHIFT_LEAK`` v + round(-v / 2^shift) + x;
+        ``MULTIPLY`` and ``MULTIPLY_LEAK`` the same with a leak / 2^15 in place of 1 / 2^shift.
+    shift : int
+        From 1 to 15, where it is used.
+    fraction : int
+        Bits behind the point of a potential: x is the sum that arrives times 2^fraction, plus the bias.
+    subtract : bool
+        A spike takes the threshold off the potential, else it leaves 0.
+    largest : int
+        Magnitude that a sum which arrives may have.
+    """
+
+    way: int
+    shift: int
+    fraction: int
+    subtract: bool
+    largest: int
+
+
+def repeated_integers(constant: npt.NDArray[np.int32], positions: int) -> npt.NDArray[np.int32]:
+    """Return a constant (1 or positions, channels) as `fire_integer` reads it: for every neuron, or for a stretch."""
+    rows, channels = constant.shape
+    neurons = positions * channels
+    period = math.lcm(channels, LANES)
+    length = neurons if rows == positions else min(-(-STRETCH // period) * period, neurons)
+    return np.resize(constant, length).astype(np.int32)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _advance(  # noqa: PLR0917
+    typingctx: Any, x: Any, v: Any, bias: Any, leak: Any, fires_at: Any, taken: Any, words: Any, active: Any,
+    vectors: Any, way: Any, shift: Any, fraction: Any, subtract: Any, largest: Any,
+) -> Any:  # fmt: skip
+    """Advance vectors of neurons by one step.
+
+    Addresses of: inputs, potentials, biases, leaks, the least potential that fires, what a spike takes off, words of
+    spikes, and three counts that are added to: neurons with an input, with a change, and inputs beyond the largest.
+    """
+    address, size = types.uintp, types.int64
+    signature = types.void(*[address] * 8, *[size] * 6)
+
+    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
+        x, v, bias, leak, fires_at, taken, words, active, vectors, way, shift, fraction, subtract, largest = arguments
+        nil, nothing = ir.Constant(_WIDE, 0), ir.Constant(_WORDS, [0] * LANES)
+
+        def spread(value: Any, kind: Any) -> Any:
+            alone = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_WORD, 0))
+            zeros = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
+            return b.shuffle_vector(alone, ir.Constant(kind, ir.Undefined), zeros)
+
+        def everywhere(value: int, kind: Any = _WORDS) -> Any:
+            return ir.Constant(kind, [value] * LANES)
+
+        by, point = spread(b.trunc(shift, _WORD), _WORDS), spread(b.trunc(fraction, _WORD), _WORDS)
+        half = b.lshr(b.shl(everywhere(1), by), everywhere(1))
+        most = spread(b.sitofp(largest, ir.FloatType()), _FLOATS)
+        least = b.fsub(ir.Constant(_FLOATS, [-0.0] * LANES), most)
+        falls = b.icmp_signed("!=", subtract, nil)
+        top, bottom = everywhere(LARGEST_POTENTIAL), everywhere(-LARGEST_POTENTIAL)
+        rint = cgutils.get_or_insert_function(b.module, ir.FunctionType(_FLOATS, [_FLOATS]), f"llvm.rint.v{LANES}f32")
+
+        def one(offset: Any, number: int) -> tuple[Any, Any, Any, Any]:
+            """Advance one vector this way; return inputs, changes, what is beyond, and spikes as bits."""
+
+            def at(base: Any, kind: Any = _WORDS) -> Any:
+                return b.inttoptr(b.add(base, offset), kind.as_pointer())
+
+            given = b.load(at(x, _FLOATS), align=4)
+            inside = b.and_(b.fcmp_ordered(">=", given, least), b.fcmp_ordered("<=", given, most))
+            safe = b.select(inside, given, ir.Constant(_FLOATS, [0.0] * LANES))
+            sums = b.fptosi(b.call(rint, [safe]), _WORDS)
+            current = b.add(b.shl(sums, point), b.load(at(bias), align=4))
+            before = b.load(at(v), align=4)
+
+            def scaled(value: Any) -> Any:
+                product = b.mul(b.sext(value, _WIDES), b.sext(b.load(at(leak), align=4), _WIDES))
+                rounded = b.add(product, everywhere(1 << (LEAK_BITS - 1), _WIDES))
+                return b.trunc(b.ashr(rounded, everywhere(LEAK_BITS, _WIDES)), _WORDS)
+
+            def shifted(value: Any) -> Any:
+                return b.ashr(b.add(value, half), by)
+
+            charge = [
+                lambda: current,
+                lambda: shifted(b.sub(current, before)),
+                lambda: b.add(shifted(b.sub(nothing, before)), current),
+                lambda: scaled(b.sub(current, before)),
+                lambda: b.add(scaled(b.sub(nothing, before)), current),
+            ]
+            h = b.add(before, charge[number]())
+            spikes = b.icmp_signed(">=", h, b.load(at(fires_at), align=4))
+            left = b.select(falls, b.sub(h, b.load(at(taken), align=4)), nothing)
+            after = b.select(spikes, left, h)
+            after = b.select(b.icmp_signed(">", after, top), top, after)
+            after = b.select(b.icmp_signed("<", after, bottom), bottom, after)
+            b.store(after, at(v), align=4)
+            return b.icmp_signed("!=", current, nothing), b.icmp_signed("!=", h, before), b.not_(inside), spikes
+
+        def all_of(number: int) -> None:
+            places = [b.inttoptr(b.add(active, ir.Constant(_WIDE, 8 * n)), _WIDE.as_pointer()) for n in range(3)]
+            begun = [b.load(place) for place in places]
+            entry, loop, end = b.block, b.append_basic_block("vectors"), b.append_basic_block("end")
+            b.branch(loop)
+            b.position_at_end(loop)
+            index, totals = b.phi(_WIDE), [b.phi(_WIDE) for _ in places]
+            *counted, spikes = one(b.mul(index, ir.Constant(_WIDE, 4 * LANES)), number)
+            b.store(b.bitcast(spikes, _WORD), b.gep(b.inttoptr(words, _WORD.as_pointer()), [index]), align=4)
+            added = [
+                b.add(total, b.zext(b.ctpop(b.bitcast(bits, _WORD)), _WIDE))
+                for total, bits in zip(totals, counted, strict=True)
+            ]
+            following = b.add(index, ir.Constant(_WIDE, 1))
+            for phi, begin, new in zip([index, *totals], [nil, *begun], [following, *added], strict=True):
+                phi.add_incoming(begin, entry)
+                phi.add_incoming(new, loop)
+            b.cbranch(b.icmp_signed("<", following, vectors), loop, end)
+            b.position_at_end(end)
+            for total, place in zip(added, places, strict=True):
+                b.store(total, place)
+
+        done = b.append_basic_block("done")
+        some = b.append_basic_block("some")
+        b.cbranch(b.icmp_signed(">", vectors, nil), some, done)
+        b.position_at_end(some)
+        blocks = [b.append_basic_block("way") for _ in range(5)]
+        ways = b.switch(way, blocks[0])
+        for number, block in enumerate(blocks):
+            if number:
+                ways.add_case(ir.Constant(_WIDE, number), block)
+            b.position_at_end(block)
+            all_of(number)
+            b.branch(done)
+        b.position_at_end(done)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@kernel
+def fire_integer(
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.int32],
+    constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    fixed: Fixed,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    active: npt.NDArray[np.int64],
+) -> None:
+    """Advance every neuron by some time steps.
+
+    Parameters
+    ----------
+    current : float32 array (steps * positions, channels)
+        Sums that arrive; each is rounded to an integer, halves to the even one.
+    potential : int32 array (positions, channels)
+        Updated in place.
+    constants : tuple (bias, leak, fires_at, taken)
+        Biases in units of the potential, leaks in units of 2^-15, the least potential that fires and what a spike takes
+        off; int32 arrays of equal length as `repeated_integers` makes them.
+    fixed : Fixed
+    indptr : int64 array (steps * positions + 1,)
+        Written: ends of the rows of spikes.
+    indices : int32 array
+        Written: the channels that fired; with room for `eventsim.kernels.fire.SPARE` more than neurons and steps.
+    active : int64 array (steps, 3)
+        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and
+        inputs beyond the largest, which were taken for 0.
+    """
+    bias, leak, fires_at, taken = constants
+    positions, channels = potential.shape
+    neurons, steps = positions * channels, active.shape[0]
+    x, v = current.reshape(-1), potential.reshape(-1)
+    stretch = len(bias)
+    whole = stretch == neurons
+    if whole:
+        stretch = min(neurons, STRETCH)
+    fired = np.zeros((max(steps, 1), neurons // LANES // 2 * 2 + 4), np.uint32)
+    active[:] = 0
+    indptr[0] = 0
+    for a in range(0, neurons, stretch):
+        vectors = min(stretch, neurons - a) // LANES if COMPILED else 0
+        if COMPILED:
+            at = 4 * a if whole else 0
+            for step in range(steps):
+                _advance(
+                    x.ctypes.data + 4 * (step * neurons + a),
+                    v.ctypes.data + 4 * a,
+                    bias.ctypes.data + at,
+                    leak.ctypes.data + at,
+                    fires_at.ctypes.data + at,
+                    taken.ctypes.data + at,
+                    fired.ctypes.data + 4 * (step * fired.shape[1] + a // LANES),
+                    active.ctypes.data + 24 * step,
+                    vectors,
+                    fixed.way,
+                    fixed.shift,
+                    fixed.fraction,
+                    np.int64(fixed.subtract),
+                    fixed.largest,
+                )
+    rest = neurons // LANES * LANES if COMPILED else 0
+    for step in range(steps):
+        if rest < neurons:
+            _rest(rest, x[step * neurons : (step + 1) * neurons], v, constants, fixed, fired[step], active[step])
+        rows = indptr[step * positions : (step + 1) * positions + 1]
+        list_bits(fired[step].view(np.uint64), channels, rows, indices)
+
+
+@kernel
+def _rest(
+    first: int,
+    x: npt.NDArray[np.float32],
+    v: npt.NDArray[np.int32],
+    constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    fixed: Fixed,
+    fired: npt.NDArray[np.uint32],
+    active: npt.NDArray[np.int64],
+) -> None:
+    """Advance the neurons behind the last whole vector by one step, as `_advance` does."""
+    bias, leak, fires_at, taken = constants
+    for i in range(first, len(v)):
+        n = i % len(bias)
+        before = np.int64(v[i])
+        given = np.float64(x[i])
+        beyond = not -fixed.largest <= given <= fixed.largest
+        active[2] += beyond
+        sums = np.int64(0) if beyond else np.int64(np.rint(given))
+        current = (sums << np.int64(fixed.fraction)) + np.int64(bias[n])
+        if fixed.way == INTEGRATE:
+            h = before + current
+        else:
+            rounding = np.int64(1) << np.int64(LEAK_BITS - 1)
+            if fixed.way in (SHIFT, MULTIPLY):
+                h = before + (((current - before) * np.int64(leak[n]) + rounding) >> np.int64(LEAK_BITS))
+            else:
+                h = before + ((-before * np.int64(leak[n]) + rounding) >> np.int64(LEAK_BITS)) + current
+        active[0] += current != 0
+        active[1] += h != before
+        if h >= fires_at[n]:
+            fired[i // LANES] |= np.uint32(1) << np.uint32(i % LANES)
+            h = h - np.int64(taken[n]) if fixed.subtract else np.int64(0)
+        v[i] = min(max(h, -np.int64(LARGEST_POTENTIAL)), np.int64(LARGEST_POTENTIAL))

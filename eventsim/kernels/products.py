@@ -1,0 +1,84 @@
+"""How many synapses the inputs of a layer reach, from the lists of the active ones alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.kernels.jit import kernel
+from eventsim.kernels.window import Window
+
+
+@kernel
+def _magnitude(values: npt.NDArray[np.float32], first: int, last: int) -> float:
+    """Add up magnitudes, four sums at a time, so that few additions wait for the one before."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    e, end, one = np.uint64(first), np.uint64(last), np.uint64(1)
+    while e + one + one + one < end:
+        a += abs(values[e])
+        b += abs(values[e + one])
+        c += abs(values[e + one + one])
+        d += abs(values[e + one + one + one])
+        e += one + one + one + one
+    while e < end:
+        a += abs(values[e])
+        e += one
+    return a + b + (c + d)
+
+
+@kernel
+def _reached(size: int, out_size: int, taps: int, stride: int, pad: int, dilation: int) -> npt.NDArray[np.int64]:
+    """Return how many output pixels along one axis each input pixel reaches, through any tap."""
+    reached = np.zeros(size, np.int64)
+    for out in range(out_size):
+        for tap in range(taps):
+            place = out * stride + tap * dilation - pad
+            if 0 <= place < size:
+                reached[place] += 1
+    return reached
+
+
+@kernel
+def count_products(
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    window: Window,
+    fan: int,
+    products: npt.NDArray[np.int64],
+    units: npt.NDArray[np.float64],
+) -> None:
+    """Count the synapses that the active inputs reach: through each tap that lies on the map, `fan` of them.
+
+    Parameters
+    ----------
+    rows : tuple (indptr, indices, values)
+        CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
+    window : Window
+    fan : int
+        Output channels that an input channel reaches through a tap.
+    products : int64 array (steps,)
+        Written: synapses reached by non-zero inputs in each step.
+    units : float64 array (steps,)
+        Written: the same, each weighted by the magnitude of its input; exact while integers stay below 2**53. 0 where
+        all values are 1.
+    """
+    indptr, _, values = rows
+    w = window
+    valued = len(values) > 0
+    down = _reached(w.height, w.out_height, w.kernel_height, w.stride_height, w.pad_height, w.dilation_height)
+    across = _reached(w.width, w.out_width, w.kernel_width, w.stride_width, w.pad_width, w.dilation_width)
+    once = w.kernel_height * w.kernel_width * w.stride_height * w.stride_width == 1 and w.pad_height + w.pad_width == 0
+    for step in range(len(products)):
+        total, weighed = 0, 0.0
+        for y in range(w.height):
+            first = (step * w.height + y) * w.width
+            if once:  # every pixel reaches one, so that a line is counted at a time
+                total += indptr[first + w.width] - indptr[first]
+                weighed += _magnitude(values, indptr[first], indptr[first + w.width]) if valued else 0.0
+                continue
+            for x in range(w.width):
+                times = down[y] * across[x]
+                total += times * (indptr[first + x + 1] - indptr[first + x])
+                if valued:
+                    weighed += times * _magnitude(values, indptr[first + x], indptr[first + x + 1])
+        products[step] = total * fan
+        units[step] = weighed * fan

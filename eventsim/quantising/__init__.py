@@ -1,0 +1,157 @@
+"""From a network in float32 to one in integers, where its layers allow it.
+
+`bounds` says how large every signal can become, `choosing` which layers become integers, `rounding` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from eventsim.errors import InputError, LayerError
+from eventsim.layers import Layer
+from eventsim.network import Network
+from eventsim.quantising.bounds import ATTENTIONS, largest_values
+from eventsim.quantising.choosing import NEURONS, PASSING, SYNAPSES, Choice, choose_layers
+from eventsim.quantising.rounding import (
+    Scales,
+    asked_by,
+    check_options,
+    integer_attention,
+    integer_neurons,
+    integer_synapses,
+)
+from eventsim.settings import Setting
+from eventsim.simulator import Simulator
+
+__all__ = ["quantise"]
+
+INTEGER, FLOAT32 = "integer", "float32"
+"""Options of the settings that say what a network was quantised with, and what stays as it was."""
+
+
+def quantise(
+    network: Network,
+    samples: Iterable[npt.ArrayLike],
+    time_steps: int | None = None,
+    *,
+    scales: Scales = "exact",
+    fraction: int = 12,
+    on_progress: Callable[[int], None] | None = None,
+) -> Network:
+    """Return a network of integers: int8 weights, sums of a proven width, fixed-point potentials.
+
+    Convolutions, linear layers and attentions on spikes or small integers become integers where neurons, or pools
+    before them, are all that hears them; so do these neurons. Everything else stays float32, which the settings of the
+    network say, by layer and reason. docs/integer.md says what is rounded and how widths are proven.
+
+    Parameters
+    ----------
+    network : Network
+    samples : iterable of arrays
+        Frames or images as `Simulator.run` takes them, of the training data. Nothing is fitted to them: every layer
+        that becomes an integer must fire on them, and the integer network must take them.
+    time_steps : int, optional
+        For images: how often each is shown; default is the network's.
+    scales : {"exact", "power_of_two"}
+        Of weights: the largest weight of each output channel over 127, or the next power of two.
+    fraction : int
+        Bits behind the point of potentials, 0 to 16; fewer where sums need the room.
+    on_progress : callable, optional
+        Called after each sample with the number done.
+
+    Raises
+    ------
+    InputError
+        If no layer can become an integer, the sums of a layer fit no width, no sample was given, or one layer never
+        fires; one line that names the layer.
+    """
+    check_options(scales, fraction)
+    bounds = largest_values(network)
+    choice = choose_layers(network, bounds)
+    if not choice.integer:
+        name, reason = next(iter(choice.float32.items()), ("readout", "there is nothing to quantise"))
+        raise InputError(f"network {network.name}: no layer that becomes an integer found ({name}: {reason})")
+    made = _made(network, choice, bounds, scales, fraction)
+    integer = replace(network, layers={name: made.get(name, layer) for name, layer in network.layers.items()})
+    seen = _calibrate(network, integer, choice, samples, time_steps, on_progress)
+    count = sum(type(network.layers[name]) not in PASSING for name in choice.integer)
+    note = f"{count} layers, {scales} scales, up to {fraction} bits behind the point, checked on {seen} samples"
+    settings = [Setting(INTEGER, "int8", "option", note)]
+    for reason in dict.fromkeys(choice.float32.values()):
+        names = tuple(name for name, told in choice.float32.items() if told == reason)
+        settings.append(Setting(FLOAT32, names, "inferred", reason))
+    return integer.with_settings(*settings).validate()
+
+
+def _made(
+    network: Network, choice: Choice, bounds: Mapping[str, int | None], scales: Scales, fraction: int
+) -> dict[str, Layer]:
+    """Return the layers that take the place of others."""
+    chosen, made, sums = set(choice.integer), {}, {}
+    least = _asked(network, chosen)
+    for name in choice.integer:
+        layer: Any = network.layers[name]
+        sources, emitted = network.sources[name], network.types[name]
+        try:
+            if type(layer) in SYNAPSES:
+                kind = network.types[sources[0]].kind
+                largest = 1 if kind == "binary" else bounds[sources[0]]
+                made[name], sums[name] = integer_synapses(layer, least[name], largest, scales)
+            elif type(layer) in ATTENTIONS:
+                made[name], sums[name] = integer_attention(layer, emitted.channels, bounds[name] or 0)
+            elif type(layer) in PASSING:
+                sums[name] = sums[sources[0]]
+            else:
+                made[name] = integer_neurons(layer, sums[sources[0]], fraction)
+        except LayerError as error:
+            raise InputError(f"layer {name}: {error}") from None
+    return made
+
+
+def _asked(network: Network, chosen: set[str]) -> dict[str, Any]:
+    """Return the least scale of each channel that the neurons behind a layer allow."""
+    least: dict[str, Any] = {name: np.zeros(network.types[name].channels) for name in chosen}
+    for name in reversed(network.order):
+        if name not in chosen or type(network.layers[name]) in SYNAPSES + ATTENTIONS:
+            continue
+        neurons = type(network.layers[name]) in NEURONS
+        asked = asked_by(network.layers[name], network.types[name].shape) if neurons else least[name]
+        (source,) = network.sources[name]
+        least[source] = np.maximum(least[source], asked)
+    return least
+
+
+def _calibrate(
+    network: Network,
+    integer: Network,
+    choice: Choice,
+    samples: Iterable[npt.ArrayLike],
+    time_steps: int | None,
+    on_progress: Callable[[int], None] | None,
+) -> int:
+    """Run both networks, and return the number of samples."""
+    neurons = [name for name in choice.integer if type(network.layers[name]) in NEURONS]
+    simulators = Simulator(network), Simulator(integer)
+    fired, seen = dict.fromkeys(neurons, 0), 0
+    for frames in samples:
+        results = [simulator.run(frames, time_steps, name=f"sample {seen}") for simulator in simulators]
+        for layer in results[0].profile:
+            if layer.name in fired:
+                fired[layer.name] += layer.counts.spikes
+        seen += 1
+        if on_progress is not None:
+            on_progress(seen)
+    if not seen:
+        raise InputError(f"network {network.name}: no sample found; expected some of the training data")
+    for name, spikes in fired.items():
+        if not spikes:
+            raise InputError(
+                f"layer {name}: no spike in {seen} samples found; expected samples of the training data, and that it "
+                "fires"
+            )
+    return seen

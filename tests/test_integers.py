@@ -1,0 +1,254 @@
+"""Integer synapses and neurons against 64-bit integers, at the bounds that were proven, too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from integer_strategies import bytes_of
+from numpy.testing import assert_array_equal
+from plain_rows import chunks, execute, rows_of_frames, signal_type
+from reference import integers
+from strategies import Sliding, activity, randoms, slidings
+
+from eventsim.errors import LayerError
+from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL
+from eventsim.layers import IntegerConv2d, IntegerLIF, IntegerLinear
+from eventsim.layers.synapses.integer_weights import LARGEST_SUM, NARROW_SUM, width_of
+
+pytestmark = pytest.mark.kernels
+
+F = np.float32
+CHANNELS = (1, 2, 31, 32, 33, 64, 65, 95, 96, 127, 128, 129, 200)
+
+
+def all_chunks(layer: Any, kind: str, x: np.ndarray, expected: np.ndarray) -> None:
+    for chunk in chunks(len(x)):
+        assert_array_equal(execute(layer, [(signal_type(kind, x.shape[1:]), x)], chunk).frames, expected)
+
+
+@given(st.data())
+def test_sums_are_those_of_64_bit_integers(data: st.DataObject) -> None:
+    draw = data.draw
+    kind, outputs = draw(st.sampled_from(["binary", "graded"])), draw(st.sampled_from(CHANNELS))
+    largest = 1 if kind == "binary" else draw(st.sampled_from([17, 100, 257, 259, 1000]))
+    if draw(st.booleans()):
+        channels = draw(st.sampled_from([1, 7] if largest > 150 else [1, 7, 300, 700]))
+        x = draw(activity(kind, 3, 4, channels))
+        weight = draw(bytes_of(outputs, channels))
+        layer: Any = IntegerLinear(weight, np.ones(outputs, F), largest)
+        return all_chunks(layer, kind, x, integers.linear(x, weight))
+    groups = draw(st.sampled_from([1, 1, 2]))
+    size, channels = (
+        draw(st.tuples(st.integers(2, 6), st.integers(2, 6))),
+        groups * draw(st.sampled_from([1, 3] if largest > 150 else [1, 3, 40])),
+    )
+    outputs = groups * -(-outputs // 8)
+    window: Sliding = draw(slidings(size, widest=2))
+    place = {"stride": window.stride, "padding": window.padding, "groups": groups}
+    place["dilation"] = draw(st.sampled_from([(1, 1), (1, 1), (2, 1)])) if window.kernel[0] == 1 else (1, 1)
+    x = draw(activity(kind, 3, channels, *size))
+    weight = draw(bytes_of(outputs, channels // groups, *window.kernel))
+    layer = IntegerConv2d(weight, np.ones(outputs, F), largest, **place)
+    return all_chunks(layer, kind, x, integers.conv2d(x, weight, **place))
+
+
+@pytest.mark.parametrize("outputs", [3, 40, 130])
+@pytest.mark.parametrize(
+    ("inputs", "largest", "lane", "bits"),
+    [
+        (258, 1, 16, 16),  # 258 x 127 = 32,766
+        (259, 1, 16, 32),
+        (1, 258, 16, 16),
+        (1, 259, 32, 32),  # a single product needs them
+        (1000, 132, 16, 32),
+        (100, 1321, 32, 32),  # 16,776,700 of 16,777,216
+    ],
+)
+def test_the_worst_that_was_proven_is_exact(inputs: int, largest: int, lane: int, bits: int, outputs: int) -> None:
+    """Every weight at its limit, every input active and at its largest; of one sign, then of the other."""
+    kind = "binary" if largest == 1 else "graded"
+    x = np.full((2, 1, inputs), largest, F)
+    for sign in (1, -1):
+        weight = np.full((outputs, inputs), sign * 127, np.int8)
+        layer = IntegerLinear(weight, np.ones(outputs, F), largest)
+        assert (layer.width.lane, layer.width.bits) == (lane, bits)
+        assert layer.width.largest == 127 * inputs * largest
+        all_chunks(layer, kind, x, np.full((2, 1, outputs), sign * 127 * inputs * largest))
+    weight = np.full((outputs, inputs, 1, 1), 127, np.int8)
+    conv = IntegerConv2d(weight, np.ones(outputs, F), largest)
+    all_chunks(conv, kind, np.full((2, inputs, 1, 2), largest, F), np.full((2, outputs, 1, 2), 127 * inputs * largest))
+
+
+def test_one_input_more_is_refused() -> None:
+    """2^24 is the end: 127 x 132,104 is the last below it."""
+    weight = np.full((1, 132_104), 127, np.int8)
+    source = signal_type("binary", (1, 132_104))
+    assert IntegerLinear(weight, np.ones(1, F)).output_type(source).channels == 1
+    more = np.full((1, 132_105), 127, np.int8)
+    with pytest.raises(
+        LayerError, match=r"^sums up to 16777335 found \(weights times inputs up to 1\); expected at most"
+    ):
+        IntegerLinear(more, np.ones(1, F)).output_type(signal_type("binary", (1, 132_105)))
+    with pytest.raises(LayerError, match="sums up to 16777335 found"):
+        IntegerLinear(weight[:, :1], np.ones(1, F), 132_105).output_type(signal_type("graded", (1, 1)))
+
+
+def test_an_input_beyond_what_was_proven_is_refused() -> None:
+    layer = IntegerLinear(np.ones((2, 3), np.int8), np.ones(2, F), 5)
+    kind = signal_type("graded", (1, 3))
+    execute(layer, [(kind, np.full((1, 1, 3), 5, F))], 1)
+    with pytest.raises(LayerError, match=r"^input 6 found; expected at most 5, for which the width"):
+        execute(layer, [(kind, np.full((1, 1, 3), 6, F))], 1)
+
+
+@given(data=st.data(), largest=st.sampled_from([1, 2, 9, 258]))
+def test_no_span_leaves_its_lane(data: st.DataObject, largest: int) -> None:
+    """Whatever is active: the magnitudes between begin and end stay below the lane, and all are served once."""
+    channels = data.draw(st.sampled_from([1, 40] if largest > 9 else [1, 40, 300]))
+    taps = data.draw(bytes_of(data.draw(st.integers(1, 9)), channels, 3))
+    width = width_of(taps.transpose(2, 1, 0)[:, :, None], largest)
+    served = np.zeros(taps.shape[:2], np.int64)
+    held = np.zeros((2, 3), np.int64)
+    for span in width.spans:
+        served[span.tap, span.low : span.high] += 1
+        held = np.zeros((2, 3), np.int64) if span.begins else held
+        served_now = taps[span.tap, span.low : span.high].astype(np.int64) * largest
+        held = held + np.stack([np.maximum(served_now, 0).sum(0), np.maximum(-served_now, 0).sum(0)])
+        assert held.max() <= NARROW_SUM
+    assert (served == 1).all()
+    assert width.spans[0].begins
+    assert width.spans[-1].ends
+    assert all(a.ends == b.begins for a, b in zip(width.spans, width.spans[1:], strict=False))
+    longs = taps.astype(np.int64)
+    sides = np.maximum(longs, 0).sum((0, 1)).max(), np.maximum(-longs, 0).sum((0, 1)).max()
+    assert width.largest == max(sides) * largest <= LARGEST_SUM
+
+
+LEAKS = st.sampled_from([0, 1, 1 << 12, 1 << 13, 1 << 14, 1 << 15, 10_923, 32_767])
+
+
+@given(st.data())
+def test_neurons_are_those_of_64_bit_integers(data: st.DataObject) -> None:
+    draw = data.draw
+    rng, channels = draw(randoms()), draw(st.sampled_from([1, 3, 31, 32, 65, 700]))
+    shape = draw(st.sampled_from([(channels,), (5, channels), (channels, 2, 3)]))
+    fraction = draw(st.integers(0, 12))
+    largest = draw(st.sampled_from([40, 1000, (LARGEST_CURRENT >> fraction) - 1]))
+    sums = rng.integers(-largest, largest + 1, (4, *shape)) * rng.integers(0, 2, (4, *shape))
+    sums = np.where(np.abs(sums) < 2**24, sums, 2**24 * np.sign(sums)).astype(F)
+
+    def constant(low: int, high: int) -> Any:
+        size = draw(st.sampled_from([(), (channels,), shape]))
+        drawn = rng.integers(low, high + 1, size)
+        return int(drawn) if size == () else drawn.astype(np.int32)
+
+    def like(value: Any) -> Any:
+        return value[:, None, None] if np.ndim(value) == 1 and len(shape) == 3 else value
+
+    unit = 1 << fraction
+    threshold, bias = constant(0, min(largest, 60) * unit), np.asarray(constant(-unit + 1, unit - 1), np.int32)
+    room = LARGEST_CURRENT - (largest << fraction)
+    bias = np.clip(bias, -room, room).astype(np.int32)
+    leak = draw(LEAKS) if draw(st.booleans()) else constant(1, 1 << 15)
+    options = {"input_leaks": draw(st.booleans()), "fraction": fraction, "strict": draw(st.booleans())}
+    subtract = draw(st.booleans())
+    layer = IntegerLIF(threshold, largest, bias=bias, leak=leak, reset="subtract" if subtract else "zero", **options)
+    expected, _, before, _ = integers.lif(sums, like(threshold), like(bias), like(leak), subtract=subtract, **options)
+    all_chunks(layer, "real", sums, expected)
+    left = execute(layer, [(signal_type("real", shape), sums[:-1])], 2).op.potential  # type: ignore[attr-defined]
+    assert_array_equal(left, rows_of_frames(before[-1:]))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("leak", [0, 1 << 14, 1, 32_767])
+@pytest.mark.parametrize("input_leaks", [True, False])
+def test_potentials_stay_where_they_end(sign: int, leak: int, input_leaks: bool) -> None:
+    """The largest current in every step, of either sign, for longer than 2^30 has room; then the other sign."""
+    largest, fraction = 2**24, 5
+    sums = np.full((9, 40), sign * largest, F)
+    sums[6:] *= -1
+    options: dict[str, Any] = {"leak": leak, "input_leaks": input_leaks, "fraction": fraction}
+    layer = IntegerLIF(LARGEST_POTENTIAL, largest, strict=True, reset="subtract", **options)
+    expected = integers.lif(sums, LARGEST_POTENTIAL, strict=True, subtract=True, **options)[0]
+    all_chunks(layer, "real", sums, expected)
+    with pytest.raises(LayerError, match=r"^sums up to 16777216 with 6 bits behind the point and biases up to 0 found"):
+        IntegerLIF(1, largest, fraction=6).output_type(signal_type("real", (40,)))
+    with pytest.raises(LayerError, match=r"^sums up to 16777216 with 5 bits behind the point and biases up to 1 found"):
+        IntegerLIF(1, largest, fraction=5, bias=np.ones(40, np.int32)).output_type(signal_type("real", (40,)))
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+def test_at_the_threshold(channels: int) -> None:
+    """A potential that equals the threshold fires unless strict, and one unit more does; what is left is exact."""
+    kind, sums = signal_type("real", (channels,)), np.full((1, channels), 3, F)
+    bias = np.arange(channels, dtype=np.int32) % 2
+    for strict in (False, True):
+        layer = IntegerLIF(3 << 4, 9, bias=bias, fraction=4, strict=strict, reset="subtract")
+        done = execute(layer, [(kind, sums)], 1)
+        assert_array_equal(done.frames[0], (bias >= 1) if strict else bias >= 0)
+        left = np.where(done.frames[0] == 1, bias, 3 << 4)
+        assert_array_equal(done.op.potential[0], left)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("channels", [3, 64])
+def test_a_sum_beyond_what_was_proven_is_refused(channels: int) -> None:
+    layer, kind = IntegerLIF(10, 7), signal_type("real", (channels,))
+    for sum_ in (8, -8, np.inf, np.nan):
+        x = np.zeros((2, channels), F)
+        x[1, 1] = sum_
+        with pytest.raises(LayerError, match=r"^sum \S+ found; expected at most 7, as proven of the layers before"):
+            execute(layer, [(kind, x)], 2)
+
+
+def test_a_power_of_two_leaks_as_its_product_does() -> None:
+    """A shift is a product of which the bits are known: neurons of one leak, and the same beside another."""
+    sums = np.random.default_rng(0).integers(-99, 100, (8, 64)).astype(F)
+    alike, mixed = np.full(64, 1 << 13, np.int32), np.full(64, 1 << 13, np.int32)
+    mixed[-1] = 5
+    kind = signal_type("real", (64,))
+    for input_leaks in (True, False):
+        one, other = (
+            execute(IntegerLIF(150, 99, leak=leak, input_leaks=input_leaks, fraction=2), [(kind, sums)], 8)
+            for leak in (alike, mixed)
+        )
+        assert_array_equal(one.frames[:, :63], other.frames[:, :63])
+        assert_array_equal(one.op.potential[:, :63], other.op.potential[:, :63])  # type: ignore[attr-defined]
+        assert one.frames.any()
+
+
+@pytest.mark.nojit
+def test_uncompiled_it_is_the_same() -> None:
+    rng = np.random.default_rng(1)
+    weight, x = rng.integers(-127, 128, (3, 2, 2, 2)).astype(np.int8), rng.integers(0, 3, (2, 2, 3, 3)).astype(F)
+    layer = IntegerConv2d(weight, np.ones(3, F), 2)
+    sums = integers.conv2d(x, weight)
+    all_chunks(layer, "graded", x, sums)
+    neuron = IntegerLIF(400, layer.width.largest, leak=9999, fraction=3, reset="subtract")
+    expected = integers.lif(sums, 400, leak=9999, fraction=3, subtract=True)[0]
+    all_chunks(neuron, "real", sums.astype(F), expected)
+
+
+REFUSED = [
+    (IntegerLinear(np.full((2, 3), -128, np.int8), np.ones(2, F)), "binary", "^weight of int8 from -128 on found"),
+    (IntegerLinear(np.ones((2, 3), np.int8), np.ones(3, F)), "binary", r"^scale of shape \(3,\) found"),
+    (IntegerLinear(np.ones((2, 3), np.int8), np.zeros(2, F)), "binary", r"finite numbers above 0$"),
+    (IntegerLinear(np.ones((2, 3), np.int8), np.ones(2, F)), "real", "^input real 3 found; expected spikes or graded"),
+    (IntegerLinear(np.ones((2, 3), np.int8), np.ones(2, F), 2), "binary", "^largest input 2 of binary 3 found"),
+    (IntegerLinear(np.ones((2, 4), np.int8), np.ones(2, F)), "binary", r"^weight of shape \(2, 4\) found"),
+    (IntegerLIF(-1, 5), "real", "^v_threshold of int64 with other values found; expected integers from 0 to"),
+    (IntegerLIF(1, 5, leak=32769), "real", "^leak of int64 with other values found"),
+    (IntegerLIF(np.ones(2, np.int32), 5), "real", r"^v_threshold of shape \(2,\) found"),
+    (IntegerLIF(np.ones(3, F), 5), "real", "^v_threshold of float32 with other values found"),  # type: ignore[arg-type]
+    (IntegerLIF(1, 5, fraction=25), "real", "^fraction 25 found; expected 0 to 24 bits"),
+    (IntegerLIF(1, 5, reset="zero_late"), "real", "^reset 'zero_late' found"),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize(("layer", "kind", "message"), REFUSED)
+def test_what_does_not_fit_is_refused(layer: Any, kind: str, message: str) -> None:
+    with pytest.raises(LayerError, match=message):
+        layer.output_type(signal_type(kind, (3,)))

@@ -1,0 +1,95 @@
+"""What starting costs: packages that come when they are needed, and names that come with them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import numba
+import pytest
+
+import eventsim
+
+LATER = {
+    "PIL",
+    "h5py",
+    "hypothesis",
+    "jinja2",
+    "nir",
+    "pandas",
+    "rich",
+    "scipy.sparse",
+    "scipy.special",
+    "tonic",
+    "torch",
+}
+DOORS = ("AttentionMaps", "Verification", "from_torch", "import_checkpoint", "to_nir", "verify")
+
+
+def imported_by(code: str) -> set[str]:
+    """Return the packages that a new interpreter holds after some code."""
+    code = f"{code}\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout))
+
+
+def test_importing_eventsim_imports_nothing_that_a_run_does_not_need() -> None:
+    by_numba = imported_by("import numba")  # it looks for some of them
+    found = imported_by("import eventsim") - by_numba
+    assert not found & LATER
+    assert not found & {"eventsim_importers", "eventsim.accounting", "eventsim.report", "eventsim.verification"}
+
+
+def test_finding_the_importers_imports_nothing_that_few_of_them_need() -> None:
+    code = "import eventsim.importing; assert 'spikformer' in eventsim.importing.formats()"
+    assert not imported_by(code) & LATER
+
+
+def test_every_public_name_is_there_and_listed() -> None:
+    assert {*eventsim.__all__, "__version__"} <= set(dir(eventsim))
+    for name in DOORS:
+        vars(eventsim).pop(name, None)  # asked for by another test
+        assert getattr(eventsim, name).__name__ == name
+        assert name in vars(eventsim), "the next access is one of a plain name"
+    assert eventsim.__version__ == metadata.version("eventsim")
+    with pytest.raises(AttributeError, match=r"module 'eventsim' has no attribute 'import_checkpiont'"):
+        eventsim.import_checkpiont  # noqa: B018
+
+
+COLD = """
+import numpy as np
+from eventsim import NetworkBuilder, Simulator
+from eventsim.layers import Flatten, Input, Readout
+build = NetworkBuilder("small")
+x = build.add("input", Input((2, 3, 3)))
+x = build.add("flatten", Flatten(), x)
+build.add("readout", Readout(), x)
+simulator = Simulator(build.build())
+for dtype in (np.int32, np.float32):  # two variants of a kernel, and one announcement
+    simulator.run(np.ones((2, 2, 3, 3), dtype))
+"""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_compilation_is_announced_once_and_loading_is_not(tmp_path: Path) -> None:
+    def said() -> str:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", COLD], capture_output=True, text=True, check=True, env=environment)
+        assert done.stdout == ""
+        return done.stderr
+
+    (line,) = said().splitlines()
+    assert line.startswith("eventsim: compiling the kernels of these layers for this processor, some seconds and once")
+    assert f"later runs load them from {tmp_path}" in line
+    assert said() == ""
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_kernels_of_others_are_not_announced() -> None:
+    code = "import numba, eventsim; print(numba.njit(lambda x: x + 1)(2))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("3\n", "")

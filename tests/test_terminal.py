@@ -1,0 +1,187 @@
+"""What people meet at a terminal: tables that fit, words that are nearly right, and names that cannot be written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from eventsim import NetworkBuilder, Simulator, load, save
+from eventsim.accounting.energy import choose
+from eventsim.cli.main import EXAMPLES, _parser, main
+from eventsim.dvs import event_formats
+from eventsim.errors import InputError
+from eventsim.importing import formats
+from eventsim.layers import IF, Conv2d, Flatten, Input, Linear, Readout
+from eventsim.report import document, tables
+from eventsim.report.fitting import BORDER, Column, fitting, print_table
+
+F = np.float32
+LONG = "stage.0.block.1.attention.projection"
+
+
+def printed(width: int, *columns: Column, **options: object) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    print_table(console, columns, **options)
+    return console.file.getvalue().splitlines()
+
+
+names = st.text("abcdef.", min_size=1, max_size=30)
+
+
+@given(data=st.data())
+def test_columns_leave_by_rank_and_names_never(data: st.DataObject) -> None:
+    width = data.draw(st.integers(20, 120))
+    cells = st.lists(names, min_size=3, max_size=3)
+    columns = [Column("layer", cells=data.draw(cells))]
+    ranks = data.draw(st.permutations(range(1, data.draw(st.integers(1, 8)) + 1)))
+    columns += [Column(f"c{rank}", rank, cells=data.draw(cells)) for rank in ranks]
+    staying, leaving = fitting(columns, width)
+    assert staying[0] is columns[0]
+    assert [column for column in columns if column in staying] == staying
+    assert sorted(column.rank for column in leaving) == list(range(len(staying), len(columns)))
+    taken = sum(column.width for column in staying) + BORDER
+    assert taken <= width or len(staying) == 1
+    if leaving:
+        assert taken + min(leaving, key=lambda column: column.rank).width > width
+    lines = printed(width, *columns)
+    for column in staying:
+        assert all(any(cell in line for line in lines) for cell in column.cells), "whole, in one line"
+    table = [line for line in lines if not line.startswith("no room for")]
+    assert len({len(line) for line in table}) == 1, "nothing is folded"
+    assert len(table[0]) == taken
+    assert (len(table) < len(lines)) == bool(leaving)
+
+
+def test_what_has_no_room_is_said_and_printed_when_asked_for() -> None:
+    columns = Column("layer", cells=[LONG]), Column("dense\nMACs", 2, cells=["1,000"]), Column("acs", 1, cells=["10"])
+    narrow, wide = printed(50, *columns), printed(50, *columns, everything=True)
+    assert narrow[-1] == "no room for: dense MACs (--wide prints them, --json too)"
+    assert not any("1,000" in line for line in narrow)
+    assert any(LONG in line and "1,000" in line and "10" in line for line in wide)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    build = NetworkBuilder("terminal")
+    x = build.add("input", Input((2, 8, 8)))
+    x = build.add(LONG, Conv2d(rng.normal(size=(6, 2, 3, 3)).astype(F)), x)
+    x = build.add(f"{LONG}.lif", IF(v_threshold=0.5), x)
+    x = build.add("head", Linear(rng.normal(size=(3, 216)).astype(F)), build.add("flatten", Flatten(), x))
+    build.add("readout", Readout(), x)
+    path = tmp_path / "m.h5"
+    save(build.build(time_steps=3), path)
+    np.save(tmp_path / "x.npy", np.ones((3, 2, 8, 8), F))
+    return path
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_tables_of_a_profile_fit(width: int, model: Path) -> None:
+    network = load(model)
+    result = Simulator(network).run(np.ones((3, 2, 8, 8), F))
+    models, _ = choose([])
+    sample = document.sample_document("x", network, result, models) | {"latency": {"simulation_s": 0.1}}
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    tables._print_layers(console, sample, wide=False)
+    tables.print_network(console, document.network_document("m.h5", network))
+    lines = console.file.getvalue().splitlines()
+    drawn = [line for line in lines if line and line[0] in "│┃┏┡├└"]
+    assert drawn
+    assert max(map(len, drawn)) <= width
+    assert sum(f" {LONG}.lif " in line for line in drawn) == 2
+
+
+def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["profile", str(model), str(model.with_name("x.npy")), "--conventions"]) == 0
+    out = capsys.readouterr().out
+    assert "no room" not in out
+    assert all(heading in out for heading in ("kernel", "convention", "x executed"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["profil"], "'profil' found, no command; did you mean profile?; see eventsim --help"),
+        (["xyzzy"], "'xyzzy' found, no command; expected one of demo, formats, import, info, export, run, profile, "),
+        (
+            ["run", "m.h5", "x.npy", "--thraeds=2"],
+            "--thraeds=2 found, no option; did you mean --threads?; see eventsim run",
+        ),
+        (["run", "m.h5", "x.npy", "--zzz"], "--zzz found, no option; see eventsim run --help"),
+        (["formats", "spikfomer"], "format 'spikfomer' found, did you mean spikformer?"),
+        (["formats", "zzz"], "format 'zzz' found; expected one of ds2ta, nir, "),
+    ],
+)
+def test_words_that_are_nearly_right(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = main(arguments)
+    except SystemExit as left:
+        code = left.code
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert not out
+    assert err.startswith(f"eventsim: {said}")
+    assert err.count("\n") == 1
+
+
+def commands() -> dict[str, object]:
+    (action,) = (action for action in _parser()._actions if action.choices)
+    return dict(action.choices)
+
+
+@pytest.mark.parametrize("name", commands())
+def test_help_explains_every_argument_and_shows_an_example(name: str) -> None:
+    parser = commands()[name]
+    assert [action.dest for action in parser._actions if not action.help] == []
+    assert "for example:\n  eventsim " + name in parser.format_help()
+    for example in EXAMPLES[name]:
+        _parser().parse_args([name, *example.split()])  # leaves where an example is wrong
+
+
+@pytest.mark.parametrize("name", formats())
+def test_every_option_of_a_format_is_explained(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formats", name, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["options"]
+    assert {"weights", "ignore", "window", "mean"} < set(told)
+    assert [option for option, said in told.items() if not said["text"]] == []
+    assert main(["formats", name]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for option, said in told.items():
+        at = lines.index(f"  {option} : {said['type']}")
+        assert lines[at + 1].strip() == said["text"]
+    assert lines[-1].startswith(f"for example: eventsim import FILE -o MODEL.h5 --format {name} --set ")
+
+
+def test_event_formats_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["formats"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in (*formats(), *event_formats()))
+
+
+# --- names that cannot be written
+
+
+def test_what_is_no_file_is_not_replaced(model: Path, tmp_path: Path) -> None:
+    network = load(model)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    for path, found in ((tmp_path, "a folder"), (fifo, "no regular file")):
+        with pytest.raises(InputError, match=f"{found} found; expected the name of a file to write"):
+            save(network, path)
+    assert stat.S_ISFIFO(fifo.stat().st_mode)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "m.h5", "x.npy"]
+
+
+def test_suffixes_may_be_in_capitals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = model.with_name("R.CSV")
+    assert main(["profile", str(model), str(model.with_name("x.npy")), "--rows", str(rows)]) == 0
+    assert rows.read_text().count("\n") == 7
