@@ -202,7 +202,7 @@ def test_latencies_are_those_of_the_chunks() -> None:
 
 def test_a_stopwatch_takes_the_time_of_an_iterator_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr("eventsim.report.latency.time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr("eventsim.stopwatch.time.perf_counter", lambda: next(clock))
     watch = Stopwatch()
     with watch:
         pass
