@@ -93,7 +93,7 @@ def test_parts_of_recordings_travel(client: Any, small_network: Network, data: l
     events["t"], events["x"] = 10 * np.arange(40), np.arange(40) % 6
     events["t"][[5, 25, 31]] -= 15
     np.save(tmp_path / "led.npy", events)
-    (tmp_path / "led.csv").write_text("label,start_us,end_us\n0,0,200\n1,200,400\n2,0,400\n")
+    (tmp_path / "led.csv").write_text("label,start_us,end_us\n0,0,200\n1,200,400\n2,0,400\n0,900,990\n")
     samples = labelled_by("led.npy", "led.csv")
     preparation = Preparation(sensor_size=(6, 6), window="time", disorder="drop")
     here, there = Evaluation(), Evaluation()
@@ -104,6 +104,8 @@ def test_parts_of_recordings_travel(client: Any, small_network: Network, data: l
     ):
         there.take(outcome)
     assert there.defects == here.defects
+    assert there.failed == here.failed
+    assert here.failed[0].error.startswith("led.npy: holds no events from 900 us")
     assert [each.defects.dropped for each in here.met] == [1, 2, 3]
     assert (there.totals, sorted(there.predictions)) == (here.totals, here.predictions)
 

@@ -195,8 +195,9 @@ def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tupl
             future.release()
             tasks.hand_out()
             for row, sample in zip(rows, batch, strict=False):
-                if isinstance(sample.reference, str) and row["error"] is not None:
-                    row["error"] = row["error"].replace(str(Path(sample.reference).absolute()), sample.reference)
+                path = getattr(sample.reference, "path", sample.reference)
+                if isinstance(path, str) and row["error"] is not None:
+                    row["error"] = row["error"].replace(str(Path(path).absolute()), path)
                 yield row, sample
     finally:
         tasks.cancel()
@@ -220,7 +221,8 @@ class Tasks:
         self.taken: dict[str, list[Sample]] = {}
         self._futures: dict[str, Future] = {}
         self._rest = list(reversed(samples))
-        self._suspected: set[int] = set()
+        self._suspects: list[Sample] = []
+        self._alone = False
         self._number = 0
         self._seconds, self._done = 0.0, 0
         self._asked = -1.0
@@ -232,6 +234,9 @@ class Tasks:
             size = self._size()
             batch = [self._rest.pop() for _ in range(min(size, len(self._rest)))]
             self._submit(batch)
+        if self._suspects and not self.taken:
+            self._alone = True
+            self._submit([self._suspects.pop()])
 
     def learn(self, samples: int, seconds: float) -> None:
         """Take note of how long samples took."""
@@ -239,16 +244,15 @@ class Tasks:
         self._seconds += seconds
 
     def failed(self, future: Future, batch: list[Sample]) -> list[Row]:
-        """Return the error of a sample that killed every worker that tried, twice; before, try again each on its own.
+        """Return the error of a sample that killed every worker that tried, also alone; before, keep it for the end.
 
-        A worker that dies takes others with it, which waited there and are not to blame.
+        A worker that dies takes others with it, which waited there and are not to blame: at the end each suspect runs
+        while no other is anywhere.
         """
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker):
-            if len(batch) > 1 or batch[0].index not in self._suspected:
-                for sample in batch:
-                    self._submit([sample])
-                self._suspected.update(sample.index for sample in batch if len(batch) == 1)
+            if not self._alone:
+                self._suspects.extend(batch)
                 return []
             said = f"{batch[0].name}: {2 * error.allowed_failures + 2} workers died of it; expected one to survive"
             return [Outcome(batch[0], said).row()]
