@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from eventsim import InputError, Network, NetworkBuilder, Preparation, Simulator, save
 from eventsim.accounting.conventions import CONVENTIONS, estimates
@@ -20,7 +22,7 @@ from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_files
 from eventsim.layers import Input, Linear, Readout
 from eventsim.report.evaluation import evaluation_document
-from eventsim.report.evaluation_tables import _confusions
+from eventsim.report.evaluation_tables import _confusions, print_evaluation
 
 F = np.float32
 
@@ -233,3 +235,19 @@ def test_many_classes_are_listed_by_their_confusions() -> None:
     assert [column.heading for column in columns] == ["label", "predicted", "times"]
     assert [column.cells[:3] for column in columns] == [["0", "1", "2"], ["7", "8", "9"], ["2"] * 3]
     assert {len(column.cells) for column in columns} == {10}
+
+
+def test_tables_fit_the_terminal_unless_everything_is_asked_for(small_network: Network, folder: Path) -> None:
+    document = evaluation_document("m.h5", small_network, {}, 0.0, evaluated(small_network, labelled_files(folder))[1])
+
+    def printed(wide: bool) -> list[str]:
+        console = Console(file=io.StringIO(), width=50, color_system=None)
+        print_evaluation(console, document, wide=wide)
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+
+    narrow, whole = printed(False), printed(True)
+    drawn = [line for line in narrow if line and line[0] in "│┃┏┡├└"]
+    assert max(map(len, drawn)) <= 50
+    assert sum(line.startswith("no room for: ") for line in narrow) >= 2
+    assert not any("no room" in line for line in whole)
+    assert any(" conv " in line for line in narrow) and any("unpriced" in line and "compute" in line for line in whole)
