@@ -114,8 +114,11 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.IntegerConv2d(bytes_of(4, 3, 3, 3), np.ones(4, F), 300, groups=2), COUNTS),
     (layers.IntegerLIF(20, 99, fraction=4, leak=1 << 14), CURRENTS),
     (layers.IntegerLIF(9, 99, bias=integers(6), fraction=3, leak=1 << 13, input_leaks=False, strict=True), CURRENTS),
-    (layers.IntegerLIF(integers(6, least=5), 99, leak=integers(6, least=9) * 99, reset="subtract", fraction=2), COUNTS),
-    (layers.IntegerLIF(integers(6, 4, 4, least=5), 99, fraction=1), CURRENTS),
+    (
+        layers.IntegerLIF(integers(6, least=5) // 6, 99, leak=integers(6, least=9) * 99, reset="subtract", fraction=2),
+        COUNTS,
+    ),
+    (layers.IntegerLIF(integers(6, 4, 4, least=5) // 20, 99, fraction=1), CURRENTS),
     (layers.IntegerLinear(bytes_of(33, 6), np.ones(33, F)), MAP),
     (layers.IntegerLinear(bytes_of(5, 6), np.ones(5, F), 300), COUNTS),
     (layers.LIF(reset="subtract", v_threshold=2.0), COUNTS),

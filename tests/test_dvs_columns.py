@@ -142,8 +142,9 @@ FIELDS = {
 }
 
 
+@pytest.mark.parametrize("fields", FIELDS)
 @ONE_FOLDER
-@given(events=EVENTS, chunk=CHUNKS, fields=st.sampled_from(list(FIELDS)))
+@given(events=EVENTS, chunk=CHUNKS)
 def test_arrays_of_other_packages(tmp_path, events, chunk, fields):
     dtype = np.dtype(FIELDS[fields])
     array = np.zeros(len(events), dtype)
