@@ -42,7 +42,7 @@ def floors() -> list[str]:
     """Return the lowest version of everything that pyproject.toml asks for, to run or to test."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["testing"] + extras["cluster"] + extras["hdf5"] + extras["test"]
+    wanted = project["dependencies"] + extras["testing"] + extras["hdf5"] + extras["test"]
     wanted = [requirement for requirement in wanted if not requirement.startswith("eventsim[")]
     odd = [requirement for requirement in wanted if not re.fullmatch(r"[\w-]+>=[\d.]+", requirement)]
     if odd:
@@ -113,6 +113,13 @@ def mutants(session: nox.Session) -> None:
     session.install(".[test]")
     env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
     session.run("python", "tests/mutants.py", *session.posargs, env=env)
+
+
+@nox.session
+def cluster(session: nox.Session) -> None:
+    """Evaluate on a Dask cluster of processes, some of which are killed, and write Parquet rows."""
+    session.install(".[test,cluster,parquet]")
+    run_pytest(session, "tests/test_cluster.py", "tests/test_evaluation_rows.py")
 
 
 @nox.session
