@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import numpy as np
@@ -104,6 +105,7 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
     workers.share(work, [(0,), (1,)])
     child = os.fork()
     if not child:
+        signal.alarm(30)  # rather than wait for a thread that is not there
         out[:] = 0
         workers.share(work, [(0,), (1,)])
         os._exit(0 if list(out) == [1, 2] else 1)
