@@ -41,7 +41,8 @@ def guessed_sensor(path: str, decode: Callable[[int], Iterator[Columns]]) -> Sen
     for block in decode(BLOCK_EVENTS):
         for axis, counts in seen.items():
             # 0 to the largest side, and all that is larger; a negative one is reported with its event when it is read
-            reached = np.bincount(np.clip(getattr(block, axis), 0, len(counts) - 1))
+            largest = np.int64(len(counts) - 1)  # beyond what columns of 16 bits hold
+            reached = np.bincount(np.clip(getattr(block, axis), np.int64(0), largest).astype(np.int64))
             counts[: len(reached)] += reached
     if not seen["y"].any():
         raise InputError(f"{path}: holds no events to guess the sensor from; pass sensor_size=(height, width)")
