@@ -45,7 +45,7 @@ def image_file(path: Path, shape: tuple[int, ...], fit: str) -> npt.NDArray[np.f
     try:
         file = readable_file(path)
         with Image.open(file.path) as image:
-            deep = image.mode.startswith("I;16")
+            deep = image.mode.startswith("I;16") or (image.mode == "I" and _png_depth(file) == 16)  # older Pillow
             if not deep:
                 _check_depth(image, file)
             if deep:
@@ -106,12 +106,15 @@ def pixel_array(
     return np.asarray(pictures.astype(np.float32) / largest, np.float32)
 
 
+def _png_depth(file: ReadableFile) -> int:
+    """Return the bits of each channel of a PNG, 0 for other files."""
+    return file.head[PNG_DEPTH_AT] if file.head.startswith(PNG) and len(file.head) > PNG_DEPTH_AT else 0
+
+
 def _check_depth(image: Image.Image, file: ReadableFile) -> None:
     """Refuse channels of more than 8 bits, of which the decoder would leave the lower ones out."""
-    bits: Any = 8
-    if file.head.startswith(PNG) and len(file.head) > PNG_DEPTH_AT:
-        bits = file.head[PNG_DEPTH_AT]
-    elif image.format == "TIFF":
+    bits: Any = _png_depth(file) or 8
+    if image.format == "TIFF":
         bits = max(np.atleast_1d(getattr(image, "tag_v2", {}).get(TIFF_BITS, 8)))
     if image.mode.startswith(("I", "F")) or bits > 8:
         raise InputError(
