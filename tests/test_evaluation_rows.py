@@ -266,10 +266,14 @@ def test_ctrl_c_waits_for_the_row(place: Path, call: Call, monkeypatch: pytest.M
         write(rows, outcome)
 
     monkeypatch.setattr(RowsFile, "append", interrupted)
-    code, document, err = call("data", "--rows", "rows.jsonl")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background
+    try:
+        code, document, err = call("data", "--rows", "rows.jsonl")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (code, document["samples"], err) == (130, 4, "eventsim: interrupted after 4 of 10 samples\n")
     assert Path("rows.jsonl").read_text().count("\n") == 4
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_what_was_computed_before_the_disk_was_full_is_printed(
