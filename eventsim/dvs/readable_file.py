@@ -37,6 +37,41 @@ class ReadableFile(os.PathLike[str]):
     def __str__(self) -> str:
         return str(self.path)
 
+    def left_over(
+        self,
+        begin: int,
+        size: int,
+        expected: str,
+        *,
+        salvage: bool,
+        unit: str = "event",
+        advice: str = "truncated: copy it again or pass salvage=True",
+    ) -> str:
+        """Say what is left over behind the last whole unit; nothing where the file ends with one.
+
+        Parameters
+        ----------
+        begin, size : int
+            Where the units begin, and the bytes of one.
+        expected, unit, advice : str
+            For the message.
+        salvage : bool
+            Leave it to the reading to end there with this message, instead of refusing the file.
+
+        Raises
+        ------
+        InputError
+            Something is left over, and not to be salvaged.
+        """
+        units, rest = divmod(self.size - begin, size)
+        if not rest:
+            return ""
+        found = "1 byte is" if rest == 1 else f"{rest} bytes are"
+        said = f"{self}: {found} left over at {unit} {units}, expected {expected}; the file is {advice}"
+        if not salvage:
+            raise InputError(said)
+        return said
+
 
 def readable_file(path: str | os.PathLike[str]) -> ReadableFile:
     """Check a path with one stat and one open, and keep what they said; a `ReadableFile` is returned unchecked.

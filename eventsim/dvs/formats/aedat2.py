@@ -113,15 +113,7 @@ class Aedat2Recording(Recording):
         if not any("AEChip:" in line for line in lines):
             given = {"sensor_size": sensor_size, "camera": camera}
             self.untold = frozenset(name for name, value in given.items() if value is None)
-        words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
-        self._left_over = ""
-        if left_over:
-            self._left_over = (
-                f"{file}: {left_over} bytes are left over at event {words}, expected 8 bytes per event; the file is "
-                "truncated: copy it again or pass salvage=True"
-            )
-            if not salvage:
-                raise InputError(self._left_over)
+        self._left_over = file.left_over(self._data_start, WORD_BYTES, "8 bytes per event", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         counter = Counter(32)

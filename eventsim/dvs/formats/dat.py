@@ -88,15 +88,7 @@ class DatRecording(Recording):
                 "the file holds no contrast changes, or is corrupt"
             )
         self._data_start = header.data_start + 2
-        events, left_over = divmod(file.size - self._data_start, EVENT_BYTES)
-        self._left_over = ""
-        if left_over:
-            self._left_over = (
-                f"{file}: {left_over} bytes are left over at event {events}, expected 8 bytes per event; the file is "
-                "truncated: copy it again or pass salvage=True"
-            )
-            if not salvage:
-                raise InputError(self._left_over)
+        self._left_over = file.left_over(self._data_start, EVENT_BYTES, "8 bytes per event", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         counter = Counter(32)

@@ -79,15 +79,7 @@ class Evt2Recording(Recording):
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
         self._data_start = header.data_start
-        words, left_over = divmod(file.size - self._data_start, WORD_BYTES)
-        self._left_over = ""
-        if left_over:
-            self._left_over = (
-                f"{file}: {left_over} bytes are left over at word {words}, expected words of 4 bytes; the file is "
-                "truncated: copy it again or pass salvage=True"
-            )
-            if not salvage:
-                raise InputError(self._left_over)
+        self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         state = np.array([-1, 0], np.int64)

@@ -75,15 +75,13 @@ class NmnistRecording(Recording):
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
                 "time overflows in this format); pass sensor_size=(height, width) of the recording"
             )
-        events, left_over = divmod(file.size, EVENT_BYTES)
-        self._left_over = ""
-        if left_over:
-            self._left_over = (
-                f"{file}: {left_over} bytes are left over at event {events}, expected 5 bytes per event of N-MNIST's "
-                "40-bit format; the file is truncated or of another format, or pass salvage=True"
-            )
-            if not salvage:
-                raise InputError(self._left_over)
+        self._left_over = file.left_over(
+            0,
+            EVENT_BYTES,
+            "5 bytes per event of N-MNIST's 40-bit format",
+            salvage=salvage,
+            advice="truncated or of another format, or pass salvage=True",
+        )
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         base_us = 0
