@@ -13,9 +13,9 @@ Networks
     composes a `Network` by hand, `Delayed` is an edge that waits, `save` and `load` keep a network in a file, `to_nir`
     writes it for other frameworks, `quantise` makes integers of it.
 Simulation
-    `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `AttentionMaps` watches what its
-    attention looks at. `verify` runs a network densely beside, and returns a `Verification`: what differs, and whether
-    rounding explains it.
+    `Simulator` runs samples, streams and threads of samples, and returns a `Result`; `stream` takes events as they come
+    and yields a prediction and counts for every bin; `AttentionMaps` watches what its attention looks at. `verify` runs
+    a network densely beside, and returns a `Verification`: what differs, and whether rounding explains it.
 Data
     `open_recording` reads event files, `Preparation` makes frames of them; `eventsim.datasets` evaluates data sets.
 Errors
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from eventsim.from_module import from_torch
     from eventsim.importing import import_checkpoint
     from eventsim.quantising import quantise
+    from eventsim.streaming import stream
     from eventsim.verification import verify
     from eventsim.verified import Verification
 
@@ -51,6 +52,7 @@ else:
         "from_torch": "eventsim.from_module",
         "import_checkpoint": "eventsim.importing",
         "quantise": "eventsim.quantising",
+        "stream": "eventsim.streaming",
         "to_nir": "eventsim.exporting",
         "verify": "eventsim.verification",
     }
@@ -89,6 +91,7 @@ __all__ = [
     "open_recording",
     "quantise",
     "save",
+    "stream",
     "to_nir",
     "verify",
 ]

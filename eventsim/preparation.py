@@ -15,6 +15,7 @@ from eventsim.dvs import (
     Defects,
     Fit,
     Orientation,
+    ReadableFile,
     Reading,
     Recording,
     frames_by_count,
@@ -41,6 +42,7 @@ WindowKind: TypeAlias = Literal[
 ]
 BINS = ("duration", "tonic-duration", "spikingjelly-duration")
 """Windows of a fixed duration, of which the recording says how many there are."""
+OneRecording: TypeAlias = str | Path | ReadableFile | npt.NDArray[Any] | Recording
 Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording | RecordingPart
 
 
@@ -83,7 +85,7 @@ class PreparationOptions:
     std: str | None = None
 
 
-OF_FORMATS = ("columns", "time_unit", "group", "first_pixel")
+OF_FORMATS = ("format", "columns", "time_unit", "group", "first_pixel")
 OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream", *OF_FORMATS)
 OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation", *OF_READING)
 OF_IMAGES = ("mean", "std")
@@ -128,6 +130,8 @@ class Preparation:
         Read up to the first damage.
     stream : int, optional
         Which of several streams of events in a file.
+    format : str, optional
+        Name of the format of an event file, in place of recognising it.
     columns : str, optional
         Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
@@ -154,6 +158,7 @@ class Preparation:
     lag_us: int | None = None
     salvage: bool | None = None
     stream: int | None = None
+    format: str | None = None
     columns: str | None = None
     time_unit: Literal["s", "ms", "us", "ns"] | None = None
     group: str | None = None
@@ -263,10 +268,10 @@ class Preparation:
                 return self._array(cached, network, str(path))
         name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
         self._refuse_unusable(str(name), "a recording", OF_IMAGES)
-        return whole._windows(self._recording(source, network), network, defects)
+        return whole._windows(self.recording_for(source, network), network, defects)
 
-    def recording(self, source: str | Path | npt.NDArray[Any] | Recording) -> Recording:
-        """Open an event file or a structured event array."""
+    def recording(self, source: OneRecording) -> Recording:
+        """Open an event file, what comes by a pipe, or a structured event array."""
         if isinstance(source, Recording):
             opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
             self._refuse_unusable(source.path, "a recording that is open already", opened)
@@ -283,7 +288,7 @@ class Preparation:
             **{name: getattr(self, name) for name in OF_FORMATS},
         )
 
-    def _recording(self, source: str | Path | npt.NDArray[Any] | Recording, network: Network) -> Recording:
+    def recording_for(self, source: OneRecording, network: Network) -> Recording:
         """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
         mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
         said = _said(network)
@@ -302,7 +307,7 @@ class Preparation:
     def _windows(
         self, recording: Recording, network: Network, defects: Defects | None
     ) -> npt.NDArray[np.int32] | Iterator[npt.NDArray[np.int32]]:
-        fit, binary = self._fit(network), bool(self.binary)
+        fit, binary = self.fit_for(network), bool(self.binary)
         reading = Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us, defects)
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
@@ -326,7 +331,8 @@ class Preparation:
         remainder: Remainder = "drop" if self.window in ("tonic-count", "tonic-time") else "keep"
         return cut(recording, steps, fit=fit, binary=binary, remainder=remainder, reading=reading)
 
-    def _fit(self, network: Network) -> Fit:
+    def fit_for(self, network: Network) -> Fit:
+        """Return how recordings meet the input of a network; values of its settings are those of `of`."""
         shape = network.input.shape
         if not network.input.takes_recordings:
             raise InputError(f"network {network.name} takes {shape}; recordings need an input of 2 x height x width")

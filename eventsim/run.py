@@ -73,7 +73,17 @@ class Run:
         for node in self._nodes.values():
             node.op.reset()
         self._delays = {edge: Delay(kind, edge.delay) for edge, kind in self._schedule.delays.items()}
-        self._ledger = Ledger(self._nodes, time_steps)
+        self._time_steps = time_steps
+        self.begin_sums()
+        self._static: Signals = {}
+        self._recorder.take()
+        self._step_logits: list[FloatArray] = []
+        self.steps = 0
+        self.logits: FloatArray = np.empty(0, np.float32)
+
+    def begin_sums(self) -> None:
+        """Forget what was executed and how long it took; the sample goes on."""
+        self._ledger = Ledger(self._nodes, self._time_steps)
         self._values = {
             name: tuple(Values() for _ in node.inputs)
             for name, node in self._nodes.items()
@@ -81,13 +91,8 @@ class Run:
         }
         self._seen = dict.fromkeys(self._nodes, 0)
         self._seconds = dict.fromkeys(self._nodes, 0.0)
-        self._static: Signals = {}
-        self._recorder.take()
         self._latency_s = 0.0
         self._latencies: list[float] = []
-        self._step_logits: list[FloatArray] = []
-        self.steps = 0
-        self.logits: FloatArray = np.empty(0, np.float32)
 
     def advance(self, chunk: Chunk) -> None:
         """Take the next time steps through every layer."""

@@ -169,6 +169,8 @@ class Simulator:
     def step(self, frame: npt.ArrayLike) -> Result:
         """Take one time step of a stream and return the result so far: sums, and the outputs recorded in this step.
 
+        The sums are of everything executed in the sample, or since `count_anew`.
+
         Every step might be the last: the mean over time is that of the steps seen, and the layers after it run in
         every step; a neuron or a summing readout there takes in one value per step, where `run` gives it one in all.
         `restart` begins a new sample. A step costs the same however many came before.
@@ -189,7 +191,18 @@ class Simulator:
 
     def restart(self) -> None:
         """Begin a new stream: the next `step` is the first of a new sample."""
-        self._stream = None
+        if self._stream is not None:
+            self._stream.begin(None)
+
+    def count_anew(self) -> None:
+        """Begin the sums anew: the next `step` returns what was executed from here on; the sample goes on.
+
+        Raises
+        ------
+        InputError
+            A layer looks ahead in time.
+        """
+        self._streaming().begin_sums()
 
     def state(self) -> dict[str, Any]:
         """Return where the stream stands, as plain data that can be pickled and given to `restore`."""

@@ -27,7 +27,7 @@ LATER = {
     "tonic",
     "torch",
 }
-DOORS = ("AttentionMaps", "Verification", "from_torch", "import_checkpoint", "to_nir", "verify")
+DOORS = ("AttentionMaps", "Verification", "from_torch", "import_checkpoint", "stream", "to_nir", "verify")
 
 
 def imported_by(code: str) -> set[str]:

@@ -46,6 +46,9 @@ class EventFormat:
         ``"salvage"`` among them, `open` gets ``salvage=True`` where a file is to be read up to its damage: it then
         leaves a complaint about what lies behind the header to the reading, which raises it after the events before.
         A format that does not name it is salvaged as far as its reading comes.
+    forward : bool
+        Whether `open` also takes what comes by a pipe. The file is then looked at through `ReadableFile.beginning` and
+        read through `ReadableFile.opened`, by one pass forwards, and its size through `ReadableFile.left_over` alone.
 
     Raises
     ------
@@ -76,6 +79,7 @@ class EventFormat:
     recognises: Recognises | None
     open: Callable[..., Recording]
     options: frozenset[str] = frozenset()
+    forward: bool = False
 
     def __post_init__(self) -> None:
         for name in ("title", "description"):
@@ -93,6 +97,7 @@ class EventFormat:
         _expect(callable(self.open), "open", self.open, "a function or class that returns a Recording")
         names = isinstance(self.options, frozenset) and all(isinstance(option, str) for option in self.options)
         _expect(names, "options", self.options, "a frozenset of names")
+        _expect(isinstance(self.forward, bool), "forward", self.forward, "True or False")
 
 
 def _expect(right: bool, name: str, value: object, expected: str) -> None:

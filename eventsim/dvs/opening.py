@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pkgutil
 import warnings
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs import formats
+from eventsim.dvs.arriving import ArrivingFile, arriving_file, printable_text
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.dvs.readable_file import ReadableFile, readable_file
@@ -24,6 +26,8 @@ from eventsim.untrusted import described
 
 SALVAGE = "salvage"
 """The option of formats that find damage when a file is opened, and can leave it to the reading."""
+TEXT = "text"
+"""The format without a magic number that a pipe, which has no extension, is known to hold by its characters."""
 
 
 def event_formats() -> dict[str, EventFormat]:
@@ -50,7 +54,7 @@ def _check(part: Any) -> None:
 
 
 def open_recording(
-    source: str | os.PathLike[str] | npt.NDArray[Any],
+    source: str | os.PathLike[str] | npt.NDArray[Any] | io.BufferedIOBase | io.RawIOBase,
     *,
     sensor_size: SensorSize | None = None,
     orientation: Orientation = AS_RECORDED,
@@ -64,9 +68,11 @@ def open_recording(
 
     Parameters
     ----------
-    source : str, path or ndarray
+    source : str, path, ndarray or binary file
         Event file, or an array as `ArrayRecording` takes it. A file is recognised by its content; where no format
-        recognises that, the extension decides between the formats without a magic number (``.bin``).
+        recognises that, the extension decides between the formats without a magic number (``.bin``). Of a binary file
+        that is open, such as ``sys.stdin.buffer``, what comes is read once and forwards, no more than is used and a
+        piece of 64 KiB; formats that cannot be read so are refused.
     sensor_size : tuple of int, optional
         (height, width) of the sensor in pixels, before orientation. When not given, what the file says; see the
         reader's class for what it assumes where the file says nothing.
@@ -112,7 +118,7 @@ def open_recording(
 
 def open_as_one_of(
     known: Mapping[str, EventFormat],
-    source: str | os.PathLike[str] | npt.NDArray[Any],
+    source: str | os.PathLike[str] | npt.NDArray[Any] | io.BufferedIOBase | io.RawIOBase,
     *,
     sensor_size: SensorSize | None = None,
     orientation: Orientation = AS_RECORDED,
@@ -124,11 +130,19 @@ def open_as_one_of(
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(source, np.ndarray):
         _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
+        if format is not None:
+            raise InputError(f"array: format={format!r} was given, expected it for files alone; leave it out")
         array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
         array.salvage = salvage
         return array
-    file = readable_file(source)
+    file = readable_file(_path(source))
     chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
+    if file.arrives and not chosen.forward:
+        forward = ", ".join(name for name, entry in known.items() if entry.forward)
+        raise InputError(
+            f"{file}: {chosen.title} comes by a pipe, expected a format that is read forwards ({forward}); save it to "
+            "a file first"
+        )
     _refuse_options(str(file), given, chosen.options, known)
     if salvage and SALVAGE in chosen.options:
         given[SALVAGE] = True
@@ -137,6 +151,7 @@ def open_as_one_of(
         if not isinstance(recording, Recording):
             raise TypeError(f"open returned {type(recording).__name__}")
         recording.size_given, recording.salvage = sensor_size is not None, salvage
+        recording.waiting = file.pipe.waiting if isinstance(file, ArrivingFile) else None
         return recording
     except EventsimError:
         raise
@@ -149,11 +164,31 @@ def open_as_one_of(
         ) from error
 
 
+def _path(source: object) -> str | os.PathLike[str]:
+    """Return a path, or the beginning of what comes by a pipe; refuse what is neither."""
+    if isinstance(source, (str, os.PathLike)):
+        return source
+    if isinstance(source, (io.BufferedIOBase, io.RawIOBase)):
+        return arriving_file(source)
+    raise InputError(
+        f"{type(source).__name__} found as a recording; expected a path, an array of events, or a binary file; "
+        "batches of events as they come are for eventsim.stream"
+    )
+
+
 def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
     """Find the one format of a file: by its content, and by its extension where that says nothing."""
     found = [name for name, entry in known.items() if _recognises(name, entry, file)]
     suffix = file.path.suffix.lower()
     found = found or [name for name, entry in known.items() if entry.recognises is None and suffix in entry.extensions]
+    if file.arrives and not found:
+        if TEXT in known and printable_text(file.head):
+            return TEXT
+        untold = [f"format={name!r}" for name, entry in known.items() if entry.forward and entry.recognises is None]
+        raise InputError(
+            f"{file}: begins with {file.head[:8]!r}, of no format that tells itself; pass {' or '.join(untold)}, or "
+            "save it to a file and convert that"
+        )
     if len(found) == 1:
         return found[0]
     if found:

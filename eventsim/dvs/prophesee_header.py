@@ -88,8 +88,7 @@ def read_header(file: ReadableFile) -> PropheseeHeader:
     InputError
         It does not end within a mebibyte.
     """
-    with file.path.open("rb") as opened:
-        head = opened.read(MAX_HEADER_BYTES)
+    head = file.beginning(MAX_HEADER_BYTES)
     header = parsed_header(head)
     if header.data_start == 0 or (len(head) == MAX_HEADER_BYTES and header.data_start > MAX_HEADER_BYTES - 4096):
         raise InputError(f"{file}: no header of lines that begin with % and end; the file is corrupt")

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from eventsim.errors import InputError
 
 # long enough for every magic number and the first lines of a text header, short enough to be read from each file
 HEAD_BYTES = 4096
+
+
+class ByteReader(Protocol):
+    """What reads bytes forwards."""
+
+    def read(self, most: int, /) -> bytes:
+        """Return at most so many bytes; nothing at the end."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +35,35 @@ class ReadableFile(os.PathLike[str]):
         Bytes, at least 1.
     head : bytes
         How the file begins: its first `HEAD_BYTES` bytes, or all of a shorter file.
+    arrives : bool
+        Whether it comes by a pipe, so that it is read once, and forwards.
+    cut : str
+        What is to be said of one that ends too early.
     """
 
     path: Path
     size: int
     head: bytes = field(repr=False)
+    arrives: ClassVar[bool] = False
+    cut: ClassVar[str] = "the file is truncated"
 
     def __fspath__(self) -> str:
         return str(self.path)
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def beginning(self, most: int) -> bytes:
+        """Return the first bytes, at most so many: whole headers are in them."""
+        with self.path.open("rb") as file:
+            return file.read(most)
+
+    @contextmanager
+    def opened(self, begin: int, unit: int = 1) -> Iterator[ByteReader]:
+        """Yield what reads from byte `begin` on, and no part of a unit of so many bytes before the end."""
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            yield file
 
     def left_over(
         self,
@@ -66,11 +94,14 @@ class ReadableFile(os.PathLike[str]):
         units, rest = divmod(self.size - begin, size)
         if not rest:
             return ""
-        found = "1 byte is" if rest == 1 else f"{rest} bytes are"
-        said = f"{self}: {found} left over at {unit} {units}, expected {expected}; the file is {advice}"
+        said = self._left_over_message(units, rest, expected, unit, f"the file is {advice}")
         if not salvage:
             raise InputError(said)
         return said
+
+    def _left_over_message(self, units: int, rest: int, expected: str, unit: str, advice: str) -> str:
+        found = "1 byte is" if rest == 1 else f"{rest} bytes are"
+        return f"{self}: {found} left over at {unit} {units}, expected {expected}; {advice}"
 
 
 def readable_file(path: str | os.PathLike[str]) -> ReadableFile:
@@ -97,6 +128,8 @@ def readable_file(path: str | os.PathLike[str]) -> ReadableFile:
     try:
         found = file.stat()
     except (FileNotFoundError, NotADirectoryError):
+        if str(file) == "-":
+            raise InputError("-: standard input found, expected a file; only run takes it: save it to a file") from None
         raise InputError(f"{file}: no such file; check the path") from None
     except (OSError, ValueError) as error:  # a loop of links, a name too long, a zero byte in the name
         raise _cannot_be_opened(file, error) from error

@@ -18,6 +18,7 @@ from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
 from eventsim.dvs.packing import pack
 from eventsim.errors import EventsimError, InputError
+from eventsim.stopwatch import Stopwatch
 from eventsim.untrusted import described
 
 EVENT_DTYPE = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
@@ -120,7 +121,7 @@ class RecordingSummary:
 
 
 class Recording(ABC):
-    """A stream of DVS events that can be read again and again, never held in memory as a whole.
+    """A stream of DVS events that is never held in memory as a whole; unless they come as they happen, read repeatedly.
 
     Parameters
     ----------
@@ -150,6 +151,8 @@ class Recording(ABC):
         Events from the one time up to, but without, the other are read; microseconds, as in the file.
     salvage : bool
         Whether reading ends at what would be refused, in place of refusing it. `open_recording` sets these three.
+    waiting : Stopwatch or None
+        Of events that come as they happen, and can be read once: the seconds spent waiting for them.
 
     Raises
     ------
@@ -164,6 +167,7 @@ class Recording(ABC):
     start_us: int | None = None
     end_us: int | None = None
     salvage: bool = False
+    waiting: Stopwatch | None = None
 
     def __init__(self, path: str, sensor_size: SensorSize, orientation: Orientation = AS_RECORDED) -> None:
         height, width = sensor_size
@@ -232,6 +236,38 @@ class Recording(ABC):
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._stream(max_events, taken)
 
+    def blocks(
+        self,
+        *,
+        disorder: Disorder = "refuse",
+        lag_us: int = DEFAULT_LAG_US,
+        defects: Defects | None = None,
+    ) -> Iterator[EventArray]:
+        """Read the events from the beginning as `chunks` does, but in blocks of any length that wait for no others.
+
+        Parameters
+        ----------
+        disorder, lag_us, defects
+            As for `chunks`.
+
+        Yields
+        ------
+        ndarray of EVENT_DTYPE, shape (n,)
+            At least one event and at most some 16,384; with ``"sort"``, those of a lag more.
+
+        Raises
+        ------
+        InputError
+            As for `chunks`.
+        """
+        return self._counted(BLOCK_EVENTS, Reading(disorder, lag_us, Defects() if defects is None else defects))
+
+    def _counted(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+        assert taken.defects is not None
+        for block in self._ordered(block_events, taken):
+            taken.defects.events += len(block)
+            yield block
+
     def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
         """Count the events that `chunks` delivers, in one pass.
 
@@ -258,12 +294,10 @@ class Recording(ABC):
 
     def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
         """Cut what is read into chunks of one length."""
-        assert taken.defects is not None
         pending: list[EventArray] = []
         pending_events = 0
-        for block in self._ordered(min(max_events, BLOCK_EVENTS), taken):
+        for block in self._counted(min(max_events, BLOCK_EVENTS), taken):
             events = block
-            taken.defects.events += len(events)
             while len(events):
                 room = max_events - pending_events
                 pending.append(events[:room])

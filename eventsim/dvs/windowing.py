@@ -6,7 +6,7 @@ recording is streamed, so memory is bounded by the frames and one chunk, however
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -16,6 +16,7 @@ from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
 from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
+from eventsim.dvs.timed_bins import MAX_BINS, TimedBin, parts_by_time, timed_bins
 from eventsim.errors import InputError
 
 Parts: TypeAlias = Iterator[tuple[int, EventArray]]
@@ -23,7 +24,6 @@ Remainder: TypeAlias = Literal["keep", "drop"]
 
 # 4 GiB of counts; a wrong sensor size should be refused, not bring the machine down
 MAX_FRAME_VALUES = 2**30
-MAX_BINS = 1_000_000
 AS_NEEDED = Reading()
 
 
@@ -141,7 +141,7 @@ def frames_by_time(
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
     for events in _read(recording, "refuse", reading):
-        _add(frames, pixels, _parts_by_time(events, first_us, window_us), remainder)
+        _add(frames, pixels, parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
 
@@ -206,6 +206,52 @@ def frames_by_duration(
     return _delivered(recording, bins, include_incomplete, binary)
 
 
+def bins_as_they_come(
+    recording: Recording,
+    bin_us: int,
+    *,
+    fit: Fit = SENSOR_SIZE,
+    binary: bool = False,
+    reading: Reading = AS_NEEDED,
+    on_block: Callable[[EventArray], None] | None = None,
+) -> Iterator[TimedBin]:
+    """Stream the bins of `frames_by_duration`, each as soon as an event behind it has come, however many there are.
+
+    Parameters
+    ----------
+    recording : Recording
+        Events; no more are read than the bins that were taken need, but for a block.
+    bin_us : int
+        Duration of a bin, microseconds.
+    fit : Fit
+        How the sensor's pixels meet the frame size.
+    binary : bool
+        Clip counts to 1.
+    reading : Reading
+        What to do with events out of order; they are refused when nothing is said. ``"sort"`` holds a bin back until
+        an event one lag behind it has come.
+    on_block : callable, optional
+        Called with the events that were read, before their bins are yielded.
+
+    Yields
+    ------
+    TimedBin
+        The last one may be incomplete.
+
+    Raises
+    ------
+    InputError
+        At the call: `bin_us` is not positive or the sizes do not fit. While reading: there are no events, a gap of more
+        than a million bins, or the recording is malformed.
+    """
+    pixels = pixel_map(recording, fit)
+    _empty_frames(recording, 1, pixels)
+    positive("bin_us", bin_us)
+    _check_order(recording, "refuse", reading)
+    counted = replace(reading, defects=reading.defects or Defects())
+    return _as_they_come(recording, bin_us, pixels, binary, counted, on_block)
+
+
 def frames_from_events(
     recording: Recording,
     bin_us: int,
@@ -252,14 +298,46 @@ def frames_from_events(
 
 
 def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator[EventArray]:
-    """Read a recording once; windows of time know no place for an event that is taken as it comes."""
+    """Read a recording once."""
+    disorder = _check_order(recording, default, reading)
+    return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
+
+
+def _check_order(recording: Recording, default: Disorder, reading: Reading) -> Disorder:
+    """Say what becomes of disorder; windows of time know no place for an event that is taken as it comes."""
     disorder = reading.disorder or default
     if default == "refuse" and disorder == "keep":
         raise InputError(
             f"{recording.path}: disorder='keep' with windows of time found, expected it with windows of equally many "
             "events alone; pass disorder='sort', 'drop' or 'refuse'"
         )
-    return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
+    return disorder
+
+
+def _told(blocks: Iterator[EventArray], on_block: Callable[[EventArray], None]) -> Iterator[EventArray]:
+    for block in blocks:
+        on_block(block)
+        yield block
+
+
+def _as_they_come(
+    recording: Recording,
+    bin_us: int,
+    pixels: PixelMap,
+    binary: bool,
+    reading: Reading,
+    on_block: Callable[[EventArray], None] | None,
+) -> Iterator[TimedBin]:
+    blocks = recording.blocks(disorder=reading.disorder or "refuse", lag_us=reading.lag_us, defects=reading.defects)
+    if on_block is not None:
+        blocks = _told(blocks, on_block)
+    empty = True
+    for each in timed_bins(blocks, bin_us, pixels, recording.path):
+        empty = False
+        yield replace(each, frame=np.minimum(each.frame, 1)) if binary else each
+    if empty:
+        assert reading.defects is not None
+        _refuse_empty(recording, reading.defects)
 
 
 def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, reading: Reading) -> Iterator[Frames]:
@@ -292,28 +370,25 @@ def _bins(
     reading: Reading,
 ) -> Iterator[Frames]:
     """Yield the counts of every bin up to that of the last event."""
-    current = 0
-    frame: Frames | None = None
-    for chunk in _read(recording, "refuse", reading):
-        origin = start_us = int(chunk["t"][0]) if start_us is None else start_us
-        events = chunk[chunk["t"] >= origin]
-        if len(events) == 0:
-            continue
-        # a Python int, since a start far from the events may not fit into the difference of two int64
-        if (int(events["t"][-1]) - origin) // bin_us >= max_bins:
-            raise InputError(
-                f"{recording.path}: bins of {bin_us} us from {origin} us to an event at {events['t'][-1]} us, expected "
-                f"at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger max_bins"
-            )
-        frame = pixels.count(events[:0]) if frame is None else frame
-        for index, part in _parts_by_time(events, origin, bin_us):
-            while current < index:
-                yield frame
-                frame = pixels.count(events[:0])
-                current += 1
-            pixels.add(part, frame)
-    if frame is not None:
-        yield frame
+
+    def checked() -> Iterator[EventArray]:
+        nonlocal start_us
+        for chunk in _read(recording, "refuse", reading):
+            start_us = int(chunk["t"][0]) if start_us is None else start_us
+            # a Python int, since a start far from the events may not fit into the difference of two int64
+            if (int(chunk["t"][-1]) - start_us) // bin_us >= max_bins:
+                raise InputError(
+                    f"{recording.path}: bins of {bin_us} us from {start_us} us to an event at {chunk['t'][-1]} us, "
+                    f"expected at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger "
+                    "max_bins"
+                )
+            yield chunk
+
+    empty = True
+    for each in timed_bins(checked(), bin_us, pixels, recording.path, start_us=start_us, most_empty=max_bins):
+        empty = False
+        yield each.frame
+    if not empty:
         return
     assert reading.defects is not None
     where = "" if start_us is None else f" from {start_us} us on"
@@ -355,19 +430,6 @@ def _parts_by_count(events: EventArray, first: int, each: int) -> Parts:
     while start < len(events):
         index = (first + start) // each
         stop = min((index + 1) * each - first, len(events))
-        yield index, events[start:stop]
-        start = stop
-
-
-def _parts_by_time(events: EventArray, origin_us: int, window_us: int) -> Parts:
-    """Cut events in order of time into windows of one duration."""
-    t = np.ascontiguousarray(events["t"])
-    start = 0
-    while start < len(events):
-        index = (int(t[start]) - origin_us) // window_us
-        # Python's integers, since the end of a long window may not fit into 64 bits
-        end_us = origin_us + (index + 1) * window_us
-        stop = len(events) if end_us > int(t[-1]) else int(np.searchsorted(t, end_us))
         yield index, events[start:stop]
         start = stop
 

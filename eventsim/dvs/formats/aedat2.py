@@ -101,6 +101,7 @@ class Aedat2Recording(Recording):
         salvage: bool = False,
     ) -> None:
         file = readable_file(path)
+        self._file = file
         lines, self._data_start = _read_header(file)
         if not lines or not lines[0].startswith("#!AER-DAT2.0"):
             version = lines[0][:20] if lines and lines[0].startswith("#!AER-DAT") else "no version line, so AEDAT 1.0"
@@ -117,8 +118,7 @@ class Aedat2Recording(Recording):
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         counter = Counter(32)
-        with Path(self.path).open("rb") as file:
-            file.seek(self._data_start)
+        with self._file.opened(self._data_start, WORD_BYTES) as file:
             while data := file.read(WORD_BYTES * block_events):
                 words = np.frombuffer(data, ">u4", len(data) // WORD_BYTES * 2).reshape(-1, 2).astype(np.uint32)
                 addresses, strange = self._known_bits(words[:, 0])
@@ -162,8 +162,7 @@ class Aedat2Recording(Recording):
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
     """Read the header's lines and find the byte at which the events begin."""
-    with path.path.open("rb") as file:
-        head = file.read(MAX_HEADER_BYTES)
+    head = path.beginning(MAX_HEADER_BYTES)
     lines: list[str] = []
     start = 0
     while head[start : start + 1] == b"#":
@@ -215,4 +214,5 @@ FORMAT = EventFormat(
     recognises=recognises,
     open=Aedat2Recording,
     options=frozenset({"camera", "salvage"}),
+    forward=True,
 )

@@ -56,4 +56,5 @@ FORMAT = EventFormat(
     recognises=None,
     open=Bs2Recording,
     options=frozenset({"salvage"}),
+    forward=True,
 )

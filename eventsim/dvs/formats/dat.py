@@ -79,15 +79,13 @@ class DatRecording(Recording):
         if version not in ("1", "2"):
             raise InputError(f"{file}: DAT version {version[:20]!r}, expected 1 or 2; save it again with Metavision")
         self._x_bits, self._y_bits = (9, 8) if version == "1" else (14, 14)
-        with file.path.open("rb") as opened:
-            opened.seek(header.data_start)
-            kind = opened.read(2)
+        kind = file.beginning(header.data_start + 2)[header.data_start :]
         if len(kind) < 2 or kind[0] not in EVENT_TYPES or kind[1] != EVENT_BYTES:
             raise InputError(
                 f"{file}: events of type and size {list(kind)} after the header, expected type 0 or 12 and 8 bytes; "
                 "the file holds no contrast changes, or is corrupt"
             )
-        self._data_start = header.data_start + 2
+        self._file, self._data_start = file, header.data_start + 2
         self._left_over = file.left_over(self._data_start, EVENT_BYTES, "8 bytes per event", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
@@ -95,8 +93,7 @@ class DatRecording(Recording):
         x_mask, y_mask = (1 << self._x_bits) - 1, (1 << self._y_bits) - 1
         # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
         p_mask = 1 << 17 if self._x_bits == 9 else 0xF << 28
-        with Path(self.path).open("rb") as file:
-            file.seek(self._data_start)
+        with self._file.opened(self._data_start, EVENT_BYTES) as file:
             while data := file.read(EVENT_BYTES * block_events):
                 words = np.frombuffer(data, "<u4", len(data) // EVENT_BYTES * 2).reshape(-1, 2)
                 if len(words) == 0:
@@ -117,4 +114,5 @@ FORMAT = EventFormat(
     recognises=recognises,
     open=DatRecording,
     options=frozenset({"salvage"}),
+    forward=True,
 )

@@ -79,12 +79,12 @@ class EsRecording(Recording):
         width, height = np.frombuffer(head[16:20], "<u2").tolist()
         super().__init__(str(file), (height, width) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self._file = file
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         now = decoded = 0
         rest = b""
-        with Path(self.path).open("rb") as file:
-            file.seek(HEADER_BYTES)
+        with self._file.opened(HEADER_BYTES) as file:
             while data := file.read(EVENT_BYTES * BLOCK_EVENTS):
                 data = rest + data
                 most = len(data) // EVENT_BYTES
@@ -96,8 +96,8 @@ class EsRecording(Recording):
                 yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count]), block_events)
         if rest:
             raise InputError(
-                f"{self.path}: {len(rest)} bytes are left over after event {decoded}, expected 5 bytes per event; the "
-                "file is truncated: copy it again or cut those bytes off"
+                f"{self.path}: {len(rest)} bytes are left over after event {decoded}, expected 5 bytes per event; "
+                f"{self._file.cut}: copy it again or cut those bytes off"
             )
 
 
@@ -139,4 +139,5 @@ FORMAT = EventFormat(
     extensions=(".es",),
     recognises=recognises,
     open=EsRecording,
+    forward=True,
 )

@@ -78,14 +78,13 @@ class Evt2Recording(Recording):
             )
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
-        self._data_start = header.data_start
+        self._file, self._data_start = file, header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         state = np.array([-1, 0], np.int64)
         decoded = 0
-        with Path(self.path).open("rb") as file:
-            file.seek(self._data_start)
+        with self._file.opened(self._data_start, WORD_BYTES) as file:
             # the size of a read does not depend on the blocks that are asked for: small ones are cut from large ones
             while data := file.read(WORD_BYTES * BLOCK_EVENTS):
                 words = np.frombuffer(data, "<u4", len(data) // WORD_BYTES).astype(np.uint32, copy=False)
@@ -148,4 +147,5 @@ FORMAT = EventFormat(
     recognises=recognises,
     open=Evt2Recording,
     options=frozenset({"salvage"}),
+    forward=True,
 )

@@ -88,15 +88,14 @@ class Evt3Recording(Recording):
             raise InputError(f"{file}: raw events of EVT {header.encoding()}, expected 3.0; convert it with Metavision")
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
-        self._data_start = header.data_start
+        self._file, self._data_start = file, header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 2 bytes", unit="word", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         state = np.array([0, -1, 0, 0, 0, 0], np.int64)
         decoded = 0
         room = BLOCK_EVENTS + MOST_EVENTS_A_WORD
-        with Path(self.path).open("rb") as file:
-            file.seek(self._data_start)
+        with self._file.opened(self._data_start, WORD_BYTES) as file:
             while data := file.read(WORD_BYTES * BLOCK_EVENTS):
                 words = np.frombuffer(data, "<u2", len(data) // WORD_BYTES).astype(np.uint16, copy=False)
                 taken = 0
@@ -185,4 +184,5 @@ FORMAT = EventFormat(
     recognises=recognises,
     open=Evt3Recording,
     options=frozenset({"salvage"}),
+    forward=True,
 )

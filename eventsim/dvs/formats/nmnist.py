@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -75,6 +74,7 @@ class NmnistRecording(Recording):
                 f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
                 "time overflows in this format); pass sensor_size=(height, width) of the recording"
             )
+        self._file = file
         self._left_over = file.left_over(
             0,
             EVENT_BYTES,
@@ -86,7 +86,7 @@ class NmnistRecording(Recording):
     def _decode(self, block_events: int) -> Iterator[Columns]:
         base_us = 0
         counter = Counter(23)
-        with Path(self.path).open("rb") as file:
+        with self._file.opened(0, EVENT_BYTES) as file:
             while len(data := file.read(EVENT_BYTES * block_events)) >= EVENT_BYTES:
                 words = np.frombuffer(data, np.uint8, len(data) // EVENT_BYTES * EVENT_BYTES).reshape(-1, EVENT_BYTES)
                 x, y, high, middle, low = words.T
@@ -111,4 +111,5 @@ FORMAT = EventFormat(
     recognises=None,
     open=NmnistRecording,
     options=frozenset({"salvage"}),
+    forward=True,
 )

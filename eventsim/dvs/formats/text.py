@@ -25,7 +25,6 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -99,8 +98,14 @@ class TextRecording(Recording):
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
+        self._file = file
         self._layout = _layout(file, columns, time_unit)
         said = self._layout.sensor_size
+        if file.arrives and sensor_size is None and said is None:
+            raise InputError(
+                f"{file}: comes by a pipe and does not tell the size of the sensor, which is not to be guessed before "
+                "all events have come; pass sensor_size=(height, width)"
+            )
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
@@ -112,8 +117,7 @@ class TextRecording(Recording):
         column_of = np.array([-1 if name is None else "xytp".index(name) for name in layout.order], np.int64)
         decoded = 0
         rest = b""
-        with Path(self.path).open("rb") as file:
-            file.seek(layout.data_start)
+        with self._file.opened(layout.data_start) as file:
             while data := file.read(READ_BYTES):
                 data = rest + data
                 end = data.rfind(b"\n") + 1
@@ -127,7 +131,7 @@ class TextRecording(Recording):
             if rest.strip() and layout.order[-1] in ("x", "y", "t"):
                 raise InputError(
                     f"{self.path}: the last line {printable(rest[:60].decode('latin-1'))!r} does not end, so its last "
-                    "number may be cut; the file is truncated, or add a line feed"
+                    f"number may be cut; {self._file.cut}, or add a line feed"
                 )
             for block in self._rows(rest + b"\n", column_of, decoded):
                 yield from sliced(block, block_events)
@@ -234,4 +238,5 @@ FORMAT = EventFormat(
     recognises=None,
     open=TextRecording,
     options=frozenset({"columns", "time_unit"}),
+    forward=True,
 )
