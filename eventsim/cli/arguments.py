@@ -42,6 +42,7 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
         lag_us=getattr(args, "lag", None),
         salvage=args.salvage or None,
         stream=args.stream,
+        format=args.format,
         columns=args.columns,
         time_unit=args.time_unit,
         group=args.group,
@@ -65,10 +66,10 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL.h5", help="a network, as eventsim import writes it")
 
 
-def add_inputs(parser: argparse.ArgumentParser) -> None:
-    """Say what a network is run on."""
+def add_inputs(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Say what a network is run on, and `more` that a command takes."""
     says = "recordings (eventsim formats lists them), images, or .npy files of frames; one or several"
-    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=says)
+    parser.add_argument("inputs", metavar="INPUT", nargs="+", help=says + more)
 
 
 def add_wide(parser: argparse.ArgumentParser, says: str = "every column, also where the terminal is narrower") -> None:
@@ -136,6 +137,9 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sensor", type=size, metavar="WxH", help="sensor size, for formats that do not tell")
     parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
     parser.add_argument("--stream", type=int, metavar="N", help="which stream of events, where a file holds several")
+    parser.add_argument(
+        "--format", metavar="NAME", help="of a recording, in place of recognising it: see eventsim formats"
+    )
     parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
     parser.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays and HDF5")
     parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
@@ -156,6 +160,13 @@ def at_least_one(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} found, expected a whole number of at least 1")
     return value
+
+
+def zero_or_more(text: str) -> int:
+    """Read a whole number of 0 or more."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} found, expected a whole number, 0 or more")
+    return int(text)
 
 
 def microseconds(text: str) -> int:

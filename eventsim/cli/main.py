@@ -43,7 +43,11 @@ EXAMPLES = {
     "quantise": ("model.h5 --calibrate train -o int8.h5",),
     "info": ("model.h5", "model.h5 --wide"),
     "export": ("model.h5 -o model.nir",),
-    "run": ("model.h5 recording.aedat4", "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz"),
+    "run": (
+        "model.h5 recording.aedat4",
+        "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz",
+        "model.h5 - --bin-us 10000 --columns txyp --sensor 346x260 --fit downscale",
+    ),
     "profile": (
         "model.h5 recording.aedat4 --conventions",
         "model.h5 image.png --energy lemaire2022 --report page.html",
@@ -157,10 +161,10 @@ def _parser() -> Parser:
     )
     run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
     profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
-    simulating.add(run)
+    simulating.add_run(run)
     simulating.add_profile(profile)
     run.set_defaults(detail=False, report=None, verify=False, maps=False)
-    profile.set_defaults(detail=True)
+    profile.set_defaults(detail=True, restart_every=None)
     verifying.add(
         command(
             "verify",

@@ -8,6 +8,7 @@ FLAGS = {
     "sensor_size": "sensor",
     "camera": "camera",
     "stream": "stream",
+    "format": "format",
     "columns": "columns",
     "time_unit": "time-unit",
     "group": "group",

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedIOBase, RawIOBase
 from pathlib import Path
-from typing import ClassVar
+from typing import BinaryIO, ClassVar
 
 from eventsim.dvs.readable_file import HEAD_BYTES, ReadableFile
 from eventsim.errors import InputError
@@ -85,9 +85,9 @@ class Pipe:
         ``refuse_rest(units, rest)`` returns the error where `rest` bytes behind so many units are no whole one.
     """
 
-    def __init__(self, source: BufferedIOBase | RawIOBase, name: str) -> None:
+    def __init__(self, source: BufferedIOBase | RawIOBase | BinaryIO, name: str) -> None:
         # at most what is there; `read` of a buffered file would wait for all that was asked for
-        self._read: Callable[[int], bytes | None] = source.read1 if isinstance(source, BufferedIOBase) else source.read
+        self._read: Callable[[int], bytes | None] = getattr(source, "read1", source.read)
         self._name = name
         self._opened = False
         self._unit = 1
@@ -134,7 +134,7 @@ class Pipe:
         return data
 
 
-def arriving_file(source: BufferedIOBase | RawIOBase, name: str = "-") -> ArrivingFile:
+def arriving_file(source: BufferedIOBase | RawIOBase | BinaryIO, name: str = "-") -> ArrivingFile:
     """Wait for the beginning of a file that comes by a pipe.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import itertools
 import os
 import pickle
@@ -28,6 +29,7 @@ from eventsim.dvs import (
     open_recording,
     readable_file,
 )
+from eventsim.dvs.arriving import arriving_file
 from eventsim.dvs.opening import SALVAGE, open_as_one_of
 from eventsim.dvs.order import Disorder
 from eventsim.dvs.recording import EventArray
@@ -54,8 +56,9 @@ def check_event_format(
     to the same events, read twice, in turns and from a pickled recording; events must be of `EVENT_DTYPE`, inside of
     the sensor and in order of time; each `Orientation` must turn the picture as it says; the summary must agree with
     the events. Copies cut anywhere must read the first of the events or be refused, and no fewer when they are
-    salvaged; copies with changed bytes must read valid events or be refused, within the given memory and time. Missing,
-    empty and unknown things must be refused. A refusal is an `InputError` in one line that begins with the path.
+    salvaged; copies with changed bytes must read valid events or be refused, within the given memory and time. Of a
+    format that is read forwards, what comes by a pipe in pieces of any size must be the same events. Missing, empty and
+    unknown things must be refused. A refusal is an `InputError` in one line that begins with the path.
 
     What it cannot know is whether the events are the right ones: compare those with an independent reader beside it.
 
@@ -102,6 +105,7 @@ def check_event_format(
         _check_summary(case)
         _check_pickling(case)
         _check_damage(case, damaged_copies, random.Random(seed), memory_bytes, seconds)
+        _check_forward(case)
     _check_refused_paths(cases[0])
     _check_options(cases[0])
     for case in cases:
@@ -322,6 +326,44 @@ def _check_pickling(case: _Case) -> None:
     size = (turned.height, turned.width)
     _expect((again.height, again.width) == size, f"{case.path}: pickled with another sensor size")
     _expect_same(_read(again), _read(turned), f"{case.path}: pickled")
+
+
+class _Trickle(io.RawIOBase):
+    """What comes by a pipe, so many bytes at a time."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        super().__init__()
+        self._data, self._most = io.BytesIO(data), most
+
+    def read(self, size: int = -1, /) -> bytes:
+        return self._data.read(min(size, self._most) if size >= 0 else self._most)
+
+
+def _check_forward(case: _Case) -> None:
+    """Let it come by a pipe, whole and cut."""
+    if not case.format.forward:
+        return
+    data = case.path.read_bytes()
+    # upright as it lies there, and of the same size: a pipe is not read twice to guess that
+    size = {"sensor_size": (case.recording.height, case.recording.width)}
+
+    def through(part: bytes, most: int, **more: Any) -> EventArray:
+        arriving = arriving_file(_Trickle(part, most), str(case.path))
+        opened = open_as_one_of(case.known, arriving, format=case.name, **{**size, **case.options, **more})
+        blocks = list(opened.blocks(disorder="keep"))
+        return np.concatenate(blocks) if blocks else np.empty(0, EVENT_DTYPE)
+
+    for most in (1 << 20, 4099, 7, 1):
+        if most > 7 or len(case.events) <= MANY_EVENTS:
+            _expect_same(through(data, most), case.events, f"{case.path}: by a pipe, {most} bytes at a time")
+    for cut in range(1, min(9, len(data))):
+        what = f"{case.path}: by a pipe that ends {cut} bytes early"
+        try:
+            events = through(data[:-cut], 4099)
+        except InputError as error:
+            _expect_one_line(str(error), case.path, what)
+            events = through(data[:-cut], 4099, salvage=True)
+        _expect_same(events, case.events[: len(events)], what)
 
 
 def _check_damage(case: _Case, copies: int, rng: random.Random, memory_bytes: int, seconds: float) -> None:

@@ -26,8 +26,10 @@ from eventsim.cli.arguments import (
     layer_names,
     npz_name,
     preparation_of,
+    zero_or_more,
 )
 from eventsim.cli.attempts import Attempts
+from eventsim.cli.commands.live import NAME, follow
 from eventsim.cli.commands.verifying import verified
 from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import complain, console, print_json, progress
@@ -47,6 +49,17 @@ from eventsim.simulator import Simulator
 from eventsim.stopwatch import Stopwatch
 
 
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Say the arguments of ``run``."""
+    add(parser, "; or - alone: events from standard input as they come, a line for every bin of --bin-us")
+    parser.add_argument(
+        "--restart-every",
+        type=zero_or_more,
+        metavar="N",
+        help="with -: bins of a sample, the next one begins a new one; 0: never; default: the model's time steps",
+    )
+
+
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``profile``."""
     add(parser)
@@ -57,10 +70,10 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Say the arguments of ``run`` and ``profile``."""
+def add(parser: argparse.ArgumentParser, more: str = "") -> None:
+    """Say the arguments of ``run`` and ``profile``; `more` of the inputs."""
     add_model(parser)
-    add_inputs(parser)
+    add_inputs(parser, more)
     add_batch_option(parser)
     parser.add_argument("--rows", type=csv_name, metavar="FILE.csv", help="write one row for each input and layer")
     says = "what papers and tools would have counted, and why"
@@ -79,6 +92,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
+    if NAME in args.inputs and not args.detail:
+        return follow(args)
+    if args.restart_every is not None:
+        raise InputError(f"--restart-every {args.restart_every} found; expected it with - alone, standard input")
     models, shown = choose(args.energy)
     began = time.perf_counter()
     simulator = _simulator(args)
