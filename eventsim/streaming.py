@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,7 +16,7 @@ from eventsim.dvs import Defects, Reading, Recording
 from eventsim.dvs.arriving import ArrivingFile, arriving_file
 from eventsim.dvs.batches import Batches
 from eventsim.dvs.order import DEFAULT_LAG_US
-from eventsim.dvs.recording import AS_RECORDED, EventArray
+from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, EventArray
 from eventsim.dvs.windowing import bins_as_they_come
 from eventsim.errors import InputError
 from eventsim.ledger import Counts
@@ -57,8 +58,8 @@ class Bin:
     result : Result
         Logits of the sample so far, as `Simulator.step` has them, and what was executed in this bin.
     took_s : float
-        Seconds of work since the bin before: reading and binning, the simulation, and whatever was done with the bin
-        before; waiting for events apart.
+        Seconds of work since the bin before, or since the first events came: reading and binning, the simulation, and
+        whatever was done with the bin before; waiting for events apart.
     behind_s : float
         How far behind real time it is: for so long events that come in real time have been waiting when this bin is
         done. 0 where the work keeps up; see `stream`.
@@ -240,15 +241,15 @@ class Streaming:
     ) -> None:
         network = simulator.network
         whole = preparation.of(network)
-        name = events.path if isinstance(events, Recording) else "events"
+        name = str(events.path) if isinstance(events, (Recording, ArrivingFile)) else "events"
         if preparation.time_steps is not None:
             raise InputError(
                 f"{name}: time_steps={preparation.time_steps} found, expected the bins of a sample; pass restart_every"
             )
         if whole.window != "duration" or whole.bin_us is None:
             raise InputError(
-                f"{name}: bins of {whole.bin_us} us in windows of {whole.window or 'count'} found, expected a fixed "
-                "duration, as no stream tells its end; pass bin_us"
+                f"{name}: windows of {whole.window or 'count'} found, expected bins of a fixed duration, since where a "
+                "stream ends nobody knows; pass bin_us=10000 or another number of microseconds"
             )
         if restart_every is not None and restart_every < 0:
             raise InputError(f"restart_every {restart_every} found; expected the bins of a sample, or 0 for no end")
@@ -263,28 +264,35 @@ class Streaming:
             raise InputError(f"{name}: end_us={preparation.end_us} found; a stream ends with its events, leave it out")
         self._simulator = simulator
         self._came: float | None = None
+        self._mark = self._mark_waited = 0.0
         lag_us = DEFAULT_LAG_US if whole.lag_us is None else whole.lag_us
         reading = Reading(whole.disorder, lag_us, self.defects)
-        self._bins = bins_as_they_come(
-            self.recording, self.bin_us, fit=fit, binary=bool(whole.binary), reading=reading, on_block=self._note
-        )
+        self._binned = partial(bins_as_they_come, bin_us=self.bin_us, fit=fit, binary=bool(whole.binary))
+        self._bins = self._binned(self.recording, reading=reading, on_block=self._note)
 
     def _note(self, _: EventArray) -> None:
-        """Note when the first event came."""
+        """Note when the first events were there to be worked on."""
         if self._came is None:
-            self._came = perf_counter()
+            self._came = self._mark = perf_counter()
+            self._mark_waited = self._waited()
 
     def _waited(self) -> float:
         waiting = self.recording.waiting
         return 0.0 if waiting is None else waiting.seconds
 
+    def _warm_up(self) -> None:
+        """Compile kernels, or load them, before events wait for it."""
+        self._simulator.warm_up()
+        size = (self.recording.height, self.recording.width)
+        for _ in self._binned(Batches([np.zeros(1, EVENT_DTYPE)], sensor_size=size)):
+            pass
+
     def __iter__(self) -> Iterator[Bin]:
         """Compile what is not compiled, then take bin after bin."""
         simulator, bin_s, every = self._simulator, self.bin_us / 1e6, self.restart_every
-        simulator.warm_up()
+        self._warm_up()
         sample, step, behind_s = -1, 0, 0.0
         first_us: int | None = None
-        mark, waited = perf_counter(), self._waited()
         for each in self._bins:
             step = step + 1 if sample >= 0 and step + 1 != every else 0
             if step == 0:
@@ -293,8 +301,8 @@ class Streaming:
             simulator.count_anew()
             result = simulator.step(each.frame)
             now, waited_now = perf_counter(), self._waited()
-            took_s = max(0.0, now - mark - (waited_now - waited))
-            mark, waited = now, waited_now
+            took_s = max(0.0, now - self._mark - (waited_now - self._mark_waited))
+            self._mark, self._mark_waited = now, waited_now
             behind_s = max(0.0, behind_s + took_s - bin_s)
             end_us = each.start_us + self.bin_us
             first_us = each.start_us if first_us is None else first_us

@@ -57,8 +57,8 @@ class Course:
         if not self._told_behind and each.behind_s > max(LEAST_BEHIND_S, self._bin_us / 1e6):
             self._told_behind = True
             return [
-                f"behind real time by {each.behind_s:.2f} s at {at}: {self._work()}; take longer bins, more threads or "
-                "a smaller network"
+                f"behind real time by {_seconds(each.behind_s)} at {at}: {self._work()}; take longer bins, more threads "
+                "or a smaller network"
             ]
         if self._told_behind and not self._told_caught_up and not each.behind_s:
             self._told_caught_up = True
@@ -89,8 +89,8 @@ class Course:
         if not self.behind_bins or self._last is None:
             return f"never behind real time: {self._work()}"
         return (
-            f"behind real time in {self.behind_bins:,} of {self.bins:,} bins, by {self.most_behind_s:.2f} s at most "
-            f"and {self._last.behind_s:.2f} s at the end: {self._work()}"
+            f"behind real time in {self.behind_bins:,} of {_counted(self.bins, 'bin')}, by "
+            f"{_seconds(self.most_behind_s)} at most and {_seconds(self._last.behind_s)} at the end: {self._work()}"
         )
 
     @property
@@ -103,7 +103,7 @@ class Course:
         step = f"step {each.step + 1}" + (f" of {self._every}" if self._every else "")
         said = f"prediction {each.prediction}" if self._network.classifies else f"{len(each.logits)} features"
         return (
-            f"bin {each.index}  to {each.end_us / 1e6:.6f} s  {each.events:,} events  {said}  {step}  "
+            f"bin {each.index}  to {each.end_us / 1e6:.6f} s  {_counted(each.events, 'event')}  {said}  {step}  "
             f"{synaptic_operations(each.counts):,} synaptic operations  {each.took_s * 1e3:.2f} ms"
         )
 
@@ -113,12 +113,12 @@ class Course:
             return []
         totals = totals_row(self._layers, self.bins)
         priced = {name: energy_document(each) for name, each in energies(self._layers, models).items()}
-        samples = self._last.sample + 1
-        cut = "" if self._last.last or not self._every else f", the last of {self._last.step + 1} bins"
+        samples = _counted(self._last.sample + 1, "sample")
+        cut = "" if self._last.last or not self._every else f", the last of {_counted(self._last.step + 1, 'bin')}"
         return [
-            f"{self.bins:,} bins of {self._bin_us:,} us in {samples:,} sample{'s' * (samples != 1)}{cut}: "
-            f"{self.events:,} events, {totals['spikes']:,} spikes, {synaptic_operations(totals):,} synaptic operations "
-            f"({share(totals)} of {totals['dense_macs']:,} dense MACs)",
+            f"{_counted(self.bins, 'bin')} of {self._bin_us:,} us in {samples}{cut}: "
+            f"{_counted(self.events, 'event')}, {_counted(totals['spikes'], 'spike')}, "
+            f"{synaptic_operations(totals):,} synaptic operations ({share(totals)} of {totals['dense_macs']:,} dense MACs)",
             self.pace(),
             *energy_lines({"energy": priced}, shown),
         ]
@@ -140,6 +140,14 @@ class Course:
             "totals": dict(Counts.total(layer.counts for layer in self._layers)),
             "energy_mj": {name: each.total_mj for name, each in energies(self._layers, models).items()},
         }
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" + "s" * (number != 1)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.1f} ms"
 
 
 def begin_document(head: Mapping[str, Any]) -> str:

@@ -186,6 +186,8 @@ def _in_flags(outcome: Outcome) -> Outcome:
 
 
 def _labelled(args: Arguments) -> list[Sample]:
+    if args.dataset == "-":
+        raise InputError("-: standard input found, expected a data set; only run takes it: save recordings to files")
     if args.dataset.startswith("tonic:"):
         if args.labels is not None:
             raise InputError(f"--labels {args.labels} with a tonic data set found; expected none, Tonic tells them")
