@@ -57,8 +57,8 @@ class Course:
         if not self._told_behind and each.behind_s > max(LEAST_BEHIND_S, self._bin_us / 1e6):
             self._told_behind = True
             return [
-                f"behind real time by {_seconds(each.behind_s)} at {at}: {self._work()}; take longer bins, more threads "
-                "or a smaller network"
+                f"behind real time by {_seconds(each.behind_s)} at {at}: {self._work()}; take longer bins, more "
+                "threads or a smaller network"
             ]
         if self._told_behind and not self._told_caught_up and not each.behind_s:
             self._told_caught_up = True
@@ -118,7 +118,8 @@ class Course:
         return [
             f"{_counted(self.bins, 'bin')} of {self._bin_us:,} us in {samples}{cut}: "
             f"{_counted(self.events, 'event')}, {_counted(totals['spikes'], 'spike')}, "
-            f"{synaptic_operations(totals):,} synaptic operations ({share(totals)} of {totals['dense_macs']:,} dense MACs)",
+            f"{synaptic_operations(totals):,} synaptic operations ({share(totals)} of {totals['dense_macs']:,} dense "
+            "MACs)",
             self.pace(),
             *energy_lines({"energy": priced}, shown),
         ]
