@@ -46,8 +46,11 @@ def model(small_network: Network, tmp_path: Path) -> Path:
 @contextmanager
 def running(*arguments: object, **options: object) -> Iterator[subprocess.Popen[bytes]]:
     """Start the command line with pipes."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    process = subprocess.Popen([sys.executable, "-m", "eventsim", "run", *map(str, arguments)], bufsize=0, **pipes)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventsim", "run", *map(str, arguments)], bufsize=0, env=environment, **pipes
+    )
     try:
         yield process
     finally:
@@ -172,6 +175,7 @@ def test_one_document_is_printed_a_bin_a_line(
     summary = document["summary"]
     assert (summary["bins"], summary["samples"], summary["events"]) == (11, 4, 21)
     assert summary["totals"] == dict(Counts.total(each.counts for each in expected))
+    assert summary["dense_macs"] == sum(layer.dense_macs for each in expected for layer in each.profile)
     assert summary["took_s"] == pytest.approx(sum(each["took_s"] for each in document["bins"]))
     for name in models():
         total = sum(energies(each.profile, models())[name].total_mj for each in expected)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -110,6 +112,8 @@ def _run_command(args: Arguments) -> int:
         return _fail(args, OUT_OF_MEMORY, 1)
     except BrokenPipeError:
         sys.stderr.close()
+        with suppress(OSError):  # what is left of the results fails no more when Python ends, which would exit with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
         if error.filename is not None:
