@@ -6,10 +6,12 @@ import csv
 import doctest
 import importlib
 import inspect
+import io
 import json
 import pydoc
 import re
 import shutil
+import sys
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -95,6 +97,16 @@ def test_the_code_of_the_readme_for_a_network_of_ones_own_runs() -> None:
     network = eventsim.load("model.h5")
     assert list(network.layers) == list(namespace["network"].layers)
     assert network.time_steps == 5
+
+
+def test_the_code_of_the_page_of_streams_runs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["import", "checkpoint.safetensors", "-o", str(folder / "model.h5")])
+    capsys.readouterr()
+    (block,) = fenced("python", page("live.md"))
+    exec(block, {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 15
+    assert sum(int(line.split()[1]) for line in lines) == len(RECORDINGS[0].read_bytes()) // 5
 
 
 @pytest.mark.usefixtures("folder")
@@ -230,7 +242,9 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str,
 
 
 @pytest.fixture
-def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, Any]]]:
+def documents(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, list[dict[str, Any]]]:
     """Documents by the heading of their section."""
     streaming, frames = tmp_path / "streaming.h5", tmp_path / "frames.npy"
     build = NetworkBuilder("answers in every step")
@@ -247,6 +261,12 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
     (tmp_path / "data" / "0" / "cut.bin").write_bytes(RECORDINGS[0].read_bytes()[:-2])
     imported = printed(capsys, "import", CHECKPOINT, "-o", model)
     inputs = (RECORDINGS[0], tmp_path / "absent.bin")
+
+    def piped(data: bytes, *flags: object) -> dict[str, Any]:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        return printed(capsys, "run", model, "-", "--bin-us", 100_000, "--format", "nmnist", *flags)
+
+    cut = RECORDINGS[0].read_bytes()[:-2]
     return {
         "`import`": [imported, printed(capsys, "info", model)],
         "`run`": [
@@ -256,6 +276,7 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
             printed(capsys, "run", model, RECORDINGS[0], "--bin-us", 100_000),
             printed(capsys, "profile", streaming, frames, "--verify"),
         ],
+        "Standard input": [piped(cut), piped(cut, "--salvage")],
         "`verify`": [printed(capsys, "verify", model, *inputs)],
         "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data", *flags) for flags in ((), ("--salvage",))],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
