@@ -64,8 +64,8 @@ class Bin:
         How far behind real time it is: for so long events that come in real time have been waiting when this bin is
         done. 0 where the work keeps up; see `stream`.
     clock_lag_s : float
-        Seconds by the clock since the first event came, less the time from the first event to `end_us`. Of a camera:
-        how long after its end the bin was done. Negative where events come faster than they happened, as from a file.
+        Seconds by the clock from the end of the bin until it was done, for events that come as they happen. The clock is
+        set by the event that came soonest after its time so far.
     """
 
     index: int
@@ -263,18 +263,21 @@ class Streaming:
         if self.recording.waiting is not None and preparation.end_us is not None:
             raise InputError(f"{name}: end_us={preparation.end_us} found; a stream ends with its events, leave it out")
         self._simulator = simulator
-        self._came: float | None = None
+        # how far the clock is ahead of the events
+        self._ahead_s: float | None = None
         self._mark = self._mark_waited = 0.0
         lag_us = DEFAULT_LAG_US if whole.lag_us is None else whole.lag_us
         reading = Reading(whole.disorder, lag_us, self.defects)
         self._binned = partial(bins_as_they_come, bin_us=self.bin_us, fit=fit, binary=bool(whole.binary))
         self._bins = self._binned(self.recording, reading=reading, on_block=self._note)
 
-    def _note(self, _: EventArray) -> None:
-        """Note when the first events were there to be worked on."""
-        if self._came is None:
-            self._came = self._mark = perf_counter()
-            self._mark_waited = self._waited()
+    def _note(self, events: EventArray) -> None:
+        """Note when events were there to be worked on."""
+        now = perf_counter()
+        if self._ahead_s is None:
+            self._mark, self._mark_waited = now, self._waited()
+        ahead_s = now - int(events["t"][-1]) / 1e6
+        self._ahead_s = ahead_s if self._ahead_s is None else min(self._ahead_s, ahead_s)
 
     def _waited(self) -> float:
         waiting = self.recording.waiting
@@ -292,7 +295,6 @@ class Streaming:
         simulator, bin_s, every = self._simulator, self.bin_us / 1e6, self.restart_every
         self._warm_up()
         sample, step, behind_s = -1, 0, 0.0
-        first_us: int | None = None
         for each in self._bins:
             step = step + 1 if sample >= 0 and step + 1 != every else 0
             if step == 0:
@@ -305,8 +307,7 @@ class Streaming:
             self._mark, self._mark_waited = now, waited_now
             behind_s = max(0.0, behind_s + took_s - bin_s)
             end_us = each.start_us + self.bin_us
-            first_us = each.start_us if first_us is None else first_us
-            assert self._came is not None
+            assert self._ahead_s is not None
             yield Bin(
                 each.index,
                 each.start_us,
@@ -318,7 +319,7 @@ class Streaming:
                 result,
                 took_s,
                 behind_s,
-                now - self._came - (end_us - first_us) / 1e6,
+                max(0.0, now - self._ahead_s - end_us / 1e6),
             )
 
 

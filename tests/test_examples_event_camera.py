@@ -106,3 +106,15 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
 def test_a_time_that_does_not_fit_is_refused(t: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"a\.bin: times from {t} to {t} us found; expected 0 to 8388607"):
         event_camera.write_nmnist(tmp_path / "a.bin", np.array([(1, 2, t, True)], EVENT_DTYPE))
+
+
+def test_a_network_follows_the_camera_in_real_time(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("sklearn", reason="needs scikit-learn")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[1] / "examples")
+        live_camera = importlib.import_module("live_camera")
+    live_camera.main(digits=3)
+    *lines, dropped = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0].strip() for line in lines] == ["0.30 s", "0.60 s", "0.90 s"]
+    assert sum("saw {0}, says {0}".format(line.split("saw ")[1][0]) in line for line in lines) >= 2
+    assert dropped == "0 batches dropped"
