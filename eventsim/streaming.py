@@ -64,8 +64,8 @@ class Bin:
         How far behind real time it is: for so long events that come in real time have been waiting when this bin is
         done. 0 where the work keeps up; see `stream`.
     clock_lag_s : float
-        Seconds by the clock from the end of the bin until it was done, for events that come as they happen. The clock is
-        set by the event that came soonest after its time so far.
+        Seconds by the clock from the end of the bin until it was done, for events that come as they happen. The clock
+        is set by the event that came soonest after its time so far.
     """
 
     index: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import io
 import itertools
 import os
 import pickle
@@ -34,6 +33,7 @@ from eventsim.dvs.opening import SALVAGE, open_as_one_of
 from eventsim.dvs.order import Disorder
 from eventsim.dvs.recording import EventArray
 from eventsim.errors import InputError
+from eventsim.testing.pipes import Trickle
 
 OPENED_WITH = ("sensor_size", "orientation")
 MAX_PICKLE_BYTES = 16 << 10
@@ -328,17 +328,6 @@ def _check_pickling(case: _Case) -> None:
     _expect_same(_read(again), _read(turned), f"{case.path}: pickled")
 
 
-class _Trickle(io.RawIOBase):
-    """What comes by a pipe, so many bytes at a time."""
-
-    def __init__(self, data: bytes, most: int) -> None:
-        super().__init__()
-        self._data, self._most = io.BytesIO(data), most
-
-    def read(self, size: int = -1, /) -> bytes:
-        return self._data.read(min(size, self._most) if size >= 0 else self._most)
-
-
 def _check_forward(case: _Case) -> None:
     """Let it come by a pipe, whole and cut."""
     if not case.format.forward:
@@ -350,7 +339,7 @@ def _check_forward(case: _Case) -> None:
     size = {"sensor_size": (case.recording.height, case.recording.width)}
 
     def through(part: bytes, most: int, **more: Any) -> EventArray:
-        arriving = arriving_file(_Trickle(part, most), str(name))
+        arriving = arriving_file(Trickle(part, most), str(name))
         opened = open_as_one_of(case.known, arriving, format=case.name, **{**size, **case.options, **more})
         blocks = list(opened.blocks(disorder="keep"))
         return np.concatenate(blocks) if blocks else np.empty(0, EVENT_DTYPE)
