@@ -50,6 +50,16 @@ class Dripping(io.RawIOBase):
         return part
 
 
+class Broken(io.RawIOBase):
+    """A connection that ends as some do."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object, /) -> int:
+        raise ConnectionResetError("connection reset")
+
+
 def test_every_format_that_is_read_forwards_is_tried_here() -> None:
     assert {name for name, entry in event_formats().items() if entry.forward} == set(WRITTEN)
 
@@ -191,6 +201,18 @@ def test_a_text_that_stops_within_a_time_is_told() -> None:
     data = b"x y p t\n1 2 0 100\n1 2 0 20"
     with pytest.raises(InputError, match=r"last line '1 2 0 20' does not end.*its writer stopped there"):
         list(open_recording(io.BytesIO(data), sensor_size=(5, 5)).blocks())
+
+
+def test_what_cannot_be_waited_for_is_refused() -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    with open(reader, "rb", buffering=0) as pipe, pytest.raises(InputError, match=r"-: does not wait for what comes"):
+        open_recording(pipe)
+    os.close(writer)
+    with pytest.raises(InputError, match=r"-: cannot be read \(.*closed"):
+        open_recording(pipe)
+    with pytest.raises(InputError, match=r"-: cannot be read \(.*reset"):
+        open_recording(io.BufferedReader(Broken()))
 
 
 def test_other_things_are_no_recordings() -> None:

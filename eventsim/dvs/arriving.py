@@ -97,10 +97,21 @@ class Pipe:
         self.refuse_rest: Callable[[int, int], InputError] | None = None
 
     def more(self) -> bool:
-        """Wait for the next piece; tell whether there was one."""
-        with self.waiting:
-            piece = self._read(PIECE_BYTES)
-        self.held += piece or b""
+        """Wait for the next piece; tell whether there was one.
+
+        Raises
+        ------
+        InputError
+            It cannot be read, or does not wait.
+        """
+        try:
+            with self.waiting:
+                piece = self._read(PIECE_BYTES)
+        except (OSError, ValueError) as error:  # a folder, a broken connection, a closed file
+            raise InputError(f"{self._name}: cannot be read ({error}), expected what another program writes") from error
+        if piece is None:
+            raise InputError(f"{self._name}: does not wait for what comes, expected that; make it blocking")
+        self.held += piece
         return bool(piece)
 
     def open(self, begin: int, unit: int) -> None:
