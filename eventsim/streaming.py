@@ -298,9 +298,10 @@ class Streaming:
         for each in self._bins:
             step = step + 1 if sample >= 0 and step + 1 != every else 0
             if step == 0:
-                simulator.restart()
+                simulator.restart()  # and its sums
                 sample += 1
-            simulator.count_anew()
+            else:
+                simulator.count_anew()
             result = simulator.step(each.frame)
             now, waited_now = perf_counter(), self._waited()
             took_s = max(0.0, now - self._mark - (waited_now - self._mark_waited))
