@@ -17,7 +17,7 @@ from eventsim.errors import LayerError
 from eventsim.operations import OPERATIONS
 from eventsim.signals import CountArray
 
-PerStep: TypeAlias = npt.NDArray[np.integer[Any]]
+Executed: TypeAlias = npt.NDArray[np.integer[Any]] | np.integer[Any] | int
 _SETTLING = threading.Lock()
 """Held by whoever adds up, as several may look at one result."""
 
@@ -102,9 +102,9 @@ class Columns(Mapping[str, CountArray]):
     def __init__(self, length: int) -> None:
         self.length = length
         self._sums: dict[str, CountArray] = {}
-        self._notes: list[tuple[str, int, int, PerStep | int]] = []
+        self._notes: list[tuple[str, int, int, Executed]] = []
 
-    def note(self, operation: str, start: int, steps: int, executed: PerStep | int) -> None:
+    def note(self, operation: str, start: int, steps: int, executed: Executed) -> None:
         """Note down what was executed in some time steps, in each of them or, a number, alike in all."""
         self._notes.append((operation, start, steps, executed))
 
@@ -157,7 +157,7 @@ class LedgerRows:
         self.start = start
         self.steps = steps
 
-    def add(self, operation: str, executed: PerStep | np.integer[Any] | int) -> None:
+    def add(self, operation: str, executed: Executed) -> None:
         """Report what was executed.
 
         Parameters
