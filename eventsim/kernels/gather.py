@@ -306,7 +306,7 @@ def _find(
                 visits[np.uint64(found)], visits[np.uint64(found + 1)] = first, last - first
                 visits[np.uint64(found + 2)] = (tap - x if reach > 1 else tap) * size * width
                 visits[np.uint64(found + 3)] = (target - begin) * pitch
-                found += 4 * (silent or first < last)
+                found += 4 if silent or first < last else 0
             while many > 1 and first < last:
                 group = indices[first] // size
                 stop = first + 1
