@@ -17,6 +17,7 @@ from eventsim.profile import LayerProfile, totals_row
 from eventsim.report.document import failures
 from eventsim.report.energy import energy_document, energy_lines
 from eventsim.report.tables import share
+from eventsim.signals import CountArray
 from eventsim.streaming import Bin
 
 LEAST_BEHIND_S = 0.1
@@ -37,6 +38,7 @@ class Course:
         self._network = network
         self._bin_us, self._every = bin_us, restart_every
         self._layers: list[LayerProfile] = []
+        self._columns: list[dict[str, CountArray]] = []
         self._last: Bin | None = None
         self.bins = self.events = self.behind_bins = 0
         self.took_s = self.most_s = self.simulation_s = self.most_behind_s = 0.0
@@ -67,15 +69,22 @@ class Course:
 
     def _add(self, profile: list[LayerProfile]) -> None:
         if not self._layers:
+            self._columns = [{} for _ in profile]
             self._layers = [replace(layer, columns={}, steps=0, seconds=0.0) for layer in profile]
-        for mine, layer in zip(self._layers, profile, strict=True):
+        for mine, columns, layer in zip(self._layers, self._columns, profile, strict=True):
             mine.steps += layer.steps
             mine.seconds += layer.seconds
             for name, column in layer.columns.items():
-                if name in mine.columns:
-                    mine.columns[name] += column
+                if name in columns:
+                    columns[name] += column
                 else:
-                    mine.columns[name] = column.copy()
+                    columns[name] = column.copy()
+
+    @property
+    def _whole(self) -> list[LayerProfile]:
+        """What each layer executed so far."""
+        pairs = zip(self._layers, self._columns, strict=True)
+        return [replace(layer, columns=columns) for layer, columns in pairs]
 
     def _work(self) -> str:
         mean_s = self.took_s / max(self.bins, 1)
@@ -111,8 +120,9 @@ class Course:
         """Return what all bins came to as lines."""
         if self._last is None:
             return []
-        totals = totals_row(self._layers, self.bins)
-        priced = {name: energy_document(each) for name, each in energies(self._layers, models).items()}
+        layers = self._whole
+        totals = totals_row(layers, self.bins)
+        priced = {name: energy_document(each) for name, each in energies(layers, models).items()}
         samples = _counted(self._last.sample + 1, "sample")
         cut = "" if self._last.last or not self._every else f", the last of {_counted(self._last.step + 1, 'bin')}"
         return [
@@ -126,7 +136,7 @@ class Course:
 
     def document(self, models: Mapping[str, EnergyModel]) -> dict[str, Any]:
         """Return the same as plain data."""
-        last = self._last
+        last, layers = self._last, self._whole
         return {
             "bins": self.bins,
             "samples": 0 if last is None else last.sample + 1,
@@ -137,9 +147,9 @@ class Course:
             "behind_bins": self.behind_bins,
             "most_behind_s": self.most_behind_s,
             "behind_s": 0.0 if last is None else last.behind_s,
-            "dense_macs": sum(layer.dense_macs for layer in self._layers),
-            "totals": dict(Counts.total(layer.counts for layer in self._layers)),
-            "energy_mj": {name: each.total_mj for name, each in energies(self._layers, models).items()},
+            "dense_macs": sum(layer.dense_macs for layer in layers),
+            "totals": dict(Counts.total(layer.counts for layer in layers)),
+            "energy_mj": {name: each.total_mj for name, each in energies(layers, models).items()},
         }
 
 
