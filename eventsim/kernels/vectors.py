@@ -1,0 +1,421 @@
+"""Products, sums and exponentials of real values by vectors, for the kernels of layers that are not spiking.
+
+Each function here has one order of additions, which depends on the sizes that it is given and on nothing else. A product
+and the sum that it goes into are rounded once where the processor does both at once, and twice where it cannot: that,
+and an exponential that is 0 where it would be below 2^-126, are all that differ from one processor to another.
+
+The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same in another order.
+Addresses reach beyond no array: what is not a whole vector is taken by shorter ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eventsim.kernels.jit import kernel
+
+LANES = 16
+ROWS = 6
+"""Rows of a product whose sums stay in registers, with 16 lanes each, where there are 16 registers of 8."""
+PIECES = (16, 8, 4, 1)
+"""Lanes of the vectors that share what is no whole number of them."""
+
+COMPILED = not numba.config.DISABLE_JIT
+
+_WIDE, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
+
+LOWEST, HIGHEST = -87.0, 88.0
+LOG2_E, LN2_HIGH, LN2_LOW = 1.4426950408889634, 0.693359375, -2.12194440e-4
+TERMS = (0.0013814539415761828, 0.00836874544620514, 0.04166838899254799, 0.1666652113199234, 0.4999999403953552)
+"""Of ``(exp(r) - 1 - r) / r^2`` for ``|r| <= ln 2 / 2``, the highest power first: fitted here, off by 3e-9 at most."""
+ROUNDING = 1.5 * 2.0**23
+"""Added to a number below 2^22, it leaves the nearest integer in the lowest bits."""
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_WIDE, value)
+
+
+def _kind(lanes: int) -> Any:
+    return _FLOAT if lanes == 1 else ir.VectorType(_FLOAT, lanes)
+
+
+def _all(value: float, lanes: int) -> Any:
+    """Return a number in every lane."""
+    return ir.Constant(_kind(lanes), value if lanes == 1 else [value] * lanes)
+
+
+def _place(b: Any, base: Any, offset: Any, lanes: int) -> Any:
+    """Return a pointer to a vector, so many floats behind an address."""
+    return b.bitcast(b.gep(b.inttoptr(base, _FLOAT.as_pointer()), [offset]), _kind(lanes).as_pointer())
+
+
+def _load(b: Any, base: Any, offset: Any, lanes: int) -> Any:
+    return b.load(_place(b, base, offset, lanes), align=4)
+
+
+def _spread(b: Any, value: Any, lanes: int) -> Any:
+    """Return a vector of one number."""
+    if lanes == 1:
+        return value
+    nowhere = ir.Constant(_kind(lanes), ir.Undefined)
+    first = b.insert_element(nowhere, value, ir.Constant(_WORD, 0))
+    return b.shuffle_vector(first, nowhere, ir.Constant(ir.VectorType(_WORD, lanes), [0] * lanes))
+
+
+def _multiply_add(b: Any, x: Any, y: Any, z: Any, lanes: int) -> Any:
+    """Return ``x * y + z``."""
+    kind = _kind(lanes)
+    name = "llvm.fmuladd.f32" if lanes == 1 else f"llvm.fmuladd.v{lanes}f32"
+    function = cgutils.get_or_insert_function(b.module, ir.FunctionType(kind, [kind] * 3), name)
+    return b.call(function, [x, y, z])
+
+
+def _halves(b: Any, vector: Any, lanes: int) -> tuple[Any, Any]:
+    half = lanes // 2
+    index = ir.VectorType(_WORD, half)
+    parts = [
+        b.shuffle_vector(vector, vector, ir.Constant(index, list(range(first, first + half)))) for first in (0, half)
+    ]
+    return (parts[0], parts[1]) if half > 1 else tuple(b.extract_element(p, ir.Constant(_WORD, 0)) for p in parts)  # type: ignore[return-value]
+
+
+def _greater(b: Any, x: Any, y: Any) -> Any:
+    return b.select(b.fcmp_ordered(">", x, y), x, y)
+
+
+def _fold(b: Any, vector: Any, lanes: int, join: Callable[[Any, Any], Any]) -> Any:
+    """Join all lanes to one number, halves first."""
+    while lanes > 1:
+        vector, lanes = join(*_halves(b, vector, lanes)), lanes // 2
+    return vector
+
+
+def _loop(b: Any, count: Any, begun: list[Any], body: Callable[[Any, list[Any]], list[Any]]) -> list[Any]:
+    """Build a loop that carries values from one turn to the next; return what the last turn leaves."""
+    entry, turn, end = b.block, b.append_basic_block("turn"), b.append_basic_block("done")
+    b.cbranch(b.icmp_signed(">", count, _number(0)), turn, end)
+    b.position_at_end(turn)
+    index, carried = b.phi(_WIDE), [b.phi(value.type) for value in begun]
+    made = body(index, carried)
+    following = b.add(index, _number(1))
+    for phi, first, new in zip([index, *carried], [_number(0), *begun], [following, *made], strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(new, b.block)
+    last = b.block
+    b.cbranch(b.icmp_signed("<", following, count), turn, end)
+    b.position_at_end(end)
+    left = [b.phi(value.type) for value in begun]
+    for phi, first, new in zip(left, begun, made, strict=True):
+        phi.add_incoming(first, entry)
+        phi.add_incoming(new, last)
+    return left
+
+
+def _exponential(b: Any, x: Any, lanes: int, positive: bool) -> Any:
+    """Return exp(x): 0 below `LOWEST` and infinity above `HIGHEST`, which only `positive` numbers are."""
+
+    def many(value: float) -> Any:
+        return _all(value, lanes)
+
+    words = ir.VectorType(_WORD, lanes)
+    within = b.select(b.fcmp_ordered("<", x, many(LOWEST)), many(LOWEST), x)
+    if positive:
+        within = b.select(b.fcmp_ordered(">", within, many(HIGHEST)), many(HIGHEST), within)
+    shifted = b.fadd(b.fmul(within, many(LOG2_E)), many(ROUNDING))
+    power = b.fsub(shifted, many(ROUNDING))
+    r = _multiply_add(b, power, many(-LN2_HIGH), within, lanes)
+    r = _multiply_add(b, power, many(-LN2_LOW), r, lanes)
+    terms = many(TERMS[0])
+    for term in TERMS[1:]:
+        terms = _multiply_add(b, terms, r, many(term), lanes)
+    near = _multiply_add(b, terms, b.fmul(r, r), b.fadd(r, many(1.0)), lanes)
+    exponent = b.add(b.bitcast(shifted, words), ir.Constant(words, [127] * lanes))
+    scale = b.bitcast(b.shl(exponent, ir.Constant(words, [23] * lanes)), _kind(lanes))
+    result = b.fmul(near, scale)
+    result = b.select(b.fcmp_ordered("<", x, many(LOWEST)), many(0.0), result)
+    return b.select(b.fcmp_ordered(">", x, many(HIGHEST)), many(float("inf")), result) if positive else result
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _product(  # noqa: PLR0917
+    typingctx: Any, a: Any, a_pitch: Any, b: Any, b_pitch: Any, c: Any, c_pitch: Any, depth: Any, vectors: Any,
+    factor: Any,
+) -> Any:  # fmt: skip
+    """Multiply `ROWS` rows by a matrix; arguments are addresses, and floats from a row to the next."""
+    address, size = types.uintp, types.int64
+    signature = types.void(address, size, address, size, address, size, size, size, types.float32)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        a, a_pitch, b, b_pitch, c, c_pitch, depth, vectors, factor = arguments
+        q = builder
+        factors = _spread(q, factor, LANES)
+        begins = [_place(q, a, q.mul(_number(r), a_pitch), 1) for r in range(ROWS)]
+        with cgutils.for_range(q, vectors) as vector:
+            column = q.mul(vector.index, _number(LANES))
+
+            def turn(k: Any, sums: list[Any], column: Any = column) -> list[Any]:
+                row = _load(q, b, q.add(q.mul(k, b_pitch), column), LANES)
+                ones = [q.load(q.gep(begin, [k]), align=4) for begin in begins]
+                return [
+                    _multiply_add(q, _spread(q, one, LANES), row, total, LANES)
+                    for one, total in zip(ones, sums, strict=True)
+                ]
+
+            for r, total in enumerate(_loop(q, depth, [_all(0.0, LANES)] * ROWS, turn)):
+                to = _place(q, c, q.add(q.mul(_number(r), c_pitch), column), LANES)
+                q.store(q.fmul(total, factors), to, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _soften(typingctx: Any, row: Any, vectors: Any) -> Any:
+    """Do what `soften` does, for an address and whole vectors."""
+    signature = types.float32(types.uintp, types.int64)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        q, (row, vectors) = builder, arguments
+
+        def at(index: Any) -> Any:
+            return q.mul(index, _number(LANES))
+
+        def look(index: Any, found: list[Any]) -> list[Any]:
+            return [_greater(q, _load(q, row, at(index), LANES), found[0])]
+
+        (peaks,) = _loop(q, vectors, [_all(float("-inf"), LANES)], look)
+        peak = _spread(q, _fold(q, peaks, LANES, lambda x, y: _greater(q, x, y)), LANES)
+
+        def raise_(index: Any, sums: list[Any]) -> list[Any]:
+            place = _place(q, row, at(index), LANES)
+            power = _exponential(q, q.fsub(q.load(place, align=4), peak), LANES, False)
+            q.store(power, place, align=4)
+            return [q.fadd(sums[0], power)]
+
+        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], raise_)
+        return _fold(q, sums, LANES, q.fadd)
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _raise(typingctx: Any, row: Any, vectors: Any) -> Any:
+    """Replace whole vectors by their exponentials."""
+    signature = types.void(types.uintp, types.int64)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        q, (row, vectors) = builder, arguments
+        with cgutils.for_range(q, vectors) as loop:
+            place = _place(q, row, q.mul(loop.index, _number(LANES)), LANES)
+            q.store(_exponential(q, q.load(place, align=4), LANES, True), place, align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _dot(typingctx: Any, a: Any, b: Any, count: Any) -> Any:
+    """Do what `dot` does, for addresses."""
+    signature = types.float32(types.uintp, types.uintp, types.int64)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        q, (a, b, count) = builder, arguments
+        total, at = _all(0.0, LANES), _number(0)
+        for lanes in PIECES:
+            many = q.sdiv(q.sub(count, at), _number(lanes))
+
+            def turn(index: Any, sums: list[Any], lanes: int = lanes, at: Any = at) -> list[Any]:
+                begin = q.add(at, q.mul(index, _number(lanes)))
+                return [_multiply_add(q, _load(q, a, begin, lanes), _load(q, b, begin, lanes), sums[0], lanes)]
+
+            (total,) = _loop(q, many, [total], turn)
+            at = q.add(at, q.mul(many, _number(lanes)))
+            if lanes > 4:
+                total = q.fadd(*_halves(q, total, lanes))
+            elif lanes == 4:
+                total = _fold(q, total, lanes, q.fadd)
+        return total
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _weigh(typingctx: Any, weights: Any, rows: Any, pitch: Any, count: Any, width: Any, out: Any) -> Any:
+    """Do what `weigh` does, for addresses."""
+    address, size = types.uintp, types.int64
+    signature = types.void(address, address, size, size, size, address)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        q, (weights, rows, pitch, count, width, out) = builder, arguments
+        at = _number(0)
+        for lanes in PIECES:
+            many = q.sdiv(q.sub(width, at), _number(lanes))
+            with cgutils.for_range(q, many) as piece:
+                column = q.add(at, q.mul(piece.index, _number(lanes)))
+
+                def turn(row: Any, sums: list[Any], lanes: int = lanes, column: Any = column) -> list[Any]:
+                    one = _spread(q, _load(q, weights, row, 1), lanes)
+                    return [
+                        _multiply_add(q, one, _load(q, rows, q.add(q.mul(row, pitch), column), lanes), sums[0], lanes)
+                    ]
+
+                (total,) = _loop(q, count, [_all(0.0, lanes)], turn)
+                q.store(total, _place(q, out, column, lanes), align=4)
+            at = q.add(at, q.mul(many, _number(lanes)))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _normalise(typingctx: Any, x: Any, weight: Any, bias: Any, vectors: Any, eps: Any, out: Any) -> Any:
+    """Do what `normalise_row` does, for addresses and whole vectors."""
+    address = types.uintp
+    signature = types.void(address, address, address, types.int64, types.float32, address)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        q, (x, weight, bias, vectors, eps, out) = builder, arguments
+        number = q.uitofp(q.mul(vectors, _number(LANES)), _FLOAT)
+
+        def of(base: Any, index: Any) -> Any:
+            return _load(q, base, q.mul(index, _number(LANES)), LANES)
+
+        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], lambda i, sums: [q.fadd(sums[0], of(x, i))])
+        mean = _spread(q, q.fdiv(_fold(q, sums, LANES, q.fadd), number), LANES)
+
+        def square(index: Any, sums: list[Any]) -> list[Any]:
+            centred = q.fsub(of(x, index), mean)
+            return [_multiply_add(q, centred, centred, sums[0], LANES)]
+
+        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], square)
+        kind = ir.FunctionType(_FLOAT, [_FLOAT])
+        root = cgutils.get_or_insert_function(q.module, kind, "llvm.sqrt.f32")
+        deviation = q.call(root, [q.fadd(q.fdiv(_fold(q, sums, LANES, q.fadd), number), eps)])
+        reciprocal = _spread(q, q.fdiv(ir.Constant(_FLOAT, 1.0), deviation), LANES)
+        with cgutils.for_range(q, vectors) as loop:
+            scaled = q.fmul(q.fsub(of(x, loop.index), mean), reciprocal)
+            made = _multiply_add(q, scaled, of(weight, loop.index), of(bias, loop.index), LANES)
+            q.store(made, _place(q, out, q.mul(loop.index, _number(LANES)), LANES), align=4)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@kernel
+def lines(rows: int, width: int) -> npt.NDArray[np.float32]:
+    """Return zeros (rows, width) that begin on a cache line; a vector of them lies on one, where rows are whole vectors."""
+    room = np.zeros(rows * width + LANES, np.float32)
+    start = -(np.int64(room.ctypes.data) // 4) % LANES
+    return room[start : start + rows * width].reshape((rows, width))
+
+
+@kernel
+def product(
+    a: npt.NDArray[np.float32],
+    b: npt.NDArray[np.float32],
+    c: npt.NDArray[np.float32],
+    factor: np.float32,
+) -> None:
+    """Write ``factor * a @ b`` to `c`; `a` has `ROWS` rows, of which as much is read as `b` has rows of whole vectors."""
+    if COMPILED:
+        _product(
+            a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], c.ctypes.data, c.shape[1], len(b),
+            b.shape[1] // LANES, factor,
+        )  # fmt: skip
+    else:
+        for r in range(ROWS):
+            for j in range(b.shape[1]):
+                total = np.float32(0)
+                for k in range(len(b)):
+                    total += a[r, k] * b[k, j]
+                c[r, j] = factor * total
+
+
+@kernel
+def soften(row: npt.NDArray[np.float32]) -> np.float32:
+    """Replace a row of whole vectors by ``exp(row - max(row))``; return the sum.
+
+    An exponential is off by 1.5 units in the last place at most, and 0 below exp(-87).
+    """
+    if COMPILED:
+        return _soften(row.ctypes.data, len(row) // LANES)  # type: ignore[no-any-return]
+    peak = row[0]
+    for i in range(1, len(row)):
+        peak = max(peak, row[i])
+    total = np.float32(0)
+    for i in range(len(row)):
+        row[i] = np.exp(row[i] - peak)
+        total += row[i]
+    return total
+
+
+@kernel
+def sigmoids(row: npt.NDArray[np.float32]) -> None:
+    """Replace a row of whole vectors by the logistic function of each value."""
+    for i in range(len(row)):
+        row[i] = -row[i]
+    if COMPILED:
+        _raise(row.ctypes.data, len(row) // LANES)
+    else:
+        for i in range(len(row)):
+            row[i] = np.exp(min(row[i], np.float32(HIGHEST)))
+    for i in range(len(row)):
+        row[i] = np.float32(1) / (np.float32(1) + row[i])
+
+
+@kernel
+def dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> np.float32:
+    """Return the scalar product of two vectors of equal length."""
+    if COMPILED:
+        return _dot(a.ctypes.data, b.ctypes.data, len(a))  # type: ignore[no-any-return]
+    total = np.float32(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@kernel
+def weigh(weights: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """Write ``weights @ rows`` to `out`, added up in the order of the rows."""
+    if COMPILED:
+        width = rows.shape[1]
+        _weigh(weights.ctypes.data, rows.ctypes.data, width, len(weights), width, out.ctypes.data)
+    else:
+        for c in range(rows.shape[1]):
+            out[c] = np.float32(0)
+        for row in range(len(weights)):
+            for c in range(rows.shape[1]):
+                out[c] += weights[row] * rows[row, c]
+
+
+@kernel
+def normalise_row(
+    x: npt.NDArray[np.float32],
+    weight: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    eps: np.float32,
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write ``(x - mean) / sqrt(variance + eps) * weight + bias`` to `out`, dividing by way of one reciprocal."""
+    if COMPILED and len(x) % LANES == 0:
+        _normalise(x.ctypes.data, weight.ctypes.data, bias.ctypes.data, len(x) // LANES, eps, out.ctypes.data)
+        return
+    total, number = np.float32(0), np.float32(len(x))
+    for c in range(len(x)):
+        total += x[c]
+    mean, total = total / number, np.float32(0)
+    for c in range(len(x)):
+        total += (x[c] - mean) * (x[c] - mean)
+    reciprocal = np.float32(1) / np.sqrt(total / number + eps)
+    for c in range(len(x)):
+        out[c] = (x[c] - mean) * reciprocal * weight[c] + bias[c]
