@@ -215,6 +215,7 @@ def _find(
     groups: tuple[int, int],
     span: tuple[int, int],
     pitches: tuple[int, int, int, int],
+    silent: bool,
     visits: npt.NDArray[np.int64],
 ) -> int:
     """Find what a tap, or a row of taps, reads for a span of output rows.
@@ -229,6 +230,8 @@ def _find(
     pitches : tuple of int
         Floats from a weight row to the next, from a group's weights to the next, from an output row to the next and
         from a group in it to the next.
+    silent : bool
+        Whether there is a visit without events to each output row that reads none; not with groups.
     visits : int64 array (4 * room,)
         Written, as `_serve` takes them: one for each output row, or, with groups, for each that a row reads from.
 
@@ -247,7 +250,10 @@ def _find(
         y = line % w.out_height * w.stride_height + dy
         x = (row - line * w.out_width) * w.stride_width + dx
         source = (line // w.out_height * w.height + y) * w.width
-        inside = 0 <= y < w.height
+        inside = 0 <= y < w.height and indptr[source] < indptr[source + w.width]
+        if not (inside or silent):
+            row = (line + 1) * w.out_width
+            continue
         for target in range(row, min(end, (line + 1) * w.out_width)):
             left, right = max(x, 0), min(x + reach, w.width)
             first = last = np.int64(0)
@@ -257,7 +263,7 @@ def _find(
                 visits[found], visits[found + 1] = first, last - first
                 visits[found + 2] = (tap - x if reach > 1 else tap) * size * width
                 visits[found + 3] = (target - begin) * pitch
-                found += 4
+                found += 4 * (silent or first < last)
             while many > 1 and first < last:
                 group = indices[first] // size
                 stop = first + 1
@@ -292,7 +298,7 @@ def _scatter(
     visits = np.empty(4 * ROWS, np.int64)
     for tap in range(window.kernel_height * window.kernel_width):
         pitches = (fan, 0, outputs, 0)
-        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, visits)):
+        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, False, visits)):
             first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
             at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
             for e in range(np.uint64(first), np.uint64(stop)):
@@ -337,9 +343,7 @@ def _by_channel(
     for begin in range(row, end, few):
         rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
         for tap in range(w.kernel_height * w.kernel_width):
-            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, visits)):
-                if visits[4 * n + 1] == 0:
-                    continue
+            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, False, visits)):
                 read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
                 to = visits[4 * n + 3] + begin * outputs
                 for j in range(np.uint64(outputs)):
@@ -429,6 +433,7 @@ def gather(
     visits = np.empty(4 * at_once * groups, np.int64)
     whole, rest = out.reshape(-1), np.empty(at_once * groups * LANES, np.float32)
     start = np.empty(TILE if groups == 1 else 0, np.float32)
+    biased_first = groups > 1
     for tile in range(first_tile, last_tile):
         channel, width = _edge(fan, tile), _edge(fan, tile + 1) - _edge(fan, tile)
         row_weights = max(width, LANES)  # the rest is served in vectors too, beside the output
@@ -443,18 +448,18 @@ def gather(
         for begin in range(first_row, last_row, at_once):
             end = min(begin + at_once, last_row)
             sums, to = (rest, 0) if width < LANES else (whole, begin * outputs + channel)
-            for group in range(groups if groups > 1 else 0):
+            for group in range(groups if biased_first else 0):
                 for row in range(end - begin):
                     for j in range(width):
                         sums[to + row * pitches[2] + group * pitches[3] + j] = bias[group * fan + channel + j]
             for tap in range(0, taps, reach):
-                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, visits)
+                fresh = tap == 0 and not biased_first
+                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, fresh, visits)
                 # meanwhile fetch what the next taps will read, where it was not just read and most of it will be
                 following = tile_weights + (tap // reach + 1) * stretch
                 lines = 0
                 if groups == 1 and begin == first_row and following < len(packed) and events * found > size * sources:
                     lines = (stretch // LINE + found - 1) // found
-                fresh = tap == 0 and groups == 1
                 if COMPILED:
                     _serve(
                         row_weights,
