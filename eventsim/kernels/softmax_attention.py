@@ -1,7 +1,7 @@
 """Softmax attention among tokens: scores, exponentials and weighted values of some queries at a time.
 
-The limit is two products of matrices and one exponential for each pair of tokens. The scores of a few queries stay in the
-first-level cache from their product to their last use; nothing as large as the map is ever in memory.
+The limit is two products of matrices and one exponential for each pair of tokens. The scores of a few queries stay in
+the first-level cache from their product to their last use; nothing as large as the map is ever in memory.
 """
 
 from __future__ import annotations

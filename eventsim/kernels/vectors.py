@@ -1,8 +1,8 @@
 """Products, sums and exponentials of real values by vectors, for the kernels of layers that are not spiking.
 
-Each function here has one order of additions, which depends on the sizes that it is given and on nothing else. A product
-and the sum that it goes into are rounded once where the processor does both at once, and twice where it cannot: that,
-and an exponential that is 0 where it would be below 2^-126, are all that differ from one processor to another.
+Each function here has one order of additions, which depends on the sizes that it is given and on nothing else. A
+product and the sum that it goes into are rounded once where the processor does both at once, and twice where it cannot:
+that is all that differs from one processor to another.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same in another order.
 Addresses reach beyond no array: what is not a whole vector is taken by shorter ones.
@@ -86,7 +86,7 @@ def _halves(b: Any, vector: Any, lanes: int) -> tuple[Any, Any]:
     parts = [
         b.shuffle_vector(vector, vector, ir.Constant(index, list(range(first, first + half)))) for first in (0, half)
     ]
-    return (parts[0], parts[1]) if half > 1 else tuple(b.extract_element(p, ir.Constant(_WORD, 0)) for p in parts)  # type: ignore[return-value]
+    return (parts[0], parts[1]) if half > 1 else tuple(b.extract_element(p, ir.Constant(_WORD, 0)) for p in parts)
 
 
 def _greater(b: Any, x: Any, y: Any) -> Any:
@@ -224,27 +224,46 @@ def _raise(typingctx: Any, row: Any, vectors: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _dot(typingctx: Any, a: Any, b: Any, count: Any) -> Any:
-    """Do what `dot` does, for addresses."""
-    signature = types.float32(types.uintp, types.uintp, types.int64)
+def _transform(typingctx: Any, rows: Any, count: Any, width: Any, vector: Any, out: Any) -> Any:
+    """Do what `transform` does without a bias, for addresses."""
+    address, size = types.uintp, types.int64
+    signature = types.void(address, size, size, address, address)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        q, (a, b, count) = builder, arguments
-        total, at = _all(0.0, LANES), _number(0)
-        for lanes in PIECES:
-            many = q.sdiv(q.sub(count, at), _number(lanes))
+        q, (rows, count, width, vector, out) = builder, arguments
+        mask = {lanes: q.and_(width, _number(-lanes)) for lanes in PIECES}  # where so many lanes end
 
-            def turn(index: Any, sums: list[Any], lanes: int = lanes, at: Any = at) -> list[Any]:
-                begin = q.add(at, q.mul(index, _number(lanes)))
-                return [_multiply_add(q, _load(q, a, begin, lanes), _load(q, b, begin, lanes), sums[0], lanes)]
+        def piece(lanes: int, row: Any, at: Any, total: Any) -> Any:
+            x, y = _load(q, rows, q.add(row, at), lanes), _load(q, vector, at, lanes)
+            return _multiply_add(q, x, y, total, lanes)
 
-            (total,) = _loop(q, many, [total], turn)
-            at = q.add(at, q.mul(many, _number(lanes)))
-            if lanes > 4:
-                total = q.fadd(*_halves(q, total, lanes))
-            elif lanes == 4:
-                total = _fold(q, total, lanes, q.fadd)
-        return total
+        with cgutils.for_range(q, count) as loop:
+            row, total = q.mul(loop.index, width), _all(0.0, LANES)
+
+            def turn(index: Any, sums: list[Any], row: Any = row) -> list[Any]:
+                return [piece(LANES, row, q.mul(index, _number(LANES)), sums[0])]
+
+            (total,) = _loop(q, q.lshr(width, _number(4)), [total], turn)
+            for lanes in (8, 4):
+                total = q.fadd(*_halves(q, total, 2 * lanes))
+                before, more, end = q.block, q.append_basic_block("piece"), q.append_basic_block("whole")
+                there = q.icmp_signed("<", mask[2 * lanes], mask[lanes])
+                q.cbranch(there, more, end)
+                q.position_at_end(more)
+                added = piece(lanes, row, mask[2 * lanes], total)
+                q.branch(end)
+                q.position_at_end(end)
+                total, without = q.phi(total.type), total
+                total.add_incoming(without, before)
+                total.add_incoming(added, more)
+            total = _fold(q, total, 4, q.fadd)
+
+            def single(index: Any, sums: list[Any], row: Any = row) -> list[Any]:
+                return [piece(1, row, q.add(mask[4], index), sums[0])]
+
+            (total,) = _loop(q, q.sub(width, mask[4]), [total], single)
+            q.store(total, _place(q, out, loop.index, 1), align=4)
+        return context.get_dummy_value()
 
     return signature, generate
 
@@ -313,7 +332,7 @@ def _normalise(typingctx: Any, x: Any, weight: Any, bias: Any, vectors: Any, eps
 
 @kernel
 def lines(rows: int, width: int) -> npt.NDArray[np.float32]:
-    """Return zeros (rows, width) that begin on a cache line; a vector of them lies on one, where rows are whole vectors."""
+    """Return zeros (rows, width) that begin on a cache line, as each row does that is of whole vectors."""
     room = np.zeros(rows * width + LANES, np.float32)
     start = -(np.int64(room.ctypes.data) // 4) % LANES
     return room[start : start + rows * width].reshape((rows, width))
@@ -326,7 +345,10 @@ def product(
     c: npt.NDArray[np.float32],
     factor: np.float32,
 ) -> None:
-    """Write ``factor * a @ b`` to `c`; `a` has `ROWS` rows, of which as much is read as `b` has rows of whole vectors."""
+    """Write ``factor * a @ b`` to `c`.
+
+    Of the `ROWS` rows of `a` is read what the rows of `b` are for; these, and those of `c`, are of whole vectors.
+    """
     if COMPILED:
         _product(
             a.ctypes.data, a.shape[1], b.ctypes.data, b.shape[1], c.ctypes.data, c.shape[1], len(b),
@@ -368,20 +390,33 @@ def sigmoids(row: npt.NDArray[np.float32]) -> None:
         _raise(row.ctypes.data, len(row) // LANES)
     else:
         for i in range(len(row)):
-            row[i] = np.exp(min(row[i], np.float32(HIGHEST)))
+            row[i] = np.exp(row[i]) if row[i] <= HIGHEST else np.inf
     for i in range(len(row)):
         row[i] = np.float32(1) / (np.float32(1) + row[i])
 
 
 @kernel
-def dot(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> np.float32:
-    """Return the scalar product of two vectors of equal length."""
+def transform(
+    rows: npt.NDArray[np.float32],
+    vector: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Write ``rows @ vector + bias`` to `out`; the bias is of each row, or of all."""
     if COMPILED:
-        return _dot(a.ctypes.data, b.ctypes.data, len(a))  # type: ignore[no-any-return]
-    total = np.float32(0)
-    for i in range(len(a)):
-        total += a[i] * b[i]
-    return total
+        _transform(rows.ctypes.data, len(rows), rows.shape[1], vector.ctypes.data, out.ctypes.data)
+    else:
+        for row in range(len(rows)):
+            out[row] = 0
+            for c in range(rows.shape[1]):
+                out[row] += rows[row, c] * vector[c]
+    if len(bias) == 1:
+        only = bias[0]
+        for row in range(len(rows)):
+            out[row] += only
+    else:
+        for row in range(len(rows)):
+            out[row] += bias[row]
 
 
 @kernel
