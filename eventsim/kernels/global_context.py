@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import LANES, lines, normalise_row, sigmoids, soften, transform, weigh
+from eventsim.kernels.vectors import LANES, lines, normalise, sigmoids, soften, transform, weigh
 
 STRETCH = 256
 """Values of several positions that a gain is repeated for, about."""
@@ -63,7 +63,7 @@ def attend_globally(
             context[c] /= total
         transform(value[0], context, value[1], hidden)
         if len(norm[0]) > 0:
-            normalise_row(hidden, norm[0], norm[1], eps, hidden)
+            normalise(hidden.reshape(1, -1), norm[0], norm[1], eps, hidden.reshape(1, -1))
         for i in range(len(hidden)):
             hidden[i] = max(hidden[i], np.float32(0))
         transform(query[0], hidden, query[1], gain)

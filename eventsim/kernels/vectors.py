@@ -297,34 +297,50 @@ def _weigh(typingctx: Any, weights: Any, rows: Any, pitch: Any, count: Any, widt
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _normalise(typingctx: Any, x: Any, weight: Any, bias: Any, vectors: Any, eps: Any, out: Any) -> Any:
-    """Do what `normalise_row` does, for addresses and whole vectors."""
-    address = types.uintp
-    signature = types.void(address, address, address, types.int64, types.float32, address)
+def _normalise(typingctx: Any, x: Any, rows: Any, vectors: Any, weight: Any, bias: Any, eps: Any, out: Any) -> Any:
+    """Do what `normalise` does, for addresses and rows of whole vectors; some rows at a time, so that none waits."""
+    address, size = types.uintp, types.int64
+    signature = types.void(address, size, size, address, address, types.float32, address)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        q, (x, weight, bias, vectors, eps, out) = builder, arguments
-        number = q.uitofp(q.mul(vectors, _number(LANES)), _FLOAT)
-
-        def of(base: Any, index: Any) -> Any:
-            return _load(q, base, q.mul(index, _number(LANES)), LANES)
-
-        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], lambda i, sums: [q.fadd(sums[0], of(x, i))])
-        mean = _spread(q, q.fdiv(_fold(q, sums, LANES, q.fadd), number), LANES)
-
-        def square(index: Any, sums: list[Any]) -> list[Any]:
-            centred = q.fsub(of(x, index), mean)
-            return [_multiply_add(q, centred, centred, sums[0], LANES)]
-
-        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], square)
+        q, (x, rows, vectors, weight, bias, eps, out) = builder, arguments
+        pitch = q.mul(vectors, _number(LANES))
+        number = q.uitofp(pitch, _FLOAT)
         kind = ir.FunctionType(_FLOAT, [_FLOAT])
         root = cgutils.get_or_insert_function(q.module, kind, "llvm.sqrt.f32")
-        deviation = q.call(root, [q.fadd(q.fdiv(_fold(q, sums, LANES, q.fadd), number), eps)])
-        reciprocal = _spread(q, q.fdiv(ir.Constant(_FLOAT, 1.0), deviation), LANES)
-        with cgutils.for_range(q, vectors) as loop:
-            scaled = q.fmul(q.fsub(of(x, loop.index), mean), reciprocal)
-            made = _multiply_add(q, scaled, of(weight, loop.index), of(bias, loop.index), LANES)
-            q.store(made, _place(q, out, q.mul(loop.index, _number(LANES)), LANES), align=4)
+
+        def some(first: Any, count: int) -> None:
+            begins = [q.mul(q.add(first, _number(row)), pitch) for row in range(count)]
+            none = [_all(0.0, LANES)] * count
+
+            def at(base: Any, index: Any, begin: Any) -> Any:
+                return _load(q, base, q.add(begin, q.mul(index, _number(LANES))), LANES)
+
+            def add(index: Any, sums: list[Any]) -> list[Any]:
+                return [q.fadd(total, at(x, index, begin)) for total, begin in zip(sums, begins, strict=True)]
+
+            sums = [_fold(q, total, LANES, q.fadd) for total in _loop(q, vectors, none, add)]
+            means = [_spread(q, q.fdiv(total, number), LANES) for total in sums]
+
+            def square(index: Any, sums: list[Any]) -> list[Any]:
+                centred = [q.fsub(at(x, index, begin), mean) for begin, mean in zip(begins, means, strict=True)]
+                return [_multiply_add(q, c, c, total, LANES) for c, total in zip(centred, sums, strict=True)]
+
+            sums = [_fold(q, total, LANES, q.fadd) for total in _loop(q, vectors, none, square)]
+            deviations = [q.call(root, [q.fadd(q.fdiv(total, number), eps)]) for total in sums]
+            factors = [_spread(q, q.fdiv(ir.Constant(_FLOAT, 1.0), each), LANES) for each in deviations]
+            with cgutils.for_range(q, vectors) as loop:
+                scale, shift = (at(base, loop.index, _number(0)) for base in (weight, bias))
+                for begin, mean, factor in zip(begins, means, factors, strict=True):
+                    scaled = q.fmul(q.fsub(at(x, loop.index, begin), mean), factor)
+                    place = q.add(begin, q.mul(loop.index, _number(LANES)))
+                    q.store(_multiply_add(q, scaled, scale, shift, LANES), _place(q, out, place, LANES), align=4)
+
+        whole = q.lshr(rows, _number(2))
+        with cgutils.for_range(q, whole) as loop:
+            some(q.mul(loop.index, _number(4)), 4)
+        with cgutils.for_range(q, q.and_(rows, _number(3))) as loop:
+            some(q.add(q.mul(whole, _number(4)), loop.index), 1)
         return context.get_dummy_value()
 
     return signature, generate
@@ -434,23 +450,29 @@ def weigh(weights: npt.NDArray[np.float32], rows: npt.NDArray[np.float32], out: 
 
 
 @kernel
-def normalise_row(
+def normalise(
     x: npt.NDArray[np.float32],
     weight: npt.NDArray[np.float32],
     bias: npt.NDArray[np.float32],
     eps: np.float32,
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Write ``(x - mean) / sqrt(variance + eps) * weight + bias`` to `out`, dividing by way of one reciprocal."""
-    if COMPILED and len(x) % LANES == 0:
-        _normalise(x.ctypes.data, weight.ctypes.data, bias.ctypes.data, len(x) // LANES, eps, out.ctypes.data)
+    """Write ``(x - mean) / sqrt(variance + eps) * weight + bias`` of each row to `out`, which may be `x`.
+
+    A row is divided by way of one reciprocal.
+    """
+    rows, channels = x.shape
+    if COMPILED and channels % LANES == 0:
+        _normalise(x.ctypes.data, rows, channels // LANES, weight.ctypes.data, bias.ctypes.data, eps, out.ctypes.data)
         return
-    total, number = np.float32(0), np.float32(len(x))
-    for c in range(len(x)):
-        total += x[c]
-    mean, total = total / number, np.float32(0)
-    for c in range(len(x)):
-        total += (x[c] - mean) * (x[c] - mean)
-    reciprocal = np.float32(1) / np.sqrt(total / number + eps)
-    for c in range(len(x)):
-        out[c] = (x[c] - mean) * reciprocal * weight[c] + bias[c]
+    number = np.float32(channels)
+    for row in range(rows):
+        total = np.float32(0)
+        for c in range(channels):
+            total += x[row, c]
+        mean, total = total / number, np.float32(0)
+        for c in range(channels):
+            total += (x[row, c] - mean) * (x[row, c] - mean)
+        reciprocal = np.float32(1) / np.sqrt(total / number + eps)
+        for c in range(channels):
+            out[row, c] = (x[row, c] - mean) * reciprocal * weight[c] + bias[c]

@@ -10,7 +10,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
-from eventsim.kernels.layer_norm import normalise
+from eventsim.kernels.vectors import normalise
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -105,7 +105,7 @@ class LayerNormOp(Op):
         signal = inputs[0]
         size = signal.steps * self.output.positions
         data = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        normalise(signal.to_array(), self.weight, self.bias, self.eps, data)
+        normalise(np.ascontiguousarray(signal.to_array()), self.weight, self.bias, self.eps, data)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)
