@@ -29,19 +29,19 @@ def pool_by_attention(
         The sum of rows times these exponentials; changed in place.
     """
     steps, positions, channels = x.shape
-    logits = lines(1, (positions + LANES - 1) // LANES * LANES)[0]
+    rows, total = lines(1, (positions + LANES - 1) // LANES * LANES), np.ones(1, np.float32)
+    logits = rows[0]
     added, no_bias = np.empty(channels, np.float32), np.zeros(1, np.float32)
     for step in range(steps):
         transform(x[step], weight, no_bias, logits)
         largest = logits[0]
         for position in range(1, positions):
             largest = max(largest, logits[position])
-        logits[positions:] = -np.inf
-        total = soften(logits)
+        soften(rows, positions, total)
         weigh(logits[:positions], x[step], added)
         peak = max(seen[0], largest)
         kept, new = np.exp(seen[0] - peak), np.exp(largest - peak)
         seen[0] = peak
-        seen[1] = seen[1] * kept + total * new
+        seen[1] = seen[1] * kept + total[0] * new
         for c in range(channels):
             pooled[c] = pooled[c] * kept + added[c] * new

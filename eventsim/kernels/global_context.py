@@ -44,7 +44,8 @@ def attend_globally(
         Whether positions are weighed by softmax, else by sigmoids; whether gains multiply, else add.
     """
     (softmax, gated), (steps, positions, channels) = kind, x.shape
-    logits = lines(1, (positions + LANES - 1) // LANES * LANES)[0]
+    rows, total = lines(1, (positions + LANES - 1) // LANES * LANES), np.ones(1, np.float32)
+    logits = rows[0]
     gain = lines(1, (channels + LANES - 1) // LANES * LANES)[0]
     context, hidden = np.empty(channels, np.float32), np.empty(len(value[1]), np.float32)
     several = max(1, STRETCH // channels)
@@ -52,15 +53,13 @@ def attend_globally(
     for step in range(steps):
         given = x[step]
         transform(given, key[0], key[1], logits)
-        total = np.float32(1)
         if softmax:
-            logits[positions:] = -np.inf
-            total = soften(logits)
+            soften(rows, positions, total)
         else:
             sigmoids(logits)
         weigh(logits[:positions], given, context)
         for c in range(channels):
-            context[c] /= total
+            context[c] /= total[0]
         transform(value[0], context, value[1], hidden)
         if len(norm[0]) > 0:
             normalise(hidden.reshape(1, -1), norm[0], norm[1], eps, hidden.reshape(1, -1))

@@ -48,26 +48,31 @@ def attend_softly(
     keys, values = lines(size, padded), lines(tokens, width)
     scores, attended = lines(ROWS, padded), lines(ROWS, width)
     totals = np.ones(ROWS, np.float32)
-    for group in range(groups[0], groups[1]):
-        for head in range(heads):
-            first = head * size
-            for token in range(tokens):
-                row = qkv[group * pitches[0] + token * pitches[1]]
-                for k in range(size):
-                    keys[k, token] = row[channels + first + k]
-                    values[token, k] = row[2 * channels + first + k]
-            for begin in range(0, tokens, ROWS):
-                served = min(ROWS, tokens - begin)
-                for r in range(served):
-                    row = qkv[group * pitches[0] + (begin + r) * pitches[1]]
-                    for k in range(size):
-                        queries[r, k] = row[first + k]
+    given, asked, made = qkv.reshape(-1), queries.reshape(-1), out.reshape(-1)
+    known, kept, got = keys.reshape(-1), values.reshape(-1), attended.reshape(-1)
+    from_group, from_token = np.uint64(3 * channels * pitches[0]), np.uint64(3 * channels * pitches[1])
+    depth = np.uint64(size)  # unsigned: never counted from the end
+    for group in range(np.uint64(groups[0]), np.uint64(groups[1])):
+        for head in range(np.uint64(heads)):
+            begin = group * from_group + head * depth
+            for token in range(np.uint64(tokens)):
+                key = begin + token * from_token + np.uint64(channels)
+                value = key + np.uint64(channels)
+                for k in range(depth):
+                    known[k * np.uint64(padded) + token] = given[key + k]
+                    kept[token * np.uint64(width) + k] = given[value + k]
+            for first in range(0, tokens, ROWS):
+                served = min(ROWS, tokens - first)
+                for r in range(np.uint64(served)):
+                    query = begin + (np.uint64(first) + r) * from_token
+                    for k in range(depth):
+                        asked[r * depth + k] = given[query + k]
                 product(queries, keys, scores, scale)
-                for r in range(served):
-                    scores[r, tokens:] = -np.inf
-                    totals[r] = soften(scores[r])
+                soften(scores, tokens, totals)
                 product(scores, values, attended, np.float32(1))
-                for r in range(served):
-                    row = out[group * pitches[0] + (begin + r) * pitches[1]]
-                    for k in range(size):
-                        row[first + k] = attended[r, k] / totals[r]
+                for r in range(np.uint64(served)):
+                    row = group * np.uint64(pitches[0]) + (np.uint64(first) + r) * np.uint64(pitches[1])
+                    to = row * np.uint64(channels) + head * depth
+                    share = np.float32(1) / totals[r]
+                    for k in range(depth):
+                        made[to + k] = got[r * np.uint64(width) + k] * share

@@ -179,33 +179,64 @@ def _product(  # noqa: PLR0917
     return signature, generate
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _soften(typingctx: Any, row: Any, vectors: Any) -> Any:
-    """Do what `soften` does, for an address and whole vectors."""
-    signature = types.float32(types.uintp, types.int64)
+def _softening(rows: int) -> Any:
+    """Make what `soften` does with so many rows at once, so that none waits; arguments are addresses and floats."""
 
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        q, (row, vectors) = builder, arguments
+    @intrinsic  # type: ignore[untyped-decorator]
+    def soften(typingctx: Any, base: Any, pitch: Any, width: Any, totals: Any) -> Any:
+        signature = types.void(types.uintp, types.int64, types.int64, types.uintp)
 
-        def at(index: Any) -> Any:
-            return q.mul(index, _number(LANES))
+        def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+            q, (base, pitch, width, totals) = builder, arguments
+            lowest = _all(float("-inf"), LANES)
+            whole, rest = q.lshr(width, _number(4)), q.and_(width, _number(LANES - 1))
+            lanes = ir.VectorType(_WIDE, LANES)
+            nowhere, first = ir.Constant(lanes, ir.Undefined), ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
+            last = q.shuffle_vector(q.insert_element(nowhere, rest, ir.Constant(_WORD, 0)), nowhere, first)
+            inside = q.icmp_signed("<", ir.Constant(lanes, list(range(LANES))), last)
+            begins = [q.mul(pitch, _number(row)) for row in range(rows)]
 
-        def look(index: Any, found: list[Any]) -> list[Any]:
-            return [_greater(q, _load(q, row, at(index), LANES), found[0])]
+            def of(index: Any, begin: Any) -> Any:
+                return _place(q, base, q.add(begin, q.mul(index, _number(LANES))), LANES)
 
-        (peaks,) = _loop(q, vectors, [_all(float("-inf"), LANES)], look)
-        peak = _spread(q, _fold(q, peaks, LANES, lambda x, y: _greater(q, x, y)), LANES)
+            def all_of(begun: list[Any], one: Callable[[Any, Any, Any], Any]) -> list[Any]:
+                """Let every vector of every row change what is carried; in the last one, what is behind is lowest."""
 
-        def raise_(index: Any, sums: list[Any]) -> list[Any]:
-            place = _place(q, row, at(index), LANES)
-            power = _exponential(q, q.fsub(q.load(place, align=4), peak), LANES, False)
-            q.store(power, place, align=4)
-            return [q.fadd(sums[0], power)]
+                def turn(index: Any, carried: list[Any]) -> list[Any]:
+                    places = [of(index, begin) for begin in begins]
+                    return [
+                        one(n, (p, q.load(p, align=4)), c) for n, (p, c) in enumerate(zip(places, carried, strict=True))
+                    ]
 
-        (sums,) = _loop(q, vectors, [_all(0.0, LANES)], raise_)
-        return _fold(q, sums, LANES, q.fadd)
+                def rest_of(_: Any, carried: list[Any]) -> list[Any]:
+                    places = [of(whole, begin) for begin in begins]
+                    given = [q.select(inside, q.load(place, align=4), lowest) for place in places]
+                    return [
+                        one(n, pair, c)
+                        for n, (pair, c) in enumerate(zip(zip(places, given, strict=True), carried, strict=True))
+                    ]
 
-    return signature, generate
+                there = q.zext(q.icmp_signed(">", rest, _number(0)), _WIDE)
+                return _loop(q, there, _loop(q, whole, begun, turn), rest_of)
+
+            peaks = all_of([lowest] * rows, lambda n, given, found: _greater(q, given[1], found))
+            peaks = [_spread(q, _fold(q, peak, LANES, lambda x, y: _greater(q, x, y)), LANES) for peak in peaks]
+
+            def raise_(n: Any, given: Any, total: Any) -> Any:
+                power = _exponential(q, q.fsub(given[1], peaks[n]), LANES, False)
+                q.store(power, given[0], align=4)
+                return q.fadd(total, power)
+
+            for row, total in enumerate(all_of([_all(0.0, LANES)] * rows, raise_)):
+                q.store(_fold(q, total, LANES, q.fadd), _place(q, totals, _number(row), 1), align=4)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return soften
+
+
+_soften_one, _soften_rows = _softening(1), _softening(ROWS)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -380,21 +411,24 @@ def product(
 
 
 @kernel
-def soften(row: npt.NDArray[np.float32]) -> np.float32:
-    """Replace a row of whole vectors by ``exp(row - max(row))``; return the sum.
+def soften(rows: npt.NDArray[np.float32], width: int, totals: npt.NDArray[np.float32]) -> None:
+    """Replace rows, one or `ROWS` of whole vectors, by ``exp(row - max(row))``, and write the sums.
 
-    An exponential is off by 1.5 units in the last place at most, and 0 below exp(-87).
+    Of each row the first `width` values are looked at; those behind, in the same vector, become 0. An exponential is
+    off by 1.5 units in the last place at most, and 0 below exp(-87).
     """
-    if COMPILED:
-        return _soften(row.ctypes.data, len(row) // LANES)  # type: ignore[no-any-return]
-    peak = row[0]
-    for i in range(1, len(row)):
-        peak = max(peak, row[i])
-    total = np.float32(0)
-    for i in range(len(row)):
-        row[i] = np.exp(row[i] - peak)
-        total += row[i]
-    return total
+    if COMPILED and len(rows) == 1:
+        _soften_one(rows.ctypes.data, rows.shape[1], width, totals.ctypes.data)
+    elif COMPILED:
+        _soften_rows(rows.ctypes.data, rows.shape[1], width, totals.ctypes.data)
+    else:
+        for row in range(len(rows)):
+            peak, total = max(rows[row, :width]), np.float32(0)
+            rows[row, width:] = 0
+            for i in range(width):
+                rows[row, i] = np.exp(rows[row, i] - peak)
+                total += rows[row, i]
+            totals[row] = total
 
 
 @kernel
