@@ -165,9 +165,9 @@ def look(
     sums : float64 array (2 + steps,)
         Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
         their sum in each time step, whose order of additions does not depend on the other steps.
-    counted : int64 array (3 + 2 * steps,)
+    counted : int64 array (3 + 3 * steps,)
         Written: ones; values that are neither 0 nor 1; how many levels are listed, `GIVEN_UP` where there are too
-        many; the values of each time step that are neither 0 nor of magnitude 1; and its ones.
+        many; the values of each time step that are neither 0 nor of magnitude 1; its ones; and its zeros.
     """
     most = len(levels)
     largest = np.float32(most - 1)
@@ -217,6 +217,7 @@ def look(
         sums[2 + step] = total
         counted[TOLD + step] = stop - begin - zero - one - minus
         counted[TOLD + len(ends) - 1 + step] = one
+        counted[TOLD + 2 * (len(ends) - 1) + step] = zero
     for number in range(2, most):
         if integers >> np.uint64(number) & np.uint64(1):
             level = np.float32(number)
