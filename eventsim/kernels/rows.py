@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from eventsim.kernels.fire import list_bits
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.vectors import pool_window
 from eventsim.kernels.window import Spans
 
 MISSED = 4
@@ -167,22 +168,19 @@ def pool_dense(
     channels)``. Returns the values looked at, equally many in each step.
     """
     s = spans
-    channels = data.shape[1]
     out_height = len(s.tops)
     out_width = len(s.lefts)
+    pitches = s.row_step * s.width, s.column_step
     touched = 0
     for row in range(steps * out_height):
         step = row // out_height
         out_y = row % out_height
+        high = max(-(-(s.bottoms[out_y] - s.tops[out_y]) // s.row_step), 0)
         for out_x in range(out_width):
-            target = pooled[row * out_width + out_x]
-            target[:] = -np.inf if maximum else 0
-            for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
-                for x in range(s.lefts[out_x], s.rights[out_x], s.column_step):
-                    source = data[(step * s.height + y) * s.width + x]
-                    for c in range(channels):
-                        target[c] = max(target[c], source[c]) if maximum else target[c] + source[c]
-                    touched += channels
+            wide = max(-(-(s.rights[out_x] - s.lefts[out_x]) // s.column_step), 0)
+            first = (step * s.height + s.tops[out_y]) * s.width + s.lefts[out_x]
+            pool_window(data, first, (high, wide), pitches, maximum, pooled, row * out_width + out_x)
+            touched += high * wide * data.shape[1]
     return touched
 
 
