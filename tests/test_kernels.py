@@ -696,6 +696,16 @@ def test_pool_small(kind):
     check_pooled(frames, Sliding((2, 2), (1, 2), (1, 1), (3, 2)), kind)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [3, 17, 24, 65])
+def test_pool_rows_of_lines_that_take_several_words(channels, kind):
+    """Windows whose bits begin anywhere in a word, and go on in the next."""
+    rng = np.random.default_rng(channels)
+    frames = rng.integers(0, 3, (2, channels, 4, 40)) * (rng.random((2, channels, 4, 40)) < 0.4)
+    frames = {"binary": frames != 0, "graded": frames, "real": frames - (frames > 1) * 3}[kind].astype(F)
+    check_pooled(frames, Sliding((2, 2), (2, 2), (0, 0), (2, 20)), kind)
+
+
 def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
     steps, channels, *size = frames.shape
     spans = spans_of(tuple(size), sliding)

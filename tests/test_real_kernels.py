@@ -166,8 +166,10 @@ def test_attention(axis, data, heads, size):
     assert_allclose(out.reshape(steps, positions, -1), softmax_attention(x, heads, axis), rtol=1e-4, atol=1e-5)
     assert untouched(room, 12345)
     cut, parts = data.draw(st.integers(0, groups)), np.full_like(out, 7)
-    for part in ((cut, groups), (0, cut)):
-        attend_softly(qkv, heads, part, pitches, tokens, F(size**-0.5), parts)
+    attend_softly(qkv, heads, (cut, groups), pitches, tokens, F(size**-0.5), parts)
+    by_group = parts.reshape(steps, positions, -1)
+    assert ((by_group[:cut] if axis == "space" else by_group[:, :cut]) == 7).all()
+    attend_softly(qkv, heads, (0, cut), pitches, tokens, F(size**-0.5), parts)
     assert_array_equal(parts, out)
 
 
