@@ -20,6 +20,7 @@ from eventsim import plugins, save
 from eventsim.cli import main
 from eventsim.dvs import (
     AS_RECORDED,
+    Columns,
     EventFormat,
     NmnistRecording,
     NpyRecording,
@@ -229,7 +230,7 @@ class Invents(Nmnist):
     def _decode(self, block_events):
         for columns in super()._decode(block_events):
             short = Path(self.path).stat().st_size < len(GOOD["a.bin"])
-            yield columns._replace(p=~columns.p) if short else columns
+            yield Columns(columns.x, columns.y, columns.t, ~columns.p) if short else columns
 
 
 class Greedy(Nmnist):
