@@ -84,6 +84,9 @@ class ArrayRecording(Recording):
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
+    def _stored_events(self) -> int:
+        return len(self._events["t"])
+
     def _decode(self, block_events: int) -> Iterator[Columns]:
         for start in range(0, len(self._events["t"]), block_events):
             x, y, t, p = (self._events[name][start : start + block_events] for name in "xytp")

@@ -236,6 +236,10 @@ class Recording(ABC):
     def _decode(self, block_events: int) -> Iterator[Decoded]:
         """Decode from the beginning, at most `block_events` (1 to 16384) events at a time; blocks may be empty."""
 
+    def _stored_events(self) -> int | None:
+        """Return how many events there are where that is known without decoding them."""
+        return None
+
     def chunks(
         self,
         max_events: int = BLOCK_EVENTS,
@@ -274,7 +278,7 @@ class Recording(ABC):
         return self._stream(max_events, taken)
 
     def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
-        """Count the events that `chunks` delivers, in one pass.
+        """Count the events that `chunks` delivers, in one pass where the length of the recording does not tell.
 
         Parameters
         ----------
@@ -288,11 +292,13 @@ class Recording(ABC):
         Raises
         ------
         InputError
-            The file is malformed. Pixels, times and order are checked only where the count depends on them.
+            The file is malformed. What lies in it is checked only where the count depends on that.
         """
         if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
             return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
-        total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+        total = self._stored_events()
+        if total is None:
+            total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
         if defects is not None:
             defects.events += total
         return total

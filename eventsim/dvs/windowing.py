@@ -25,6 +25,8 @@ Remainder: TypeAlias = Literal["keep", "drop"]
 MAX_FRAME_VALUES = 2**30
 MAX_BINS = 1_000_000
 AS_NEEDED = Reading()
+# as many events are held, in some 26 MB, so that they are decoded once although windows depend on the last of them
+HELD_EVENTS = 2_000_000
 
 
 def frames_by_count(
@@ -39,7 +41,8 @@ def frames_by_count(
     """Split into windows of equally many events, SpikingJelly's ``split_by="number"``.
 
     With N events, window i holds events i * (N // T) up to but excluding (i + 1) * (N // T); the last window also holds
-    the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to count.
+    the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to
+    count, unless its length tells how many events it holds.
 
     Parameters
     ----------
@@ -98,7 +101,7 @@ def frames_by_time(
     t0 + i * d <= t < t0 + (i + 1) * d, and the last window holds everything from t0 + (T - 1) * d on: also the event at
     t1 and whatever the rounding of d left over. Tonic's ``ToFrame(n_time_bins=T)`` has the same windows but drops the
     events from t0 + T * d on, of which there is always at least one. A window without events is a frame of zeros
-    (SpikingJelly fails there). The recording is read twice, first for t0 and t1.
+    (SpikingJelly fails there). A recording of more than two million events is read twice, first for t0 and t1.
 
     Parameters
     ----------
@@ -129,18 +132,18 @@ def frames_by_time(
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
     first_us = last_us = 0
-    scan = Defects()
-    for index, events in enumerate(_read(recording, "refuse", replace(reading, defects=scan))):
+    twice = _Twice(recording, reading)
+    for index, events in enumerate(twice.first()):
         first_us = first_us if index else int(events["t"][0])
         last_us = int(events["t"][-1])
-    _refuse_empty(recording, scan)
+    _refuse_empty(recording, twice.defects)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
             f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
-    for events in _read(recording, "refuse", reading):
+    for events in twice.again():
         _add(frames, pixels, _parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
@@ -260,6 +263,32 @@ def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator
             "events alone; pass disorder='sort', 'drop' or 'refuse'"
         )
     return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
+
+
+class _Twice:
+    """A recording that is gone through twice in order of time: decoded once where its events can be held."""
+
+    def __init__(self, recording: Recording, reading: Reading) -> None:
+        self.defects = reading.defects or Defects()
+        self._recording, self._reading = recording, reading
+        self._held: list[EventArray] | None = []
+
+    def first(self) -> Iterator[EventArray]:
+        """Yield all events, and fill `defects`."""
+        events = 0
+        for chunk in _read(self._recording, "refuse", replace(self._reading, defects=self.defects)):
+            events += len(chunk)
+            if events > HELD_EVENTS:
+                self._held = None
+            if self._held is not None:
+                self._held.append(chunk)
+            yield chunk
+
+    def again(self) -> Iterator[EventArray]:
+        """Yield them once more."""
+        if self._held is not None:
+            return iter(self._held)
+        return _read(self._recording, "refuse", replace(self._reading, defects=None))
 
 
 def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, reading: Reading) -> Iterator[Frames]:

@@ -92,8 +92,11 @@ class DatRecording(Recording):
                 f"{file}: events of type and size {list(kind)} after the header, expected type 0 or 12 and 8 bytes; "
                 "the file holds no contrast changes, or is corrupt"
             )
-        self._data_start = header.data_start + 2
+        self._data_start, self._bytes = header.data_start + 2, file.size
         self._left_over = file.left_over(self._data_start, EVENT_BYTES, "8 bytes per event", salvage=salvage)
+
+    def _stored_events(self) -> int:
+        return (self._bytes - self._data_start) // EVENT_BYTES
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state = np.array([0, -1, self._x_bits, self._y_bits], np.int64)
