@@ -7,11 +7,12 @@ on in an array of integers; this file reads ahead, and gives it block after bloc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.compiled import compiled
 from eventsim.dvs.recording import EVENT_DTYPE, Packed
 from eventsim.errors import InputError
 
@@ -111,3 +112,11 @@ class Decoding:
         got = self._read(self._buffer.data[len(rest) :])
         self._end += got
         return got > 0
+
+
+@compiled
+def int32(data: npt.NDArray[np.uint8], at: int) -> Any:
+    """Read a little-endian integer of 32 bits."""
+    value: Any = np.int64(data[at]) | np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]) << 16
+    value |= np.int64(np.int8(data[at + 3])) << 24
+    return value

@@ -17,14 +17,14 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.cameras import camera_named
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
@@ -182,14 +182,6 @@ class Aedat3Recording(Recording):
 
 
 @compiled
-def _int32(data: npt.NDArray[np.uint8], at: int) -> Any:
-    """Read a little-endian integer of 32 bits."""
-    value: Any = np.int64(data[at]) | np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]) << 16
-    value |= np.int64(np.int8(data[at + 3])) << 24
-    return value
-
-
-@compiled
 def _decode_packets(
     data: npt.NDArray[np.uint8],
     state: npt.NDArray[np.int64],
@@ -210,7 +202,7 @@ def _decode_packets(
             taken = 0
             for index in range(most):
                 at = index * POLARITY_BYTES
-                word, stamp = _int32(here, at), _int32(here, at + STAMP_OFFSET)
+                word, stamp = int32(here, at), int32(here, at + STAMP_OFFSET)
                 if word & 1:
                     if count == len(t):
                         why = FULL
@@ -232,9 +224,9 @@ def _decode_packets(
             continue
         if used + HEADER_BYTES > len(data):
             break
-        kind, source = _int32(data, used) << 48 >> 48, _int32(data, used) >> 16
-        size, offset, overflow = _int32(data, used + 4), _int32(data, used + 8), _int32(data, used + 12)
-        capacity, number, valid = _int32(data, used + 16), _int32(data, used + 20), _int32(data, used + 24)
+        kind, source = int32(data, used) << 48 >> 48, int32(data, used) >> 16
+        size, offset, overflow = int32(data, used + 4), int32(data, used + 8), int32(data, used + 12)
+        capacity, number, valid = int32(data, used + 16), int32(data, used + 20), int32(data, used + 24)
         if _impossible(kind, source, size, offset, overflow, capacity, number, valid):
             why = REFUSED
         elif kind == POLARITY_TYPE and (state[ASKED] == NO_SOURCE or source == state[ASKED]):
