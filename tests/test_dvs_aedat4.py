@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,11 @@ PACKERS = {
     "zstd": (3, zstandard.ZstdCompressor().compress),
     "zstd, streamed": (4, zstd_streamed),
 }
+
+
+def packed(number: int, pack: Callable[[bytes], bytes], events: list[Any]) -> bytes:
+    """Return a file of two packets."""
+    return compressed(number) + packets(pack(body(events[:25])), pack(body(events[25:])))
 
 
 @pytest.mark.parametrize("kind", PACKERS)

@@ -187,6 +187,8 @@ class Recording(ABC):
     custom_size : bool
         Whether an untold size is the one that files of the format have by custom. Where it is not, it was guessed from
         the events, and pixels are never moved by it.
+    slow : bool
+        Whether to decode events takes longer than to hold those that were decoded before.
     start_us, end_us : int or None
         Events from the one time up to, but without, the other are read; microseconds, as in the file.
     salvage : bool
@@ -202,6 +204,7 @@ class Recording(ABC):
     untold: frozenset[str] = frozenset()
     size_given: bool = False
     custom_size: ClassVar[bool] = False
+    slow: bool = False
     start_us: int | None = None
     end_us: int | None = None
     salvage: bool = False
@@ -294,14 +297,22 @@ class Recording(ABC):
         InputError
             The file is malformed. What lies in it is checked only where the count depends on that.
         """
-        if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
+        if self._chooses(disorder):
             return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
-        total = self._stored_events()
+        total = self.known_count(disorder)
         if total is None:
             total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
         if defects is not None:
             defects.events += total
         return total
+
+    def known_count(self, disorder: Disorder = "keep") -> int | None:
+        """Return what `count` does where that takes no reading, else None."""
+        return None if self._chooses(disorder) else self._stored_events()
+
+    def _chooses(self, disorder: Disorder) -> bool:
+        """Tell whether some events may be left out."""
+        return disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None
 
     def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
         """Cut what is read into chunks of one length."""

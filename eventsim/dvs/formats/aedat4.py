@@ -100,7 +100,7 @@ class Aedat4Recording(Recording):
             raise InputError(
                 f"{file}: compression {header.compression}, expected 0 to {max(COMPRESSIONS)}; the file is corrupt"
             )
-        self._compression = header.compression
+        self._compression, self.slow = header.compression, header.compression != 0
         self._stream_id = _event_stream(file, header.streams, stream)
         size = sensor_size or _size_of(header.streams[self._stream_id])
         if size is None:

@@ -89,6 +89,7 @@ class Hdf5Recording(Recording):
     """
 
     format = "hdf5"
+    slow = True
 
     def __init__(
         self,

@@ -68,6 +68,7 @@ class MatlabRecording(Recording):
     """
 
     format = "matlab"
+    slow = True
 
     def __init__(
         self,

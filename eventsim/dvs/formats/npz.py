@@ -65,6 +65,7 @@ class NpzRecording(Recording):
     """
 
     format = "npz"
+    slow = True
 
     def __init__(
         self,

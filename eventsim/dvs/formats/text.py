@@ -87,6 +87,7 @@ class TextRecording(Recording):
     """
 
     format = "text"
+    slow = True
 
     def __init__(
         self,
