@@ -19,6 +19,7 @@ from eventsim.dvs import Recording, open_recording
 from eventsim.dvs.aedat4_header import parsed_aedat4_header
 from eventsim.errors import InputError
 
+pytestmark = [pytest.mark.kernels, pytest.mark.nojit]
 EMPTY = aedat4(width=34, height=30)
 # what lies before the vector of events in a packet of `aedat4`: the size, the table, and its one field
 TABLE = struct.Struct("<II4s2x3HiI")
