@@ -41,7 +41,7 @@ def read(path: Path, chunk: int = 65536) -> np.ndarray:
 def test_a_read_may_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     (tmp_path / name).write_bytes(DECODED[name])
     expected = read(tmp_path / name)
-    written = {"many": MANY, "neighbours": NEIGHBOURS}.get(name.split(".")[0].rstrip("23"))
+    written = {"many": MANY, "neighbours": NEIGHBOURS}.get(name.split(".", maxsplit=1)[0].rstrip("23"))
     if written is not None:
         assert_array_equal(np.sort(expected), np.sort(as_array(written)))
     for size, chunk in ((1, 65536), (3, 7), (64, 1), (100, 12), (997, 65536)):
