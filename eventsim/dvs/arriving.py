@@ -144,6 +144,12 @@ class Pipe:
         self._given += size
         return data
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Do what `read` does, into a buffer; return the number of bytes."""
+        data = self.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
 
 def arriving_file(source: BufferedIOBase | RawIOBase | BinaryIO, name: str = "-") -> ArrivingFile:
     """Wait for the beginning of a file that comes by a pipe.

@@ -22,6 +22,9 @@ class ByteReader(Protocol):
     def read(self, most: int, /) -> bytes:
         """Return at most so many bytes; nothing at the end."""
 
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Write the next bytes into a buffer and return their number, 0 at the end."""
+
 
 @dataclass(frozen=True)
 class ReadableFile(os.PathLike[str]):

@@ -68,6 +68,7 @@ class MatlabRecording(Recording):
     """
 
     format = "matlab"
+    slow = True
 
     def __init__(
         self,
@@ -82,12 +83,16 @@ class MatlabRecording(Recording):
         if first_pixel not in (None, 0, 1):
             raise InputError(f"{file}: first_pixel={first_pixel!r} was given, expected 0 or 1")
         columns = _columns(file)
+        self._events = len(columns["t"])
         self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
         size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
+
+    def _stored_events(self) -> int:
+        return self._events
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         yield from self._blocks(_columns(readable_file(self.path)), block_events)

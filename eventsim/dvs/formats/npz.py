@@ -65,6 +65,7 @@ class NpzRecording(Recording):
     """
 
     format = "npz"
+    slow = True
 
     def __init__(
         self,
@@ -76,16 +77,16 @@ class NpzRecording(Recording):
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
-        self._check_kinds()
+        with _opened(self.path) as archive, ExitStack() as stack:
+            _, self._events = _members(self.path, archive, stack)
         size = guessed_sensor(self.path, self._decode) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
-    def _check_kinds(self) -> None:
-        with _opened(self.path) as archive, ExitStack() as stack:
-            _members(self.path, archive, stack)
+    def _stored_events(self) -> int:
+        return self._events
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         with _opened(self.path) as archive, ExitStack() as stack:
