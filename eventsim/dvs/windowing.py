@@ -6,7 +6,7 @@ recording is streamed, so memory is bounded by the frames and one chunk, however
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
@@ -16,7 +16,7 @@ from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
 from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
-from eventsim.dvs.timed_bins import MAX_BINS, TimedBin, parts_by_time, timed_bins
+from eventsim.dvs.timed_bins import MAX_BINS, parts_by_time, timed_bins
 from eventsim.errors import InputError
 
 Parts: TypeAlias = Iterator[tuple[int, EventArray]]
@@ -70,7 +70,7 @@ def frames_by_count(
         There are no events or fewer than `time_steps`, the sizes do not fit, or the recording is malformed.
     """
     pixels = pixel_map(recording, fit)
-    frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
+    frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     twice = _Twice(recording, "keep", reading)
     total = twice.count()
     if time_steps > total:
@@ -130,13 +130,13 @@ def frames_by_time(
         malformed.
     """
     pixels = pixel_map(recording, fit)
-    frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
+    frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     first_us = last_us = 0
     twice = _Twice(recording, "refuse", reading)
     for index, events in enumerate(twice.first()):
         first_us = first_us if index else int(events["t"][0])
         last_us = int(events["t"][-1])
-    _refuse_empty(recording, twice.defects)
+    refuse_empty(recording, twice.defects)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
@@ -199,7 +199,7 @@ def frames_by_duration(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
-    _empty_frames(recording, 1, pixels)
+    empty_frames(recording, 1, pixels)
     positive("bin_us", bin_us)
     positive("max_bins", max_bins)
     if start_us is not None and not -TIME_LIMIT_US <= start_us < TIME_LIMIT_US:
@@ -207,52 +207,6 @@ def frames_by_duration(
     counted = replace(reading, defects=reading.defects or Defects())
     bins = _bins(recording, bin_us, start_us, max_bins, pixels, counted)
     return _delivered(recording, bins, include_incomplete, binary)
-
-
-def bins_as_they_come(
-    recording: Recording,
-    bin_us: int,
-    *,
-    fit: Fit = SENSOR_SIZE,
-    binary: bool = False,
-    reading: Reading = AS_NEEDED,
-    on_block: Callable[[EventArray], None] | None = None,
-) -> Iterator[TimedBin]:
-    """Stream the bins of `frames_by_duration`, each as soon as an event behind it has come, however many there are.
-
-    Parameters
-    ----------
-    recording : Recording
-        Events; no more are read than the bins that were taken need, but for a block.
-    bin_us : int
-        Duration of a bin, microseconds.
-    fit : Fit
-        How the sensor's pixels meet the frame size.
-    binary : bool
-        Clip counts to 1.
-    reading : Reading
-        What to do with events out of order; they are refused when nothing is said. ``"sort"`` holds a bin back until
-        an event one lag behind it has come.
-    on_block : callable, optional
-        Called with the events that were read, before their bins are yielded.
-
-    Yields
-    ------
-    TimedBin
-        The last one may be incomplete.
-
-    Raises
-    ------
-    InputError
-        At the call: `bin_us` is not positive or the sizes do not fit. While reading: there are no events, a gap of more
-        than a million bins, or the recording is malformed.
-    """
-    pixels = pixel_map(recording, fit)
-    _empty_frames(recording, 1, pixels)
-    positive("bin_us", bin_us)
-    _check_order(recording, "refuse", reading)
-    counted = replace(reading, defects=reading.defects or Defects())
-    return _as_they_come(recording, bin_us, pixels, binary, counted, on_block)
 
 
 def frames_from_events(
@@ -294,7 +248,7 @@ def frames_from_events(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
-    _empty_frames(recording, 1, pixels)
+    empty_frames(recording, 1, pixels)
     counted = replace(reading, defects=reading.defects or Defects())
     bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, counted)
     return (np.minimum(frame, 1) if binary else frame for frame in bins)
@@ -302,11 +256,11 @@ def frames_from_events(
 
 def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator[EventArray]:
     """Read a recording once."""
-    disorder = _check_order(recording, default, reading)
+    disorder = check_order(recording, default, reading)
     return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
 
 
-def _check_order(recording: Recording, default: Disorder, reading: Reading) -> Disorder:
+def check_order(recording: Recording, default: Disorder, reading: Reading) -> Disorder:
     """Say what becomes of disorder; windows of time know no place for an event that is taken as it comes."""
     disorder = reading.disorder or default
     if default == "refuse" and disorder == "keep":
@@ -315,32 +269,6 @@ def _check_order(recording: Recording, default: Disorder, reading: Reading) -> D
             "events alone; pass disorder='sort', 'drop' or 'refuse'"
         )
     return disorder
-
-
-def _told(blocks: Iterator[EventArray], on_block: Callable[[EventArray], None]) -> Iterator[EventArray]:
-    for block in blocks:
-        on_block(block)
-        yield block
-
-
-def _as_they_come(
-    recording: Recording,
-    bin_us: int,
-    pixels: PixelMap,
-    binary: bool,
-    reading: Reading,
-    on_block: Callable[[EventArray], None] | None,
-) -> Iterator[TimedBin]:
-    blocks = recording.blocks(disorder=reading.disorder or "refuse", lag_us=reading.lag_us, defects=reading.defects)
-    if on_block is not None:
-        blocks = _told(blocks, on_block)
-    empty = True
-    for each in timed_bins(blocks, bin_us, pixels, recording.path):
-        empty = False
-        yield replace(each, frame=np.minimum(each.frame, 1)) if binary else each
-    if empty:
-        assert reading.defects is not None
-        _refuse_empty(recording, reading.defects)
 
 
 class _Twice:
@@ -359,7 +287,7 @@ class _Twice:
             scan = self.defects
         else:
             total = self._recording.count(disorder, self._reading.lag_us, scan)
-        _refuse_empty(self._recording, scan)
+        refuse_empty(self._recording, scan)
         return total
 
     def first(self) -> Iterator[EventArray]:
@@ -399,7 +327,7 @@ def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, readi
         yield frame
         return
     assert reading.defects is not None
-    _refuse_empty(recording, reading.defects)
+    refuse_empty(recording, reading.defects)
 
 
 def _bins(
@@ -433,7 +361,7 @@ def _bins(
         return
     assert reading.defects is not None
     where = "" if start_us is None else f" from {start_us} us on"
-    _refuse_empty(recording, replace(reading.defects, events=0), where)
+    refuse_empty(recording, replace(reading.defects, events=0), where)
 
 
 def _delivered(
@@ -475,7 +403,7 @@ def _parts_by_count(events: EventArray, first: int, each: int) -> Parts:
         start = stop
 
 
-def _empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Frames:
+def empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Frames:
     """Allocate zero frames, after a look at their size."""
     values = 2 * time_steps * pixels.height * pixels.width
     if values > MAX_FRAME_VALUES:
@@ -486,7 +414,8 @@ def _empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Fr
     return np.zeros((time_steps, 2, pixels.height, pixels.width), np.int32)
 
 
-def _refuse_empty(recording: Recording, read: Defects, where: str = "") -> None:
+def refuse_empty(recording: Recording, read: Defects, where: str = "") -> None:
+    """Refuse a recording of which no event was read."""
     if read.events:
         return
     ends = (("from", recording.start_us), ("up to", recording.end_us))
