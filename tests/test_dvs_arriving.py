@@ -20,7 +20,17 @@ from eventsim.testing.event_formats import check_event_format
 
 EVENTS = [(3, 4, 100, 0), (5, 6, 250, 1), (39, 29, 90_000, 1), (0, 0, 90_001, 0)]
 TEXT = b"t,x,y,p\n" + b"".join(b"%d,%d,%d,%d\n" % (t, x, y, p) for x, y, t, p in EVENTS)
+PACKETS = b"".join(
+    # one of another kind before each
+    struct.pack("<hhiiiiii", 2, 1, 5, 0, 0, 3, 3, 3)
+    + bytes(15)
+    + struct.pack("<hhiiiiii", 1, 1, 8, 4, 0, 1, 1, 1)
+    + struct.pack("<II", x << 17 | y << 2 | p << 1 | 1, t)
+    for x, y, t, p in EVENTS
+)
+AEDAT3 = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n" + PACKETS
 WRITTEN = {
+    "aedat3": AEDAT3,
     "dat": event_files.dat(EVENTS),
     "evt2": event_files.evt2(EVENTS),
     "evt3": event_files.evt3(EVENTS),
@@ -67,7 +77,10 @@ def test_every_format_that_is_read_forwards_is_tried_here() -> None:
 @pytest.mark.parametrize("name", WRITTEN)
 @pytest.mark.parametrize("most", [1, 5, 10**6])
 def test_what_comes_is_what_lies_there(name, most, tmp_path) -> None:
-    path = tmp_path / f"file.{'txt' if name == 'text' else {'nmnist': 'bin', 'aedat2': 'aedat'}.get(name, name)}"
+    path = (
+        tmp_path
+        / f"file.{'txt' if name == 'text' else {'nmnist': 'bin', 'aedat2': 'aedat', 'aedat3': 'aedat'}.get(name, name)}"
+    )
     path.write_bytes(WRITTEN[name])
     options = {"sensor_size": (128, 128)}
     expected = np.concatenate(list(open_recording(path, **options).chunks(disorder="keep")))
@@ -83,10 +96,12 @@ def test_what_comes_is_what_lies_there(name, most, tmp_path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if name not in (*TOLD, "text", "aedat2")])
 def test_a_beginning_waits_for_nothing_that_it_does_not_need(name) -> None:
-    """A file of header and four events is opened from a pipe that does not end."""
-    file = arriving_file(Dripping(WRITTEN[name], 1))
+    """A file is opened from a pipe that does not end, with its header and some events."""
+    events = [(t % 30, t % 20, 100 * t, 0) for t in range(20)]
+    data = AEDAT3 if name == "aedat3" else getattr(event_files, name)(events)
+    file = arriving_file(Dripping(data, 1))
     assert open_recording(file).format == name
-    assert len(file.pipe.held) < len(WRITTEN[name])
+    assert len(file.pipe.held) < len(data) - 8
 
 
 def test_a_table_is_opened_with_its_second_line() -> None:
@@ -187,6 +202,9 @@ def test_what_cannot_be_read_forwards_is_refused(data, options, message) -> None
         ("es", 2, r"3 bytes are left over after event 3, expected 5 bytes per event; its writer stopped there"),
         ("nmnist", 1, r"4 bytes are left over at event 3, expected 5 bytes"),
         ("aedat2", 7, r"1 byte is left over at event 3"),
+        ("aedat3", 3, r"a packet of 1 events ends after event 3 with the file; its writer stopped there"),
+        ("aedat3", 38, r"ends 2 bytes before the end of a packet that holds no events; its writer stopped there"),
+        ("aedat3", 70, r"9 bytes are left over after event 3, expected a packet header.*its writer stopped there"),
     ],
 )
 def test_a_writer_that_stops_within_an_event_is_told(name, cut, message) -> None:

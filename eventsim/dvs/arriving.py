@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from eventsim.stopwatch import Stopwatch
 PIECE_BYTES = 1 << 16
 # the longest header of a format that comes by a pipe: jAER's preferences in AEDAT 2.0
 MOST_HEADER_BYTES = 4 << 20
-# the longest beginning without lines that tells its format (Event Stream: 20 bytes)
+# the longest beginning behind lines of comments that is looked at (the header of a packet of AEDAT 3.1: 28 bytes)
 LEAST_HEAD_BYTES = 32
 
 
@@ -150,6 +151,27 @@ class Pipe:
         buffer[: len(data)] = data
         return len(data)
 
+    def seek(self, offset: int, whence: int, /) -> int:
+        """Step over so many bytes behind those that were read; return how many were read or stepped over.
+
+        Raises
+        ------
+        InputError
+            It ends before.
+        """
+        assert whence == os.SEEK_CUR and offset >= 0
+        left = offset
+        while left > len(self.held):
+            left, self.held = left - len(self.held), b""
+            if not self.more():
+                raise InputError(
+                    f"{self._name}: ends {left} bytes before the end of a packet that holds no events; its writer "
+                    "stopped there"
+                )
+        self.held = self.held[left:]
+        self._given += offset
+        return self._given
+
 
 def arriving_file(source: BufferedIOBase | RawIOBase | BinaryIO, name: str = "-") -> ArrivingFile:
     """Wait for the beginning of a file that comes by a pipe.
@@ -200,4 +222,4 @@ def _tells_enough(head: bytes) -> bool:
         return True
     if printable_text(rest):
         return rest.count(b"\n") >= 2  # of a table, names and the first numbers
-    return len(rest) >= 2 and len(head) >= LEAST_HEAD_BYTES
+    return len(rest) >= LEAST_HEAD_BYTES

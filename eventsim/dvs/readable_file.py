@@ -25,6 +25,9 @@ class ByteReader(Protocol):
     def readinto(self, buffer: memoryview, /) -> int:
         """Write the next bytes into a buffer and return their number, 0 at the end."""
 
+    def seek(self, offset: int, whence: int, /) -> int:
+        """Step over bytes, `whence` being ``os.SEEK_CUR``; of a pipe, forwards alone."""
+
 
 @dataclass(frozen=True)
 class ReadableFile(os.PathLike[str]):

@@ -36,6 +36,8 @@ MAX_HEADER_BYTES = 1 << 20
 PACKET_HEADER = struct.Struct("<hhiiiiii")
 HEADER_BYTES = PACKET_HEADER.size
 POLARITY_TYPE = 1
+# bytes that a pipe is taken to hold
+ENDLESS = 1 << 62
 POLARITY_BYTES = 8
 STAMP_OFFSET = 4
 INT32 = struct.Struct("<i")
@@ -112,7 +114,7 @@ class Aedat3Recording(Recording):
         orientation: Orientation = AS_RECORDED,
         stream: int | None = None,
     ) -> None:
-        file = readable_file(path)
+        file = self._file = readable_file(path)
         lines, self._data_start = _read_header(file)
         self._source = stream
         self.size_given = sensor_size is not None
@@ -122,8 +124,8 @@ class Aedat3Recording(Recording):
         state = np.zeros(8, np.int64)
         state[ASKED] = NO_SOURCE if self._source is None else self._source
         state[SOURCE] = NO_SOURCE
-        file_bytes = Path(self.path).stat().st_size
-        with Path(self.path).open("rb") as file:
+        file_bytes = ENDLESS if self._file.arrives else Path(self.path).stat().st_size
+        with self._file.opened(self._data_start) as file:
 
             def read(buffer: memoryview) -> int:
                 # what is in no packet of events is stepped over, not read
@@ -131,9 +133,8 @@ class Aedat3Recording(Recording):
                 state[SKIPPED] = 0
                 return file.readinto(buffer)
 
-            file.seek(self._data_start)
             state[LEFT] = file_bytes - self._data_start
-            decoding = Decoding(read, _decode_packets, state)
+            decoding = Decoding(read, _decode_packets, state, as_they_come=self._file.arrives)
             yield from decoding.blocks(block_events)
         self._refuse_rest(decoding, state, file_bytes)
 
@@ -149,13 +150,13 @@ class Aedat3Recording(Recording):
             self._refuse_packet(_Packet(*PACKET_HEADER.unpack_from(rest)), state, file_bytes, events)
         if state[NUMBER] > 0:
             raise InputError(
-                f"{self.path}: a packet of {state[OF]} events ends after event {events} with the file; the file is "
-                "truncated: copy it again or pass salvage=True"
+                f"{self.path}: a packet of {state[OF]} events ends after event {events} with the file; "
+                f"{self._file.cut}: copy it again or pass salvage=True"
             )
         if rest:
             raise InputError(
                 f"{self.path}: {len(rest)} bytes are left over after event {events}, expected a packet header of "
-                f"{PACKET_HEADER.size} bytes; the file is truncated"
+                f"{PACKET_HEADER.size} bytes; {self._file.cut}"
             )
         if self._source is not None and state[SOURCE] == NO_SOURCE:
             raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
@@ -250,8 +251,7 @@ def _decode_packets(
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
     """Read the header's lines, check version and encoding, and find the byte at which the packets begin."""
-    with path.path.open("rb") as file:
-        head = file.read(MAX_HEADER_BYTES)
+    head = path.beginning(MAX_HEADER_BYTES)
     lines = head.split(b"\n", 1)
     if not lines[0].startswith(b"#!AER-DAT3.1"):
         raise InputError(
@@ -308,4 +308,5 @@ FORMAT = EventFormat(
     recognises=recognises,
     open=Aedat3Recording,
     options=frozenset({"stream"}),
+    forward=True,
 )
