@@ -112,6 +112,20 @@ def test_a_table_is_opened_with_its_second_line() -> None:
     assert first["t"].tolist() == [100]
 
 
+@pytest.mark.parametrize("name", WRITTEN)
+def test_no_event_waits_for_what_is_behind_it(name) -> None:
+    """Whatever has come is handed on before more is asked for, which fails here."""
+    events = [(t % 30, t % 20, 100 * t, 0) for t in range(20)]
+    writer = {"nmnist": "slayer", "bs2": "slayer"}.get(name, name)
+    data = WRITTEN[name] if name in ("text", "aedat2", "aedat3") else getattr(event_files, writer)(events)
+    recording = open_recording(Dripping(data, 10**6), format=name, sensor_size=(128, 128))
+    blocks, taken = recording.blocks(disorder="keep"), 0
+    while taken < (len(EVENTS) if data == WRITTEN[name] else len(events)):
+        taken += len(next(blocks))
+    with pytest.raises((AssertionError, InputError), match="more was asked for"):
+        next(blocks)
+
+
 def test_events_are_there_before_the_next_ones_have_come() -> None:
     """By a real pipe, whose writer waits for each event to be read."""
     reader, writer = os.pipe()
