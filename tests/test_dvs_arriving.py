@@ -183,6 +183,13 @@ def test_it_is_read_once() -> None:
         frames_by_count(recording, 2)
 
 
+def test_how_many_events_will_come_is_not_known() -> None:
+    source = io.BufferedReader(io.BytesIO(event_files.dat([(1, 2, t, 0) for t in range(9_000)])))
+    recording = open_recording(source)
+    assert recording.known_count() is None
+    assert recording.count() == 9_000
+
+
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
