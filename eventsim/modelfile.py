@@ -12,6 +12,7 @@ hang or crash on a damaged file, and a flipped bit in a weight would otherwise g
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -46,17 +47,19 @@ def save(network: Network, path: str | Path) -> None:
     import h5py  # noqa: PLC0415 - takes long to import, and a checkpoint runs without a model file
 
     network.validate()
+    held = io.BytesIO()  # the HDF5 library crashes where a disk is full
+    with h5py.File(held, "w", userblock_size=SEAL_BYTES) as file:
+        file.attrs["eventsim_schema"] = FORMAT
+        file.create_dataset("network", data=_describe(network))
+        for index, (name, layer) in enumerate(network.layers.items()):
+            group = file.create_group(f"layers/{index:05d}")
+            group.attrs["layer"] = json.dumps(
+                {"name": name, "type": type(layer).__name__, "fields": _plain_fields(name, layer)}
+            )
+            for field, array in layer.arrays().items():
+                group.create_dataset(field, data=array)
     with whole_file(path) as partial:
-        with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
-            file.attrs["eventsim_schema"] = FORMAT
-            file.create_dataset("network", data=_describe(network))
-            for index, (name, layer) in enumerate(network.layers.items()):
-                group = file.create_group(f"layers/{index:05d}")
-                group.attrs["layer"] = json.dumps(
-                    {"name": name, "type": type(layer).__name__, "fields": _plain_fields(name, layer)}
-                )
-                for field, array in layer.arrays().items():
-                    group.create_dataset(field, data=array)
+        partial.write_bytes(held.getbuffer())
         seal(partial)
 
 

@@ -83,7 +83,7 @@ def _meant(text: str, names: Iterable[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 (ok), 1 (the work failed), 2 (wrong usage or bad input) or 130 (interrupted)."""
+    """Run the command line; return 0, 1 (the work failed), 2 (bad usage, input or disk) or 130 (interrupted)."""
     args = _parser().parse_args(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and layers may be no text of this terminal
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -112,7 +112,7 @@ def _run_command(args: Arguments) -> int:
             return _fail(args, f"{error.filename}: {error.strerror}", 1)
         complain(f"results cannot be written ({error.strerror or error})")
         sys.stderr.close()  # what is left of the results fails once more when Python ends
-        return 1
+        return 2
     except KeyboardInterrupt:
         return _fail(args, "interrupted", INTERRUPTED)
 

@@ -125,7 +125,7 @@ def measure(args: Arguments) -> int:
             rows.finish(complete=complete)
         except InputError as error:
             complain(error)
-            code = code or 1
+            code = code or 2
     noted = preparation.noted(simulator.network)
     options = {name: getattr(args, name) for name in ("chunk", "dataset", "split", "energy", "labels", "limit")}
     options |= {"threads": simulator.threads, "shard": None if args.shard is None else "/".join(map(str, args.shard))}
@@ -155,7 +155,7 @@ def _simulate(
     evaluation: Evaluation,
     rows: RowsFile | None,
 ) -> int:
-    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 1 if rows did not go on."""
+    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 2 if rows did not go on."""
     done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
     rest = [sample for sample in samples if sample.index not in done]
     if not rest:
@@ -166,9 +166,9 @@ def _simulate(
             with _client(args) as options, closing(evaluate(simulator, rest, preparation, models, **options)) as found:
                 for outcome in map(_in_flags, found):
                     with held_interrupts():
+                        evaluation.take(outcome)
                         if rows is not None:
                             rows.append(outcome)
-                        evaluation.take(outcome)
                     bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             return INTERRUPTED
@@ -176,7 +176,7 @@ def _simulate(
             if rows is None or not len(evaluation.predictions) + len(evaluation.failed):
                 raise
             complain(error)
-            return 1
+            return 2
     return 0
 
 
