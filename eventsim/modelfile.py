@@ -148,7 +148,8 @@ def load(path: str | Path) -> Network:
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model written by eventsim import")
+        found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {found}; expected a model written by eventsim import")
     try:
         _check_seal(path)
         with h5py.File(path, "r") as file:

@@ -63,7 +63,7 @@ def choose(given: Sequence[str]) -> tuple[dict[str, EnergyModel], tuple[str, ...
     known = dict(models())
     shown = []
     for text in dict.fromkeys(given):
-        if text.endswith(".toml"):
+        if text.lower().endswith(".toml"):
             model = load_prices(text)
             if model.name in known:
                 raise InputError(f"{text}: name {model.name!r} is taken; expected one that no other energy model has")

@@ -56,6 +56,8 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
 
 def check_output(output: str, source: str) -> None:
     """Refuse to write over what is read, and what cannot be written, before anything is computed."""
+    if not output:
+        raise InputError("-o '' found; expected the name of a file to write")
     target = Path(output)
     if target.is_dir():
         raise InputError(f"{output}: a folder found; expected the name of a file to write")

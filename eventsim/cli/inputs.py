@@ -14,7 +14,7 @@ from eventsim.cli.printing import complain
 from eventsim.dvs import Defects
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import Preparation, Source, plain_array
+from eventsim.preparation import Preparation, Source, is_npy, plain_array
 
 
 def add_batch_option(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +39,7 @@ def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Sou
     found: dict[str, Source] = {}
 
     def take(name: str) -> None:
-        array = plain_array(Path(name)) if Path(name).suffix.lower() == ".npy" else None
+        array = plain_array(Path(name)) if is_npy(Path(name)) else None
         if array is None or array.ndim < 2:
             raise InputError(f"{name}: --batch found; expected an array of samples in .npy, leave it out for others")
         found.update({f"{name}[{index}]": sample for index, sample in enumerate(array)})

@@ -211,7 +211,7 @@ def _run(
 ) -> dict[str, Any]:
     """Return what rows are of: what changes them is in here, and which part of the samples they are of is not."""
     listed = json.dumps([(sample.name, sample.label, *_times(sample)) for sample in samples])
-    files = [each for each in args.energy if each.endswith(".toml")]
+    files = [each for each in args.energy if each.lower().endswith(".toml")]
     return {
         "eventsim": eventsim.__version__,
         "model_sha256": sha256(args.model),

@@ -14,7 +14,7 @@ from eventsim_importers.reading.container import Container, as_float32, loaded, 
 
 def holds(path: Path, head: bytes) -> bool:
     """Tell whether a file is a ZIP archive of arrays."""
-    return path.suffix == ".npz" or head.startswith(b"PK")
+    return path.suffix.lower() == ".npz" or head.startswith(b"PK")
 
 
 def read(path: Path) -> Container:

@@ -76,7 +76,7 @@ def holds(path: Path, head: bytes) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(PurePosixPath(name).name == "data.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, ValueError, OSError, EOFError):
-        return path.suffix != ".npz"  # a damaged archive, which the reader will say
+        return path.suffix.lower() != ".npz"  # a damaged archive, which the reader will say
 
 
 def read(path: Path) -> Container:
