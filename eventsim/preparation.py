@@ -306,6 +306,8 @@ class Preparation:
     ) -> npt.NDArray[np.int32] | Iterator[npt.NDArray[np.int32]]:
         fit, binary = self._fit(network), bool(self.binary)
         reading = Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us, defects)
+        if defects is not None:
+            defects.sensor = recording.overruled_size
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
                 raise InputError(

@@ -54,11 +54,16 @@ def file_of(name: str, source: Source) -> str:
     return name if isinstance(source, str) else name.rpartition("[")[0]
 
 
-def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> None:
-    """Say where an array has other time steps than the model; flags that say so were told about before."""
+def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> bool:
+    """Say where an array has other time steps than the model, and return whether that was said.
+
+    Flags that say so were told about before.
+    """
     several = isinstance(frames, np.ndarray) and frames.ndim == len(network.input.shape) + 1
-    if several and preparation.time_steps is None and network.time_steps not in (None, len(frames)):
+    other = several and preparation.time_steps is None and network.time_steps not in (None, len(frames))
+    if other:
         complain(f"{name}: {len(frames)} time steps found, the model says time_steps = {network.time_steps}")
+    return other
 
 
 def tell_defects(defects: Defects, name: str) -> None:

@@ -85,8 +85,8 @@ class Aedat4Recording(Recording):
         streams = _decoded(str(file), lambda: aedat.Decoder(str(file)).id_to_stream())
         self._stream_id = _event_stream(file, streams, stream)
         mine = streams[self._stream_id]
-        size = (int(mine["height"]), int(mine["width"])) if sensor_size is None else sensor_size
-        super().__init__(str(file), size, orientation)
+        self.told_size = (int(mine["height"]), int(mine["width"]))
+        super().__init__(str(file), self.told_size if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
 
     def _decode(self, block_events: int) -> Iterator[Columns]:

@@ -78,6 +78,7 @@ class Evt2Recording(Recording):
             )
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = header.sensor_size()
         self._data_start = header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
