@@ -244,7 +244,7 @@ def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
     for number in lacking:
         known = FILTER_NAMES.get(number, f"filter {number}")
         advice = (
-            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or save it with Blosc"
+            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or convert it with metavision_file_to_csv"
             if number == ECF
             else "pip install 'eventsim[hdf5]'"
         )
