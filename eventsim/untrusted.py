@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -42,6 +44,13 @@ def printable(text: str) -> str:
     if text.isprintable() and len(text) <= LONGEST_NAME:
         return text
     return repr(text[:LONGEST_NAME])[1:-1] + "..." * (len(text) > LONGEST_NAME)
+
+
+def meant(text: str, names: Iterable[str], other: str = "") -> str:
+    """Return how a message goes on behind a name that is none of those known: with all, and one that is like it."""
+    known = list(names)
+    near = "".join(f"; did you mean {name}?" for name in get_close_matches(text, known, 1))
+    return f"; expected one of {', '.join(known)}{other}{near}"
 
 
 def first_line(error: BaseException) -> str:

@@ -134,6 +134,7 @@ def measure(args: Arguments) -> int:
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
     for sentence in evaluation.defects.sentences():
         complain(sentence)
+    _tell_time_steps(evaluation, preparation, simulator)
     if args.json:
         print_json(description)
     else:
@@ -178,6 +179,18 @@ def _simulate(
             complain(error)
             return 2
     return 0
+
+
+def _tell_time_steps(evaluation: Evaluation, preparation: Preparation, simulator: Simulator) -> None:
+    """Say how many arrays have other time steps than the model; flags that say so were told about before."""
+    model = simulator.network.time_steps
+    others = {steps: samples for steps, samples in sorted(evaluation.frames_given.items()) if steps != model}
+    if model is not None and preparation.time_steps is None and others:
+        found = ", ".join(f"{steps} ({samples:,} samples)" for steps, samples in others.items())
+        complain(
+            f"{sum(others.values()):,} of {evaluation.samples:,} samples have other time steps than the model says, "
+            f"time_steps = {model}: {found}"
+        )
 
 
 def _in_flags(outcome: Outcome) -> Outcome:
