@@ -22,7 +22,7 @@ def add_batch_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", action="store_true", help="the first axis of an array (.npy) is samples, not time")
 
 
-def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Source]:
+def sources(names: Sequence[str], batch: bool, tried: Attempts, network: Network) -> dict[str, Source]:
     """Return what is to be simulated, by name.
 
     Parameters
@@ -33,6 +33,8 @@ def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Sou
         Whether each is an array of samples, called ``NAME[0]`` and so on.
     tried : Attempts
         Takes what cannot be opened.
+    network : Network
+        What they are simulated by.
     """
     if not batch:
         return {name: name for name in names}
@@ -42,6 +44,15 @@ def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Sou
         array = plain_array(Path(name)) if is_npy(Path(name)) else None
         if array is None or array.ndim < 2:
             raise InputError(f"{name}: --batch found; expected an array of samples in .npy, leave it out for others")
+        one = network.input.shape
+        axes = array.ndim - 1
+        fits = network.input.takes_images or array.shape[array.ndim - len(one) :] == one
+        if not array.size or not fits or axes not in (len(one) - 1, len(one), len(one) + 1):
+            size = " x ".join(map(str, one))
+            raise InputError(
+                f"{name}: an array of {' x '.join(map(str, array.shape))} with --batch found; expected samples along "
+                f"the first axis, each {size}, or T x {size}"
+            )
         found.update({f"{name}[{index}]": sample for index, sample in enumerate(array)})
 
     for name in names:
