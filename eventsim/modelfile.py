@@ -28,7 +28,7 @@ from eventsim.network import Edge, Network
 from eventsim.plugins import LAYERS, plugins
 from eventsim.settings import Setting, assumed_in
 from eventsim.signals import SignalType
-from eventsim.untrusted import check_stored, first_line
+from eventsim.untrusted import Room, check_stored, first_line
 from eventsim.whole_file import whole_file
 
 FORMAT = 2
@@ -169,7 +169,8 @@ def _read(path: Path, file: Any) -> Network:
     if stored > FORMAT:
         raise InputError(f"{path}: format {stored} found; this eventsim reads up to {FORMAT}, upgrade it")
     description = json.loads(file["network"][()])
-    layers = dict(_read_layer(path, group) for group in file["layers"].values())
+    room = Room(path)
+    layers = dict(_read_layer(path, group, room) for group in file["layers"].values())
     promised = {
         str(name): SignalType(kind["kind"], kind["channels"], tuple(kind["grid"]), kind["dense"])
         for name, kind in description.get("promised", {}).items()
@@ -199,7 +200,7 @@ def _settings(description: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(settings)
 
 
-def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
+def _read_layer(path: Path, group: Any, room: Room) -> tuple[str, Layer]:
     plain = json.loads(group.attrs["layer"])
     name, type_name = plain["name"], plain["type"]
     found = layer_type(type_name)
@@ -211,6 +212,7 @@ def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain["fields"].items()}
     for field, dataset in group.items():
         check_stored(path, f"{name}.{field}", dataset)
+        room.take(dataset.size, dataset.dtype.itemsize)
         array = np.asarray(dataset[()])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path}: layer {name}: {field} holds NaN or infinite values; expected finite ones")

@@ -15,8 +15,44 @@ MAXIMUM_BYTES = 8 << 30
 """Arrays of more bytes than this are refused before they are allocated."""
 
 
+LARGEST_RATIO = 100
+"""Weights hardly compress; a file of them that unpacks to more than this many times its size is refused."""
+SMALL_BYTES = 1 << 26
+"""Unpacked bytes that are allowed in any file."""
+
 LONGEST_NAME = 400
 """Characters of a name in a message."""
+
+
+def most_unpacked(path: Path) -> int:
+    """Return how many bytes the weights of a file may take in memory."""
+    return min(MAXIMUM_BYTES, max(LARGEST_RATIO * path.stat().st_size, SMALL_BYTES))
+
+
+class Room:
+    """What the arrays of a file of weights may still take in memory.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._most, self._taken = path, most_unpacked(path), 0
+
+    def take(self, values: int, bytes_each: int) -> None:
+        """Take the room of an array, at 4 bytes a value or more, before it is unpacked.
+
+        Raises
+        ------
+        InputError
+            There is not so much left.
+        """
+        self._taken += values * max(bytes_each, 4)
+        if self._taken > self._most:
+            raise InputError(
+                f"{self._path}: {self._taken} bytes unpacked found; expected at most {self._most} in a file of its size"
+            )
 
 
 def check_stored(path: Path, name: str, dataset: Any) -> None:

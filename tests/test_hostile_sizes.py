@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import struct
 import subprocess
 import sys
@@ -11,12 +12,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
 from eventsim import Network, NetworkBuilder, save
 from eventsim.cli import main
 from eventsim.layers import Flatten, Input, Readout
+from eventsim.modelfile import seal
 
 WITHIN = """
 import resource, sys
@@ -120,6 +123,71 @@ def test_arrays_that_hold_no_samples_are_one_complaint(
         f"eventsim: a.npy: an array of {found} with --batch found; expected samples along the first axis, each 2 x 6 x "
         "6, or T x 2 x 6 x 6\n"
     )
+
+
+def zeros_h5(path: Path, sets: int, values: int, kind: str, *, group: bool = False) -> None:
+    """Write data sets of zeros, each compressed to a 900th; one chunk stands for all others."""
+    with h5py.File(path, "w") as file:
+        rows = values // (1 << 20)
+        size = (1 << 20) * np.dtype(kind).itemsize
+        data = zlib.compress(bytes(size - 256) + np.random.default_rng(0).bytes(256), 9)
+        for index in range(sets):
+            where = file.create_group(f"g{index}") if group else file
+            for name in "xytp" if group else (f"w{index}",):
+                made = where.create_dataset(name, (rows, 1 << 20), kind, chunks=(1, 1 << 20), compression="gzip")
+                for row in range(rows):
+                    made.id.write_direct_chunk((row, 0), data)
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "said"),
+    [
+        ("a.h5", lambda path: zeros_h5(path, 1, 700 << 20, "<f4"), "bytes unpacked found; expected at most"),
+        ("b.h5", lambda path: zeros_h5(path, 30, 40 << 20, "<f2"), "bytes unpacked found; expected at most"),
+    ],
+)
+def test_weights_of_zeros_are_refused_in_bounded_memory(
+    name: str, write: Callable[[Path], None], said: str, place: Path
+) -> None:
+    write(place / name)
+    assert (place / name).stat().st_size < 5 << 20
+    command = [sys.executable, "-c", WITHIN, "import", name, "-o", "new.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert said in done.stderr
+    assert int(done.stdout.split()[-1]) < 1024
+
+
+def test_a_model_of_zeros_is_refused_in_bounded_memory(place: Path) -> None:
+    """With a seal: it says that nothing was damaged, not who wrote it."""
+    layer = {"name": "a", "type": "Linear", "fields": {}}
+    data = zlib.compress(bytes((4 << 20) - 256) + np.random.default_rng(0).bytes(256), 9)
+    with h5py.File("zeros.h5", "w", userblock_size=512) as file:
+        file.attrs["eventsim_schema"] = 2
+        file.create_dataset("network", data=json.dumps({"name": "n", "edges": [], "time_steps": 1, "settings": []}))
+        for index in range(6):
+            group = file.create_group(f"layers/{index:05d}")
+            group.attrs["layer"] = json.dumps(layer)
+            made = group.create_dataset("weight", (128, 1 << 20), "<f4", chunks=(1, 1 << 20), compression="gzip")
+            for row in range(128):
+                made.id.write_direct_chunk((row, 0), data)
+    seal(Path("zeros.h5"))
+    assert Path("zeros.h5").stat().st_size < 5 << 20
+    command = [sys.executable, "-c", WITHIN, "info", "zeros.h5"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "bytes unpacked found; expected at most" in done.stderr
+    assert int(done.stdout.split()[-1]) < 1024
+
+
+def test_structures_of_zeros_are_refused_in_bounded_memory(place: Path) -> None:
+    zeros_h5(place / "data.h5", 9, 30 << 20, "<f4", group=True)
+    Path("a.mat").write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\0\2IM" + bytes(384) + Path("data.h5").read_bytes())
+    command = [sys.executable, "-c", WITHIN, "events", "a.mat"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "bytes of numbers, expected less" in done.stderr
+    assert int(done.stdout.split()[-1]) < 1024
 
 
 def test_labels_of_nothing_are_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

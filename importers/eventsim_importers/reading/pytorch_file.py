@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line, printable
-from eventsim_importers.reading.container import Array, Container, as_float32, most_unpacked, outline
+from eventsim.untrusted import first_line, most_unpacked, printable
+from eventsim_importers.reading.container import Array, Container, as_float32, outline
 from eventsim_importers.reading.pickled import (
     MOST_BYTES,
     OddTensor,
