@@ -81,6 +81,7 @@ class EsRecording(Recording):
         width, height = np.frombuffer(head[16:20], "<u2").tolist()
         super().__init__(str(file), (height, width) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = (height, width)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         with Path(self.path).open("rb") as file:

@@ -88,6 +88,7 @@ class Evt3Recording(Recording):
             raise InputError(f"{file}: raw events of EVT {header.encoding()}, expected 3.0; convert it with Metavision")
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = header.sensor_size()
         self._data_start = header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 2 bytes", unit="word", salvage=salvage)
 
