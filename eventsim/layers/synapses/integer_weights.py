@@ -16,6 +16,16 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.facts import Words
 from eventsim.kernels.gather_integer import BLOCK, TILE, Span, gather_integer, pack_integers
+from eventsim.kernels.gather_quads import (
+    LARGEST_VALUE,
+    SERVED,
+    Quads,
+    gather_quads,
+    list_quads,
+    pack_quads,
+    reach_of,
+    tiles_of,
+)
 from eventsim.kernels.packing import pack
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError
@@ -24,6 +34,7 @@ from eventsim.layers.synapses.gathering import SynapsesOp, report_products
 from eventsim.layers.synapses.weights import fan_of, is_pruned
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.workers import Workers
 
 ByteArray = npt.NDArray[np.int8]
 
@@ -32,6 +43,8 @@ LARGEST_WEIGHT = 127
 LARGEST_SUM = 2**24
 """Between layers values are float32, in which integers are exact up to here."""
 NARROW_SUM = 2**15 - 1
+QUAD_NS = 0.02
+"""What a product takes, about."""
 
 
 class Width(NamedTuple):
@@ -167,8 +180,12 @@ class IntegerSynapsesOp(SynapsesOp):
         if groups > 1:
             self.weight = pack(taps.astype(np.float32), groups)
             return
-        self.kernel = f"gather_int8_sum{width.lane}"
-        self.packed = pack_integers(taps)
+        self.reach = reach_of(window, source.channels, output.channels) if largest_input <= LARGEST_VALUE else 0
+        if SERVED and self.reach:
+            self.kernel, self.packed = "gather_int8_quads", pack_quads(taps)
+            return
+        self.reach = 0
+        self.kernel, self.packed = f"gather_int8_sum{width.lane}", pack_integers(taps)
         self.spans = np.array(width.spans, np.int64).reshape(-1, 5)
         self.lane = np.dtype(f"int{width.lane}")
         self.own()
@@ -180,7 +197,11 @@ class IntegerSynapsesOp(SynapsesOp):
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
         assert isinstance(signal, Rows)
-        if signal.values is not None and (most := signal.values.max(initial=0)) > self.largest_input:
+        if self.groups == 1 and self.reach:
+            quads, most = _quads_of(signal, self.window.width if self.reach > 1 else 1)
+        else:
+            most = 0 if signal.values is None else signal.values.max(initial=0)
+        if most > self.largest_input:
             raise LayerError(
                 f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
                 "proven"
@@ -188,17 +209,41 @@ class IntegerSynapsesOp(SynapsesOp):
         if self.groups > 1:
             return super().serve(signal, rows, context)
         size = signal.steps * self.output.positions
-        if self._sums is None:
-            self._sums = np.empty(BLOCK * TILE, self.lane)
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
-        gather_integer(
-            signal.triple, self.packed, self.spans, self._sums, out, signal.steps, self.window, products, units
-        )
-        if self.fan is not None:
+        if self.reach:
+            given = quads, self.packed, out, self.window, self.source.channels, self.reach
+            parts = self._parts(signal, size, context.workers)
+            context.workers.share(gather_quads, [(*given, part) for part in parts])
             products, units = self._count(signal)
+        else:
+            if self._sums is None:
+                self._sums = np.empty(BLOCK * TILE, self.lane)
+            products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
+            gather_integer(
+                signal.triple, self.packed, self.spans, self._sums, out, signal.steps, self.window, products, units
+            )
+            if self.fan is not None:
+                products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
+
+    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+        tiles, taps = tiles_of(self.output.channels), self.window.kernel_height * self.window.kernel_width
+        if not workers.worth(QUAD_NS * len(signal.indices) * taps * self.output.channels):
+            return [(0, tiles, 0, size)]
+        if tiles >= workers.number:
+            return [(*part, 0, size) for part in workers.ranges(tiles)]
+        return [(0, tiles, *part) for part in workers.ranges(size)]
+
+
+def _quads_of(signal: Rows, width: int) -> tuple[Quads, float]:
+    """Return the quads of a signal, and its largest value; kept with it, as several layers may hear it."""
+    kept: dict[int, tuple[Quads, float]] = signal.__dict__.setdefault("_quads", {})
+    if width not in kept:
+        room = np.empty((2, signal.nonzeros), np.int32)
+        quads = np.empty(len(signal.indptr), np.int64), room[0], room[1]
+        kept[width] = quads, list_quads(signal.triple, width, signal.type.channels, quads)
+    return kept[width]
 
 
 def integer_taps(weight: ByteArray, groups: int = 1) -> ByteArray:
