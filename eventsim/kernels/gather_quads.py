@@ -6,7 +6,7 @@ become lists of quads: four neighbouring channels of which at least one is activ
 word. Silent quads are skipped. A sum needs no proof here beyond that the whole of it fits 32 bits.
 
 As in `eventsim.kernels.gather`, the sums of a tile stay in registers over a visit: of an output row by one tap or,
-where these weights stay in the first-level cache, by a row of taps. Between visits they lie in the output, as integers;
+where these weights are not too many, by a row of taps. Between visits they lie in the output, as integers;
 the last visit makes float32 of them, which is exact for integers up to 2**24. Elsewhere, `eventsim.kernels.gather_integer`
 serves the same layers; without the instruction and uncompiled, what is here gives the same sums, slowly.
 """
@@ -33,8 +33,8 @@ TILE = 96
 """Channels of a tile: twice their sums fit the registers, and the weights of 384 inputs the first-level cache."""
 ROWS = 64
 """Output rows that one tap visits before the next, with sums that stay in the first-level cache."""
-NEAR = 32768
-"""Bytes of weights that stay there beside them."""
+NEAR = 81920
+"""Bytes of weights that a visit may take: beyond, they are too far away for few events each."""
 LARGEST_VALUE = 255
 LINE = 64
 
@@ -335,7 +335,7 @@ def _find(
 
 
 def reach_of(window: Window, inputs: int, outputs: int) -> int:
-    """Return how many taps a visit takes: a row of them, where their weights stay in the first-level cache."""
+    """Return how many taps a visit takes: a row of them, where their weights are not too many."""
     bytes_of = window.kernel_width * (inputs + QUAD - 1) // QUAD * QUAD * min(outputs, TILE)
     return window.kernel_width if window.dilation_width == 1 and bytes_of <= NEAR else 1
 
