@@ -12,7 +12,7 @@ import numpy.typing as npt
 from eventsim.context import Observed
 from eventsim.errors import InputError
 from eventsim.layers import SpikingAttention, TableAttention
-from eventsim.ledger import LedgerRows
+from eventsim.ledger import Columns, LedgerRows
 from eventsim.network import Network
 from eventsim.signals import CountArray, Rows
 
@@ -139,16 +139,16 @@ class AttentionMaps:
                 )
             self._kept, self._thread = {}, thread
         kept = self._kept.get(name)
-        if kept is None or kept.sample is not rows.columns or rows.length == 1:
+        if kept is None or kept.sample is not rows.columns or rows.columns.length == 1:
             kept = self._kept[name] = _Kept(rows.columns)
         kept.chunks.append(maps)
-        kept.complete = rows.length == 1 or rows.start + rows.steps == rows.length
+        kept.complete = rows.columns.length == 1 or rows.start + rows.steps == rows.columns.length
 
 
 class _Kept:
     """The chunks of one layer in one sample, which its columns of the ledger stand for."""
 
-    def __init__(self, sample: dict[str, CountArray]) -> None:
+    def __init__(self, sample: Columns) -> None:
         self.sample = sample
         self.chunks: list[Maps] = []
         self.complete = False

@@ -1,11 +1,12 @@
 """The ledger: what was executed, as 64-bit integers by layer, time step and operation.
 
-Ops write into `LedgerRows`, their layer's rows of the chunk at hand. A sample of known length keeps every time step; a
+Ops report to `LedgerRows`, their layer's rows of the chunk at hand. A sample of known length keeps every time step; a
 stream, which may never end, keeps sums. Whoever reads gets `Counts`.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -16,8 +17,9 @@ from eventsim.errors import LayerError
 from eventsim.operations import OPERATIONS
 from eventsim.signals import CountArray
 
-PerStep: TypeAlias = npt.NDArray[np.integer[Any]]
-SUM = slice(0, 1)
+Executed: TypeAlias = npt.NDArray[np.integer[Any]] | np.integer[Any] | int
+_SETTLING = threading.Lock()
+"""Held by whoever adds up, as several may look at one result."""
 
 
 class Counts(Mapping[str, int]):
@@ -83,28 +85,79 @@ class Counts(Mapping[str, int]):
     __hash__ = None  # type: ignore[assignment]
 
 
+class Columns(Mapping[str, CountArray]):
+    """A layer's columns of the ledger: what it executed, by operation, int64 ``(length,)``.
+
+    What is reported is noted down, and added up when somebody looks: a small layer runs no longer than the additions
+    would take. Whoever lets notes pile up calls `settle`.
+
+    Parameters
+    ----------
+    length : int
+        Of a column; 1 for the sum over all steps.
+    """
+
+    __slots__ = ("_notes", "_sums", "length")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self._sums: dict[str, CountArray] = {}
+        self._notes: list[tuple[str, int, int, Executed]] = []
+
+    def note(self, operation: str, start: int, steps: int, executed: Executed) -> None:
+        """Note down what was executed in some time steps, in each of them or, a number, alike in all."""
+        self._notes.append((operation, start, steps, executed))
+
+    def settle(self) -> dict[str, CountArray]:
+        """Add up what was noted down, and return the columns."""
+        with _SETTLING:
+            for operation, start, steps, executed in self._notes:
+                column = self._sums.get(operation)
+                if column is None:
+                    column = self._sums[operation] = np.zeros(self.length, np.int64)
+                if self.length == 1:
+                    column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * steps
+                else:
+                    column[start : start + steps] += executed
+            self._notes.clear()
+        return self._sums
+
+    def __getitem__(self, operation: str) -> CountArray:
+        return self.settle()[operation]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.settle())
+
+    def __len__(self) -> int:
+        return len(self.settle())
+
+    def __getstate__(self) -> tuple[int, dict[str, CountArray]]:
+        return self.length, self.settle()
+
+    def __setstate__(self, state: tuple[int, dict[str, CountArray]]) -> None:
+        self.length, self._sums = state
+        self._notes = []
+
+
 class LedgerRows:
     """One layer's rows for the time steps of one chunk.
 
     Parameters
     ----------
-    columns : dict of str to int64 array
-        The layer's columns by operation; those missing are made as they are written.
-    length : int
-        Length of a column.
+    columns : Columns
+        The layer's.
     start, steps : int
-        The chunk's first time step and its number of steps. Where `length` is 1, all steps add to one sum.
+        The chunk's first time step and its number of steps.
     """
 
-    __slots__ = ("columns", "length", "start", "steps")
+    __slots__ = ("columns", "start", "steps")
 
-    def __init__(self, columns: dict[str, CountArray], length: int, start: int, steps: int) -> None:
+    def __init__(self, columns: Columns, start: int, steps: int) -> None:
         self.columns = columns
-        self.length = length
         self.start = start
         self.steps = steps
 
-    def add(self, operation: str, executed: PerStep | np.integer[Any] | int) -> None:
+    def add(self, operation: str, executed: Executed) -> None:
         """Report what was executed.
 
         Parameters
@@ -119,39 +172,22 @@ class LedgerRows:
         LayerError
             If the operation is not registered, or `executed` is not of whole numbers, one for each step.
         """
-        if isinstance(executed, np.ndarray):
-            if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
-                raise self._refused(operation, f"{executed.dtype} {executed.shape}")
-        elif not isinstance(executed, (int, np.integer)):
-            raise self._refused(operation, repr(executed)[:60])
-        column = self.columns.get(operation)
-        if column is None:
-            column = self._open(operation)
-            if self.steps == self.length:  # all there is to come: nothing to add to, which takes several times as long
-                column[:] = executed
-                return
-            column.fill(0)
-        if self.steps == 1:  # of a stream, above all; numbers are added ten times as fast as arrays of one
-            column[self.start if self.length > 1 else 0] += (
-                executed[0] if isinstance(executed, np.ndarray) else executed
-            )
-        elif self.length == 1:
-            column[0] += executed.sum() if isinstance(executed, np.ndarray) else executed * self.steps
-        else:
-            column[self.start : self.start + self.steps] += executed
-
-    def part(self, start: int, stop: int) -> LedgerRows:
-        """Return the rows of the steps ``start <= t < stop`` of this chunk."""
-        return LedgerRows(self.columns, self.length, self.start + start, stop - start)
-
-    def _open(self, operation: str) -> CountArray:
         if operation not in OPERATIONS:
             raise LayerError(
                 f"operation {operation!r} reported; expected one registered in eventsim.operations: add it to "
                 "the table there, or call eventsim.operations.register where the layer is defined"
             )
-        column = self.columns[operation] = np.empty(self.length, np.int64)
-        return column
+        if isinstance(executed, np.ndarray):
+            if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
+                raise self._refused(operation, f"{executed.dtype} {executed.shape}")
+            executed = executed.copy()  # the op may use its array again before anybody looks
+        elif not isinstance(executed, (int, np.integer)):
+            raise self._refused(operation, repr(executed)[:60])
+        self.columns.note(operation, self.start, self.steps, executed)
+
+    def part(self, start: int, stop: int) -> LedgerRows:
+        """Return the rows of the steps ``start <= t < stop`` of this chunk."""
+        return LedgerRows(self.columns, self.start + start, stop - start)
 
     def _refused(self, operation: str, found: str) -> LayerError:
         return LayerError(
@@ -172,24 +208,32 @@ class Ledger:
 
     def __init__(self, layers: Iterable[str], time_steps: int | None) -> None:
         self.time_steps = time_steps
-        self._columns: dict[str, dict[str, CountArray]] = {name: {} for name in layers}
+        length = 1 if time_steps is None else time_steps
+        self._columns = {name: Columns(length) for name in layers}
 
     def rows(self, layer: str, start: int, steps: int) -> LedgerRows:
         """Return a layer's rows for the time steps from `start` on, for its op to write into."""
-        return LedgerRows(self._columns[layer], 1 if self.time_steps is None else self.time_steps, start, steps)
+        return LedgerRows(self._columns[layer], start, steps)
 
-    def columns(self, layer: str) -> dict[str, CountArray]:
+    def columns(self, layer: str) -> Mapping[str, CountArray]:
         """Return a layer's columns by operation, ``(T,)``, or ``(1,)`` where sums are kept; a stream's are copies."""
         columns = self._columns[layer]
         return columns if self.time_steps is not None else _copied(columns)
+
+    def settle(self) -> None:
+        """Add up what has been reported so far, so that what is held does not grow with the chunks."""
+        for columns in self._columns.values():
+            columns.settle()
 
     def state(self) -> dict[str, dict[str, CountArray]]:
         """Return everything as plain data."""
         return {layer: _copied(columns) for layer, columns in self._columns.items()}
 
     def restore(self, state: Mapping[str, Mapping[str, CountArray]]) -> None:
-        """Take back what `state` returned."""
-        self._columns = {layer: _copied(columns) for layer, columns in state.items()}
+        """Take back what `state` returned: sums, to which the steps that follow are added."""
+        for layer, sums in state.items():
+            for operation, column in sums.items():
+                self.rows(layer, 0, 1).add(operation, column)
 
 
 def _copied(columns: Mapping[str, CountArray]) -> dict[str, CountArray]:

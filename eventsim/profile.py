@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -28,7 +29,7 @@ class LayerProfile:
         Time steps that the layer saw; a layer after the mean over time sees one.
     seconds : float
         Time spent, compilation aside.
-    columns : dict of str to int64 array (T,) or (1,)
+    columns : mapping of str to int64 array (T,) or (1,)
         The layer's columns of the ledger by operation, those that its op wrote.
     by_steps : bool
         Whether the columns hold every time step; those of a stream hold sums.
@@ -42,7 +43,7 @@ class LayerProfile:
     facts: Facts
     steps: int = 0
     seconds: float = 0.0
-    columns: dict[str, CountArray] = field(default_factory=dict)
+    columns: Mapping[str, CountArray] = field(default_factory=dict)
     by_steps: bool = False
     values: tuple[Values, ...] = ()
     sources: tuple[str, ...] = ()

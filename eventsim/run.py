@@ -106,6 +106,8 @@ class Run:
             for name in done:
                 signals.pop(name, None)
         self.steps += chunk.steps
+        if self._ledger.time_steps is None or not chunk.final:
+            self._ledger.settle()
         self._latencies.append(time.perf_counter() - began)
         self._latency_s += self._latencies[-1]
 

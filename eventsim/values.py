@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,8 +15,6 @@ from eventsim.signals import CountArray, Dense, Rows
 MOST_LEVELS = 31
 """The longest list of distinct values that a published rule asks about: 0 to 30 spikes."""
 NOTHING: frozenset[float] = frozenset()
-ZEROS, ONES, SPIKES = frozenset({0.0}), frozenset({1.0}), frozenset({0.0, 1.0})
-"""What spikes can be: one set each, which most layers share."""
 
 
 @dataclass
@@ -33,19 +31,19 @@ class Values:
         Those that are neither 0 nor 1.
     rest : float
         The sum of these others.
-    low, high : float
-        The smallest and the largest.
-    levels : frozenset of float, or None
-        The distinct values, where there are at most 31 and all lie in 0 to 30.
+    least, largest : float
+        The smallest and the largest of these others; infinite, in this order, where there is none.
+    distinct : frozenset of float, or None
+        What these others are, where there are at most 31 and all lie in 0 to 30.
     """
 
     elements: int = 0
     nonzero: int = 0
     others: int = 0
     rest: float = 0.0
-    low: float = np.inf
-    high: float = -np.inf
-    levels: frozenset[float] | None = NOTHING
+    least: float = np.inf
+    largest: float = -np.inf
+    distinct: frozenset[float] | None = NOTHING
 
     def take(self, signal: Rows | Dense) -> CountArray | None:
         """Add the values of a chunk.
@@ -55,33 +53,51 @@ class Values:
         int64 array (steps,), or None
             How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
         """
-        size = signal.steps * signal.type.size
-        self.elements += size
-        if signal.type.kind == "binary":
-            ones = nonzero = signal.nonzeros
-            valued = None
-        else:
-            found = look_at(signal)
-            ones, nonzero, valued = found.ones, found.ones + found.others, found.valued
-            self.others += found.others
-            for rest in found.rest:  # step by step, so that the sum does not depend on the chunk
-                self.rest += rest
-            self.low, self.high = min(self.low, found.low), max(self.high, found.high)
-            if found.levels is None:
-                self.levels = None
-            elif found.levels:
-                self._list(found.levels)
-        self.nonzero += nonzero
-        met = SPIKES if ones and nonzero < size else ONES if ones else ZEROS if nonzero < size else NOTHING
-        if met is not self.levels:
-            for value in met:
-                self.low, self.high = min(self.low, value), max(self.high, value)
-            self._list(met)
-        return valued
+        kind = signal.type
+        self.elements += signal.steps * kind.size
+        if kind.kind == "binary":
+            self.nonzero += signal.nonzeros
+            return None
+        found = look_at(signal)
+        self.nonzero += found.ones + found.others
+        self.others += found.others
+        for rest in found.rest:  # step by step, so that the sum does not depend on the chunk
+            self.rest += rest
+        self.least, self.largest = min(self.least, found.low), max(self.largest, found.high)
+        if found.levels is None:
+            self.distinct = None
+        elif self.distinct is not None and not self.distinct.issuperset(found.levels):
+            distinct = self.distinct.union(found.levels)
+            self.distinct = distinct if len(distinct) <= MOST_LEVELS else None
+        return found.valued
 
     def copy(self) -> Values:
         """Return what is known now."""
-        return Values(self.elements, self.nonzero, self.others, self.rest, self.low, self.high, self.levels)
+        return Values(self.elements, self.nonzero, self.others, self.rest, self.least, self.largest, self.distinct)
+
+    @property
+    def levels(self) -> frozenset[float] | None:
+        """The distinct values, where there are at most 31 and all lie in 0 to 30."""
+        if self.distinct is None:
+            return None
+        levels = self.distinct.union(self._plain)
+        return levels if len(levels) <= MOST_LEVELS else None
+
+    @property
+    def low(self) -> float:
+        """The smallest value."""
+        return min(self.least, *self._plain, np.inf)
+
+    @property
+    def high(self) -> float:
+        """The largest value."""
+        return max(self.largest, *self._plain, -np.inf)
+
+    @property
+    def _plain(self) -> frozenset[float]:
+        """Which of 0 and 1 there are."""
+        there = {0.0: self.elements > self.nonzero, 1.0: self.nonzero > self.others}
+        return frozenset(value for value, is_there in there.items() if is_there)
 
     @property
     def total(self) -> float:
@@ -97,13 +113,6 @@ class Values:
     def density(self) -> float:
         """Values that are not zero per value."""
         return self.nonzero / self.elements if self.elements else 0.0
-
-    def _list(self, distinct: Iterable[float]) -> None:
-        if self.levels is NOTHING and isinstance(distinct, frozenset):
-            self.levels = distinct
-        elif self.levels is not None:
-            together = self.levels.union(distinct)
-            self.levels = together if len(together) <= MOST_LEVELS else None
 
 
 class Look(NamedTuple):

@@ -116,7 +116,7 @@ def test_the_limit_of_the_tool(value: int, spikes: bool) -> None:
 
 def test_a_rate_of_syops_is_single_precision() -> None:
     """One spike of three inputs: 10^9 operations times a third, as a float32 has it."""
-    third = Values(3, 1, 0, 0.0, 0.0, 1.0, frozenset({0.0, 1.0}))
+    third = Values(3, 1)
     some = SignalType("binary", 1, (1,))
     layer = LayerProfile("conv", "", "", Facts("convolution", (some,), some, 10**9), 1, values=(third,))
     assert CONVENTIONS["syops"]([Seen(layer)]) == Counts(acs=333_333_343)

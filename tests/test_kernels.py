@@ -550,21 +550,22 @@ def fire_guarded(current, potential, constants, dynamics, start, keep):
 
 def check_fire(charge, reset, current, constants, strict, multiple):
     """One call for all steps, and one for each, against the definition; counts by comparing potentials."""
-    constant, threshold, floor = constants
+    constant, threshold, floor, start = constants
+    at_hand = (*constants[:3], start[:0])
     dynamics = Dynamics(charge, RESETS.index(reset), strict, multiple)
     low = floor if len(floor) else None
-    expected, h = neuron(current, CHARGES[charge](constant), threshold, reset, strict, 0, low, multiple)
+    expected, h = neuron(current, CHARGES[charge](constant), threshold, reset, strict, start, low, multiple)
     inputs = np.count_nonzero(current.reshape(len(current), -1), axis=1)
-    v, before, moved = np.zeros(current.shape[1:], F), np.zeros(current.shape[1:], F), []
+    v, before, moved = (*(np.array(np.broadcast_to(start, current.shape[1:])) for _ in range(2)), [])
     for t in range(len(current)):
-        spikes, charged, active = fire_guarded(current[t : t + 1], v, constants, dynamics, 3 * t, True)
+        spikes, charged, active = fire_guarded(current[t : t + 1], v, at_hand, dynamics, 3 * t, True)
         assert_array_equal(spikes[0], expected[t])
         assert_array_equal(charged[0], h[t])
         moved.append(np.count_nonzero(h[t] != before))
         assert active.tolist() == [[inputs[t], moved[t]]]
         before = v.copy()
     for keep in (False, True):
-        together = np.zeros(current.shape[1:], F)
+        together = np.full(current.shape[1:], np.nan, F)  # whatever the sample before has left
         spikes, charged, active = fire_guarded(current, together, constants, dynamics, 0, keep)
         assert_array_equal(spikes, expected)
         assert_array_equal(charged, h if keep else h[:0])
@@ -580,7 +581,8 @@ def population(rng, shape, charge, rows):
         constant = (1 / constant).astype(F)
     threshold = rng.choice(np.array([0.25, 0.5, 1], F), (rows[1], shape[2]))
     floor = rng.choice(np.array([-0.5, -0.125, 0], F), (rows[2], shape[2]))
-    return current, (constant, threshold, floor)
+    start = rng.choice(np.array([-0.25, 0, 0.375], F), (rows[3], shape[2]))
+    return current, (constant, threshold, floor, start)
 
 
 @pytest.mark.parametrize("charge", CHARGES)
@@ -588,9 +590,8 @@ def population(rng, shape, charge, rows):
 @given(data=st.data())
 def test_fire(charge, reset, data):
     shape = (data.draw(st.integers(1, 4)), data.draw(st.integers(1, 5)), data.draw(st.sampled_from(CHANNELS)))
-    rows = [data.draw(st.sampled_from([1, shape[1]])) for _ in range(2)] + [
-        data.draw(st.sampled_from([0, 1, shape[1]]))
-    ]
+    rows = [data.draw(st.sampled_from([1, shape[1]])) for _ in range(4)]
+    rows[2] = data.draw(st.sampled_from([0, rows[2]]))
     strict = data.draw(st.booleans())
     multiple = reset in ("zero", "subtract") and not strict and data.draw(st.booleans())
     current, constants = population(data.draw(randoms()), shape, charge, rows)
@@ -602,10 +603,10 @@ def test_fire(charge, reset, data):
 @pytest.mark.parametrize("rows", ["once", "each", "mixed"])
 def test_fire_in_stretches(charge, positions, channels, rows):
     """More neurons than one stretch, with constants that begin again and constants that do not."""
-    counts_of = {"once": (1, 1, 1), "each": (positions,) * 3, "mixed": (1, positions, 1)}[rows]
+    counts_of = {"once": (1, 1, 1, 1), "each": (positions,) * 4, "mixed": (1, positions, 1, positions)}[rows]
     current, constants = population(np.random.default_rng(channels), (3, positions, channels), charge, counts_of)
     check_fire(charge, "subtract_once", current, constants, False, False)
-    check_fire(charge, "zero", current, (*constants[:2], constants[2][:0]), True, False)
+    check_fire(charge, "zero", current, (*constants[:2], constants[2][:0], constants[3]), True, False)
     check_fire(charge, "subtract", current, constants, False, True)
 
 
@@ -615,12 +616,12 @@ def test_fire_in_stretches(charge, positions, channels, rows):
 def test_fire_small(charge, reset):
     current = np.array([[[1, 2, 0.5], [-1, 3, 0]], [[1, 1, 1], [0, 0, 2]]], F)
     constant, threshold = np.array([[0.5, 0.25, 1]], F), np.array([[1, 0.5, 1], [2, 1, 1]], F)
-    floor = np.array([[-0.25, 0, -3]], F)
+    floor, start = np.array([[-0.25, 0, -3]], F), np.array([[0, 0.5, -1]], F)
     for strict in (False, True):
-        check_fire(charge, reset, current, (constant, threshold, floor), strict, False)
-        check_fire(charge, reset, current, (constant, threshold, floor[:0]), strict, False)
+        check_fire(charge, reset, current, (constant, threshold, floor, start), strict, False)
+        check_fire(charge, reset, current, (constant, threshold, floor[:0], start), strict, False)
     if reset in ("zero", "subtract"):
-        check_fire(charge, reset, current, (constant, threshold, floor), False, True)
+        check_fire(charge, reset, current, (constant, threshold, floor, start), False, True)
 
 
 @pytest.mark.nojit
@@ -628,7 +629,7 @@ def test_several_spikes_next_to_the_threshold():
     """One at a threshold that has no short quotient, none below it."""
     threshold = np.nextafter(np.array([[1, 3, 0.1]], F), F(4))
     current = np.stack([threshold, np.nextafter(threshold, F(0)), 3 * threshold])
-    check_fire(INTEGRATE, "zero", current, (threshold, threshold, threshold[:0]), False, True)
+    check_fire(INTEGRATE, "zero", current, (threshold, threshold, threshold[:0], 0 * threshold), False, True)
 
 
 @pytest.mark.nojit

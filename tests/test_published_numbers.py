@@ -254,7 +254,7 @@ def at_rate(name: str, dense: int, rate: float, role: Role = "linear", biased: i
     """A layer of so many dense operations in all its time steps, whose inputs are spikes at this rate; at a rate of 1
     they are real values, as those of a first convolution and a head."""
     nonzero = round(rate * ENOUGH)
-    spikes = Values(ENOUGH, nonzero, 0, 0.0, 0.0, 1.0, frozenset({0.0, 1.0}))
+    spikes = Values(ENOUGH, nonzero)
     values = Values(ENOUGH, ENOUGH, ENOUGH, 0.0, -1.0, 2.0, None) if rate == 1 else spikes
     some = SignalType("real", 1, (1,), dense=True)
     facts = Facts(role, (some,), some, dense // steps, 0, biased, inner_macs=dense // steps)

@@ -13,7 +13,7 @@ loop says.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numba
 import numpy as np
@@ -44,6 +44,11 @@ SPARE = 8
 """Entries that a list of spikes has more than there can be spikes, as eight are written at a time."""
 
 COMPILED = not numba.config.DISABLE_JIT
+
+Constants: TypeAlias = tuple[
+    npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]
+]
+"""The constant, the threshold, the floor and the start of a population, see `fire`."""
 
 _LISTED = np.array(
     [[i for i in range(8) if byte >> i & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)], np.uint8
@@ -107,22 +112,22 @@ def _advancing(strict: bool) -> Any:
     """Make the loops over vectors, for neurons that fire above the threshold only, or at it too.
 
     There is one for each charge, with the two resets that most neurons have and nothing besides, and one for all that
-    there is. Arguments are addresses, of which the last three may be 0, and integers: input, potential, constant,
-    threshold, words of spikes, the neurons with an input and those with a change, to be added to; vectors, charge,
-    reset; floor, charged potentials, spikes of each neuron.
+    there is. Arguments are addresses, of which the last three may be 0, and integers: input, potential before and
+    after, constant, threshold, words of spikes, the neurons with an input and those with a change, to be added to;
+    vectors, charge, reset; floor, charged potentials, spikes of each neuron.
     """
     above = ">" if strict else ">="
 
     @intrinsic  # type: ignore[untyped-decorator]
     def advance(  # noqa: PLR0917
-        typingctx: Any, x: Any, v: Any, k: Any, threshold: Any, fired: Any, active: Any, vectors: Any, charge: Any,
-        reset: Any, floor: Any, charged: Any, times: Any,
+        typingctx: Any, x: Any, u: Any, v: Any, k: Any, threshold: Any, fired: Any, active: Any, vectors: Any,
+        charge: Any, reset: Any, floor: Any, charged: Any, times: Any,
     ) -> Any:  # fmt: skip
         address, size = types.uintp, types.int64
-        signature = types.void(*[address] * 6, *[size] * 3, *[address] * 3)
+        signature = types.void(*[address] * 7, *[size] * 3, *[address] * 3)
 
         def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-            x, v, k, threshold, words, active, vectors, charge, reset, floor, charged, times = arguments
+            x, u, v, k, threshold, words, active, vectors, charge, reset, floor, charged, times = arguments
             b, nil = builder, ir.Constant(_WIDE, 0)
 
             def one(offset: Any, number: int | None) -> tuple[Any, Any, Any]:
@@ -131,7 +136,7 @@ def _advancing(strict: bool) -> Any:
                 def at(base: Any) -> Any:
                     return b.load(_pointer(b, base, _FLOATS, offset), align=4)
 
-                given, before, limit = at(x), at(v), at(threshold)
+                given, before, limit = at(x), at(u), at(threshold)
                 charges = _charges(b, before, given, lambda: at(k))
                 if number is not None:
                     h = charges[number]()
@@ -308,7 +313,7 @@ def list_bits(
 def fire(
     current: npt.NDArray[np.float32],
     potential: npt.NDArray[np.float32],
-    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    constants: Constants,
     dynamics: Dynamics,
     listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     charged: npt.NDArray[np.float32],
@@ -322,9 +327,10 @@ def fire(
         Input.
     potential : float32 array (positions, channels)
         Membrane potential; updated in place.
-    constants : tuple (constant, threshold, floor)
-        The k of `Dynamics`, the firing threshold, and what the potential is lifted to at the end of a step, where it is
-        not empty; float32 arrays as `repeated` makes them.
+    constants : tuple (constant, threshold, floor, start)
+        The k of `Dynamics`, the firing threshold, what the potential is lifted to at the end of a step, and what it is
+        before the first step, whatever it is at hand; of these two, an empty one says neither. Float32 arrays as
+        `repeated` makes them.
     dynamics : Dynamics
     listed : tuple (indptr, indices, values)
         Written: ends of the rows, int64 (steps * positions + 1,), where ``indptr[0]`` is given and says where the
@@ -348,6 +354,8 @@ def fire(
     times = np.empty(neurons if dynamics.multiple else 0, np.float32)
     active[:] = 0
     for begin in range(0, steps, together):
+        if begin == 1:
+            constants = (constants[0], constants[1], constants[2], constants[3][:0])
         advance(current, potential, constants, dynamics, fired, charged, times, active, begin, 0, neurons)
         list_fired(fired, positions, channels, listed, times, begin)
     return int(indptr[steps * positions] - indptr[0])
@@ -360,14 +368,13 @@ def words(neurons: int) -> int:
 
 
 @kernel
-def stretch_of(
-    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]], neurons: int
-) -> int:
+def stretch_of(constants: Constants, neurons: int) -> int:
     """Return how many neurons are advanced together, behind whom constants begin again: whole vectors, or all."""
-    constant, threshold, floor = constants
+    constant, threshold, floor, start = constants
     stretch = min(len(constant), len(threshold))
-    if len(floor) > 0:
-        stretch = min(stretch, len(floor))
+    for some in (floor, start):
+        if len(some) > 0:
+            stretch = min(stretch, len(some))
     return min(neurons, STRETCH) if stretch == neurons else stretch
 
 
@@ -375,7 +382,7 @@ def stretch_of(
 def advance(  # noqa: PLR0917
     current: npt.NDArray[np.float32],
     potential: npt.NDArray[np.float32],
-    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    constants: Constants,
     dynamics: Dynamics,
     fired: npt.NDArray[np.uint32],
     charged: npt.NDArray[np.float32],
@@ -398,11 +405,11 @@ def advance(  # noqa: PLR0917
     active : int64 array (all steps, 2)
         Added to: as for `fire`.
     begin : int
-        The first of the steps, of which there are as many as rows of `fired`.
+        The first of the steps, of which there are as many as rows of `fired`; the one that begins from the start.
     first, last : int
         The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
     """
-    constant, threshold, floor = constants
+    constant, threshold, floor, start = constants
     neurons = potential.size
     x, v, kept = current.reshape(-1), potential.reshape(-1), charged.reshape(-1)
     stretch = stretch_of(constants, neurons)
@@ -418,8 +425,12 @@ def advance(  # noqa: PLR0917
                 low = np.uintp(floor.ctypes.data + (4 * a if len(floor) == neurons else 0))
             for row in range(len(fired)):
                 at = (begin + row) * neurons + a
+                before = v.ctypes.data + 4 * a
+                if row == 0 and len(start) > 0:
+                    before = start.ctypes.data + (4 * a if len(start) == neurons else 0)
                 arguments = (
                     x.ctypes.data + 4 * at,
+                    before,
                     v.ctypes.data + 4 * a,
                     k,
                     th,
@@ -453,6 +464,7 @@ def advance(  # noqa: PLR0917
                 kept[at : at + neurons],
                 times,
                 active[begin + row],
+                row == 0 and len(start) > 0,
             )
 
 
@@ -483,18 +495,21 @@ def _rest(  # noqa: PLR0917
     last: int,
     x: npt.NDArray[np.float32],
     v: npt.NDArray[np.float32],
-    constants: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]],
+    constants: Constants,
     dynamics: Dynamics,
     fired: npt.NDArray[np.uint32],
     charged: npt.NDArray[np.float32],
     times: npt.NDArray[np.float32],
     active: npt.NDArray[np.int64],
+    starts: bool,
 ) -> None:
-    """Advance neurons that no vector holds by one step, as `_advance` does."""
-    constant, threshold, floor = constants
+    """Advance neurons that no vector holds by one step, from their start or not, as `_advance` does."""
+    constant, threshold, floor, start = constants
     zero, one = np.float32(0), np.float32(1)
     for i in range(first, last):
         th, before = threshold[i % len(threshold)], v[i]
+        if starts:
+            before = start[i % len(start)]
         above = before > th if dynamics.strict else before >= th
         late = one if dynamics.reset >= SUBTRACT_LATE and above else zero
         h = _charge(before, x[i], constant[i % len(constant)], dynamics.charge)

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import pickle
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,7 +34,7 @@ class Execution:
     """What a layer emitted over time, and what it executed in each time step."""
 
     frames: FloatArray
-    counts: dict[str, CountArray]
+    counts: Mapping[str, CountArray]
 
     def equals(self, other: Execution) -> bool:
         """Compare bit for bit."""
@@ -166,7 +166,7 @@ class _Contract:
         except LayerError as error:
             raise AssertionError(f"{self.name}: {error}") from error
 
-    def check_memory_is_owned(self, columns: dict[str, CountArray]) -> None:
+    def check_memory_is_owned(self, columns: Mapping[str, CountArray]) -> None:
         """Words that are read or written must be of a memory that the layer owns."""
         facts = self.facts()
         executed = {**columns, **facts.derived(columns)}

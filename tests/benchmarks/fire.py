@@ -65,7 +65,7 @@ class Case:
         low, high = 0.01, 20.0
         for _ in range(14):
             threshold = np.full((1, shape[1]), (low + high) / 2, np.float32)
-            self.constants = tuple(repeated(c, shape[0]) for c in (self.constant, threshold, self.low))
+            self.constants = tuple(repeated(c, shape[0]) for c in (self.constant, threshold, self.low, self.low[:0]))
             self.fire()
             low, high = (threshold[0, 0], high) if self.rate > rate else (low, threshold[0, 0])
 

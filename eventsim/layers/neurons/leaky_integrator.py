@@ -104,6 +104,6 @@ class LeakyIntegratorOp(MembraneOp):
         current = signal.to_array()
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps, context.buffers)
-        self.membrane.fire(0, current, self.potential, emitted, context.workers)
+        self.fire(0, current, emitted, context.workers)
         self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

@@ -8,7 +8,7 @@ import numpy as np
 
 from eventsim.buffers import Buffers
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import SPARE, advance, fire, list_fired, stretch_of, words
+from eventsim.kernels.fire import SPARE, Constants, advance, fire, list_fired, stretch_of, words
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
 from eventsim.workers import ALONE, Workers
 
@@ -45,10 +45,13 @@ class Membrane:
         self.output = output
         charge, constant = faster(dynamics.charge, constant)
         self.dynamics = dynamics._replace(charge=charge)
-        self.start = start if start is not None and start.any() else None
         floor = np.empty((0, output.channels), np.float32) if floor is None else floor
-        positions = output.positions
-        self._constants = repeated(constant, positions), repeated(threshold, positions), repeated(floor, positions)
+        start = np.zeros((1, output.channels), np.float32) if start is None else start
+        constants = [repeated(array, output.positions) for array in (constant, threshold, floor, start)]
+        self._constants: dict[bool, Constants] = {
+            False: (constants[0], constants[1], constants[2], NO_VALUES),
+            True: (constants[0], constants[1], constants[2], constants[3]),
+        }  # whether the sample begins with these steps
         self._indices, self._values = NO_INDICES, NO_VALUES
         self._active = np.empty((0, 2), np.int64)
 
@@ -58,13 +61,10 @@ class Membrane:
 
     def at_rest(self) -> FloatArray:
         """Return the potential at the beginning of a sample, ``(positions, channels)``."""
-        potential = aligned(self.output.size).reshape(self.output.positions, self.output.channels)
-        self.rest(potential)
-        return potential
-
-    def rest(self, potential: FloatArray) -> None:
-        """Set a potential to what it is at the beginning of a sample."""
-        potential[:] = 0 if self.start is None else self.start
+        potential = aligned(self.output.size)
+        start = self._constants[True][-1]
+        potential[:] = np.resize(start, len(potential)) if start.any() else 0
+        return potential.reshape(self.output.positions, self.output.channels)
 
     def begin(self, steps: int, buffers: Buffers) -> None:
         """Take room for the spikes of a chunk."""
@@ -81,6 +81,7 @@ class Membrane:
         potential: FloatArray,
         charged: FloatArray = NOT_KEPT,
         workers: Workers = ALONE,
+        first: bool = False,
     ) -> None:
         """Charge, fire and reset in one step or several.
 
@@ -96,20 +97,23 @@ class Membrane:
             Written: the potential after the charge, before any reset.
         workers : Workers
             Who shares the neurons; one of them lists the spikes.
+        first : bool
+            The sample begins with these steps, whatever the potential is.
         """
-        first = start * self.output.positions
-        indptr = self._indptr[first : first + len(current) + 1]
+        row, constants = start * self.output.positions, self._constants[first]
+        indptr = self._indptr[row : row + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
         if workers.worth(current.size) and not self.dynamics.multiple:  # about 1 ns for each
-            self._fire_together(current, potential, indptr, charged, active, workers)
+            self._fire_together(current, potential, constants, indptr, charged, active, workers)
             return
         listed = indptr, self._indices, self._values
-        fire(current, potential, self._constants, self.dynamics, listed, charged, active)
+        fire(current, potential, constants, self.dynamics, listed, charged, active)
 
     def _fire_together(
         self,
         current: FloatArray,
         potential: FloatArray,
+        constants: Constants,
         indptr: CountArray,
         charged: FloatArray,
         active: CountArray,
@@ -118,9 +122,9 @@ class Membrane:
         """Do what the kernel `fire` does, each worker with neurons of its own."""
         size = self.output.size
         fired = np.empty((len(active), words(size)), np.uint32)
-        parts = workers.ranges(size, stretch_of(self._constants, size))
+        parts = workers.ranges(size, stretch_of(constants, size))
         counted = np.zeros((len(parts), *active.shape), np.int64)
-        given = current, potential, self._constants, self.dynamics, fired, charged, NO_TIMES
+        given = current, potential, constants, self.dynamics, fired, charged, NO_TIMES
         workers.share(advance, [(*given, counts, 0, *part) for counts, part in zip(counted, parts, strict=True)])
         active[:] = counted.sum(axis=0)
         listed = indptr, self._indices, self._values

@@ -55,7 +55,7 @@ class PLIAFOp(NeuronOp):
         current = signal.to_array()
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps, context.buffers)
-        self.membrane.fire(0, current, self.potential, emitted, context.workers)
+        self.fire(0, current, emitted, context.workers)
         np.maximum(emitted, 0, out=emitted)
         output = self.membrane.output
         context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)

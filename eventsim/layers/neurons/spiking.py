@@ -14,9 +14,10 @@ from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.dynamics import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.neurons.membrane import Membrane
+from eventsim.layers.neurons.membrane import NOT_KEPT, Membrane
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.workers import ALONE, Workers
 
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -374,29 +375,35 @@ class MembraneOp(Op):
     def own(self) -> None:
         """Take buffers of its own, and a potential once it is asked for."""
         self.membrane = self.membrane.own()
-        self._potential: FloatArray | None = None
-        self._rested = False
+        self._room: FloatArray | None = None
+        self._begun = False
 
     def reset(self) -> None:
         """Let every potential begin at its start."""
-        self._rested = False
+        self._begun = False
 
     @property
     def potential(self) -> FloatArray:
-        """The potentials; a sample's are set to their start when first asked for, so that the kernel finds them near.
-
-        In place, as fresh memory for each sample takes longer than to fire.
-        """
-        if self._potential is None:
-            self._potential = self.membrane.at_rest()
-        elif not self._rested:
-            self.membrane.rest(self._potential)
-        self._rested = True
-        return self._potential
+        """The potentials, ``(positions, channels)``."""
+        if not self._begun:
+            self.potential = self.membrane.at_rest()
+        assert self._room is not None  # as the sample has begun
+        return self._room
 
     @potential.setter
     def potential(self, potential: FloatArray) -> None:
-        self._potential, self._rested = potential, True
+        self._room, self._begun = potential, True
+
+    def fire(self, start: int, current: FloatArray, charged: FloatArray = NOT_KEPT, workers: Workers = ALONE) -> None:
+        """Charge, fire and reset in one step or several; see `Membrane.fire`.
+
+        The memory of the sample before is used again, and what is in it is not: to set it to the start takes as long as
+        a step, and fresh memory longer.
+        """
+        if self._room is None:
+            self._room = self.membrane.at_rest()
+        self.membrane.fire(start, current, self._room, charged, workers, first=not self._begun)
+        self._begun |= len(current) > 0
 
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
@@ -415,7 +422,7 @@ class NeuronOp(MembraneOp):
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
         self.membrane.begin(signal.steps, context.buffers)
-        self.membrane.fire(0, signal.to_array(), self.potential, workers=context.workers)
+        self.fire(0, signal.to_array(), workers=context.workers)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
         if spikes.values is not None:
@@ -440,12 +447,12 @@ class PotentialOp(MembraneOp):
         emitted = np.empty_like(current)
         self.membrane.begin(signal.steps, context.buffers)
         if self.charged:
-            self.membrane.fire(0, current, self.potential, emitted, context.workers)
+            self.fire(0, current, emitted, context.workers)
         else:
             positions = signal.type.positions
             for step in range(signal.steps):
                 rows = slice(step * positions, (step + 1) * positions)
-                self.membrane.fire(step, current[rows], self.potential)
+                self.fire(step, current[rows])
                 emitted[rows] = self.potential
         context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
         self.report(context.rows)
