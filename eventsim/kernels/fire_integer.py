@@ -197,7 +197,7 @@ def fire_integer(
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     active: npt.NDArray[np.int64],
-) -> None:
+) -> bool:
     """Advance every neuron by some time steps.
 
     Parameters
@@ -215,8 +215,13 @@ def fire_integer(
     indices : int32 array
         Written: the channels that fired; with room for `eventsim.kernels.fire.SPARE` more than neurons and steps.
     active : int64 array (steps, 3)
-        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and what
-        is not 0 where an input was beyond the largest: then nothing that was written means anything.
+        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a count
+        that is not 0 where an input was beyond the largest.
+
+    Returns
+    -------
+    bool
+        Whether no input was beyond the largest; if one was, nothing that was written means anything.
     """
     bias, leak, fires_at, taken = constants
     positions, channels = potential.shape
@@ -256,6 +261,10 @@ def fire_integer(
             _rest(rest, x[step * neurons : (step + 1) * neurons], v, constants, fixed, fired[step], active[step])
         rows = indptr[step * positions : (step + 1) * positions + 1]
         list_bits(fired[step].view(np.uint64), channels, rows, indices)
+    beyond = False
+    for step in range(steps):
+        beyond |= active[step, 2] != 0
+    return not beyond
 
 
 @kernel

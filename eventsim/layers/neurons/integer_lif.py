@@ -222,8 +222,7 @@ class IntegerNeuronOp(Op):
         indptr = np.empty(signal.steps * self.output.positions + 1, np.int64)
         active = np.empty((signal.steps, 3), np.int64)
         current = signal.to_array()
-        fire_integer(current, self.potential, self.constants, self.fixed, indptr, indices, active)
-        if active[:, 2].any():
+        if not fire_integer(current, self.potential, self.constants, self.fixed, indptr, indices, active):
             raise LayerError(
                 f"sum {np.abs(current).max():g} found; expected at most {self.largest_input}, as proven of the layers "
                 "before"
