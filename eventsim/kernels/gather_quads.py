@@ -1,14 +1,16 @@
 """Synaptic sums of integers, four input channels at a time, where the processor has an instruction for that.
 
 The instruction (VPDPBUSD of AVX-512 VNNI and AVX-VNNI) multiplies four unsigned bytes by four int8 weights and adds the
-products to a sum of 32 bits, in every lane of a vector, and nothing in it saturates. So the lists of active channels
-become lists of quads: four neighbouring channels of which at least one is active, and their values as the bytes of a
-word. Silent quads are skipped. A sum needs no proof here beyond that the whole of it fits 32 bits.
+products to a sum of 32 bits, in every lane of a vector, and nothing in it saturates. A quad is four neighbouring input
+channels, whose values are the bytes of a word; silent quads are skipped. A sum needs no proof here beyond that the whole
+of it fits 32 bits.
 
-As in `eventsim.kernels.gather`, the sums of a tile stay in registers over a visit: of an output row by one tap or,
-where these weights are not too many, by a row of taps. Between visits they lie in the output, as integers;
-the last visit makes float32 of them, which is exact for integers up to 2**24. Elsewhere, `eventsim.kernels.gather_integer`
-serves the same layers; without the instruction and uncompiled, what is here gives the same sums, slowly.
+What limits this is the load of weights, and neighbouring pixels or tokens are active in much the same quads. So two
+output rows, side by side, are served at once: what is listed are the quads that either of two inputs is active in. As in
+`eventsim.kernels.gather`, their sums stay in registers over a visit: by one tap or, where these weights are not too many,
+by a row of taps. Between visits they lie in the output, as integers; the last visit makes float32 of them, which is exact
+for integers up to 2**24. Without the instruction and uncompiled, what is here gives the same sums, slowly:
+`eventsim.kernels.gather_integer` serves the same layers there.
 """
 
 from __future__ import annotations
@@ -29,23 +31,23 @@ from eventsim.kernels.window import Window
 
 QUAD = 4
 LANES = 16
-TILE = 96
-"""Channels of a tile: twice their sums fit the registers, and the weights of 384 inputs the first-level cache."""
+ENTRY = 3
+"""Integers of an entry: the number of a quad, and its word for the first and for the second row."""
 ROWS = 64
-"""Output rows that one tap visits before the next, with sums that stay in the first-level cache."""
+"""Output rows, an even number, that one tap visits before the next; their sums stay in the first-level cache."""
 NEAR = 81920
-"""Bytes of weights that a visit may take: beyond, they are too far away for few events each."""
+"""Bytes of weights that a visit may choose from: with more, they are too far away for few events each."""
 LARGEST_VALUE = 255
 LINE = 64
+VISIT = 5
 
 COMPILED = not numba.config.DISABLE_JIT
 
-Quads = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]
+Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]
 
 _WIDE, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
 _SUMS, _FLOATS = ir.VectorType(_WORD, LANES), ir.VectorType(_FLOAT, LANES)
 _NOWHERE, _NOTHING = ir.Constant(_SUMS, ir.Undefined), ir.Constant(_SUMS, [0] * LANES)
-_SILENCE = np.zeros(1, np.int32)
 
 
 def _features() -> set[str]:
@@ -58,6 +60,8 @@ HALVES = "avx512vnni" not in _features()
 """Whether the instruction has 256 bits, as that of AVX-VNNI, if there is one."""
 SERVED = not HALVES or "avxvnni" in _features()
 """Whether the processor has the instruction."""
+TILE = 48 if HALVES else 96
+"""Channels of a tile: the sums of two rows fit the registers, and the weights of 384 inputs the first-level cache."""
 
 
 def _number(value: int) -> Any:
@@ -95,69 +99,77 @@ def _vectors(b: Any, place: Any, count: int) -> list[Any]:
     return [b.gep(first, [_number(n)]) for n in range(count)]
 
 
-def _visit(b: Any, vectors: int, visit: Any, lists: Any, silence: Any, out: Any, fresh: Any, last: Any) -> None:
-    """Build one visit: two quads at a time, each with sums of its own, so that no addition waits for the one before."""
-    (first, events, weights), (numbers, words) = visit, lists
-    numbers, words = b.gep(numbers, [first]), b.gep(words, [first])
-    places = _vectors(b, out, vectors)
-    begun = [b.select(fresh, _NOTHING, b.load(place, align=4)) for place in places]
-    entry, loop, end = b.block, b.append_basic_block("quads"), b.append_basic_block("summed")
+def _visit(b: Any, vectors: int, visit: Any, out: Any, fresh: Any, last: Any) -> None:
+    """Build one visit: the loop over its entries, and what happens to the sums before and after."""
+    entries, events, weights = visit
+    places = [place for row in out for place in _vectors(b, row, vectors)]
+    blocks = [b.append_basic_block(name) for name in ("held", "begun", "quads", "summed", "whole", "part", "visited")]
+    held, ready, loop, end, whole, part, done = blocks
+    start = b.block
+    b.cbranch(fresh, ready, held)
+    b.position_at_end(held)
+    loaded = [b.load(place, align=4) for place in places]
+    b.branch(ready)
+    b.position_at_end(ready)
+    begun = [b.phi(_SUMS) for _ in places]
+    for phi, value in zip(begun, loaded, strict=True):
+        phi.add_incoming(_NOTHING, start)
+        phi.add_incoming(value, held)
     b.cbranch(b.icmp_signed(">", events, _number(0)), loop, end)
 
     b.position_at_end(loop)
-    quad = b.phi(_WIDE)
-    sets = 1 if HALVES else 2
-    sums = [[b.phi(_SUMS) for _ in places] for _ in range(sets)]
-    added = []
-    for n in range(sets):
-        at = b.add(quad, _number(n))
-        there = b.icmp_signed("<", at, events)
-        number = b.load(b.gep(numbers, [b.select(there, at, quad)]))
-        word = b.load(b.select(there, b.gep(words, [at]), silence))
-        alone = b.insert_element(_NOWHERE, word, ir.Constant(_WORD, 0))
-        spread = _pick(b, alone, [0] * LANES)
-        row = b.add(weights, b.mul(b.sext(number, _WIDE), _number(QUAD * LANES * vectors)))
-        rows = _vectors(b, b.inttoptr(row, _BYTE.as_pointer()), vectors)
-        factors = [b.load(place, align=LINE) for place in rows]
-        added.append([_add_products(b, total, spread, each) for total, each in zip(sums[n], factors, strict=True)])
-    following = b.add(quad, _number(sets))
-    quad.add_incoming(_number(0), entry)
-    quad.add_incoming(following, loop)
+    event, sums = b.phi(_WIDE), [b.phi(_SUMS) for _ in places]
+    at = b.mul(event, _number(ENTRY))
+    number, *words = (b.load(b.gep(entries, [b.add(at, _number(n))])) for n in range(ENTRY))
+    alone = [b.insert_element(_NOWHERE, word, ir.Constant(_WORD, 0)) for word in words]
+    spread = [_pick(b, word, [0] * LANES) for word in alone]
+    row = b.add(weights, b.mul(b.sext(number, _WIDE), _number(QUAD * LANES * vectors)))
+    factors = [b.load(place, align=LINE) for place in _vectors(b, b.inttoptr(row, _BYTE.as_pointer()), vectors)]
+    each = [(word, factor) for word in spread for factor in factors]
+    added = [_add_products(b, total, *pair) for total, pair in zip(sums, each, strict=True)]
+    following = b.add(event, _number(1))
+    event.add_incoming(_number(0), ready)
+    event.add_incoming(following, loop)
     b.cbranch(b.icmp_signed("<", following, events), loop, end)
 
     b.position_at_end(end)
-    totals = [[b.phi(_SUMS) for _ in places] for _ in range(sets)]
-    for n in range(sets):
-        starts = begun if n == 0 else [_NOTHING] * vectors
-        for phi in (sums[n], totals[n]):
-            for total, start, new in zip(phi, starts, added[n], strict=True):
-                total.add_incoming(start, entry)
-                total.add_incoming(new, loop)
-    for n, place in enumerate(places):
-        total = totals[0][n] if sets == 1 else b.add(totals[0][n], totals[1][n])
-        as_float = b.bitcast(b.sitofp(total, _FLOATS), _SUMS)
-        b.store(b.select(last, as_float, total), place, align=4)
+    totals = [b.phi(_SUMS) for _ in places]
+    for phi in (sums, totals):
+        for total, begin, new in zip(phi, begun, added, strict=True):
+            total.add_incoming(begin, ready)
+            total.add_incoming(new, loop)
+    b.cbranch(last, whole, part)
+    backwards = list(zip(totals, places, strict=True))[::-1]  # where both rows are one, the first stays
+    b.position_at_end(whole)
+    for total, place in backwards:
+        b.store(b.sitofp(total, _FLOATS), b.bitcast(place, _FLOATS.as_pointer()), align=4)
+    b.branch(done)
+    b.position_at_end(part)
+    for total, place in backwards:
+        b.store(total, place, align=4)
+    b.branch(done)
+    b.position_at_end(done)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, vectors: Any, visits: Any, count: Any, weights: Any, numbers: Any, words: Any, silence: Any,
-    out: Any, fresh: Any, last: Any, ahead: Any, lines: Any,
+    typingctx: Any, vectors: Any, visits: Any, count: Any, weights: Any, entries: Any, out: Any, fresh: Any, last: Any,
+    ahead: Any, lines: Any,
 ) -> Any:  # fmt: skip
-    """Add the products of the quads of each visit to a row of sums.
+    """Add the products of the quads of each visit to two rows of sums.
 
     Arguments are sizes, addresses and, in the end, whether sums begin at 0, and whether they become float32. A visit is
-    four integers: its first quad, how many, the offset of its weights in bytes (those of number 0), and that of its
-    sums in elements. Each visit fetches `lines` more cache lines from `ahead` on.
+    five integers: its first entry, how many, the offset of its weights in bytes (those of number 0), and those of its
+    two rows of sums in elements, which are the same where there is no second row. Each visit fetches `lines` more cache
+    lines from `ahead` on.
     """
     address, size, flag = types.uintp, types.int64, types.boolean
-    signature = types.void(size, address, size, *[address] * 5, flag, flag, address, size)
+    signature = types.void(size, address, size, *[address] * 3, flag, flag, address, size)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
-        vectors, visits, count, weights, numbers, words, silence, out, fresh, last, ahead, lines = arguments
+        vectors, visits, count, weights, entries, out, fresh, last, ahead, lines = arguments
         visits, out = b.inttoptr(visits, _WIDE.as_pointer()), b.inttoptr(out, _WORD.as_pointer())
-        lists = b.inttoptr(numbers, _WORD.as_pointer()), b.inttoptr(words, _WORD.as_pointer())
-        silence = b.inttoptr(silence, _WORD.as_pointer())
+        entries = b.inttoptr(entries, _WORD.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
         fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
         options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
@@ -168,15 +180,15 @@ def _serve(  # noqa: PLR0917
             ways.add_case(_number(width), block)
             b.position_at_end(block)
             with cgutils.for_range(b, count) as loop:
-                at = b.mul(loop.index, _number(4))
-                first, events, weight, to = (b.load(b.gep(visits, [b.add(at, _number(n))])) for n in range(4))
+                at = b.mul(loop.index, _number(VISIT))
+                first, events, weight, *rows = (b.load(b.gep(visits, [b.add(at, _number(n))])) for n in range(VISIT))
                 with cgutils.for_range(b, lines) as line:
                     behind = b.mul(b.add(b.mul(loop.index, lines), line.index), _number(LINE))
                     b.call(fetch, [b.inttoptr(b.add(ahead, behind), _BYTE.as_pointer()), *options])
                 needed = b.or_(b.or_(fresh, last), b.icmp_signed(">", events, _number(0)))
                 with b.if_then(needed):
-                    visit = first, events, b.add(weights, weight)
-                    _visit(b, width, visit, lists, silence, b.gep(out, [to]), fresh, last)
+                    visit = b.gep(entries, [b.mul(first, _number(ENTRY))]), events, b.add(weights, weight)
+                    _visit(b, width, visit, [b.gep(out, [row]) for row in rows], fresh, last)
             b.branch(end)
         b.position_at_end(end)
         return context.get_dummy_value()
@@ -220,53 +232,91 @@ def pack_quads(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return packed
 
 
+def is_flat(window: Window) -> bool:
+    """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
+    w = window
+    taps, strides, pads = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width, w.pad_height + w.pad_width
+    return taps == 1 and strides == 1 and pads == 0
+
+
+def reach_of(window: Window, inputs: int, outputs: int) -> int:
+    """Return how many taps a visit takes: a row of them, where their weights are not too many."""
+    bytes_of = window.kernel_width * (inputs + QUAD - 1) // QUAD * QUAD * min(outputs, TILE)
+    return window.kernel_width if window.dilation_width == 1 and bytes_of <= NEAR else 1
+
+
+def room_of(window: Window, lines: int, inputs: int, nonzeros: int) -> tuple[int, int]:
+    """Return the room that `list_pairs` needs for ends and entries, the lines being those of all time steps."""
+    if is_flat(window):
+        pairs, times = -(-lines * window.width // 2), 1
+    else:
+        pairs, times = lines * (window.width + window.stride_width), 2
+    return pairs + 1, ENTRY * (min(times * nonzeros, pairs * -(-inputs // QUAD)) + 1)
+
+
 @kernel
-def list_quads(
+def list_pairs(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     width: int,
+    distance: int,
     inputs: int,
-    quads: Quads,
+    numbered: bool,
+    pairs: Pairs,
 ) -> float:
-    """List the quads of channels that are not silent.
+    """List, for pairs of pixels of a line, the quads of channels that are not silent in both.
 
     Parameters
     ----------
     rows : tuple (indptr, indices, values)
         CSR rows; values, which are integers, are empty where all are 1.
     width : int
-        Pixels of a line whose quads are numbered through, 1 if each row begins at 0.
+        Pixels of a line.
+    distance : int
+        From the first pixel of a pair to the second: there is a pair for every first one from -distance to the end of
+        the line, and pixels outside are silent. 0 for rows in pairs, one after the other, whatever the line.
     inputs : int
         Channels of a row.
-    quads : tuple (indptr, numbers, words)
-        Written: ends of the rows, numbers of quads, and their values as bytes; these two have room for the non-zeros.
+    numbered : bool
+        Whether quads are numbered through the pairs of a line.
+    pairs : tuple (indptr, entries)
+        Written: ends of the pairs, and `ENTRY` integers for each quad; with room as `room_of` says.
 
     Returns
     -------
     float
-        The largest value; where it is above `LARGEST_VALUE`, bytes do not hold it.
+        The largest value; where it is above `LARGEST_VALUE`, the bytes do not hold it.
     """
     indptr, indices, values = rows
-    ends, numbers, words = quads
-    largest, n = np.float32(0), np.uint64(0)
-    per_row = (inputs + QUAD - 1) // QUAD
+    ends, entries = pairs
+    total, size = len(indptr) - 1, (inputs + QUAD - 1) // QUAD
+    pixels, far, first = (width, distance, 0) if distance > 0 else (2, 1, 1)
+    slots = pixels + far if distance > 0 else 2
+    words = np.zeros((pixels + 2 * far) * size, np.int32)
+    held = words.view(np.uint8)
+    largest, n, ended = np.float32(1), np.uint64(0), 1
     ends[0] = 0
-    for row in range(len(indptr) - 1):
-        shift = np.int32(row % width * per_row)
-        before, word = np.int32(-1), np.int32(0)
-        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
-            channel = indices[e]
-            number = channel >> np.int32(2)
-            value = np.int32(1)
-            if len(values) > 0:
-                largest = max(largest, values[e])
-                value = np.int32(values[e])
-            new = number != before
-            word = (np.int32(0) if new else word) | np.int32(value << ((channel & np.int32(3)) << np.int32(3)))
-            n += np.uint64(new)
-            numbers[n - np.uint64(1)] = number + shift
-            words[n - np.uint64(1)] = word
-            before = number
-        ends[row + 1] = np.int64(n)
+    for begin in range(0, total, pixels):
+        end = min(begin + pixels, total)
+        for row in range(begin, end):
+            at = np.uint64((row - begin + far) * size * QUAD)
+            for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+                value = np.float32(1)
+                if len(values) > 0:
+                    value = values[e]
+                    largest = max(largest, value)
+                held[at + np.uint64(indices[e])] = np.uint8(np.int64(value) & 255)
+        for slot in range(first, slots):
+            a, b = np.uint64(slot * size), np.uint64((slot + far) * size)
+            shift = np.int32(slot * size if numbered else 0)
+            for g in range(np.uint64(size)):
+                one, other = words[a + g], words[b + g]
+                entries[n] = np.int32(g) + shift
+                entries[n + np.uint64(1)] = one
+                entries[n + np.uint64(2)] = other
+                n += np.uint64(ENTRY) if (one | other) != 0 else np.uint64(0)
+            ends[ended] = np.int64(n) // ENTRY
+            ended += 1
+        words[:] = 0
     return largest
 
 
@@ -275,26 +325,29 @@ def _serve_plainly(
     width: int,
     visits: npt.NDArray[np.int64],
     packed: npt.NDArray[np.int8],
-    numbers: npt.NDArray[np.int32],
-    words: npt.NDArray[np.int32],
+    entries: npt.NDArray[np.int32],
     out: npt.NDArray[np.int32],
     fresh: bool,
     last: bool,
 ) -> None:
     """Do what `_serve` does, uncompiled."""
     as_float = out.view(np.float32)
-    for visit in range(0, len(visits), 4):
-        first, count, weights, to = visits[visit], visits[visit + 1], visits[visit + 2], visits[visit + 3]
-        for j in range(width):
-            total = np.int64(0) if fresh else np.int64(out[to + j])
-            for e in range(first, first + count):
-                at = weights + (np.int64(numbers[e]) * width + j) * QUAD
-                for n in range(QUAD):
-                    total += (np.int64(words[e]) >> np.int64(8 * n) & np.int64(255)) * np.int64(packed[at + n])
-            if last:
-                as_float[to + j] = total
-            else:
-                out[to + j] = total
+    for visit in range(0, len(visits), VISIT):
+        first, count, weights = visits[visit], visits[visit + 1], visits[visit + 2]
+        for row in range(2):
+            to = visits[visit + 3 + row]
+            if row == 1 and to == visits[visit + 3]:
+                continue
+            for j in range(width):
+                total = np.int64(0) if fresh else np.int64(out[to + j])
+                for e in range(first * ENTRY, (first + count) * ENTRY, ENTRY):
+                    at, word = weights + (np.int64(entries[e]) * width + j) * QUAD, np.int64(entries[e + 1 + row])
+                    for n in range(QUAD):
+                        total += (word >> np.int64(8 * n) & np.int64(255)) * np.int64(packed[at + n])
+                if last:
+                    as_float[to + j] = total
+                else:
+                    out[to + j] = total
 
 
 @kernel
@@ -305,8 +358,8 @@ def _find(
     span: tuple[int, int],
     sizes: tuple[int, int],
     visits: npt.NDArray[np.int64],
-) -> None:
-    """Find what a tap, or a row of taps, reads for a span of output rows: a visit for each, as `_serve` takes them.
+) -> int:
+    """Find what a tap, or a row of taps, reads for a span of output rows; return how many visits, as `_serve` takes them.
 
     `taps` says the first and how many in a row; `sizes` the bytes of weights of a tap, and elements from one row of sums
     to the next.
@@ -314,35 +367,49 @@ def _find(
     w, (tap, reach), (row, end), (weights, pitch) = window, taps, span, sizes
     dy = tap // w.kernel_width * w.dilation_height - w.pad_height
     dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-    found, begin = 0, row
+    far, found, begin = w.stride_width, 0, row
     while row < end:
         line = row // w.out_width
         y = line % w.out_height * w.stride_height + dy
         x = (row - line * w.out_width) * w.stride_width + dx
-        source = (line // w.out_height * w.height + y) * w.width
+        source = (line // w.out_height * w.height + y) * (w.width + far) + far
         inside = 0 <= y < w.height
-        for target in range(row, min(end, (line + 1) * w.out_width)):
-            left, right = max(x, 0), min(x + reach, w.width)
+        stop = min(end, (line + 1) * w.out_width)
+        for target in range(row, stop, 2):
+            left, right = max(x, -far), min(x + reach, w.width)
             first = last = np.int64(0)
             if inside and left < right:
                 first, last = ends[source + left], ends[source + right]
             visits[found], visits[found + 1] = first, last - first
-            visits[found + 2] = (tap - x if reach > 1 else tap) * weights
+            visits[found + 2] = (tap - x - far if reach > 1 else tap) * weights
             visits[found + 3] = (target - begin) * pitch
-            found += 4
-            x += w.stride_width
-        row = (line + 1) * w.out_width
+            visits[found + 4] = (min(target + 1, stop - 1) - begin) * pitch
+            found += VISIT
+            x += 2 * w.stride_width
+        row = stop
+    return found // VISIT
 
 
-def reach_of(window: Window, inputs: int, outputs: int) -> int:
-    """Return how many taps a visit takes: a row of them, where their weights are not too many."""
-    bytes_of = window.kernel_width * (inputs + QUAD - 1) // QUAD * QUAD * min(outputs, TILE)
-    return window.kernel_width if window.dilation_width == 1 and bytes_of <= NEAR else 1
+@kernel
+def _find_flat(
+    ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, visits: npt.NDArray[np.int64]
+) -> int:
+    """Do what `_find` does where each output row is that of one input row; the span begins with an even row."""
+    row, end = span
+    found = 0
+    for target in range(row, end, 2):
+        first = ends[target // 2]
+        visits[found], visits[found + 1] = first, ends[target // 2 + 1] - first
+        visits[found + 2] = 0
+        visits[found + 3] = (target - row) * pitch
+        visits[found + 4] = (min(target + 1, end - 1) - row) * pitch
+        found += VISIT
+    return found // VISIT
 
 
 @kernel
 def gather_quads(
-    quads: Quads,
+    pairs: Pairs,
     packed: npt.NDArray[np.int8],
     out: npt.NDArray[np.float32],
     window: Window,
@@ -356,9 +423,9 @@ def gather_quads(
 
     Parameters
     ----------
-    quads : tuple (indptr, numbers, words)
-        Rows of the input, ``steps * height * width`` of them, as `list_quads` makes them: where several taps are served
-        at once, with the numbers of a line.
+    pairs : tuple (indptr, entries)
+        Rows of the input, ``steps * height * width`` of them, as `list_pairs` makes them: with the stride as distance,
+        or 0 where the window `is_flat`; and numbered through where several taps are served at once.
     packed : int8 array
         Weights as `pack_quads` arranges them. No sum of them times the values is beyond 2**24.
     out : float32 array (steps * out_height * out_width, outputs)
@@ -369,13 +436,14 @@ def gather_quads(
     reach : int
         Taps served at once, of `reach_of`.
     part : tuple (first tile, last tile, first row, last row)
-        Served are these tiles and these rows of the output, the last ones excluded.
+        Served are these tiles and these rows of the output, the last ones excluded; the first row is an even one.
     """
-    ends, numbers, words = quads
+    ends, entries = pairs
     first_tile, last_tile, first_row, last_row = part
     w, outputs = window, out.shape[1]
     taps, size = w.kernel_height * w.kernel_width, (inputs + QUAD - 1) // QUAD * QUAD
-    visits = np.empty(4 * ROWS, np.int64)
+    flat = taps * w.stride_height * w.stride_width == 1 and w.pad_height + w.pad_width == 0
+    visits = np.empty(VISIT * ROWS, np.int64)
     whole, rest = out.reshape(-1).view(np.int32), np.empty(ROWS * TILE, np.int32)
     for tile in range(first_tile, last_tile):
         channel = _edge(outputs, tile)
@@ -386,21 +454,22 @@ def gather_quads(
             end = min(begin + ROWS, last_row)
             sums, to, pitch = (whole, begin * outputs + channel, outputs) if kept == width else (rest, 0, width)
             for tap in range(0, taps, reach):
-                _find(ends, w, (tap, reach), (begin, end), (tap_weights, pitch), visits)
+                if flat:
+                    found = _find_flat(ends, (begin, end), pitch, visits)
+                else:
+                    found = _find(ends, w, (tap, reach), (begin, end), (tap_weights, pitch), visits)
                 fresh, last = tap == 0, tap + reach >= taps
                 # meanwhile fetch what the next taps will read, which in a network is far away
                 following, lines = tile_weights + (tap + reach) * tap_weights, 0
                 if begin == first_row and following < len(packed):
-                    lines = (reach * tap_weights // LINE + end - begin - 1) // (end - begin)
+                    lines = (reach * tap_weights // LINE + found - 1) // found
                 if COMPILED:
                     _serve(
                         width // LANES,
                         np.uintp(visits.ctypes.data),
-                        end - begin,
+                        found,
                         np.uintp(packed.ctypes.data + tile_weights),
-                        np.uintp(numbers.ctypes.data),
-                        np.uintp(words.ctypes.data),
-                        np.uintp(_SILENCE.ctypes.data),
+                        np.uintp(entries.ctypes.data),
                         np.uintp(sums.ctypes.data + 4 * to),
                         fresh,
                         last,
@@ -408,8 +477,8 @@ def gather_quads(
                         lines,
                     )
                 else:
-                    plain = visits[: 4 * (end - begin)]
-                    _serve_plainly(width, plain, packed[tile_weights:], numbers, words, sums[to:], fresh, last)
+                    plain = visits[: VISIT * found]
+                    _serve_plainly(width, plain, packed[tile_weights:], entries, sums[to:], fresh, last)
             if kept < width:
                 as_float = rest.view(np.float32)
                 for row in range(end - begin):

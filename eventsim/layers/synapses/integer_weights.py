@@ -13,17 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.buffers import Buffers
 from eventsim.context import Context
 from eventsim.facts import Words
 from eventsim.kernels.gather_integer import BLOCK, TILE, Span, gather_integer, pack_integers
 from eventsim.kernels.gather_quads import (
     LARGEST_VALUE,
     SERVED,
-    Quads,
+    Pairs,
     gather_quads,
-    list_quads,
+    is_flat,
+    list_pairs,
     pack_quads,
     reach_of,
+    room_of,
     tiles_of,
 )
 from eventsim.kernels.packing import pack
@@ -198,7 +201,7 @@ class IntegerSynapsesOp(SynapsesOp):
         """Serve one chunk and report the products alone."""
         assert isinstance(signal, Rows)
         if self.groups == 1 and self.reach:
-            quads, most = _quads_of(signal, self.window.width if self.reach > 1 else 1)
+            pairs, most = self._pairs_of(signal, context.buffers)
         else:
             most = 0 if signal.values is None else signal.values.max(initial=0)
         if most > self.largest_input:
@@ -211,7 +214,7 @@ class IntegerSynapsesOp(SynapsesOp):
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if self.reach:
-            given = quads, self.packed, out, self.window, self.source.channels, self.reach
+            given = pairs, self.packed, out, self.window, self.source.channels, self.reach
             parts = self._parts(signal, size, context.workers)
             context.workers.share(gather_quads, [(*given, part) for part in parts])
             products, units = self._count(signal)
@@ -233,17 +236,20 @@ class IntegerSynapsesOp(SynapsesOp):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
-        return [(0, tiles, *part) for part in workers.ranges(size)]
+        return [(0, tiles, *part) for part in workers.ranges(size, 2)]
 
-
-def _quads_of(signal: Rows, width: int) -> tuple[Quads, float]:
-    """Return the quads of a signal, and its largest value; kept with it, as several layers may hear it."""
-    kept: dict[int, tuple[Quads, float]] = signal.__dict__.setdefault("_quads", {})
-    if width not in kept:
-        room = np.empty((2, signal.nonzeros), np.int32)
-        quads = np.empty(len(signal.indptr), np.int64), room[0], room[1]
-        kept[width] = quads, list_quads(signal.triple, width, signal.type.channels, quads)
-    return kept[width]
+    def _pairs_of(self, signal: Rows, buffers: Buffers) -> tuple[Pairs, float]:
+        """Return the pairs of a signal, and its largest value; kept with it, as several layers may hear it."""
+        w, numbered = self.window, self.reach > 1
+        distance = 0 if is_flat(w) else w.stride_width
+        key = (w.width if distance else 0, distance, numbered)
+        kept: dict[Any, tuple[Pairs, float]] = signal.__dict__.setdefault("_pairs", {})
+        if key not in kept:
+            lines, channels = signal.steps * w.height, signal.type.channels
+            ends, room = room_of(w, lines, channels, signal.nonzeros)
+            pairs = np.empty(ends, np.int64), buffers.indices(room)
+            kept[key] = pairs, list_pairs(signal.triple, w.width, distance, channels, numbered, pairs)
+        return kept[key]
 
 
 def integer_taps(weight: ByteArray, groups: int = 1) -> ByteArray:
