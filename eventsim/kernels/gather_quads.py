@@ -391,9 +391,7 @@ def _find(
 
 
 @kernel
-def _find_flat(
-    ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, visits: npt.NDArray[np.int64]
-) -> int:
+def _find_flat(ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, visits: npt.NDArray[np.int64]) -> int:
     """Do what `_find` does where each output row is that of one input row; the span begins with an even row."""
     row, end = span
     found = 0

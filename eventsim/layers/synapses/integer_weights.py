@@ -253,6 +253,8 @@ class IntegerSynapsesOp(SynapsesOp):
 
 
 def integer_taps(weight: ByteArray, groups: int = 1) -> ByteArray:
-    """Return a weight ``(C_out, C_in / groups, kH, kW)`` or ``(C_out, C_in)`` as ``(taps, C_in, C_out / groups)``."""
+    """Return a weight ``(C_out, C_in / groups[, kT][, kH, kW])`` as ``(taps, C_in, C_out / groups)``, time outermost."""
+    if weight.ndim == 5:
+        return np.concatenate([integer_taps(weight[:, :, t], groups) for t in range(weight.shape[2])])
     maps: Any = weight if weight.ndim == 4 else weight[:, :, None, None]
     return np.ascontiguousarray(taps_of(maps, groups), np.int8)
