@@ -16,7 +16,8 @@ import numpy.typing as npt
 from eventsim.buffers import Buffers
 from eventsim.context import Context
 from eventsim.facts import Words
-from eventsim.kernels.gather_integer import BLOCK, TILE, Span, gather_integer, pack_integers
+from eventsim.kernels.gather_integer import Span, by_rows, gather_integer, pack_integers
+from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
 from eventsim.kernels.gather_quads import (
     LARGEST_VALUE,
     SERVED,
@@ -183,24 +184,20 @@ class IntegerSynapsesOp(SynapsesOp):
         if groups > 1:
             self.weight = pack(taps.astype(np.float32), groups)
             return
-        self.reach = reach_of(window, source.channels, output.channels) if largest_input <= LARGEST_VALUE else 0
-        if SERVED and self.reach:
-            self.kernel, self.packed = "gather_int8_quads", pack_quads(taps)
+        self.in_quads = SERVED and largest_input <= LARGEST_VALUE
+        if self.in_quads:
+            self.reach = reach_of(window, source.channels, output.channels)
+            self.kernel, self.packed, self.tiles = "gather_int8_quads", pack_quads(taps), tiles_of(output.channels)
             return
-        self.reach = 0
         self.kernel, self.packed = f"gather_int8_sum{width.lane}", pack_integers(taps)
-        self.spans = np.array(width.spans, np.int64).reshape(-1, 5)
-        self.lane = np.dtype(f"int{width.lane}")
-        self.own()
-
-    def own(self) -> None:
-        """Begin without room for sums."""
-        self._sums: npt.NDArray[Any] | None = None
+        spans, self.reach = by_rows(width.spans, window)
+        self.spans, self.tiles = np.array(spans, np.int64).reshape(-1, 5), plain_tiles_of(output.channels)
+        self.lane = np.empty(0, f"int{width.lane}")
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
         assert isinstance(signal, Rows)
-        if self.groups == 1 and self.reach:
+        if self.groups == 1 and self.in_quads:
             pairs, most = self._pairs_of(signal, context.buffers)
         else:
             most = 0 if signal.values is None else signal.values.max(initial=0)
@@ -213,25 +210,21 @@ class IntegerSynapsesOp(SynapsesOp):
             return super().serve(signal, rows, context)
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        if self.reach:
-            given = pairs, self.packed, out, self.window, self.source.channels, self.reach
-            parts = self._parts(signal, size, context.workers)
-            context.workers.share(gather_quads, [(*given, part) for part in parts])
-            products, units = self._count(signal)
+        parts = self._parts(signal, size, context.workers)
+        if self.in_quads:
+            quads = pairs, self.packed, out, self.window, self.source.channels, self.reach
+            context.workers.share(gather_quads, [(*quads, part) for part in parts])
         else:
-            if self._sums is None:
-                self._sums = np.empty(BLOCK * TILE, self.lane)
-            products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
-            gather_integer(
-                signal.triple, self.packed, self.spans, self._sums, out, signal.steps, self.window, products, units
-            )
-            if self.fan is not None:
-                products, units = self._count(signal)
+            plain = signal.triple, self.packed, self.spans, self.reach, self.lane, out, self.window
+            context.workers.share(gather_integer, [(*plain, part) for part in parts])
+        products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
 
     def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
-        tiles, taps = tiles_of(self.output.channels), self.window.kernel_height * self.window.kernel_width
+        if self.groups > 1:
+            return super()._parts(signal, size, workers)
+        tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
         if not workers.worth(QUAD_NS * len(signal.indices) * taps * self.output.channels):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:

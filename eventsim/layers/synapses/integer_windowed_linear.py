@@ -64,6 +64,11 @@ class IntegerWindowedLinear(Layer):
         return int(self.weight.size)
 
     @property
+    def longest(self) -> int:
+        """The longest window."""
+        return self._plain.longest
+
+    @property
     def _plain(self) -> WindowedLinear:
         """The layer of the same integers in float32."""
         return WindowedLinear(self.weight.astype(np.float32), None, self.window, self.exponent, self.decay, self.form)
