@@ -148,6 +148,34 @@ def test_the_worst_that_was_proven_is_exact(inputs: int, largest: int, lane: int
     all_chunks(conv, kind, np.full((2, inputs, 1, 2), largest, F), np.full((2, outputs, 1, 2), 127 * inputs * largest))
 
 
+@given(st.data())
+def test_weights_are_held_once_and_read_as_they_were(data: st.DataObject) -> None:
+    """In the form of whatever kernel serves them; an op made for another one packs them anew."""
+    draw = data.draw
+    outputs, largest = draw(st.sampled_from([2, 16, 34, 98, 130])), draw(st.sampled_from([1, 300]))
+    groups = draw(st.sampled_from([1, 2]))
+    shape, size = draw(st.sampled_from([((3,), (5,)), ((3, 2, 3), (4, 4)), ((3, 3, 2, 3), (4, 4))]))
+    weight = draw(bytes_of(outputs, *shape))
+    kind, channels = "binary" if largest == 1 else "graded", 3
+    if len(shape) > 1:
+        channels = 3 * groups
+        made = IntegerConv2d if len(shape) == 3 else IntegerConv3d
+        layer: Any = made(weight, np.ones(outputs, F), largest, groups=groups)
+    else:
+        layer = draw(st.sampled_from([IntegerLinear, IntegerWindowedLinear]))(weight, np.ones(outputs, F), largest)
+    source = signal_type(kind, (channels, *size) if len(size) == 2 else (*size, channels))
+    facts = layer.facts(source)
+    for served in (True, False):
+        with patch.object(integer_weights, "SERVED", served):
+            layer.op(source)
+        held = vars(layer)["_weight"]
+        assert isinstance(held, integer_weights.PackedBytes)
+        assert layer.weight.dtype == np.int8
+        assert_array_equal(layer.weight, weight)
+        assert layer.facts(source) == facts
+    assert facts.zero_weights == np.count_nonzero(weight == 0)
+
+
 def test_one_input_more_is_refused() -> None:
     """2^24 is the end: 127 x 132,104 is the last below it."""
     weight = np.full((1, 132_104), 127, np.int8)

@@ -328,7 +328,7 @@ def test_delayed_sums_stay() -> None:
 
 
 def branches(rng: np.random.Generator, steep: float = 0.3) -> Network:
-    """Sums of two branches, of which one is heard alone too, of a sum and spikes, and of that and a sum over a window."""
+    """Two sums, of which one is heard alone too; a sum and spikes; and that and a sum over a window."""
     build = NetworkBuilder("branches")
     x = build.add("input", Input((5, 6), "binary"))
     a = build.add("a", Linear(some(rng, 6, 6), some(rng, 6)), x)

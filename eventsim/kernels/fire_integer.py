@@ -215,8 +215,8 @@ def fire_integer(
     indices : int32 array
         Written: the channels that fired; with room for `eventsim.kernels.fire.SPARE` more than neurons and steps.
     active : int64 array (steps, 3)
-        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a count
-        that is not 0 where an input was beyond the largest.
+        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a
+        count that is not 0 where an input was beyond the largest.
 
     Returns
     -------

@@ -218,6 +218,16 @@ def pack_integers(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return packed
 
 
+def unpack_integers(packed: npt.NDArray[np.int8], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.int8]:
+    """Return the weights ``(taps, inputs, outputs)`` that `pack_integers` arranged."""
+    padded, at, first, tiles = -(-outputs // LANES) * LANES, 0, 0, []
+    while first < outputs:
+        width = _width(padded - first)
+        tiles.append(packed[at : at + taps * inputs * width].reshape(taps, inputs, width))
+        at, first = at + taps * inputs * width, first + width
+    return np.concatenate(tiles, axis=2)[:, :, :outputs]
+
+
 def tiles_of(outputs: int) -> int:
     """Return how many tiles there are, each of which may be served apart."""
     left, tiles = -(-outputs // LANES) * LANES, 0
@@ -253,7 +263,7 @@ def _by_column(
 
 
 @kernel
-def gather_integer(  # noqa: PLR0917
+def gather_integer(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.int8],
     spans: npt.NDArray[np.int64],

@@ -2,14 +2,14 @@
 
 The instruction (VPDPBUSD of AVX-512 VNNI and AVX-VNNI) multiplies four unsigned bytes by four int8 weights and adds the
 products to a sum of 32 bits, in every lane of a vector, and nothing in it saturates. A quad is four neighbouring input
-channels, whose values are the bytes of a word; silent quads are skipped. A sum needs no proof here beyond that the whole
-of it fits 32 bits.
+channels, whose values are the bytes of a word; silent quads are skipped. A sum needs no proof here beyond that the
+whole of it fits 32 bits.
 
 What limits this is the load of weights, and neighbouring pixels or tokens are active in much the same quads. So two
-output rows, side by side, are served at once: what is listed are the quads that either of two inputs is active in. As in
-`eventsim.kernels.gather`, their sums stay in registers over a visit: by one tap or, where these weights are not too many,
-by a row of taps. Between visits they lie in the output, as integers; the last visit makes float32 of them, which is exact
-for integers up to 2**24. Without the instruction and uncompiled, what is here gives the same sums, slowly:
+output rows, side by side, are served at once: what is listed are the quads that either of two inputs is active in. As
+in `eventsim.kernels.gather`, their sums stay in registers over a visit: by one tap or, where these weights are not too
+many, by a row of taps. Between visits they lie in the output, as integers; the last visit makes float32 of them, which
+is exact for integers up to 2**24. Without the instruction and uncompiled, what is here gives the same sums, slowly:
 `eventsim.kernels.gather_integer` serves the same layers there.
 """
 
@@ -232,6 +232,17 @@ def pack_quads(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return packed
 
 
+def unpack_quads(packed: npt.NDArray[np.int8], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.int8]:
+    """Return the weights ``(taps, inputs, outputs)`` that `pack_quads` arranged."""
+    quads, begin, tiles = -(-inputs // QUAD), 0, []
+    for tile in range(tiles_of(outputs)):
+        width = edge(outputs, tile + 1) - edge(outputs, tile)
+        part = packed[begin : begin + taps * quads * width * QUAD].reshape(taps, quads, width, QUAD)
+        tiles.append(part.transpose(0, 1, 3, 2).reshape(taps, quads * QUAD, width))
+        begin += part.size
+    return np.concatenate(tiles, axis=2)[:, :inputs, :outputs]
+
+
 def is_flat(window: Window) -> bool:
     """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
     w = window
@@ -262,7 +273,7 @@ def list_pairs(
     inputs: int,
     numbered: bool,
     pairs: Pairs,
-) -> float:
+) -> np.float32:
     """List, for pairs of pixels of a line, the quads of channels that are not silent in both.
 
     Parameters
@@ -283,7 +294,7 @@ def list_pairs(
 
     Returns
     -------
-    float
+    float32
         The largest value; where it is above `LARGEST_VALUE`, the bytes do not hold it.
     """
     indptr, indices, values = rows
@@ -359,10 +370,10 @@ def _find(
     sizes: tuple[int, int],
     visits: npt.NDArray[np.int64],
 ) -> int:
-    """Find what a tap, or a row of taps, reads for a span of output rows; return how many visits, as `_serve` takes them.
+    """Find what a tap, or a row of taps, reads for a span of output rows, as `_serve` takes it; return how many visits.
 
-    `taps` says the first and how many in a row; `sizes` the bytes of weights of a tap, and elements from one row of sums
-    to the next.
+    `taps` says the first and how many in a row; `sizes` the bytes of weights of a tap, and elements from one row of
+    sums to the next.
     """
     w, (tap, reach), (row, end), (weights, pitch) = window, taps, span, sizes
     dy = tap // w.kernel_width * w.dilation_height - w.pad_height

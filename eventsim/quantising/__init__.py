@@ -122,7 +122,7 @@ def _made(
 
 
 def _units(network: Network, chosen: set[str], scales: Scales) -> dict[str, Any]:
-    """Return what a unit of the sums of synapses is worth: its scale, or where sums are added to others, one for all."""
+    """Return what a unit of the sums of synapses is worth: one for all sums that are added to each other."""
     least, met = _asked(network, chosen), _met(network, chosen)
     together: dict[str, list[str]] = {}
     for name in sorted(chosen, key=network.order.index):

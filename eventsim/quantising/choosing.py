@@ -35,6 +35,8 @@ JOINING = (Residual,)
 """Layers that add sums to others, or to spikes, where all are counted in one unit."""
 WORKING = ("convolution", "linear", "neurons", "attention", "scaling")
 """Roles of layers of which it is told that they stay float32."""
+MOST_HALVINGS = 16
+"""Over a window: each takes a bit of the sums."""
 STEEPEST = 1.0
 """A unit of sums beside spikes is at most a spike."""
 
@@ -81,6 +83,8 @@ def _reason(network: Network, name: str, bounds: Mapping[str, int | None]) -> st
     """Return what in a layer itself keeps it from integers."""
     layer, kinds = network.layers[name], [kind.kind for kind in network.input_types(name)]
     if type(layer) in SYNAPSES:
+        if isinstance(layer, WindowedLinear) and (times := _halvings(layer)) > MOST_HALVINGS:
+            return f"its oldest inputs are halved {times} times"
         return "its input is real-valued" if "real" in kinds else None
     if type(layer) in NEURONS:
         return _reason_of_neurons(layer)
@@ -96,6 +100,12 @@ def _reason(network: Network, name: str, bounds: Mapping[str, int | None]) -> st
         beside = any(none and kind != "real" for none, kind in zip(unbounded, kinds, strict=True))
         return "nothing bounds what is added to its sums" if beside else None
     return f"{type(layer).__name__} has no integer form"
+
+
+def _halvings(layer: WindowedLinear) -> int:
+    """Return how often the oldest input in the window of any output is halved."""
+    smallest = min(float(layer.attenuation(age).min()) for age in range(layer.longest))
+    return round(-np.log2(smallest)) if smallest > 0 else 2 * MOST_HALVINGS
 
 
 def _reason_of_neurons(layer: Any) -> str | None:

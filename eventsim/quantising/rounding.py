@@ -22,7 +22,7 @@ from eventsim.layers import (
     Layer,
     WindowedLinear,
 )
-from eventsim.layers.synapses.integer_weights import LARGEST_SUM, LARGEST_WEIGHT, width_of
+from eventsim.layers.synapses.integer_weights import LARGEST_SUM, LARGEST_WEIGHT
 from eventsim.quantising.choosing import leak_share
 
 Scales: TypeAlias = Literal["exact", "power_of_two"]
@@ -73,7 +73,8 @@ def _amplified(layer: Any) -> Reals | float:
     """Return how many units of the sums of a layer, of each channel, a unit of its products is."""
     if not isinstance(layer, WindowedLinear):
         return 1.0
-    return _windowed(np.zeros(np.shape(layer.weight), np.int8), np.ones(len(layer.weight)), 1, layer).amplified[0]
+    nothing = np.zeros(np.shape(layer.weight), np.int8)
+    return np.asarray(_windowed(nothing, np.ones(len(nothing)), 1, layer).amplified[0], np.float64)
 
 
 def _windowed(integers: Any, scale: Any, largest_input: int, layer: WindowedLinear) -> IntegerWindowedLinear:
@@ -82,7 +83,7 @@ def _windowed(integers: Any, scale: Any, largest_input: int, layer: WindowedLine
 
 
 def common_unit(units: Sequence[Reals], beside_spikes: bool) -> Reals:
-    """Return the unit of sums that are added to each other: that of the coarsest; a spike beside them has whole ones."""
+    """Return the unit of sums that are added to each other: the coarsest; a spike beside them has a whole number."""
     unit: Reals = np.max(units, axis=0)
     if beside_spikes:
         unit = 1 / np.maximum(np.floor(1 / unit), 1)
@@ -150,7 +151,7 @@ def integer_join(layer: Layer, joined: Sequence[Sums | int]) -> tuple[Layer, Sum
         raise LayerError(f"sums up to {largest} found; expected at most {LARGEST_SUM}, leave the layer in float32")
     if len(sums) < len(joined):
         layer = IntegerResidual(np.stack([worth if isinstance(each, int) else np.ones_like(worth) for each in joined]))
-    return layer, Sums(unit, sum(biases) if biases else None, largest)
+    return layer, Sums(unit, np.sum(biases, axis=0) if biases else None, largest)
 
 
 def integer_attention(layer: Any, channels: int, largest: int) -> tuple[Layer, Sums]:

@@ -60,7 +60,7 @@ def conv3d(
 def windowed_linear(
     x: ArrayLike, weight: ArrayLike, windows: list[int], exponents: list[int], decay: str = "geometric"
 ) -> Longs:
-    """Sums over the last axis of x (T, N, C), of the last steps too, each output in its own window: the oldest counts 1."""
+    """Sums over the last axis of x (T, N, C), each output over its window of steps: the oldest counts once."""
     products = linear(x, weight)
     y = np.zeros_like(products)
     for o, (window, exponent) in enumerate(zip(windows, exponents, strict=True)):

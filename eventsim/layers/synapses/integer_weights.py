@@ -7,38 +7,21 @@ width of the sums and the spans in which `eventsim.kernels.gather_integer` takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.buffers import Buffers
-from eventsim.context import Context
 from eventsim.facts import Words
-from eventsim.kernels.gather_integer import Span, by_rows, gather_integer, pack_integers
-from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
-from eventsim.kernels.gather_quads import (
-    LARGEST_VALUE,
-    SERVED,
-    Pairs,
-    gather_quads,
-    is_flat,
-    list_pairs,
-    pack_quads,
-    reach_of,
-    room_of,
-    tiles_of,
-)
-from eventsim.kernels.packing import pack
-from eventsim.kernels.window import Window
+from eventsim.kernels.gather_integer import Span, pack_integers, unpack_integers
+from eventsim.kernels.gather_quads import LARGEST_VALUE, SERVED, pack_quads, unpack_quads
+from eventsim.kernels.packing import pack, unpack
 from eventsim.layers.layer import LayerError
-from eventsim.layers.synapses.conv2d import taps_of
-from eventsim.layers.synapses.gathering import SynapsesOp, report_products
-from eventsim.layers.synapses.weights import fan_of, is_pruned
-from eventsim.ledger import LedgerRows
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
-from eventsim.workers import Workers
+from eventsim.layers.synapses.conv2d import taps_of, weight_of
+from eventsim.layers.synapses.weights import Packed, Weight, fan_of, is_pruned, shape_of
+from eventsim.signals import SignalType
 
 ByteArray = npt.NDArray[np.int8]
 
@@ -47,8 +30,6 @@ LARGEST_WEIGHT = 127
 LARGEST_SUM = 2**24
 """Between layers values are float32, in which integers are exact up to here."""
 NARROW_SUM = 2**15 - 1
-QUAD_NS = 0.02
-"""What a product takes, about."""
 
 
 class Width(NamedTuple):
@@ -126,8 +107,8 @@ def _spans(taps: ByteArray, room: int) -> tuple[Span, ...]:
     return tuple(Span(*piece, n in begins, n in ends) for n, piece in enumerate(pieces))
 
 
-def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: SignalType) -> None:
-    """Refuse what integer synapses cannot be made of.
+def check_integers(layer: Any, source: SignalType) -> None:
+    """Refuse what integer synapses cannot be made of: of the fields ``weight``, ``scale`` and ``largest_input``.
 
     Raises
     ------
@@ -135,7 +116,9 @@ def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: S
         If the weights are no int8 from -127 to 127, the scales do not fit them, or the input has values that are not
         counted in units.
     """
-    if weight.dtype != np.int8 or (weight.size and weight.min() < -LARGEST_WEIGHT):
+    weight, scale, largest_input = vars(layer)["_weight"], layer.scale, layer.largest_input
+    packed = isinstance(weight, Packed)  # and has been checked
+    if not packed and (weight.dtype != np.int8 or (weight.size and weight.min() < -LARGEST_WEIGHT)):
         raise LayerError(f"weight of {weight.dtype} from {weight.min()} on found; expected int8 from -127 to 127")
     if scale.shape != weight.shape[:1] or not (np.isfinite(scale).all() and (scale > 0).all()):
         raise LayerError(f"scale of shape {scale.shape} found; expected {weight.shape[:1]} finite numbers above 0")
@@ -147,106 +130,80 @@ def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: S
         )
 
 
-def words_of_integers(weight: ByteArray, width: Width, outputs: int) -> Mapping[str, Words]:
+def words_of_integers(layer: Any, outputs: int) -> Mapping[str, Words]:
     """Return the memory of integer synapses of so many outputs a time step."""
-    return {"weight": Words(weight.size, 8), "sum": Words(outputs, width.bits)}
+    return {"weight": Words(prod(shape_of(layer)), 8), "sum": Words(outputs, layer.width.bits)}
 
 
-class IntegerSynapsesOp(SynapsesOp):
-    """Convolution (a linear layer is the one with a single tap) of rows with int8 weights.
+class ByteWeight(Weight):
+    """Field of a layer that holds int8 weights, packed or not."""
 
-    Channels in groups are served by the kernel of float32, exactly, as no sum leaves `LARGEST_SUM`.
+    def __get__(self, layer: object | None, owner: type) -> Any:
+        return super().__get__(layer, owner)
+
+
+class PackedBytes(Packed):
+    """Int8 weights as a kernel reads them.
 
     Parameters
     ----------
-    source, output : SignalType
-    weight : int8 array (C_out, C_in / groups, kernel height, kernel width)
+    array : int8 array (C_out, C_in / groups[, kT][, kH, kW])
+        The weight; not kept.
+    form : {"quads", "plain", "groups"}
+        For `eventsim.kernels.gather_quads`, `eventsim.kernels.gather_integer`, or that of float32, which serves groups.
     largest_input : int
-        What the proof of the width takes for granted, and the op checks.
-    window : Window
     groups : int
+
+    Attributes
+    ----------
+    parts : list of arrays
+        One for each time step of the kernel.
+    widths : list of Width
+        What is proven of the sums of each.
     """
 
-    def __init__(
-        self,
-        source: SignalType,
-        output: SignalType,
-        weight: ByteArray,
-        largest_input: int,
-        window: Window,
-        groups: int = 1,
-    ) -> None:
-        taps = integer_taps(weight, groups)
-        fan = fan_of(taps) if is_pruned(weight) else None  # type: ignore[arg-type]
-        super().__init__(source, output, np.empty(0, np.float32), None, window, groups, fan)
-        width = width_of(weight, largest_input, groups)
-        self.largest_input = largest_input
-        if groups > 1:
-            self.weight = pack(taps.astype(np.float32), groups)
-            return
-        self.in_quads = SERVED and largest_input <= LARGEST_VALUE
-        if self.in_quads:
-            self.reach = reach_of(window, source.channels, output.channels)
-            self.kernel, self.packed, self.tiles = "gather_int8_quads", pack_quads(taps), tiles_of(output.channels)
-            return
-        self.kernel, self.packed = f"gather_int8_sum{width.lane}", pack_integers(taps)
-        spans, self.reach = by_rows(width.spans, window)
-        self.spans, self.tiles = np.array(spans, np.int64).reshape(-1, 5), plain_tiles_of(output.channels)
-        self.lane = np.empty(0, f"int{width.lane}")
+    def __init__(self, array: ByteArray, form: str, largest_input: int, groups: int) -> None:
+        slices = [array[:, :, t] for t in range(array.shape[2])] if array.ndim == 5 else [array]
+        arranged = [integer_taps(part, groups) for part in slices]
+        self.widths = [width_of(part, largest_input, groups) for part in slices]
+        self.fans = [fan_of(part) if is_pruned(array) else None for part in arranged]  # type: ignore[arg-type]
+        self.shape, self.zeros = array.shape, array.size - int(np.count_nonzero(array))
+        self.form, self.tiled = form, True
+        self._taps = *arranged[0].shape, groups
+        self.parts = [PACKINGS[form][0](part, groups) for part in arranged]
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
-        """Serve one chunk and report the products alone."""
-        assert isinstance(signal, Rows)
-        if self.groups == 1 and self.in_quads:
-            pairs, most = self._pairs_of(signal, context.buffers)
-        else:
-            most = 0 if signal.values is None else signal.values.max(initial=0)
-        if most > self.largest_input:
-            raise LayerError(
-                f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
-                "proven"
-            )
-        if self.groups > 1:
-            return super().serve(signal, rows, context)
-        size = signal.steps * self.output.positions
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        parts = self._parts(signal, size, context.workers)
-        if self.in_quads:
-            quads = pairs, self.packed, out, self.window, self.source.channels, self.reach
-            context.workers.share(gather_quads, [(*quads, part) for part in parts])
-        else:
-            plain = signal.triple, self.packed, self.spans, self.reach, self.lane, out, self.window
-            context.workers.share(gather_integer, [(*plain, part) for part in parts])
-        products, units = self._count(signal)
-        report_products(signal.type, products, units, rows)
-        return Dense(self.output, signal.steps, out)
+    def unpack(self) -> Any:
+        """Return the weight as it was given; a new array."""
+        taps = [np.asarray(PACKINGS[self.form][1](part, *self._taps), np.int8) for part in self.parts]
+        if len(self.shape) == 2:
+            return np.ascontiguousarray(taps[0][0].T)
+        maps = [weight_of(part, (*self.shape[:2], *self.shape[-2:]), self._taps[-1]) for part in taps]  # type: ignore[arg-type]
+        whole = np.stack(maps, axis=2) if len(self.shape) == 5 else maps[0]
+        return np.array(whole, np.int8, order="C").reshape(self.shape)
 
-    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
-        if self.groups > 1:
-            return super()._parts(signal, size, workers)
-        tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
-        if not workers.worth(QUAD_NS * len(signal.indices) * taps * self.output.channels):
-            return [(0, tiles, 0, size)]
-        if tiles >= workers.number:
-            return [(*part, 0, size) for part in workers.ranges(tiles)]
-        return [(0, tiles, *part) for part in workers.ranges(size, 2)]
 
-    def _pairs_of(self, signal: Rows, buffers: Buffers) -> tuple[Pairs, float]:
-        """Return the pairs of a signal, and its largest value; kept with it, as several layers may hear it."""
-        w, numbered = self.window, self.reach > 1
-        distance = 0 if is_flat(w) else w.stride_width
-        key = (w.width if distance else 0, distance, numbered)
-        kept: dict[Any, tuple[Pairs, float]] = signal.__dict__.setdefault("_pairs", {})
-        if key not in kept:
-            lines, channels = signal.steps * w.height, signal.type.channels
-            ends, room = room_of(w, lines, channels, signal.nonzeros)
-            pairs = np.empty(ends, np.int64), buffers.indices(room)
-            kept[key] = pairs, list_pairs(signal.triple, w.width, distance, channels, numbered, pairs)
-        return kept[key]
+PACKINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "quads": (lambda taps, _: pack_quads(taps), lambda packed, *taps: unpack_quads(packed, *taps[:3])),
+    "plain": (lambda taps, _: pack_integers(taps), lambda packed, *taps: unpack_integers(packed, *taps[:3])),
+    "groups": (
+        lambda taps, groups: pack(taps.astype(np.float32), groups),
+        unpack,
+    ),
+}
+
+
+def packed_bytes(layer: Any, groups: int = 1) -> PackedBytes:
+    """Return the field ``weight`` of a layer as a kernel reads it, and let go of any other form."""
+    form = "groups" if groups > 1 else "quads" if SERVED and layer.largest_input <= LARGEST_VALUE else "plain"
+    held = vars(layer)["_weight"]
+    if not isinstance(held, PackedBytes) or held.form != form:
+        held = PackedBytes(layer.weight, form, layer.largest_input, groups)
+        vars(layer)["_weight"] = held
+    return held
 
 
 def integer_taps(weight: ByteArray, groups: int = 1) -> ByteArray:
-    """Return a weight ``(C_out, C_in / groups[, kT][, kH, kW])`` as ``(taps, C_in, C_out / groups)``, time outermost."""
+    """Return a weight ``(C_out, C_in / groups[, kT][, kH, kW])`` as ``(taps, C_in, C_out / groups)``, time outside."""
     if weight.ndim == 5:
         return np.concatenate([integer_taps(weight[:, :, t], groups) for t in range(weight.shape[2])])
     maps: Any = weight if weight.ndim == 4 else weight[:, :, None, None]

@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar, Literal
+from math import prod
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.synapses.integer_linear import IntegerLinear
+from eventsim.layers.synapses.integer_gathering import IntegerSynapsesOp
+from eventsim.layers.synapses.integer_linear import IntegerLinear, integer_matrix_op
 from eventsim.layers.synapses.integer_weights import (
     LARGEST_SUM,
-    ByteArray,
-    IntegerSynapsesOp,
+    ByteWeight,
     Width,
     check_integers,
     width_of,
 )
+from eventsim.layers.synapses.weights import shape_of
 from eventsim.layers.synapses.windowed_linear import WindowedLinear, WindowedLinearOp
-from eventsim.signals import CountArray, FloatArray, SignalType
+from eventsim.signals import FloatArray, SignalType
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,8 +50,8 @@ class IntegerWindowedLinear(Layer):
         Of `eventsim.layers.WindowedLinear`.
     """
 
-    weight: ByteArray
-    scale: FloatArray
+    weight: ByteWeight = ByteWeight()  # noqa: RUF009 - a descriptor, no default
+    scale: FloatArray  # type: ignore[misc]  # to mypy, a descriptor is a default
     largest_input: int = 1
     window: int | tuple[int, ...] = 1
     exponent: int | tuple[int, ...] = 0
@@ -61,26 +63,34 @@ class IntegerWindowedLinear(Layer):
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return int(self.weight.size)
+        return prod(shape_of(self))
 
     @property
     def longest(self) -> int:
         """The longest window."""
-        return self._plain.longest
+        return self._of(np.broadcast_to(np.float32(0), shape_of(self))).longest
 
-    @property
+    def _of(self, weight: FloatArray) -> WindowedLinear:
+        """Return the layer of float32 of some weights."""
+        return WindowedLinear(weight, None, self.window, self.exponent, self.decay, self.form)
+
+    @cached_property
     def _plain(self) -> WindowedLinear:
-        """The layer of the same integers in float32."""
-        return WindowedLinear(self.weight.astype(np.float32), None, self.window, self.exponent, self.decay, self.form)
+        """The layer of float32, but for its weights: it tells which outputs listen when."""
+        return self._of(np.broadcast_to(np.float32(0), shape_of(self)))
 
     @cached_property
     def amplified(self) -> tuple[FloatArray, ...]:
         """The factor of an input at each age, float32 ``(listeners,)``: powers of two, the least of a channel is 1."""
-        plain = self._plain
-        halved = [plain.attenuation(age) for age in range(plain.longest)]
-        least = np.ones(len(self.weight))
+        plain, least = self._plain, np.ones(shape_of(self)[0])
+        halved = [plain.attenuation(age).astype(np.float64) for age in range(plain.longest)]
         for age, factors in enumerate(halved):
             least[plain.listeners(age)] = factors
+        if least.min(initial=1) * LARGEST_SUM < 1:
+            raise LayerError(
+                f"exponent {self.exponent} over a window of {self.window} found; expected inputs that are halved "
+                f"{LARGEST_SUM.bit_length() - 1} times at most"
+            )
         return tuple((factors / least[plain.listeners(age)]).astype(np.float32) for age, factors in enumerate(halved))
 
     @cached_property
@@ -90,19 +100,20 @@ class IntegerWindowedLinear(Layer):
 
     @cached_property
     def width(self) -> Width:
-        """What is proven of the sums."""
-        once = width_of(self.weight, self.largest_input)
+        """What is proven of the sums of one step, but for the largest, which is that over the window."""
+        weight: Any = self.weight
+        once = width_of(weight, self.largest_input)
         if len(self.amplified) == 1:
             return once
-        plain, total = self._plain, np.zeros(len(self.weight))
+        plain, total = self._plain, np.zeros(len(weight))
         for age, factors in enumerate(self.amplified):
             total[plain.listeners(age)] += factors
-        sides = [np.maximum(sign * self.weight.astype(np.int64), 0).sum(1) for sign in (1, -1)]
+        sides = [np.maximum(sign * weight.astype(np.int64), 0).sum(1) for sign in (1, -1)]
         largest = int((np.maximum(*sides) * total).max(initial=0)) * self.largest_input
         if largest > LARGEST_SUM:
             raise LayerError(
-                f"sums up to {largest} found (weights times inputs up to {self.largest_input} over the window); expected "
-                f"at most {LARGEST_SUM}, leave the layer in float32"
+                f"sums up to {largest} found (weights times inputs up to {self.largest_input} over the window); "
+                f"expected at most {LARGEST_SUM}, leave the layer in float32"
             )
         return once._replace(largest=largest)
 
@@ -113,31 +124,27 @@ class IntegerWindowedLinear(Layer):
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, which are integers, at the same positions."""
-        check_integers(self.weight, self.scale, self.largest_input, inputs[0])
+        check_integers(self, inputs[0])
         output = self._plain.output_type(*inputs)
         _ = self.width
         return output
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole matrix at every position, once: the window adds no weight."""
-        return inputs[0].positions * int(self.weight.size)
+        return inputs[0].positions * prod(shape_of(self))
 
     def words(self, *inputs: SignalType) -> Mapping[str, Words]:
         """Return weights and sums, those of the steps before included, of the widths that they have."""
         size = self.output_type(*inputs).size * self._plain.longest
-        return {"weight": Words(self.weight.size, 8), "sum": Words(size, self.bits)}
+        return {"weight": Words(prod(shape_of(self)), 8), "sum": Words(size, self.bits)}
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes, and an addition: a sum of a step before, and a sum."""
         return self._plain.entailed(*inputs)
 
-    def facts(self, *inputs: SignalType) -> Facts:
-        """Return what accounting knows of the layer."""
-        return replace(super().facts(*inputs), zero_weights=int(np.count_nonzero(self.weight == 0)))
-
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the sums, in float64: integers that it holds exactly."""
-        attenuated = self._plain.dense(inputs, memory).astype(np.float64)
+        attenuated = self._of(self.weight.astype(np.float32)).dense(inputs, memory).astype(np.float64)
         factors = self.amplified[0].astype(np.float64)
         spread = factors[:, None, None] if attenuated.ndim == 4 else factors
         return np.asarray(attenuated * spread, np.float32)
@@ -150,23 +157,22 @@ class IntegerWindowedLinear(Layer):
         """Return the op."""
         (source,), plain = inputs, self._plain
         output = self.output_type(source)
-        synapses = self._synapses(source, slice(None))
+        synapses = integer_matrix_op(self, source)
         if plain.longest == 1:
             return synapses
-        fans = plain.fans() if synapses.fan is not None else None
+        fans = self._of(self.weight.astype(np.float32)).fans() if synapses.fan is not None else None
         op = WindowedLinearOp(plain, output, synapses, self._later(source, plain), fans)
         op.attenuation = list(self.amplified)
         return op
-
-    def _synapses(self, source: SignalType, outputs: CountArray | slice) -> IntegerSynapsesOp:
-        part: IntegerSynapsesOp = IntegerLinear(self.weight[outputs], self.scale[outputs], self.largest_input).op(
-            source
-        )  # type: ignore[assignment]
-        return part
 
     def _later(self, source: SignalType, plain: WindowedLinear) -> dict[int, IntegerSynapsesOp]:
         """Return what serves an input again at the ages at which not all outputs listen."""
         if self.form == "accumulate_once":
             return {}
         listening = {age: plain.listeners(age) for age in range(1, plain.longest)}
-        return {age: self._synapses(source, some) for age, some in listening.items() if not isinstance(some, slice)}
+        weight: Any = self.weight
+        parts = {age: some for age, some in listening.items() if not isinstance(some, slice)}
+        return {
+            age: integer_matrix_op(IntegerLinear(weight[some], self.scale[some], self.largest_input), source)
+            for age, some in parts.items()
+        }
