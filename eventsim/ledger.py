@@ -122,6 +122,10 @@ class Columns(Mapping[str, CountArray]):
             self._notes.clear()
         return self._sums
 
+    def copy(self) -> dict[str, CountArray]:
+        """Return the columns as they are now."""
+        return {operation: column.copy() for operation, column in self.settle().items()}
+
     def __getitem__(self, operation: str) -> CountArray:
         return self.settle()[operation]
 
@@ -215,10 +219,9 @@ class Ledger:
         """Return a layer's rows for the time steps from `start` on, for its op to write into."""
         return LedgerRows(self._columns[layer], start, steps)
 
-    def columns(self, layer: str) -> Mapping[str, CountArray]:
-        """Return a layer's columns by operation, ``(T,)``, or ``(1,)`` where sums are kept; a stream's are copies."""
-        columns = self._columns[layer]
-        return columns if self.time_steps is not None else _copied(columns)
+    def columns(self, layer: str) -> Columns:
+        """Return a layer's columns by operation, ``(T,)``, or ``(1,)`` where sums are kept."""
+        return self._columns[layer]
 
     def settle(self) -> None:
         """Add up what has been reported so far, so that what is held does not grow with the chunks."""
@@ -227,14 +230,10 @@ class Ledger:
 
     def state(self) -> dict[str, dict[str, CountArray]]:
         """Return everything as plain data."""
-        return {layer: _copied(columns) for layer, columns in self._columns.items()}
+        return {layer: columns.copy() for layer, columns in self._columns.items()}
 
     def restore(self, state: Mapping[str, Mapping[str, CountArray]]) -> None:
         """Take back what `state` returned: sums, to which the steps that follow are added."""
         for layer, sums in state.items():
             for operation, column in sums.items():
                 self.rows(layer, 0, 1).add(operation, column)
-
-
-def _copied(columns: Mapping[str, CountArray]) -> dict[str, CountArray]:
-    return {operation: column.copy() for operation, column in columns.items()}

@@ -6,7 +6,6 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from eventsim.delay import Delay
 from eventsim.errors import InputError, LayerError
 from eventsim.feeding import Chunk
 from eventsim.layers.time.steps import join_steps, take_steps
-from eventsim.ledger import Ledger
+from eventsim.ledger import Columns, Ledger, LedgerRows
 from eventsim.network import Edge
 from eventsim.plan import Loop, Node, Schedule
 from eventsim.profile import LayerProfile
@@ -30,9 +29,63 @@ from eventsim.values import Values, watch
 from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
-STATIC = attrgetter("static")
 WATCHED = ("pool", "join")
 """Roles of layers whose inputs are looked at, besides those of layers that multiply."""
+
+
+class Passage:
+    """One layer on its way through a sample: a fork of its op, and what it did so far.
+
+    Everything that a small layer's turn touches is here: what lies elsewhere is fetched from far caches each time, as
+    the layers in between have filled the near ones.
+
+    Parameters
+    ----------
+    node : Node
+
+    Attributes
+    ----------
+    node : Node
+        With an op of its own.
+    columns : Columns
+        What the op counted.
+    values : tuple of Values
+        Of each input, where they are looked at; empty elsewhere.
+    seen : int
+        Time steps.
+    seconds : float
+    static : Rows or Dense, optional
+        What was emitted once for all steps, while there are more of these.
+    """
+
+    __slots__ = (
+        "advance",
+        "columns",
+        "has_traffic",
+        "multiplies",
+        "node",
+        "once",
+        "seconds",
+        "seen",
+        "static",
+        "values",
+    )
+
+    def __init__(self, node: Node) -> None:
+        self.node = replace(node, op=node.op.fork())
+        self.advance = self.node.op.advance
+        self.once = node.op.once_if_static
+        self.multiplies = node.facts.dense_macs > 0
+        self.has_traffic = bool(node.facts.reads or node.facts.writes)
+
+    def begin(self, columns: Columns) -> None:
+        """Forget everything; what is counted from now on belongs into these columns."""
+        self.node.op.reset()
+        self.columns = columns
+        looked_at = self.multiplies or self.node.facts.role in WATCHED
+        self.values = tuple([Values() for _ in self.node.inputs]) if looked_at else ()
+        self.seen, self.seconds = 0, 0.0
+        self.static: Signal | None = None
 
 
 class Run:
@@ -61,7 +114,11 @@ class Run:
     ) -> None:
         self._schedule = schedule
         self.workers = workers
-        self._nodes = {node.name: replace(node, op=node.op.fork()) for node in schedule.nodes}
+        self._layers = {node.name: Passage(node) for node in schedule.nodes}
+        self._parts = [
+            (part if isinstance(part, Loop) else self._layers[part.name], done)
+            for part, done in zip(schedule.parts, schedule.done_after, strict=True)
+        ]
         self._recorder = Recorder(record, potentials)
         self._observers = (*observers, self._recorder) if record else tuple(observers)
         self._potentials = frozenset(potentials)
@@ -70,18 +127,10 @@ class Run:
 
     def begin(self, time_steps: int | None) -> None:
         """Forget everything; a sample of so many time steps follows, or, with None, a stream."""
-        for node in self._nodes.values():
-            node.op.reset()
+        self._ledger = Ledger(self._layers, time_steps)
+        for name, layer in self._layers.items():
+            layer.begin(self._ledger.columns(name))
         self._delays = {edge: Delay(kind, edge.delay) for edge, kind in self._schedule.delays.items()}
-        self._ledger = Ledger(self._nodes, time_steps)
-        self._values = {
-            name: tuple(Values() for _ in node.inputs)
-            for name, node in self._nodes.items()
-            if node.facts.dense_macs or node.facts.role in WATCHED
-        }
-        self._seen = dict.fromkeys(self._nodes, 0)
-        self._seconds = dict.fromkeys(self._nodes, 0.0)
-        self._static: Signals = {}
         self._recorder.take()
         self._latency_s = 0.0
         self._latencies: list[float] = []
@@ -93,11 +142,11 @@ class Run:
         """Take the next time steps through every layer."""
         began = time.perf_counter()
         signals: Signals = {}
-        for part, done in zip(self._schedule.parts, self._schedule.done_after, strict=True):
-            if isinstance(part, Loop):
-                self._run_loop(part, signals, chunk)
+        for part, done in self._parts:
+            if isinstance(part, Passage):
+                self._run_layer(part, signals, chunk)
             else:
-                self._run_node(self._nodes[part.name], signals, chunk)
+                self._run_loop(part, signals, chunk)
             if self._schedule.output in done and signals[self._schedule.output].steps:
                 if self._ledger.time_steps is None:  # of a stream, nothing that grows
                     self._step_logits.clear()
@@ -111,31 +160,36 @@ class Run:
         self._latencies.append(time.perf_counter() - began)
         self._latency_s += self._latencies[-1]
 
-    def _run_node(self, node: Node, signals: Signals, chunk: Chunk) -> None:
+    def _run_layer(self, layer: Passage, signals: Signals, chunk: Chunk) -> None:
         """Run one layer; once per sample, where nothing changes from one time step to the next."""
-        given: tuple[Any, ...] = (chunk.frames,)
-        if node.delayed:
-            heard = {edge: self._heard(edge, signals, chunk) for edge in dict.fromkeys(node.inputs)}
-            given = tuple(map(heard.__getitem__, node.inputs))
-        elif node.sources:
-            given = tuple(map(signals.__getitem__, node.sources))
-        static = list(map(STATIC, given))  # of a few layers; `map`, as Python's own steps are what a small layer takes
-        if node.op.once_if_static and False not in static:
-            if node.name not in self._static:
-                self._static[node.name] = as_static(self._execute(node, given, self.steps, 1, chunk))
-            signals[node.name] = self._static.pop(node.name) if chunk.final else self._static[node.name]
-            self._seen[node.name] += chunk.steps
+        node, given = layer.node, self._given(layer.node, signals, chunk)
+        static = 0
+        for signal in given:
+            static += signal.static
+        if static and layer.once and static == len(given):
+            emitted = layer.static
+            if emitted is None:
+                emitted = as_static(self._execute(layer, given, self.steps, 1, chunk))
+            layer.static = None if chunk.final else emitted
             steps = chunk.steps
         else:
-            if node.sources and True in static:
-                given = tuple(self._expanded(signal, chunk.steps) for signal in given)
+            if static and node.inputs:
+                given = tuple([self._expanded(signal, chunk.steps) for signal in given])
             steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
             at = self.steps + chunk.steps - steps
-            execute = self._execute_each if node.name in self._potentials and steps > 1 else self._execute
-            signals[node.name] = execute(node, given, at, steps, chunk)
-            self._seen[node.name] += steps
+            execute = self._execute_each if steps > 1 and node.name in self._potentials else self._execute
+            emitted = execute(layer, given, at, steps, chunk)
+        signals[node.name] = emitted
+        layer.seen += steps
         if self._observers:
-            self._tell(node, given, signals[node.name], self.steps + chunk.steps - steps, steps)
+            self._tell(layer, given, emitted, self.steps + chunk.steps - steps, steps)
+
+    def _given(self, node: Node, signals: Signals, chunk: Chunk) -> tuple[Any, ...]:
+        """Return what a layer is given: frames, or what arrives over its edges."""
+        if node.delayed:
+            heard = {edge: self._heard(edge, signals, chunk) for edge in dict.fromkeys(node.inputs)}
+            return tuple(map(heard.__getitem__, node.inputs))
+        return tuple(map(signals.__getitem__, node.sources)) if node.sources else (chunk.frames,)
 
     def _expanded(self, signal: Signal, steps: int) -> Signal:
         """Repeat a static signal, in memory used before."""
@@ -153,7 +207,7 @@ class Run:
 
     def _run_loop(self, loop: Loop, signals: Signals, chunk: Chunk) -> None:
         """Run the layers of a cycle one time step after the other."""
-        inside = {node.name: self._nodes[node.name] for node in loop.nodes}
+        inside = {node.name: self._layers[node.name] for node in loop.nodes}
         edges = dict.fromkeys(edge for node in loop.nodes for edge in node.inputs)
         entering = {edge: self._heard(edge, signals, chunk) for edge in edges if edge.source not in inside}
         entering = {edge: signal.expand(chunk.steps) for edge, signal in entering.items()}
@@ -164,13 +218,14 @@ class Run:
             arriving = {edge: delay.heard() for edge, delay in waiting.items()}
             arriving |= {edge: take_steps(signal, step, step + 1) for edge, signal in entering.items()}
             emitted: Signals = {}
-            for name, node in inside.items():
-                given = tuple(arriving[edge] if edge in arriving else emitted[edge.source] for edge in node.inputs)
-                output = emitted[name] = self._execute(node, given, self.steps + step, 1, last)
+            for name, layer in inside.items():
+                edges_in = layer.node.inputs
+                given = tuple(arriving[edge] if edge in arriving else emitted[edge.source] for edge in edges_in)
+                output = emitted[name] = self._execute(layer, given, self.steps + step, 1, last)
                 if output.steps != 1:
                     raise InputError(f"layer {name}: emits {output.steps} time steps for one; expected 1 in a loop")
-                self._seen[name] += 1
-                self._tell(node, given, output, self.steps + step, 1)
+                layer.seen += 1
+                self._tell(layer, given, output, self.steps + step, 1)
             for edge, delay in waiting.items():
                 delay.take(emitted[edge.source])
             for name, steps in leaving.items():
@@ -178,55 +233,55 @@ class Run:
         for name, steps in leaving.items():
             signals[name] = join_steps(*steps)
 
-    def _execute_each(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
+    def _execute_each(self, layer: Passage, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         """Run a layer one time step after the other, whatever the chunk, so that there is a potential after each."""
         emitted = []
         for step in range(steps):
             one = tuple(take_steps(signal, step, step + 1) for signal in given)
             last = replace(chunk, steps=1, final=chunk.final and step == steps - 1)
-            emitted.append(join_steps(self._execute(node, one, start + step, 1, last)))
+            emitted.append(join_steps(self._execute(layer, one, start + step, 1, last)))
         return join_steps(*emitted)
 
-    def _execute(self, node: Node, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
+    def _execute(self, layer: Passage, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
-        context = Context(
-            chunk.final, self._ledger.rows(node.name, start, steps), self.workers, self._observers, self._buffers
-        )
+        rows = LedgerRows(layer.columns, start, steps)
         try:
-            if seen := self._values.get(node.name):  # first: what was emitted last is still in the caches
-                watch(seen, given, context.rows if node.facts.dense_macs else None)
-            output = node.op.advance(given, context)
+            if layer.values:  # first: what was emitted last is still in the caches
+                watch(layer.values, given, rows if layer.multiplies else None)
+            output = layer.advance(given, Context(chunk.final, rows, self.workers, self._observers, self._buffers))
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
-            if steps == 1 and node.name in self._potentials:
-                self._recorder.on_step(node, output.type)
-            report_traffic(given, output, node.facts, context.rows)
+            if self._potentials and steps == 1:
+                self._recorder.on_step(layer.node, output.type)
+            if layer.has_traffic:
+                report_traffic(given, output, layer.node.facts, rows)
             return output
         except Exception as error:  # noqa: BLE001 - raised again, with the layer it is about
-            blame(error, node.name, node.op)
+            blame(error, layer.node.name, layer.node.op)
         finally:
-            self._seconds[node.name] += time.perf_counter() - began
+            layer.seconds += time.perf_counter() - began
 
-    def _tell(self, node: Node, given: tuple[Any, ...], output: Signal, start: int, steps: int) -> None:
+    def _tell(self, layer: Passage, given: tuple[Any, ...], output: Signal, start: int, steps: int) -> None:
         for observer in self._observers:
-            observer.on_layer(node, given, output, self._ledger.rows(node.name, start, steps))
+            observer.on_layer(layer.node, given, output, LedgerRows(layer.columns, start, steps))
 
     def result(self) -> Result:
         """Return what has been computed so far; of a stream, recorded outputs and latencies of the steps since."""
+        whole = self._ledger.time_steps is not None  # of a stream, which goes on, what is known now
         profile = [
             LayerProfile(
-                node.name,
-                node.kind,
-                node.op.kernel,
-                node.facts,
-                self._seen[node.name],
-                self._seconds[node.name],
-                self._ledger.columns(node.name),
-                self._ledger.time_steps is not None,
-                self._values_of(node.name),
-                node.sources,
+                layer.node.name,
+                layer.node.kind,
+                layer.node.op.kernel,
+                layer.node.facts,
+                layer.seen,
+                layer.seconds,
+                layer.columns if whole else layer.columns.copy(),
+                whole,
+                layer.values if whole else tuple([each.copy() for each in layer.values]),
+                layer.node.sources,
             )
-            for node in self._nodes.values()
+            for layer in self._layers.values()
         ]
         latencies, self._latencies = self._latencies, []
         step_logits, self._step_logits = self._step_logits, []
@@ -242,20 +297,15 @@ class Run:
             potentials,
         )
 
-    def _values_of(self, layer: str) -> tuple[Values, ...]:
-        """Return what is known of a layer's inputs; of a stream, which goes on, as it is now."""
-        values = self._values.get(layer, ())
-        return values if self._ledger.time_steps is not None else tuple([each.copy() for each in values])
-
     def state(self) -> dict[str, Any]:
         """Return everything that the next time step depends on, and the sums so far, as plain data."""
         return {
-            "ops": {name: node.op.state() for name, node in self._nodes.items()},
+            "ops": {name: layer.node.op.state() for name, layer in self._layers.items()},
             "delays": {tuple(edge): delay.held for edge, delay in self._delays.items()},
             "ledger": self._ledger.state(),
-            "values": {name: tuple(map(asdict, values)) for name, values in self._values.items()},
-            "seen": dict(self._seen),
-            "seconds": dict(self._seconds),
+            "values": {name: tuple(map(asdict, layer.values)) for name, layer in self._layers.items()},
+            "seen": {name: layer.seen for name, layer in self._layers.items()},
+            "seconds": {name: layer.seconds for name, layer in self._layers.items()},
             "latency_s": self._latency_s,
             "steps": self.steps,
             "logits": self.logits.copy(),
@@ -265,11 +315,11 @@ class Run:
         """Go on from where `state` was taken: of a run of the same schedule, between two time steps of a stream."""
         state = copy.deepcopy(state)
         self.begin(None)
-        for name, node in self._nodes.items():
-            node.op.restore(state["ops"][name])
+        self._ledger.restore(state["ledger"])
+        for name, layer in self._layers.items():
+            layer.node.op.restore(state["ops"][name])
+            layer.values = tuple(Values(**values) for values in state["values"][name])
+            layer.seen, layer.seconds = state["seen"][name], state["seconds"][name]
         for edge, delay in self._delays.items():
             delay.held = state["delays"][tuple(edge)]
-        self._ledger.restore(state["ledger"])
-        self._values = {name: tuple(Values(**values) for values in inputs) for name, inputs in state["values"].items()}
-        self._seen, self._seconds = state["seen"], state["seconds"]
         self._latency_s, self.steps, self.logits = state["latency_s"], state["steps"], state["logits"]

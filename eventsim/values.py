@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import add
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +131,8 @@ class Look(NamedTuple):
         Those that are distinct; None where they are more than 31, or not all in 0 to 30.
     valued : int64 array (steps,), or None
         How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
+    sums : list of float
+        The sum of all values of each time step.
     """
 
     ones: int
@@ -139,6 +142,7 @@ class Look(NamedTuple):
     high: float
     levels: list[float] | None
     valued: CountArray | None
+    sums: list[float]
 
 
 def look_at(signal: Rows | Dense) -> Look:
@@ -153,12 +157,14 @@ def look_at(signal: Rows | Dense) -> Look:
         values = signal.values
         ends = np.ascontiguousarray(signal.indptr[:: signal.type.positions])  # as of dense ones: compiled once
     levels, sums = np.empty(MOST_LEVELS, np.float32), np.empty(2 + signal.steps)
-    counted = np.empty(TOLD + signal.steps, np.int64)
+    counted = np.empty(TOLD + 2 * signal.steps, np.int64)
     look(values, ends, levels, sums, counted)
-    ones, others, listed, *valued = counted.tolist()
+    ones, others, listed, *by_step = counted.tolist()
     low, high, *rest = sums.tolist()
     distinct = None if listed == GIVEN_UP else levels[:listed].tolist()
-    found = Look(ones, others, rest, low, high, distinct, counted[TOLD:] if any(valued) else None)
+    valued = counted[TOLD : TOLD + signal.steps] if any(by_step[: signal.steps]) else None
+    totals = list(map(add, rest, by_step[signal.steps :]))
+    found = Look(ones, others, rest, low, high, distinct, valued, totals)
     signal.__dict__["_look"] = found
     return found
 

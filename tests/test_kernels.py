@@ -264,14 +264,14 @@ def test_gather_of_more_rows_than_are_visited_at_once(groups, inputs):
 @pytest.mark.parametrize("outputs", CHANNELS)
 def test_tiles_are_as_equal_as_can_be(outputs):
     edges = [edge(outputs, tile) for tile in range(tiles_of(outputs) + 1)]
-    widths = np.diff(edges)
-    whole, rest = widths[: len(widths) - (outputs % LANES > 0)], outputs % LANES
+    vectors, rest = np.divmod(np.diff(edges), LANES)
     assert (edges[0], edges[-1]) == (0, outputs)
-    assert (whole % LANES == 0).all()
-    assert (whole > 0).all()
-    assert len(whole) == -(-(outputs - rest) // TILE)
-    assert len(whole) == 0 or whole.max() - whole.min() <= LANES
-    assert rest == 0 or widths[-1] == rest
+    assert len(vectors) == -(-outputs // TILE)
+    assert (rest[:-1] == 0).all()
+    assert rest[-1] == outputs % LANES
+    vectors[-1] += rest[-1] > 0
+    assert (vectors > 0).all()
+    assert vectors.max() - vectors.min() <= 1
 
 
 @pytest.mark.parametrize("outputs", CHANNELS)

@@ -78,7 +78,7 @@ def test_a_signal_is_looked_at_once(dense: bool) -> None:
     found = look_at(signal)
     assert look_at(signal) is found
     assert (found.ones, found.others, found.low, found.high, found.levels) == (1030, 4, -1, 3, None)
-    assert found.rest == [4.5]
+    assert (found.rest, found.sums) == ([4.5], [1034.5])
     assert found.valued is not None
     assert found.valued.tolist() == [3]
     first, second = Values(), Values()

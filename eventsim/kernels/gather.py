@@ -47,7 +47,11 @@ RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.N
 _WIDE, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _NOWHERE = ir.Constant(_VECTOR, ir.Undefined)
+_NO_LANES = ir.Constant(ir.VectorType(_WORD, LANES), ir.Undefined)
 _ALL_FIRST = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
+_ORDER = ir.Constant(ir.VectorType(_WORD, LANES), list(range(LANES)))
+_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
+_ALIGNED = ir.Constant(_WORD, 4)
 
 
 def _number(value: int) -> Any:
@@ -73,10 +77,49 @@ def _fetch(builder: Any, place: Any) -> None:
     builder.call(prefetch, [builder.bitcast(place, _BYTE.as_pointer()), *options])
 
 
-def _sum(b: Any, width: int, valued: bool, start: Any, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
-    """Build the loop over the events of a visit; return the sums, as vectors."""
-    indices, values = lists
-    begun = [b.load(place, align=4) for place in _vectors(b, start, width // LANES)]
+def _only(builder: Any, lanes: Any) -> Any:
+    """Return a mask of the first lanes of a vector."""
+    lane = builder.insert_element(_NO_LANES, builder.trunc(lanes, _WORD), ir.Constant(_WORD, 0))
+    return builder.icmp_signed("<", _ORDER, builder.shuffle_vector(lane, _NO_LANES, _ALL_FIRST))
+
+
+def _masked(builder: Any, name: str, *arguments: Any) -> Any:
+    """Load or store a vector by a mask."""
+    result = ir.VoidType() if name == "store" else _VECTOR
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    intrinsic_of = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0v{LANES}f32")
+    return builder.call(intrinsic_of, arguments)
+
+
+def _load(b: Any, places: list[Any], lanes: Any, mask: Any) -> list[Any]:
+    """Load the vectors at some places, of the last one so many lanes; what lies behind them is not touched."""
+    *whole, last = places
+    loaded = [b.load(place, align=4) for place in whole]
+    with b.if_else(b.icmp_unsigned("==", lanes, _number(LANES))) as (all_, some):
+        with all_:
+            first, first_block = b.load(last, align=4), b.block
+        with some:
+            part, part_block = _masked(b, "load", last, _ALIGNED, mask, _ZEROS), b.block
+    chosen = b.phi(_VECTOR)
+    chosen.add_incoming(first, first_block)
+    chosen.add_incoming(part, part_block)
+    return [*loaded, chosen]
+
+
+def _store(b: Any, vectors: list[Any], places: list[Any], lanes: Any, mask: Any) -> None:
+    """Store what `_load` loads."""
+    for vector, place in zip(vectors[:-1], places[:-1], strict=True):
+        b.store(vector, place, align=4)
+    with b.if_else(b.icmp_unsigned("==", lanes, _number(LANES))) as (all_, some):
+        with all_:
+            b.store(vectors[-1], places[-1], align=4)
+        with some:
+            _masked(b, "store", vectors[-1], places[-1], _ALIGNED, mask)
+
+
+def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
+    """Build the loop over the events of a visit; return the sums, which begin as they are given, as vectors."""
+    (indices, values), width = lists, len(begun) * LANES
     entry, loop, end = b.block, b.append_basic_block("events"), b.append_basic_block("summed")
     b.cbranch(b.icmp_signed(">", events, _number(0)), loop, end)
 
@@ -107,21 +150,22 @@ def _sum(b: Any, width: int, valued: bool, start: Any, events: Any, weights: Any
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, width: Any, valued: Any, visits: Any, count: Any, weights: Any, indices: Any, values: Any,
-    bias: Any, out: Any, ahead: Any, lines: Any,
+    typingctx: Any, width: Any, lanes: Any, valued: Any, visits: Any, count: Any, weights: Any, indices: Any,
+    values: Any, bias: Any, out: Any, ahead: Any, lines: Any,
 ) -> Any:  # fmt: skip
     """Add the weight rows of the events of each visit, times their values if `valued`, to a row of sums.
 
     Arguments are sizes and addresses. A visit is four integers: its first event, how many, and where its weights (those
-    of index 0; each next one lies `width` floats further) and its sums begin. The sums start from `bias` or, where that
-    is 0, from what they are; visits without events are then left out. Each visit fetches `lines` more from `ahead` on.
+    of index 0; each next one lies `width` floats further) and its sums begin, of which the last vector has so many
+    `lanes`. The sums start from `bias` or, where that is 0, from what they are; visits without events are then left
+    out. Each visit fetches `lines` more from `ahead` on.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(size, types.boolean, address, size, *[address] * 6, size)
+    signature = types.void(size, size, types.boolean, address, size, *[address] * 6, size)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        b, (width, valued, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
-        fresh = b.icmp_unsigned("!=", bias, _number(0))
+        b, (width, lanes, valued, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
+        mask, fresh = _only(b, lanes), b.icmp_unsigned("!=", bias, _number(0))
         kinds = [(tile, times) for tile in range(LANES, TILE + 1, LANES) for times in (0, 1)]
         end = b.append_basic_block("served")
         ways = b.switch(b.or_(width, b.zext(valued, _WIDE)), end)
@@ -140,10 +184,10 @@ def _serve(  # noqa: PLR0917
                 with b.if_then(b.or_(fresh, b.icmp_signed(">", events, _number(0)))):
                     sums = _pointer(b, out, _FLOAT, to)
                     start = b.select(fresh, _pointer(b, bias, _FLOAT, _number(0)), sums)
+                    begun = _load(b, _vectors(b, start, tile // LANES), lanes, mask)
                     lists = _pointer(b, indices, _WORD, first), _pointer(b, values, _FLOAT, first)
-                    last = _sum(b, tile, bool(times), start, events, _pointer(b, weights, _FLOAT, weight), lists)
-                    for total, place in zip(last, _vectors(b, sums, len(last)), strict=True):
-                        b.store(total, place, align=4)
+                    last = _sum(b, begun, bool(times), events, _pointer(b, weights, _FLOAT, weight), lists)
+                    _store(b, last, _vectors(b, sums, len(last)), lanes, mask)
             b.branch(end)
         b.position_at_end(end)
         return context.get_dummy_value()
@@ -154,20 +198,16 @@ def _serve(  # noqa: PLR0917
 def edge(outputs: int, tile: int) -> int:
     """Return the output channel with which a tile begins, and the one before it ends.
 
-    Tiles are multiples of `LANES` wide, `TILE` at most, as equal as can be, and then comes what remains.
+    Tiles are multiples of `LANES` wide, `TILE` at most, as equal as can be, but for the end of the last one.
     """
-    vectors = outputs // LANES
+    vectors = (outputs + LANES - 1) // LANES
     tiles = (vectors + TILE // LANES - 1) // (TILE // LANES)
-    if tile > tiles:
-        return outputs
-    if tile == tiles:
-        return vectors * LANES
-    return (tile * (vectors // tiles) + min(tile, vectors % tiles)) * LANES
+    return min((tile * (vectors // tiles) + min(tile, vectors % tiles)) * LANES, outputs)
 
 
 def tiles_of(outputs: int) -> int:
     """Return how many tiles there are, each of which may be served apart."""
-    return (outputs // LANES + TILE // LANES - 1) // (TILE // LANES) + int(outputs % LANES > 0)
+    return (outputs + TILE - 1) // TILE
 
 
 _edge, _tiles_of = kernel(edge), kernel(tiles_of)
@@ -179,27 +219,30 @@ def _by_column(
 ) -> npt.NDArray[np.int32]:
     """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
     out = np.empty(len(indices), np.int32)
-    for row in range(len(indptr) - 1):
-        shift = np.int32(row % width * inputs)
-        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
-            out[e] = indices[e] + shift
+    for line in range(0, len(indptr) - 1, width):
+        if indptr[line] == indptr[line + width]:
+            continue
+        for x in range(width):
+            shift = np.int32(x * inputs)
+            for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
+                out[e] = indices[e] + shift
     return out
 
 
 @kernel
 def _serve_plainly(
-    width: int,
+    widths: tuple[int, int],
     visits: npt.NDArray[np.int64],
     packed: npt.NDArray[np.float32],
     rows: tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]],
     bias: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
 ) -> None:
-    """Do what `_serve` does, uncompiled; the bias may be empty."""
-    indices, values = rows
+    """Do what `_serve` does, uncompiled, with widths in memory and in use; the bias may be empty."""
+    (indices, values), (width, used) = rows, widths
     for visit in range(0, len(visits), 4):
         first, count, weights, to = visits[visit], visits[visit + 1], visits[visit + 2], visits[visit + 3]
-        for j in range(width):
+        for j in range(used):
             total = bias[j] if len(bias) > 0 else out[to + j]
             for e in range(first, first + count):
                 weight = packed[weights + indices[e] * width + j]
@@ -215,6 +258,7 @@ def _find(
     groups: tuple[int, int],
     span: tuple[int, int],
     pitches: tuple[int, int, int, int],
+    silent: bool,
     visits: npt.NDArray[np.int64],
 ) -> int:
     """Find what a tap, or a row of taps, reads for a span of output rows.
@@ -229,6 +273,8 @@ def _find(
     pitches : tuple of int
         Floats from a weight row to the next, from a group's weights to the next, from an output row to the next and
         from a group in it to the next.
+    silent : bool
+        Whether there is a visit without events to each output row that reads none; not with groups.
     visits : int64 array (4 * room,)
         Written, as `_serve` takes them: one for each output row, or, with groups, for each that a row reads from.
 
@@ -247,17 +293,20 @@ def _find(
         y = line % w.out_height * w.stride_height + dy
         x = (row - line * w.out_width) * w.stride_width + dx
         source = (line // w.out_height * w.height + y) * w.width
-        inside = 0 <= y < w.height
+        inside = 0 <= y < w.height and indptr[source] < indptr[source + w.width]
+        if not (inside or silent):
+            row = (line + 1) * w.out_width
+            continue
         for target in range(row, min(end, (line + 1) * w.out_width)):
             left, right = max(x, 0), min(x + reach, w.width)
             first = last = np.int64(0)
-            if inside and left < right:
-                first, last = indptr[source + left], indptr[source + right]
+            if inside and left < right:  # what is unsigned needs no look at whether it counts from the end
+                first, last = indptr[np.uint64(source + left)], indptr[np.uint64(source + right)]
             if many == 1:
-                visits[found], visits[found + 1] = first, last - first
-                visits[found + 2] = (tap - x if reach > 1 else tap) * size * width
-                visits[found + 3] = (target - begin) * pitch
-                found += 4
+                visits[np.uint64(found)], visits[np.uint64(found + 1)] = first, last - first
+                visits[np.uint64(found + 2)] = (tap - x if reach > 1 else tap) * size * width
+                visits[np.uint64(found + 3)] = (target - begin) * pitch
+                found += 4 if silent or first < last else 0
             while many > 1 and first < last:
                 group = indices[first] // size
                 stop = first + 1
@@ -292,7 +341,7 @@ def _scatter(
     visits = np.empty(4 * ROWS, np.int64)
     for tap in range(window.kernel_height * window.kernel_width):
         pitches = (fan, 0, outputs, 0)
-        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, visits)):
+        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, False, visits)):
             first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
             at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
             for e in range(np.uint64(first), np.uint64(stop)):
@@ -337,9 +386,7 @@ def _by_channel(
     for begin in range(row, end, few):
         rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
         for tap in range(w.kernel_height * w.kernel_width):
-            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, visits)):
-                if visits[4 * n + 1] == 0:
-                    continue
+            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, False, visits)):
                 read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
                 to = visits[4 * n + 3] + begin * outputs
                 for j in range(np.uint64(outputs)):
@@ -427,14 +474,14 @@ def gather(
     listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
     at_once = max(ROWS // groups, 1)
     visits = np.empty(4 * at_once * groups, np.int64)
-    whole, rest = out.reshape(-1), np.empty(at_once * groups * LANES, np.float32)
+    sums = out.reshape(-1)
     start = np.empty(TILE if groups == 1 else 0, np.float32)
+    biased_first = groups > 1
     for tile in range(first_tile, last_tile):
         channel, width = _edge(fan, tile), _edge(fan, tile + 1) - _edge(fan, tile)
-        row_weights = max(width, LANES)  # the rest is served in vectors too, beside the output
+        row_weights = (width + LANES - 1) // LANES * LANES
+        lanes = width - row_weights + LANES
         pitches = (row_weights, group_weights, outputs, fan)
-        if width < LANES:
-            pitches = (row_weights, group_weights, groups * LANES, LANES)
         tile_weights = taps * size * channel
         stretch = reach * size * row_weights
         if groups == 1:
@@ -442,22 +489,23 @@ def gather(
                 start[j] = bias[channel + j] if j < width else np.float32(0)
         for begin in range(first_row, last_row, at_once):
             end = min(begin + at_once, last_row)
-            sums, to = (rest, 0) if width < LANES else (whole, begin * outputs + channel)
-            for group in range(groups if groups > 1 else 0):
+            to = begin * outputs + channel
+            for group in range(groups if biased_first else 0):
                 for row in range(end - begin):
                     for j in range(width):
                         sums[to + row * pitches[2] + group * pitches[3] + j] = bias[group * fan + channel + j]
             for tap in range(0, taps, reach):
-                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, visits)
+                fresh = tap == 0 and not biased_first
+                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, fresh, visits)
                 # meanwhile fetch what the next taps will read, where it was not just read and most of it will be
                 following = tile_weights + (tap // reach + 1) * stretch
                 lines = 0
                 if groups == 1 and begin == first_row and following < len(packed) and events * found > size * sources:
                     lines = (stretch // LINE + found - 1) // found
-                fresh = tap == 0 and groups == 1
                 if COMPILED:
                     _serve(
                         row_weights,
+                        lanes,
                         len(values) > 0,
                         np.uintp(visits.ctypes.data),
                         found,
@@ -471,15 +519,10 @@ def gather(
                     )
                 else:
                     _serve_plainly(
-                        row_weights,
+                        (row_weights, width),
                         visits[: 4 * found],
                         packed[tile_weights:],
                         (listed, values),
                         start if fresh else start[:0],
                         sums[to:],
                     )
-            if width < LANES:
-                for row in range(end - begin):
-                    for group in range(groups):
-                        for j in range(width):
-                            out[begin + row, group * fan + channel + j] = rest[(row * groups + group) * LANES + j]

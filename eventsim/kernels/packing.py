@@ -27,8 +27,8 @@ def pack(weight: npt.NDArray[np.float32], groups: int = 1) -> npt.NDArray[np.flo
     """Arrange weights ``(taps, inputs, outputs / groups)`` as `gather` reads them.
 
     Group by group, in it tile by tile, of which `eventsim.kernels.gather.edge` tells the channels; then as they are.
-    The last tile is filled up to `LANES` with zeros. Groups that are narrower stay in memory order. The first tile
-    begins on a cache line.
+    The last tile is filled up to whole `LANES` with zeros. Groups that are narrower stay in memory order. The first
+    tile begins on a cache line.
     """
     pieces = _pieces(weight.shape, groups)
     sizes = [len(weight) * len(range(*inputs.indices(weight.shape[1]))) * width for inputs, _, width in pieces]

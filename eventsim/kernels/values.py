@@ -103,9 +103,9 @@ def look(
     sums : float64 array (2 + steps,)
         Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
         their sum in each time step, whose order of additions does not depend on the other steps.
-    counted : int64 array (3 + steps,)
+    counted : int64 array (3 + 2 * steps,)
         Written: ones; values that are neither 0 nor 1; how many levels are listed, `GIVEN_UP` where there are too
-        many; and the values of each time step that are neither 0 nor of magnitude 1.
+        many; the values of each time step that are neither 0 nor of magnitude 1; and its ones.
     """
     most = len(levels)
     largest = np.float32(most - 1)
@@ -154,6 +154,7 @@ def look(
         others += stop - begin - zero - one
         sums[2 + step] = total
         counted[TOLD + step] = stop - begin - zero - one - minus
+        counted[TOLD + len(ends) - 1 + step] = one
     for number in range(2, most):
         if integers >> np.uint64(number) & np.uint64(1):
             level = np.float32(number)

@@ -14,10 +14,12 @@ from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.values import look_at
 from eventsim.workers import Workers
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
+NOT_ASKED: list[float] = []
 
 
 def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
@@ -36,7 +38,7 @@ def report_products(kind: SignalType, products: CountArray, units: np.ndarray, r
     products : int64 array (steps,)
         Non-zero inputs times their synapses.
     units : float64 array (steps,)
-        The same, each weighted by the magnitude of the input.
+        The same, each weighted by the magnitude of the input; of graded inputs.
     rows : LedgerRows
     """
     if kind.kind == "binary":
@@ -86,6 +88,9 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
+        w = window
+        self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
+        self.once &= (w.pad_height, w.pad_width) == (0, 0) and fan is None
         self.kernel = _kernel_of(source, output, groups)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
@@ -106,7 +111,10 @@ class SynapsesOp(Op):
         else:
             given = signal.triple, self.weight, self.bias, out, self.window, self.groups
             parts = self._parts(signal, size, context.workers)
-            context.workers.share(gather, [(*given, part) for part in parts])
+            if len(parts) == 1:
+                gather(*given, parts[0])
+            else:
+                context.workers.share(gather, [(*given, part) for part in parts])
             products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
@@ -115,7 +123,7 @@ class SynapsesOp(Op):
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
         tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
-        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+        if workers.number == 1 or not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
@@ -139,8 +147,15 @@ class SynapsesOp(Op):
         return products
 
     def _count(self, signal: Rows) -> tuple[CountArray, npt.NDArray[np.float64]]:
-        """Return the products of each step, and their units; weights of zero are no synapses where there is a `fan`."""
+        """Return the products of each step and, of graded inputs, their units.
+
+        Weights of zero are no synapses where there is a `fan`.
+        """
         w = self.window
+        if self.once:  # each input reaches all outputs of its group
+            reached = self.output.channels // self.groups
+            magnitudes = look_at(signal).sums if signal.type.kind == "graded" else NOT_ASKED
+            return signal.nonzeros_by_step * reached, np.array(magnitudes) * reached
         products, units = np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
         if self.fan is None:
             count_products(signal.triple, w, self.output.channels // self.groups, products, units)
