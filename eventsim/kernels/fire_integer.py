@@ -223,20 +223,53 @@ def fire_integer(
     bool
         Whether no input was beyond the largest; if one was, nothing that was written means anything.
     """
-    bias, leak, fires_at, taken = constants
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
-    x, v = current.reshape(-1), potential.reshape(-1)
-    stretch = len(bias)
-    whole = stretch == neurons
-    if whole:
-        stretch = min(neurons, STRETCH)
-    fired = np.zeros((max(steps, 1), neurons // LANES // 2 * 2 + 4), np.uint32)
+    fired = np.empty((max(steps, 1), words(neurons)), np.uint32)
     active[:] = 0
-    indptr[0] = 0
-    for a in range(0, neurons, stretch):
-        vectors = min(stretch, neurons - a) // LANES if COMPILED else 0
-        if COMPILED:
+    advance_integer(current, potential, constants, fixed, fired, active, 0, neurons)
+    return list_fired(fired, positions, channels, indptr, indices, active)
+
+
+@kernel
+def words(neurons: int) -> int:
+    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
+    return neurons // LANES // 2 * 2 + 4
+
+
+@kernel
+def advance_integer(
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.int32],
+    constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    fixed: Fixed,
+    fired: npt.NDArray[np.uint32],
+    active: npt.NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Advance some of the neurons, as `fire_integer` does, and tell by bits who fired.
+
+    Parameters
+    ----------
+    current, potential, constants, fixed
+        As for `fire_integer`.
+    fired : uint32 array (steps, words)
+        Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
+    active : int64 array (steps, 3)
+        Added to: as for `fire_integer`.
+    first, last : int
+        The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
+    """
+    bias, leak, fires_at, taken = constants
+    neurons, steps = potential.size, active.shape[0]
+    x, v = current.reshape(-1), potential.reshape(-1)
+    whole = len(bias) == neurons
+    stretch = stretch_of_integers(len(bias), neurons)
+    if last == neurons:
+        fired[:, neurons // LANES :] = 0
+    if COMPILED:
+        for a in range(first, last, stretch):
             at = 4 * a if whole else 0
             for step in range(steps):
                 _advance(
@@ -248,21 +281,43 @@ def fire_integer(
                     taken.ctypes.data + at,
                     fired.ctypes.data + 4 * (step * fired.shape[1] + a // LANES),
                     active.ctypes.data + 24 * step,
-                    vectors,
+                    min(stretch, neurons - a) // LANES,
                     fixed.way,
                     fixed.shift,
                     fixed.fraction,
                     np.int64(fixed.subtract),
                     fixed.largest,
                 )
-    rest = neurons // LANES * LANES if COMPILED else 0
-    for step in range(steps):
-        if rest < neurons:
-            _rest(rest, x[step * neurons : (step + 1) * neurons], v, constants, fixed, fired[step], active[step])
-        rows = indptr[step * positions : (step + 1) * positions + 1]
-        list_bits(fired[step].view(np.uint64), channels, rows, indices)
+    rest = max(first, neurons // LANES * LANES) if COMPILED else first
+    if rest < last:
+        if not COMPILED:
+            fired[:, first // LANES : last // LANES] = 0
+        for step in range(steps):
+            given = x[step * neurons : (step + 1) * neurons]
+            _rest(rest, last, given, v, constants, fixed, fired[step], active[step])
+
+
+@kernel
+def stretch_of_integers(constants: int, neurons: int) -> int:
+    """Return how many neurons are advanced together, behind whom constants of a length begin again."""
+    return min(neurons, STRETCH) if constants == neurons else constants
+
+
+@kernel
+def list_fired(
+    fired: npt.NDArray[np.uint32],
+    positions: int,
+    channels: int,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    active: npt.NDArray[np.int64],
+) -> bool:
+    """List who fired, and return whether no input was beyond the largest; parameters are those of `advance_integer`."""
     beyond = False
-    for step in range(steps):
+    indptr[0] = 0
+    for step in range(active.shape[0]):
+        ends = indptr[step * positions : (step + 1) * positions + 1]
+        list_bits(fired[step].view(np.uint64), channels, ends, indices)
         beyond |= active[step, 2] != 0
     return not beyond
 
@@ -270,6 +325,7 @@ def fire_integer(
 @kernel
 def _rest(
     first: int,
+    last: int,
     x: npt.NDArray[np.float32],
     v: npt.NDArray[np.int32],
     constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
@@ -277,9 +333,9 @@ def _rest(
     fired: npt.NDArray[np.uint32],
     active: npt.NDArray[np.int64],
 ) -> None:
-    """Advance the neurons behind the last whole vector by one step, as `_advance` does."""
+    """Advance some neurons one by one by one step, as `_advance` does."""
     bias, leak, fires_at, taken = constants
-    for i in range(first, len(v)):
+    for i in range(first, last):
         n = i % len(bias)
         before = np.int64(v[i])
         given = np.float64(x[i])
