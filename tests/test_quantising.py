@@ -311,6 +311,33 @@ def test_a_layer_without_integers_says_why(case: str) -> None:
     assert isinstance(integer.layers["last"], IntegerLIF)
 
 
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_mean_before_integers_is_a_sum(padded: bool, rng: np.random.Generator) -> None:
+    """Its window is in the scale of the weights; a mean of as many values as there are stays, and who hears it, too."""
+    build = NetworkBuilder("mean")
+    x = build.add("input", Input((2, 8, 8), "binary"))
+    pool = AvgPool2d((2, 2), (2, 2), (1, 1), count_include_pad=False) if padded else AvgPool2d((2, 2), (2, 2))
+    x = build.add("conv", Conv2d(some(rng, 3, 2, 3, 3)), build.add("pool", pool, x))
+    x = build.add("last", IF(0.3), x)
+    x = build.add("third", IF(0.3), build.add("fc", Linear(np.eye(3, dtype=F)), x))
+    build.add("readout", Readout("sum"), build.add("sum", SumOverPositions(), x))
+    network, x = build.build(time_steps=4), frames(rng)  # type: ignore[assignment]
+    integer = quantise(network, [x])
+    if padded:
+        assert type(integer.layers["pool"]) is AvgPool2d
+        assert_array_equal(integer.layers["conv"].weight, network.layers["conv"].weight)  # type: ignore[attr-defined]
+        assert isinstance(integer.layers["fc"], IntegerLinear)
+        return
+    assert type(integer.layers["pool"]) is SumPool2d
+    conv: Any = integer.layers["conv"]
+    before: Any = network.layers["conv"]
+    assert conv.largest_input == 4
+    error = np.abs(4.0 * conv.weight * conv.scale[:, None, None, None] - before.weight)
+    assert (error <= 4 * 0.5001 * conv.scale[:, None, None, None]).all()
+    one, other = (Simulator(each, record=["last"]).run(x).recorded["last"] for each in (network, integer))  # type: ignore[arg-type]
+    assert (one != other).mean() < 0.02
+
+
 def test_delayed_sums_stay() -> None:
     """A sum that waits is 0 before, without the bias that neurons would add."""
     build = NetworkBuilder("two")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from eventsim.errors import InputError, LayerError
 from eventsim.layers import Layer
 from eventsim.network import Network
+from eventsim.quantising.averaging import averages, with_sums
 from eventsim.quantising.bounds import ATTENTIONS, largest_values
 from eventsim.quantising.choosing import JOINING, NEURONS, PASSING, SYNAPSES, Choice, choose_layers
 from eventsim.quantising.rounding import (
@@ -74,6 +75,10 @@ def quantise(
         fires; one line that names the layer.
     """
     check_options(scales, fraction)
+    means = averages(network)
+    summed = with_sums(network, means)
+    kept = choose_layers(summed, largest_values(summed)).integer  # a mean whose synapses stay float32 stays a mean
+    network = with_sums(network, [name for name, heard_by in means.items() if set(heard_by) <= set(kept)])
     bounds = largest_values(network)
     choice = choose_layers(network, bounds)
     if not choice.integer:
