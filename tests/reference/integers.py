@@ -67,7 +67,7 @@ def windowed_linear(
         halvings = [exponent * (age if decay == "geometric" else min(age, 1)) for age in range(window)]
         for t in range(len(y)):
             for age in range(min(window, t + 1)):
-                y[t, :, o] += products[t - age, :, o] << (halvings[-1] - halvings[age])
+                y[t, ..., o] += products[t - age, ..., o] << (halvings[-1] - halvings[age])
     return y
 
 
