@@ -32,7 +32,7 @@ from eventsim.kernels.window import Window
 QUAD = 4
 LANES = 16
 ENTRY = 3
-"""Integers of an entry: the number of a quad, and its word for the first and for the second row."""
+"""Integers of an entry: the number of a quad, and its word for the first and for the second row; each has a list."""
 ROWS = 64
 """Output rows, an even number, that one tap visits before the next; their sums stay in the first-level cache."""
 NEAR = 81920
@@ -60,6 +60,8 @@ HALVES = "avx512vnni" not in _features()
 """Whether the instruction has 256 bits, as that of AVX-VNNI, if there is one."""
 SERVED = not HALVES or "avxvnni" in _features()
 """Whether the processor has the instruction."""
+COMPRESSED = "avx512f" in _features()
+"""Whether it moves the lanes of a vector that are set next to each other."""
 TILE = 48 if HALVES else 96
 """Channels of a tile: the sums of two rows fit the registers, and the weights of 384 inputs the first-level cache."""
 
@@ -119,8 +121,7 @@ def _visit(b: Any, vectors: int, visit: Any, out: Any, fresh: Any, last: Any) ->
 
     b.position_at_end(loop)
     event, sums = b.phi(_WIDE), [b.phi(_SUMS) for _ in places]
-    at = b.mul(event, _number(ENTRY))
-    number, *words = (b.load(b.gep(entries, [b.add(at, _number(n))])) for n in range(ENTRY))
+    number, *words = (b.load(b.gep(each, [event])) for each in entries)
     alone = [b.insert_element(_NOWHERE, word, ir.Constant(_WORD, 0)) for word in words]
     spread = [_pick(b, word, [0] * LANES) for word in alone]
     row = b.add(weights, b.mul(b.sext(number, _WIDE), _number(QUAD * LANES * vectors)))
@@ -153,21 +154,21 @@ def _visit(b: Any, vectors: int, visit: Any, out: Any, fresh: Any, last: Any) ->
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, vectors: Any, visits: Any, count: Any, weights: Any, entries: Any, out: Any, fresh: Any, last: Any,
-    ahead: Any, lines: Any,
+    typingctx: Any, vectors: Any, visits: Any, count: Any, weights: Any, entries: Any, room: Any, out: Any, fresh: Any,
+    last: Any, ahead: Any, lines: Any,
 ) -> Any:  # fmt: skip
     """Add the products of the quads of each visit to two rows of sums.
 
-    Arguments are sizes, addresses and, in the end, whether sums begin at 0, and whether they become float32. A visit is
-    five integers: its first entry, how many, the offset of its weights in bytes (those of number 0), and those of its
-    two rows of sums in elements, which are the same where there is no second row. Each visit fetches `lines` more cache
-    lines from `ahead` on.
+    Arguments are sizes, addresses, the room of each list of entries and, in the end, whether sums begin at 0, and
+    whether they become float32. A visit is five integers: its first entry, how many, the offset of its weights in bytes
+    (those of number 0), and those of its two rows of sums in elements, which are the same where there is no second row.
+    Each visit fetches `lines` more cache lines from `ahead` on.
     """
     address, size, flag = types.uintp, types.int64, types.boolean
-    signature = types.void(size, address, size, *[address] * 3, flag, flag, address, size)
+    signature = types.void(size, address, size, address, address, size, address, flag, flag, address, size)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
-        vectors, visits, count, weights, entries, out, fresh, last, ahead, lines = arguments
+        vectors, visits, count, weights, entries, room, out, fresh, last, ahead, lines = arguments
         visits, out = b.inttoptr(visits, _WIDE.as_pointer()), b.inttoptr(out, _WORD.as_pointer())
         entries = b.inttoptr(entries, _WORD.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
@@ -187,7 +188,8 @@ def _serve(  # noqa: PLR0917
                     b.call(fetch, [b.inttoptr(b.add(ahead, behind), _BYTE.as_pointer()), *options])
                 needed = b.or_(b.or_(fresh, last), b.icmp_signed(">", events, _number(0)))
                 with b.if_then(needed):
-                    visit = b.gep(entries, [b.mul(first, _number(ENTRY))]), events, b.add(weights, weight)
+                    lists = [b.gep(entries, [b.add(first, b.mul(room, _number(n)))]) for n in range(ENTRY)]
+                    visit = lists, events, b.add(weights, weight)
                     _visit(b, width, visit, [b.gep(out, [row]) for row in rows], fresh, last)
             b.branch(end)
         b.position_at_end(end)
@@ -262,7 +264,50 @@ def room_of(window: Window, lines: int, inputs: int, nonzeros: int) -> tuple[int
         pairs, times = -(-lines * window.width // 2), 1
     else:
         pairs, times = lines * (window.width + window.stride_width), 2
-    return pairs + 1, ENTRY * (min(times * nonzeros, pairs * -(-inputs // QUAD)) + 1)
+    return pairs + 1, ENTRY * (min(times * nonzeros, pairs * -(-inputs // QUAD)) + LANES)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _compress(typingctx: Any, one: Any, other: Any, size: Any, shift: Any, out: Any, pitch: Any) -> Any:
+    """Write numbers and words of the quads that are not 0 in both of two lists of words, and return how many.
+
+    Given are addresses, how many quads there are, the number of the first one, and how many bytes lie between the lists
+    that are written. A vector behind the end may be read, and one behind what is kept is written.
+    """
+    address, size_type = types.uintp, types.int64
+    signature = size_type(address, address, size_type, types.int32, address, address)
+
+    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
+        one, other, size, shift, out, pitch = arguments
+        bits = ir.VectorType(ir.IntType(1), LANES)
+        kind = ir.FunctionType(_SUMS, [_SUMS, bits, _SUMS])
+        name = f"llvm.experimental.vector.compress.v{LANES}i32"
+        compress = cgutils.get_or_insert_function(b.module, kind, name)
+        lanes = ir.Constant(_SUMS, list(range(LANES)))
+
+        def spread(word: Any) -> Any:
+            return _pick(b, b.insert_element(_NOWHERE, word, ir.Constant(_WORD, 0)), [0] * LANES)
+
+        def at(base: Any, offset: Any) -> Any:
+            return b.inttoptr(b.add(base, offset), _SUMS.as_pointer())
+
+        kept = cgutils.alloca_once_value(b, _number(0))
+        vectors = b.udiv(b.add(size, _number(LANES - 1)), _number(LANES))
+        with cgutils.for_range(b, vectors) as loop:
+            first = b.mul(loop.index, _number(LANES))
+            words = [b.load(at(base, b.mul(first, _number(4))), align=4) for base in (one, other)]
+            numbers = b.add(lanes, spread(b.trunc(first, _WORD)))
+            there = b.icmp_signed("<", numbers, spread(b.trunc(size, _WORD)))
+            active = b.and_(there, b.icmp_signed("!=", b.or_(*words), _NOTHING))
+            so_far = b.load(kept)
+            for n, values in enumerate([b.add(numbers, spread(shift)), *words]):
+                place = at(out, b.add(b.mul(so_far, _number(4)), b.mul(pitch, _number(n))))
+                b.store(b.call(compress, [values, active, _NOWHERE]), place, align=4)
+            count = b.zext(b.ctpop(b.bitcast(active, ir.IntType(LANES))), _WIDE)
+            b.store(b.add(so_far, count), kept)
+        return b.load(kept)
+
+    return signature, generate
 
 
 @kernel
@@ -290,7 +335,8 @@ def list_pairs(
     numbered : bool
         Whether quads are numbered through the pairs of a line.
     pairs : tuple (indptr, entries)
-        Written: ends of the pairs, and `ENTRY` integers for each quad; with room as `room_of` says.
+        Written: ends of the pairs, and for each quad an integer in each of `ENTRY` lists, one behind the other, which
+        share the room; with room as `room_of` says.
 
     Returns
     -------
@@ -302,7 +348,7 @@ def list_pairs(
     total, size = len(indptr) - 1, (inputs + QUAD - 1) // QUAD
     pixels, far, first = (width, distance, 0) if distance > 0 else (2, 1, 1)
     slots = pixels + far if distance > 0 else 2
-    words = np.zeros((pixels + 2 * far) * size, np.int32)
+    words, room = np.zeros((pixels + 2 * far) * size + LANES, np.int32), np.uint64(len(entries) // ENTRY)
     held = words.view(np.uint8)
     largest, n, ended = np.float32(1), np.uint64(0), 1
     ends[0] = 0
@@ -319,13 +365,17 @@ def list_pairs(
         for slot in range(first, slots):
             a, b = np.uint64(slot * size), np.uint64((slot + far) * size)
             shift = np.int32(slot * size if numbered else 0)
-            for g in range(np.uint64(size)):
-                one, other = words[a + g], words[b + g]
-                entries[n] = np.int32(g) + shift
-                entries[n + np.uint64(1)] = one
-                entries[n + np.uint64(2)] = other
-                n += np.uint64(ENTRY) if (one | other) != 0 else np.uint64(0)
-            ends[ended] = np.int64(n) // ENTRY
+            if COMPILED and COMPRESSED:
+                places = words.ctypes.data + 4 * slot * size, words.ctypes.data + 4 * (slot + far) * size
+                n += np.uint64(_compress(places[0], places[1], size, shift, entries.ctypes.data + 4 * n, 4 * room))
+            else:
+                for g in range(np.uint64(size)):
+                    one, other = words[a + g], words[b + g]
+                    entries[n] = np.int32(g) + shift
+                    entries[n + room] = one
+                    entries[n + room + room] = other
+                    n += np.uint64((one | other) != 0)
+            ends[ended] = np.int64(n)
             ended += 1
         words[:] = 0
     return largest
@@ -351,8 +401,9 @@ def _serve_plainly(
                 continue
             for j in range(width):
                 total = np.int64(0) if fresh else np.int64(out[to + j])
-                for e in range(first * ENTRY, (first + count) * ENTRY, ENTRY):
-                    at, word = weights + (np.int64(entries[e]) * width + j) * QUAD, np.int64(entries[e + 1 + row])
+                for e in range(first, first + count):
+                    at = weights + (np.int64(entries[e]) * width + j) * QUAD
+                    word = np.int64(entries[e + (row + 1) * (len(entries) // ENTRY)])
                     for n in range(QUAD):
                         total += (word >> np.int64(8 * n) & np.int64(255)) * np.int64(packed[at + n])
                 if last:
@@ -479,6 +530,7 @@ def gather_quads(
                         found,
                         np.uintp(packed.ctypes.data + tile_weights),
                         np.uintp(entries.ctypes.data),
+                        len(entries) // ENTRY,
                         np.uintp(sums.ctypes.data + 4 * to),
                         fresh,
                         last,
