@@ -183,6 +183,7 @@ class WindowedLinearOp(Op):
         self.window = layer.longest
         self.listeners = [layer.listeners(age) for age in range(layer.longest)]
         self.attenuation = [layer.attenuation(age) for age in range(layer.longest)]
+        self.listening = np.array([[len(factors)] for factors in self.attenuation], np.int64)
         self.output = output
         self.synapses = synapses
         self.later = later
@@ -213,16 +214,16 @@ class WindowedLinearOp(Op):
         before = memory.steps - steps
         for age in range(min(self.window, memory.steps)):
             first = max(age - before, 0)  # step of the chunk; those before it had no input so long ago
-            span = slice(before + first - age, memory.steps - age)
-            felt = rows.part(first, steps)
+            start, stop = before + first - age, memory.steps - age
+            felt = rows.part(first, steps) if first else rows
             listeners, factors = self.listeners[age], self.attenuation[age]
-            currents = take_steps(memory, span.start, span.stop)
             if self.once:
-                arriving = currents.to_array()[:, listeners]
+                arriving = memory.to_array()[start * positions : stop * positions, listeners]
             else:
+                currents = take_steps(memory, start, stop)
                 arriving = self.later.get(age, self.synapses).serve(currents, felt, context).to_array()
             out[first * positions :, listeners] += factors * arriving
-            felt.add("window_products", products[age, span])
+            felt.add("window_products", products[age, start:stop])
             if age:
                 felt.add("additions", positions * len(factors))
         keep = min(self.window - 1, memory.steps)
@@ -234,7 +235,7 @@ class WindowedLinearOp(Op):
         """Return the synapses that the inputs of each step serve at each age, ``(window, steps)``."""
         if self.fans is None:
             served = np.full(signal.steps, signal.type.size) if isinstance(signal, Dense) else signal.nonzeros_by_step
-            return np.outer([len(factors) for factors in self.attenuation], served)
+            return self.listening * served
         if isinstance(signal, Dense):
             return np.repeat(self.fans.sum(axis=1, keepdims=True) * signal.type.positions, signal.steps, axis=1)
         before = np.zeros((self.window, signal.nonzeros + 1), np.int64)

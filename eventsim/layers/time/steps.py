@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from eventsim.signals import Dense, Rows, Signal
@@ -13,14 +11,15 @@ def take_steps(signal: Signal, start: int, stop: int) -> Signal:
     """Return the time steps ``start <= t < stop`` of a signal; they share its arrays."""
     first, last = start * signal.type.positions, stop * signal.type.positions
     if isinstance(signal, Dense):
-        return replace(signal, steps=stop - start, data=signal.data[first:last])
+        return Dense(signal.type, stop - start, signal.data[first:last], signal.static)
     events = slice(signal.indptr[first], signal.indptr[last])
-    return replace(
-        signal,
-        steps=stop - start,
-        indptr=signal.indptr[first : last + 1] - events.start,
-        indices=signal.indices[events],
-        values=None if signal.values is None else signal.values[events],
+    return Rows(
+        signal.type,
+        stop - start,
+        signal.indptr[first : last + 1] - events.start,
+        signal.indices[events],
+        None if signal.values is None else signal.values[events],
+        signal.static,
     )
 
 
@@ -29,13 +28,14 @@ def join_steps(*signals: Signal) -> Signal:
     head = signals[0]
     steps = sum(signal.steps for signal in signals)
     if isinstance(head, Dense):
-        return replace(head, steps=steps, data=np.concatenate([signal.to_array() for signal in signals]))
+        return Dense(head.type, steps, np.concatenate([signal.to_array() for signal in signals]), head.static)
     rows = [signal for signal in signals if isinstance(signal, Rows)]
     lengths = np.concatenate([np.diff(part.indptr) for part in rows])
-    return replace(
-        head,
-        steps=steps,
-        indptr=np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        indices=np.concatenate([part.indices for part in rows]),
-        values=None if head.values is None else np.concatenate([part.triple[2] for part in rows]),
+    return Rows(
+        head.type,
+        steps,
+        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+        np.concatenate([part.indices for part in rows]),
+        None if head.values is None else np.concatenate([part.triple[2] for part in rows]),
+        head.static,
     )
