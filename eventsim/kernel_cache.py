@@ -17,8 +17,8 @@ LOG = logging.getLogger("eventsim")
 class _Cache(FunctionCache):  # type: ignore[misc]
     """What Numba keeps, except that a disk that is full or cannot be read stops nobody.
 
-    Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too: here
-    it is compiled anew when any file of the folder has changed, or of the folder of kernels.
+    Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too:
+    here it is compiled anew when any file of its folder has changed, or of the folder of kernels.
     """
 
     def __init__(self, function: Any) -> None:
