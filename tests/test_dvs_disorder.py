@@ -411,7 +411,8 @@ def test_flags_of_a_recording(tmp_path: Path, model: Path, capsys: pytest.Captur
     assert code == 2 and "--start 5 and --end 5 found" in document["error"]
     flags = ["--stream", "2", "--start", "200", "--sensor", "34x30"]
     code, document, said = ran(capsys, "run", model, path, *flags)
-    assert (code, said, document["samples"][0]["logits"]) == (0, [], [10, 10])
+    told = f"eventsim: {path}: --sensor 34x30 given, the file says 128 x 128 pixels: taken as given"
+    assert (code, said, document["samples"][0]["logits"]) == (0, [told], [10, 10])
     code, document, said = ran(capsys, "run", model, path, *flags, "--end", "201")
     assert code == 2 and "holds 1 events, expected at least one for each of 2 time steps" in said[0]
     code, document, said = ran(capsys, "run", model, path, "--stream", "2", "--start", "500")

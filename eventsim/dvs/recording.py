@@ -185,6 +185,8 @@ class Recording(ABC):
         Which of sensor_size and camera neither the file nor the caller tells, so that something else was taken.
     size_given : bool
         Whether the caller said the size of the sensor.
+    told_size : (int, int) or None
+        (height, width) that the file says, whatever the caller said.
     custom_size : bool
         Whether an untold size is the one that files of the format have by custom. Where it is not, it was guessed from
         the events, and pixels are never moved by it.
@@ -206,6 +208,7 @@ class Recording(ABC):
     format: ClassVar[str]
     untold: frozenset[str] = frozenset()
     size_given: bool = False
+    told_size: SensorSize | None = None
     custom_size: ClassVar[bool] = False
     slow: bool = False
     start_us: int | None = None
@@ -233,6 +236,16 @@ class Recording(ABC):
         if "sensor_size" in self.untold:
             return "format" if self.custom_size else "guessed"
         return "given" if self.size_given else "file"
+
+    @property
+    def overruled_size(self) -> str | None:
+        """What the file says of the sensor's size and the caller does otherwise, in words; None where they agree."""
+        size = (self._sensor_height, self._sensor_width)
+        if not self.size_given or self.told_size in (None, size):
+            return None
+        assert self.told_size is not None
+        height, width = self.told_size
+        return f"sensor_size={size} given, the file says {width} x {height} pixels: taken as given"
 
     @property
     def flipped(self) -> bool:

@@ -116,6 +116,7 @@ class Aedat2Recording(Recording):
         self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = _told_size(lines)
         if not any("AEChip:" in line for line in lines):
             given = {"sensor_size": sensor_size, "camera": camera}
             self.untold = frozenset(name for name, value in given.items() if value is None)
@@ -225,6 +226,12 @@ def _layout_and_size(
     if named is None or named.layout != "davis":
         raise InputError(f"{path}: the header does not say which DAVIS recorded it; pass sensor_size=(height, width)")
     return camera, named.sensor_size
+
+
+def _told_size(lines: list[str]) -> SensorSize | None:
+    """Return the size of the camera that the header names."""
+    camera = next((camera_named(line.split("AEChip:", 1)[1].strip()) for line in lines if "AEChip:" in line), None)
+    return None if camera is None else camera.sensor_size
 
 
 FORMAT = EventFormat(

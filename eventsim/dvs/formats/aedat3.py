@@ -118,6 +118,8 @@ class Aedat3Recording(Recording):
         lines, self._data_start = _read_header(file)
         self._source = stream
         self.size_given = sensor_size is not None
+        told = _sensor_sizes(lines)
+        self.told_size = next(iter(told)) if len(told) == 1 else None
         super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
@@ -288,12 +290,20 @@ def _end_of_header(path: ReadableFile, head: bytes) -> int:
     return end
 
 
+def _sources(lines: list[str]) -> list[str]:
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
+
+
+def _sensor_sizes(lines: list[str]) -> set[SensorSize]:
+    """Return the sizes of the cameras that the header's source lines name."""
+    return {camera.sensor_size for camera in map(camera_named, _sources(lines)) if camera is not None}
+
+
 def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
     """Find the size of the camera that the header's source lines name."""
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
-    cameras = [camera_named(name) for name in names]
-    sizes = {camera.sensor_size for camera in cameras if camera is not None}
+    sizes = _sensor_sizes(lines)
     if len(sizes) != 1:
+        names = _sources(lines)
         raise InputError(
             f"{path}: the header names the sources {names}, expected one DVS128 or DAVIS; pass "
             "sensor_size=(height, width)"

@@ -102,7 +102,8 @@ class Aedat4Recording(Recording):
             )
         self._compression, self.slow = header.compression, header.compression != 0
         self._stream_id = _event_stream(file, header.streams, stream)
-        size = sensor_size or _size_of(header.streams[self._stream_id])
+        self.told_size = _size_of(header.streams[self._stream_id])
+        size = sensor_size or self.told_size
         if size is None:
             raise InputError(
                 f"{file}: stream {self._stream_id} says no size of the sensor; pass sensor_size=(height, width)"

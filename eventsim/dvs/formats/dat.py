@@ -78,6 +78,7 @@ class DatRecording(Recording):
         said = header.sensor_size()
         super().__init__(str(file), sensor_size or said or ATIS_SENSOR, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
         version = header.fields.get("version", "1")

@@ -82,6 +82,7 @@ class EsRecording(Recording):
         super().__init__(str(file), (height, width) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
         self._file = file
+        self.told_size = (height, width)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state, live = np.zeros(2, np.int64), self._file.arrives

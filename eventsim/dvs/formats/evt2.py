@@ -74,11 +74,12 @@ class Evt2Recording(Recording):
         if encoding != "2.0":
             raise InputError(
                 f"{file}: raw events of EVT {encoding or 'an unnamed version'}, expected 2.0 or 3.0; convert it with "
-                "Metavision's metavision_file_to_hdf5 or metavision_file_to_csv"
+                "Metavision's metavision_file_to_csv or metavision_file_to_dat"
             )
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
         self._file, self._data_start = file, header.data_start
+        self.told_size = header.sensor_size()
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:

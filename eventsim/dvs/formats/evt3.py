@@ -89,6 +89,7 @@ class Evt3Recording(Recording):
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
         self._file, self._data_start = file, header.data_start
+        self.told_size = header.sensor_size()
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 2 bytes", unit="word", salvage=salvage)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:

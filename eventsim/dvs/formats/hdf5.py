@@ -114,6 +114,7 @@ class Hdf5Recording(Recording):
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
 
@@ -248,7 +249,7 @@ def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
     for number in lacking:
         known = FILTER_NAMES.get(number, f"filter {number}")
         advice = (
-            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or save it with Blosc"
+            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or convert it with metavision_file_to_csv"
             if number == ECF
             else "pip install 'eventsim[hdf5]'"
         )

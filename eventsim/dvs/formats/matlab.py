@@ -158,13 +158,22 @@ def _mat5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] 
 
 
 def _hdf5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] | Arrays]]:
+    left = MAX_BYTES
     with h5py.File(str(file), "r") as opened:
         for name, thing in opened.items():
+            read: npt.NDArray[Any] | Arrays
             if isinstance(thing, h5py.Group) and not name.startswith("#"):
                 fields = {key: thing[key] for key in thing if column_named(key)}
-                yield name, {key: _numbers(file, key, value) for key, value in fields.items()}
+                read = {key: _numbers(file, key, value) for key, value in fields.items()}
+                left -= sum(values.nbytes for values in read.values())
             elif isinstance(thing, h5py.Dataset) and column_named(name):
-                yield name, _numbers(file, name, thing)
+                read = _numbers(file, name, thing)
+                left -= read.nbytes
+            else:
+                continue
+            if left < 0:
+                raise InputError(f"{file}: more than {MAX_BYTES} bytes of numbers, expected less; save it in parts")
+            yield name, read
 
 
 def _numbers(file: ReadableFile, name: str, dataset: Any) -> npt.NDArray[Any]:

@@ -111,6 +111,7 @@ class TextRecording(Recording):
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
 
