@@ -260,6 +260,7 @@ class Streaming:
         self.defects = Defects()
         fit = whole.fit_for(network)
         self.recording = _recording(events, network, preparation, name)
+        self.defects.sensor = self.recording.overruled_size
         if self.recording.waiting is not None and preparation.end_us is not None:
             raise InputError(f"{name}: end_us={preparation.end_us} found; a stream ends with its events, leave it out")
         self._simulator = simulator

@@ -221,6 +221,15 @@ def test_what_ends_within_an_event_is_told_behind_its_bins(
     assert "8 events read, up to the damage" in messages[-1]
 
 
+def test_another_size_than_the_file_says_is_told(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = event_files.es([(1, 2, 700 * t, 1) for t in range(9)], 9, 8)
+    code, _, messages = said(capsys, monkeypatch, data, model, "-", "--bin-us", 1000, "--sensor", "6x6")
+    assert code == 0
+    assert [each for each in messages if "the file says 9 x 8 pixels: taken as given" in each]
+
+
 def test_disorder_is_told_with_numbers(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
