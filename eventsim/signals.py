@@ -154,7 +154,8 @@ class Dense:
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
         n = self.type.positions
-        counted = [np.count_nonzero(self.data[step * n : (step + 1) * n]) for step in range(self.steps)]
+        active = self.data != 0  # NumPy counts truths five times as fast as numbers
+        counted = [np.count_nonzero(active[step * n : (step + 1) * n]) for step in range(self.steps)]
         return np.array(counted, np.int64)
 
     def to_array(self) -> FloatArray:

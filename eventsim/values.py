@@ -157,13 +157,15 @@ def look_at(signal: Rows | Dense) -> Look:
         values = signal.values
         ends = np.ascontiguousarray(signal.indptr[:: signal.type.positions])  # as of dense ones: compiled once
     levels, sums = np.empty(MOST_LEVELS, np.float32), np.empty(2 + signal.steps)
-    counted = np.empty(TOLD + 2 * signal.steps, np.int64)
+    counted = np.empty(TOLD + 3 * signal.steps, np.int64)
     look(values, ends, levels, sums, counted)
     ones, others, listed, *by_step = counted.tolist()
     low, high, *rest = sums.tolist()
     distinct = None if listed == GIVEN_UP else levels[:listed].tolist()
     valued = counted[TOLD : TOLD + signal.steps] if any(by_step[: signal.steps]) else None
-    totals = list(map(add, rest, by_step[signal.steps :]))
+    totals = list(map(add, rest, by_step[signal.steps : 2 * signal.steps]))
+    if isinstance(signal, Dense):
+        signal.nonzeros_by_step = signal.type.size - counted[TOLD + 2 * signal.steps :]  # is asked for next
     found = Look(ones, others, rest, low, high, distinct, valued, totals)
     signal.__dict__["_look"] = found
     return found

@@ -144,6 +144,38 @@ def test_exact_where_gates_saturate(kind, scalar, mode, gate_inputs, data):
     assert layer.dense_macs(source) == hidden * (2 * channels + outputs)
 
 
+@pytest.mark.kernels
+@pytest.mark.parametrize("channels", [3, 8, 33, 50, 64])
+@pytest.mark.parametrize("gated", ["no", "each", "sum", "features"])
+def test_populations_of_many_stretches(gated, channels):
+    """More neurons than are taken together, no whole number of times; coefficients of channels and of every neuron."""
+    rng = np.random.default_rng(channels)
+    steps, grid = 3, (16, 32)
+
+    def quarter(*shape: int) -> np.ndarray:
+        return (rng.integers(-4, 5, shape) / 4).astype(F)
+
+    x = quarter(steps, channels, *grid)
+    m, n = quarter(1, channels, 1), quarter(steps, channels, 512)
+    encoded = {"past_encoding": quarter(steps, 1, 512), "potential_encoding": quarter(1, channels, 1)}
+    attention, settings = None, {}
+    if gated != "no":
+        outputs = channels if gated == "sum" else 2 * channels
+        sizes, scales = ((2, 2 * channels), (2,), (outputs, 2), (outputs,)), (1, 1, 2**26, 2**12)
+        attention = StepAttention(*(quarter(1, *size) * F(factor) for size, factor in zip(sizes, scales, strict=True)))
+        settings = {"gate_inputs": "features" if gated == "features" else "terms"}
+    given_rows = (array.swapaxes(1, 2) for array in (m, n))
+    spikes, _ = adaptive_lif(as_tokens(x), *given_rows, attention, 0.5, **settings, **as_rows(encoded))
+    layer = AdaptiveLIF(m, n, *(attention or ()), v_threshold=0.5, **settings, **encoded)
+    assert 0.01 < spikes.mean() < 0.9
+    source = signal_type("real", x.shape[1:])
+    for chunk in chunks(steps):
+        done = execute(layer, [(source, x)], chunk)
+        assert_array_equal(done.frames, as_maps(spikes, x.shape))
+        counts = counted(x, spikes, attention, settings.get("gate_inputs", "terms"), channels, 2)
+        assert main(done.counts) == Counts(**counts)
+
+
 @gate_inputs
 @modes
 @given(data=st.data())

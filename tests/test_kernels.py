@@ -433,7 +433,7 @@ def test_a_silent_input_costs_nothing(outputs):
         assert not out.any()
         assert not executed.any()
     for maximum in (True, False):
-        pooled = (np.full(25, -7), np.empty(2, np.int32), np.empty(2, F))
+        pooled = (np.full(25, -7), np.empty(SPARE, np.int32), np.empty(SPARE, F))
         touched = np.full(2, -7)
         pool_rows(silent, 2, spans_of((4, 3), Sliding((3, 3), (1, 1), (1, 1), (4, 3))), maximum, pooled, touched)
         assert not pooled[0].any()
@@ -683,7 +683,8 @@ def check_listed(rows: np.ndarray) -> None:
 def test_pool_rows_and_dense(kind, data):
     size = data.draw(st.tuples(st.integers(1, 6), st.integers(1, 6)))
     sliding = data.draw(slidings(size))
-    frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), data.draw(st.sampled_from([1, 3, 17])), *size))
+    channels = data.draw(st.sampled_from([1, 3, 17, 63, 64, 70]))
+    frames = data.draw(activity(kind, data.draw(st.integers(1, 3)), channels, *size))
     check_pooled(frames, sliding, kind)
 
 
@@ -693,6 +694,16 @@ def test_pool_small(kind):
     frames = np.array([[[[0, 1, 0], [2, 0, 1]]], [[[0, 0, 0], [0, 0, 3]]]], F)
     frames = {"binary": (frames != 0).astype(F), "graded": frames, "real": frames - 1}[kind]
     check_pooled(frames, Sliding((2, 2), (1, 2), (1, 1), (3, 2)), kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("channels", [3, 17, 24, 65])
+def test_pool_rows_of_lines_that_take_several_words(channels, kind):
+    """Windows whose bits begin anywhere in a word, and go on in the next."""
+    rng = np.random.default_rng(channels)
+    frames = rng.integers(0, 3, (2, channels, 4, 40)) * (rng.random((2, channels, 4, 40)) < 0.4)
+    frames = {"binary": frames != 0, "graded": frames, "real": frames - (frames > 1) * 3}[kind].astype(F)
+    check_pooled(frames, Sliding((2, 2), (2, 2), (0, 0), (2, 20)), kind)
 
 
 def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
@@ -707,13 +718,21 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         if maximum and kind == "real":
             continue  # rows are pooled by maximum only where none is negative
         listed = csr(last(expected))
-        room = len(listed[1]) + channels
-        indptr, indices, values = np.empty(len(listed[0]), np.int64), np.empty(room, np.int32), np.empty(room, F)
+        room = len(listed[1]) + SPARE
+        if kind == "real":  # some cancel, and are listed before they do
+            room = expected.size + SPARE
+        indptr = np.empty(len(listed[0]), np.int64)
+        (indices, indices_room), (values, values_room) = (
+            guarded(np.empty(room, np.int32), -8),
+            guarded(np.empty(room, F), 7),
+        )
         touched = np.full(steps, -7)
         rows = csr(last(frames), kind == "binary")
         pool_rows(rows, channels, spans, maximum, (indptr, indices, values), touched)
         assert_array_equal(indptr, listed[0])
         assert_array_equal(indices[: indptr[-1]], listed[1])
+        assert (guards_of(indices_room) == -8).all()
+        assert (guards_of(values_room) == 7).all()
         if kind != "binary" or not maximum:  # all are 1 there, and not written
             assert_array_equal(values[: indptr[-1]], listed[2])
         one_by_one = (frame[None] for frame in frames)

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 from strategies import activity, networks, neurons, recurrent_networks
 
 from eventsim import NetworkBuilder, Simulator
-from eventsim.layers import Flatten, Input, IntegerConv2d, IntegerLIF, IntegerLinear, Readout
+from eventsim.layers import Flatten, Input, IntegerConv2d, IntegerLIF, IntegerLinear, Readout, SoftmaxAttention
 from eventsim.layers.synapses import integer_weights
 from eventsim.workers import Workers
 
@@ -56,6 +56,21 @@ def test_neurons_that_are_shared_fire_as_one_population(data: st.DataObject) -> 
     assert_array_equal(found.recorded["neurons"], expected.recorded["neurons"])
     for operation, column in expected.profile[1].columns.items():
         assert_array_equal(found.profile[1].columns[operation], column, err_msg=operation)
+
+
+@pytest.mark.parametrize("axis", ["space", "time"])
+def test_softmax_attention_that_is_shared_attends_as_one(axis: str) -> None:
+    """Each thread has some of the time steps, or of the positions."""
+    build = NetworkBuilder("attention")
+    x = build.add("input", Input((7, 24), "real"))
+    x = build.add("attention", SoftmaxAttention(2, axis, 5 if axis == "time" else None), x)
+    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
+    network, frames = build.build(), np.random.default_rng(0).normal(size=(5, 7, 24))
+    alone, shared = (Simulator(network, threads=number) for number in (1, 3))
+    shared._workers = Workers(3, shortest_ns=0)
+    expected, found = alone.run(frames), shared.run(frames)
+    assert expected.step_logits.any()
+    assert_array_equal(found.step_logits, expected.step_logits)
 
 
 @given(data=st.data())

@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.kernels.fire import list_bits
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.vectors import pool_window
 from eventsim.kernels.window import Spans
 
 MISSED = 4
@@ -81,7 +83,8 @@ def pool_rows(
     maximum : bool
     pooled : tuple (indptr, indices, values)
         Written: sorted rows of what is not 0, ``steps * out_height * out_width`` of them. Indices and values have room
-        for the non-zeros and one whole row more; the values of a maximum of spikes are all 1 and not written.
+        for as many as there are values that inputs reach, and `SPARE` more; the values of a maximum of spikes are all 1
+        and not written.
     touched : int64 array (steps,)
         Written: values looked at in each step, non-zero inputs times the windows they belong to.
     """
@@ -92,16 +95,20 @@ def pool_rows(
     out_width = len(s.lefts)
     binary = len(values) == 0
     either = binary and maximum
-    target = np.zeros(channels, np.float32)
-    mark = np.zeros(channels, np.uint8)
+    narrow = channels <= 64  # a word then holds the channels of a window
+    one = np.uint64(1)
+    line = out_width * channels
+    target = np.zeros(0 if either else line, np.float32)
+    reached = np.zeros(line // 64 + 2, np.uint64)  # a bit for each value of a line of windows
     touched[:] = 0
-    n = np.uint64(0)  # what is unsigned needs no look at whether it counts from the end
     out_indptr[0] = 0
     for row in range(len(touched) * out_height):
         step = row // out_height
         out_y = row % out_height
+        looked = 0
         for out_x in range(out_width):
-            looked = 0
+            first = np.uint64(out_x * channels)
+            word = np.uint64(0)
             for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
                 x = s.lefts[out_x]
                 while x < s.rights[out_x]:
@@ -111,26 +118,40 @@ def pool_rows(
                     begin = indptr[source]
                     stop = indptr[source + together]
                     looked += stop - begin
-                    for e in range(np.uint64(begin), np.uint64(stop)):
-                        at = np.uint64(indices[e])
-                        if either:
-                            mark[at] = 1
+                    for e in range(np.uint64(begin), np.uint64(stop)):  # what is unsigned is not counted from the end
+                        at = first + np.uint64(indices[e])
+                        if narrow:
+                            word |= one << (at - first)
                         else:
+                            reached[at >> np.uint64(6)] |= one << (at & np.uint64(63))
+                        if not either:
                             value = np.float32(1) if binary else values[e]
                             target[at] = max(target[at], value) if maximum else target[at] + value
-            if looked and either:
-                for c in range(np.uint64(channels)):
-                    out_indices[n] = c
-                    n += np.uint64(mark[c])
-                mark[:] = 0
-            elif looked:
-                for c in range(np.uint64(channels)):
-                    out_indices[n] = c
-                    out_values[n] = target[c]
-                    n += np.uint64(target[c] != 0)
-                target[:] = 0
-            touched[step] += looked
-            out_indptr[row * out_width + out_x + 1] = n
+            if narrow:
+                shift = first & np.uint64(63)
+                reached[first >> np.uint64(6)] |= word << shift
+                if shift > 0:
+                    reached[(first >> np.uint64(6)) + one] |= word >> (np.uint64(64) - shift)
+        touched[step] += looked
+        ends = out_indptr[row * out_width : (row + 1) * out_width + 1]
+        if not looked:
+            ends[1:] = ends[0]
+            continue
+        list_bits(reached, channels, ends, out_indices)
+        reached[:] = 0
+        if not either:
+            begin = kept = np.uint64(ends[0])
+            for out_x in range(out_width):
+                stop = np.uint64(ends[out_x + 1])
+                first = np.uint64(out_x * channels)
+                for e in range(begin, stop):
+                    at = first + np.uint64(out_indices[e])
+                    out_indices[kept] = out_indices[e]
+                    out_values[kept] = target[at]
+                    kept += np.uint64(target[at] != 0)  # real values can cancel
+                    target[at] = 0
+                begin = stop
+                ends[out_x + 1] = kept
 
 
 @kernel
@@ -147,22 +168,19 @@ def pool_dense(
     channels)``. Returns the values looked at, equally many in each step.
     """
     s = spans
-    channels = data.shape[1]
     out_height = len(s.tops)
     out_width = len(s.lefts)
+    pitches = s.row_step * s.width, s.column_step
     touched = 0
     for row in range(steps * out_height):
         step = row // out_height
         out_y = row % out_height
+        high = max(-(-(s.bottoms[out_y] - s.tops[out_y]) // s.row_step), 0)
         for out_x in range(out_width):
-            target = pooled[row * out_width + out_x]
-            target[:] = -np.inf if maximum else 0
-            for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
-                for x in range(s.lefts[out_x], s.rights[out_x], s.column_step):
-                    source = data[(step * s.height + y) * s.width + x]
-                    for c in range(channels):
-                        target[c] = max(target[c], source[c]) if maximum else target[c] + source[c]
-                    touched += channels
+            wide = max(-(-(s.rights[out_x] - s.lefts[out_x]) // s.column_step), 0)
+            first = (step * s.height + s.tops[out_y]) * s.width + s.lefts[out_x]
+            pool_window(data, first, (high, wide), pitches, maximum, pooled, row * out_width + out_x)
+            touched += high * wide * data.shape[1]
     return touched
 
 

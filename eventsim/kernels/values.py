@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
+
+COMPILED = not numba.config.DISABLE_JIT
+
+_WIDE, _WORD = ir.IntType(64), ir.IntType(32)
 
 GIVEN_UP = -1
 BLOCK = 1024
 """Values that are looked at together, in the hope that all are small integers."""
 LANES = 16
 """Sums that grow side by side, so that no addition waits for the one before."""
+MOST_LOOKED_AT = 2**30
+"""Values whose numbers fit in the lanes of a vector."""
 TOLD = 3
 """Numbers that `look` tells of all time steps together."""
 
@@ -36,6 +48,61 @@ def _look_at_integers(values: npt.NDArray[np.float32], largest: np.float32) -> t
     return bool(strange == 0), int(zero), int(one), int(total), among
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _regard(typingctx: Any, values: Any, vectors: Any, total: Any, low: Any, high: Any, counted: Any) -> Any:
+    """Do what `_look_at_any` does with whole vectors, for addresses; add what is 0, 1 and -1 to `counted`."""
+    signature = types.void(types.uintp, types.int64, *[types.uintp] * 4)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        b, (values, vectors, total, low, high, counted) = builder, arguments
+        floats, doubles, words = (ir.VectorType(kind, LANES) for kind in (ir.FloatType(), ir.DoubleType(), _WORD))
+
+        def many(value: float) -> Any:
+            return ir.Constant(floats, [value] * LANES)
+
+        def place(base: Any, kind: Any, index: Any) -> Any:
+            return b.gep(b.inttoptr(base, kind.as_pointer()), [index])
+
+        nil = ir.Constant(_WIDE, 0)
+        kept = [place(base, kind, nil) for base, kind in ((total, doubles), (low, floats), (high, floats))]
+        begun = [*(b.load(each, align=4) for each in kept), *[ir.Constant(words, [0] * LANES)] * 3]
+        entry, turn, end = b.block, b.append_basic_block("turn"), b.append_basic_block("looked")
+        b.cbranch(b.icmp_signed(">", vectors, nil), turn, end)
+        b.position_at_end(turn)
+        index, carried = b.phi(_WIDE), [b.phi(each.type) for each in begun]
+        value = b.load(place(values, floats, index), align=4)
+        alike = [b.fcmp_ordered("==", value, many(number)) for number in (0.0, 1.0, -1.0)]
+        plain = b.or_(alike[0], alike[1])
+        small, large = (b.select(plain, many(end_), value) for end_ in (float("inf"), float("-inf")))
+        made = [
+            b.fadd(carried[0], b.fpext(b.select(plain, many(0.0), value), doubles)),
+            b.select(b.fcmp_ordered("<", small, carried[1]), small, carried[1]),
+            b.select(b.fcmp_ordered(">", large, carried[2]), large, carried[2]),
+            *(b.sub(number, b.sext(same, words)) for number, same in zip(carried[3:], alike, strict=True)),
+        ]
+        following = b.add(index, ir.Constant(_WIDE, 1))
+        for phi, first, new in zip([index, *carried], [nil, *begun], [following, *made], strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(new, turn)
+        b.cbranch(b.icmp_signed("<", following, vectors), turn, end)
+        b.position_at_end(end)
+        left = [b.phi(each.type) for each in begun]
+        for phi, first, new in zip(left, begun, made, strict=True):
+            phi.add_incoming(first, entry)
+            phi.add_incoming(new, turn)
+        for each, to in zip(left[:3], kept, strict=True):
+            b.store(each, to, align=4)
+        for number, lanes in enumerate(left[3:]):
+            sum_ = nil
+            for lane in range(LANES):
+                sum_ = b.add(sum_, b.zext(b.extract_element(lanes, ir.Constant(_WORD, lane)), _WIDE))
+            to = place(counted, _WIDE, ir.Constant(_WIDE, number))
+            b.store(b.add(b.load(to), sum_), to)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
 @kernel
 def _look_at_any(
     values: npt.NDArray[np.float32],
@@ -47,27 +114,22 @@ def _look_at_any(
 
     Added to, lane by lane: of the values that are neither 0 nor 1, the sum, the least and the largest.
     """
-    whole = len(values) // LANES * LANES
-    for i in range(0, whole, LANES):
-        block = values[i : i + LANES]
-        for j in range(LANES):
-            value = block[j]
-            other = (value != 1) & (value != 0)
-            total[j] += value if other else np.float32(0)
-            low[j] = value if other & (value < low[j]) else low[j]
-            high[j] = value if other & (value > high[j]) else high[j]
-    for i in range(whole, len(values)):
-        value = values[i]
-        if (value != 1) & (value != 0):
-            total[0] += value
-            low[0] = min(low[0], value)
-            high[0] = max(high[0], value)
-    zero = one = minus = 0
-    for i in range(len(values)):
-        value = values[i]
+    whole, counted = len(values) // LANES * LANES, np.zeros(3, np.int64)
+    if COMPILED:
+        places = total.ctypes.data, low.ctypes.data, high.ctypes.data
+        for first in range(0, whole, MOST_LOOKED_AT):  # so that no lane counts beyond 31 bits
+            vectors = min(MOST_LOOKED_AT, whole - first) // LANES
+            _regard(values.ctypes.data + 4 * first, vectors, places[0], places[1], places[2], counted.ctypes.data)
+    zero, one, minus = counted[0], counted[1], counted[2]
+    for i in range(whole if COMPILED else 0, len(values)):
+        value, lane = values[i], i % LANES if i < whole else 0
         zero += value == 0
         one += value == 1
         minus += value == -1
+        if (value != 1) & (value != 0):
+            total[lane] += value
+            low[lane] = min(low[lane], value)
+            high[lane] = max(high[lane], value)
     return zero, one, minus
 
 
@@ -103,9 +165,9 @@ def look(
     sums : float64 array (2 + steps,)
         Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
         their sum in each time step, whose order of additions does not depend on the other steps.
-    counted : int64 array (3 + 2 * steps,)
+    counted : int64 array (3 + 3 * steps,)
         Written: ones; values that are neither 0 nor 1; how many levels are listed, `GIVEN_UP` where there are too
-        many; the values of each time step that are neither 0 nor of magnitude 1; and its ones.
+        many; the values of each time step that are neither 0 nor of magnitude 1; its ones; and its zeros.
     """
     most = len(levels)
     largest = np.float32(most - 1)
@@ -155,6 +217,7 @@ def look(
         sums[2 + step] = total
         counted[TOLD + step] = stop - begin - zero - one - minus
         counted[TOLD + len(ends) - 1 + step] = one
+        counted[TOLD + 2 * (len(ends) - 1) + step] = zero
     for number in range(2, most):
         if integers >> np.uint64(number) & np.uint64(1):
             level = np.float32(number)

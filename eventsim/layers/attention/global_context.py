@@ -10,12 +10,13 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.kernels.global_context import attend_globally
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, Dense, FloatArray, Rows, SignalType
 
 NORMALISATIONS = ("softmax", "sigmoid")
 COMBINATIONS = ("additive", "gated")
@@ -152,28 +153,42 @@ class GlobalContext(Layer):
         return GlobalContextOp(self, self.output_type(*inputs), self.dense_macs(*inputs))
 
 
-class GlobalContextOp(Op):
-    """Attends within each time step; equal shapes for every chunk size, so equal results."""
+def _pair(weight: FloatArray | None, bias: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Return weight and bias as the kernel reads them, empty where there are none."""
+    if weight is None or bias is None:
+        return NO_VALUES, NO_VALUES
+    return np.ascontiguousarray(weight, np.float32), np.ascontiguousarray(bias, np.float32)
 
-    kernel = "dense_matmul"
+
+class GlobalContextOp(Op):
+    """Attends within each time step."""
+
+    kernel = "attend_globally"
     state_names = ()
     looks_ahead = False
     once_if_static = True
 
     def __init__(self, layer: GlobalContext, output: SignalType, dense_macs: int) -> None:
-        self.layer = layer
         self.output = output
-        self.gated = layer.combination == "gated"
-        self.macs = dense_macs
+        gated = layer.combination == "gated"
+        self.arrays = (
+            _pair(layer.key_weight, layer.key_bias),
+            _pair(layer.value_weight, layer.value_bias),
+            _pair(layer.query_weight, layer.query_bias),
+            _pair(layer.norm_weight, layer.norm_bias),
+        )
+        self.eps = np.float32(layer.eps)
+        self.kind = layer.normalisation == "softmax", gated
+        macs = dense_macs
         if layer.norm_weight is not None:
-            self.macs += 2 * layer.norm_weight.size
-        if self.gated:
-            self.macs += output.size
-        hidden, gates = len(layer.value_weight), output.channels if self.gated else 0
+            macs += 2 * layer.norm_weight.size
+        if gated:
+            macs += output.size
+        hidden, gates = len(layer.value_weight), output.channels if gated else 0
         normed = hidden if layer.norm_weight is not None else 0
         self.executed = {
-            "macs": self.macs,
-            "additions": 0 if self.gated else output.size,
+            "macs": macs,
+            "additions": 0 if gated else output.size,
             "exponentials": output.positions + gates,
             "divisions": output.positions + gates + (normed + 2 if normed else 0),
             "square_roots": int(normed > 0),
@@ -187,36 +202,13 @@ class GlobalContextOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Transform one chunk."""
         signal = inputs[0]
-        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
-        out = np.empty_like(maps)
-        for x, y in zip(maps, out, strict=True):
-            gain = self._gain(x)
-            if self.gated:
-                np.multiply(x, sigmoid(gain), out=y)
-            else:
-                np.add(x, gain, out=y)
+        shape = signal.steps, self.output.positions, self.output.channels
+        maps = np.ascontiguousarray(signal.to_array()).reshape(shape)
+        out = context.buffers.floats(maps.size).reshape(shape)
+        key, value, query, norm = self.arrays
+        attend_globally(maps, key, value, query, norm, self.eps, self.kind, out)
         report_inputs(signal, context.rows)
         for operation, executed in self.executed.items():
             if executed:
                 context.rows.add(operation, executed)
         return Dense(self.output, signal.steps, out.reshape(-1, self.output.channels))
-
-    def _gain(self, x: FloatArray) -> FloatArray:
-        """Return g ``(channels,)`` for one time step ``(positions, channels)``."""
-        layer = self.layer
-        hidden = layer.value_weight @ (self._attention(x) @ x) + layer.value_bias
-        if layer.norm_weight is not None:
-            centred = hidden - hidden.mean()
-            hidden = centred / np.sqrt(np.square(centred).mean() + np.float32(layer.eps))
-            hidden = hidden * layer.norm_weight + layer.norm_bias
-        return layer.query_weight @ np.maximum(hidden, np.float32(0)) + layer.query_bias
-
-    def _attention(self, x: FloatArray) -> FloatArray:
-        """Return the weights of the positions."""
-        logits = x @ self.layer.key_weight + self.layer.key_bias
-        if self.layer.normalisation == "sigmoid":
-            weights: FloatArray = sigmoid(logits)
-        else:
-            weights = np.exp(logits - logits.max())
-            weights /= weights.sum()
-        return weights

@@ -10,11 +10,15 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.kernels.softmax_attention import attend_softly
 from eventsim.layers.attention.spiking_attention import ATTENDING
 from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
+
+PAIR_NS = 0.05
+"""What a pair of tokens takes for each channel, about."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -27,7 +31,8 @@ class SoftmaxAttention(Layer):
     belongs to head ``c // d`` with ``d = D / heads``. Over space, the positions of one time step attend to each other;
     over time, the steps of one position do, later ones included: together the two are the divided space-time attention
     of TimeSformer (Bertasius et al., 2021). All is float32. A score is one exponential and one division, and one
-    multiplication by the scale unless that is 1; the largest score and the sum of a row are not counted.
+    multiplication by the scale unless that is 1; the largest score and the sum of a row are not counted. The
+    sum divides the weighted values instead of every weight, and a weight below exp(-87) of the largest is 0.
 
     Parameters
     ----------
@@ -114,7 +119,7 @@ class SoftmaxAttention(Layer):
 
 
 class SoftmaxAttentionOp(Op):
-    """Compares all pairs; one product of equal shape after another, so that sums have one order."""
+    """Compares all pairs; sums have an order that depends on the tokens of a group alone."""
 
     state_names = ()
 
@@ -133,31 +138,20 @@ class SoftmaxAttentionOp(Op):
         steps, positions, channels = signal.steps, self.output.positions, self.output.channels
         if self.time_steps not in (None, steps):
             raise LayerError(f"{steps} time steps found; expected {self.time_steps}, or import it for {steps}")
-        # steps, positions, q k v, heads, d
-        qkv = signal.to_array().reshape(steps, positions, 3, self.heads, channels // self.heads)
-        out = np.empty((steps, positions, self.heads, channels // self.heads), np.float32)
-        if self.time_steps is None:
-            pairs = positions**2
-            for step in range(steps):
-                out[step] = self._attend(qkv[step].transpose(1, 2, 0, 3)).swapaxes(0, 1)  # q k v, heads, positions, d
-        else:
-            pairs = positions * steps
-            attended = self._attend(qkv.transpose(2, 1, 3, 0, 4))  # q k v, positions, heads, steps, d
-            out[:] = attended.transpose(2, 0, 1, 3)
+        rows = steps * positions
+        tokens, groups, pitches = positions, steps, (positions, 1)
+        if self.time_steps is not None:  # the steps of one position attend to each other
+            tokens, groups, pitches = steps, positions, (1, positions)
+        pairs = positions * tokens
+        qkv = np.ascontiguousarray(signal.to_array())
+        out = context.buffers.floats(rows * channels).reshape(rows, channels)
+        worth = context.workers.worth(PAIR_NS * groups * tokens**2 * channels)
+        parts = context.workers.ranges(groups) if worth else [(0, groups)]
+        given = [(qkv, self.heads, part, pitches, tokens, self.scale, out) for part in parts]
+        context.workers.share(attend_softly, given)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * pairs * channels)
         context.rows.add("coincidences", pairs * channels)
         context.rows.add("value_additions", pairs * channels)
         context.rows.add("exponentials", pairs * self.heads)
-        return Dense(self.output, steps, out.reshape(-1, channels))
-
-    def _attend(self, qkv: FloatArray) -> FloatArray:
-        """Return softmax(scale q k^T) v of ``(3, ..., tokens, d)``."""
-        q, k, v = qkv
-        scores: FloatArray = q @ k.swapaxes(-1, -2)
-        scores *= self.scale
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        scores /= scores.sum(axis=-1, keepdims=True)
-        attended: FloatArray = scores @ v
-        return attended
+        return Dense(self.output, steps, out)

@@ -9,7 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
-from eventsim.kernels.rows import join_rows
+from eventsim.kernels.rows import join_rows, sum_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -84,7 +84,7 @@ class ResidualOp(Op):
         a, b = inputs
         if self.output.dense:
             context.rows.add("additions", self.output.size)
-            return Dense(self.output, a.steps, a.to_array() + b.to_array())
+            return Dense(self.output, a.steps, self._added(a, b, context))
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
         room = a.nonzeros + b.nonzeros + 1
@@ -95,3 +95,17 @@ class ResidualOp(Op):
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
         n = indptr[-1]
         return Rows(self.output, a.steps, indptr, indices[:n], None if self.output.kind == "binary" else values[:n])
+
+    def _added(self, a: Rows | Dense, b: Rows | Dense, context: Context) -> FloatArray:
+        """Return the sum of two signals, of which one at least is dense."""
+        size = a.steps * self.output.positions
+        added = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        if isinstance(a, Dense) and isinstance(b, Dense):
+            np.add(a.data, b.data, out=added)
+            return added
+        dense, rows = (b, a) if isinstance(a, Rows) else (a, b)
+        assert isinstance(dense, Dense)
+        assert isinstance(rows, Rows)
+        np.copyto(added, dense.data)
+        sum_rows(*rows.triple, 1, added)
+        return added

@@ -10,18 +10,20 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.dynamics import INTEGRATE, SUBTRACT, ZERO, Dynamics
+from eventsim.kernels.dynamics import INTEGRATE, aligned
+from eventsim.kernels.fire import SPARE, list_fired, words
+from eventsim.kernels.fire_adaptive import Rules, fire_adaptively, stretch_of
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import DenseStep, Flags, stepped, updating
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, Dense, FloatArray, Rows, SignalType
 
 GATE_INPUTS = ("terms", "features")
-RESETS = {"zero": ZERO, "subtract": SUBTRACT}
+RESETS = ("zero", "subtract")
+NO_GATES = (np.empty((0, 0, 0), np.float32), np.empty((0, 0), np.float32)) * 2
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -115,7 +117,7 @@ class AdaptiveLIF(Layer):
         if self.gate_inputs not in GATE_INPUTS:
             raise LayerError(f"gate_inputs {self.gate_inputs!r} found; expected one of {GATE_INPUTS}")
         if self.reset not in RESETS:
-            raise LayerError(f"reset {self.reset!r} found; expected one of {tuple(RESETS)}")
+            raise LayerError(f"reset {self.reset!r} found; expected one of {RESETS}")
         for name in ("retention", "gain", "past_encoding", "potential_encoding"):
             array = getattr(self, name)
             if array is not None and (
@@ -249,6 +251,13 @@ class StepAttention:
         return 1 if self.scalar else channels
 
     @property
+    def arrays(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Both weights and biases, as the kernel takes them."""
+        given = self.reduce_weight, self.reduce_bias, self.expand_weight, self.expand_bias
+        first, second, third, fourth = (np.ascontiguousarray(array, np.float32) for array in given)
+        return first, second, third, fourth
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of the two matrix products in one time step."""
         return int(self.reduce_weight[0].size + self.expand_weight[0].size)
@@ -264,13 +273,6 @@ class StepAttention:
         hidden = np.abs(_at(self.reduce_weight, step)) @ means + np.abs(_at(self.reduce_bias, step))
         return np.abs(_at(self.expand_weight, step)) @ hidden + np.abs(_at(self.expand_bias, step))
 
-    def __call__(self, step: int, past: FloatArray, present: FloatArray) -> FloatArray:
-        """Return the gates of time step `step` for the means ``(channels,)`` of past and present."""
-        hidden = _at(self.reduce_weight, step) @ np.concatenate((past, present)) + _at(self.reduce_bias, step)
-        logits = _at(self.expand_weight, step) @ np.maximum(hidden, np.float32(0)) + _at(self.expand_bias, step)
-        gates: FloatArray = self.scale * sigmoid(logits)
-        return gates
-
 
 def _at(array: FloatArray, step: int) -> FloatArray:
     """Return what holds in time step `step`; one entry holds in all."""
@@ -278,9 +280,14 @@ def _at(array: FloatArray, step: int) -> FloatArray:
     return entry
 
 
-def _like_rows(array: FloatArray) -> FloatArray:
-    """Order the axes of an array as those of rows: time, positions, channels."""
-    return np.ascontiguousarray(array.swapaxes(1, 2))
+def _laid_out(array: FloatArray | None, output: SignalType, stretch: int) -> tuple[FloatArray, tuple[int, int]]:
+    """Return a coefficient and its place as the kernel reads it; empty if there is none."""
+    if array is None:
+        return NO_VALUES, (0, 0)
+    steps, each = len(array), int(array.shape[2] > 1)
+    rows = np.broadcast_to(array.swapaxes(1, 2), (steps, array.shape[2], output.channels)).reshape(steps, -1)
+    rows = np.ascontiguousarray(rows if each else np.tile(rows, stretch // output.channels), np.float32)
+    return rows.reshape(-1), (rows.shape[1] if steps > 1 else 0, each)
 
 
 class AdaptiveLIFOp(Op):
@@ -293,26 +300,32 @@ class AdaptiveLIFOp(Op):
 
     def __init__(self, layer: AdaptiveLIF, output: SignalType) -> None:
         self.output = output
-        self.retention, self.gain = _like_rows(layer.retention), _like_rows(layer.gain)
-        self.past_encoding, self.potential_encoding = (
-            None if array is None else _like_rows(array) for array in (layer.past_encoding, layer.potential_encoding)
-        )
+        stretch = stretch_of(output.channels)
+        arrays = layer.retention, layer.gain, layer.past_encoding, layer.potential_encoding
+        retention, gain, past, potential = (_laid_out(array, output, stretch) for array in arrays)
+        self.coefficients = retention[0], gain[0], past[0], potential[0]
+        self.encodings = sum(array is not None for array in arrays[2:])
         self.gates = layer.gates
-        self.per_term = self.gates.per_term(output.channels) if self.gates else 0
-        self.of_terms = layer.gate_inputs == "terms"
         self.time_steps = layer.time_steps
-        ones = np.ones((1, output.channels), np.float32)
-        dynamics = Dynamics(INTEGRATE, RESETS[layer.reset], layer.strict)
-        self.membrane = Membrane(output, ones, ones * np.float32(layer.v_threshold), dynamics)
+        self.rules = Rules(
+            output.channels,
+            stretch,
+            layer.gate_inputs == "terms",
+            self.gates is not None and self.gates.expand_weight.shape[1] == self.gates.per_term(output.channels),
+            layer.scalar_gates,
+            layer.strict,
+            layer.reset == "subtract",
+            np.float32(layer.v_threshold),
+            np.float32(layer.gate_scale),
+            (retention[1], gain[1], past[1], potential[1]),
+        )
+        self.arrays = self.gates.arrays if self.gates else NO_GATES
+        self.executed = self._of_each_step()
         self.reset()
-
-    def own(self) -> None:
-        """Take buffers for spikes."""
-        self.membrane = self.membrane.own()
 
     def reset(self) -> None:
         """Set every membrane potential to 0 and begin at the first time step."""
-        self.potential = self.membrane.at_rest()
+        self.potential = aligned(self.output.size).reshape(self.output.positions, self.output.channels)
         self.step = 0
         self.past = np.zeros(self.output.channels, np.float32)
 
@@ -323,81 +336,41 @@ class AdaptiveLIFOp(Op):
         if self.time_steps is not None and self.step + steps > self.time_steps:
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
-        self.membrane.begin(steps, context.buffers)
-        changed, charged = np.empty(steps, np.int64), np.empty_like(self.potential)
-        for index, x in enumerate(signal.to_array().reshape(steps, *self.potential.shape)):
-            before = self.potential.copy()
-            self.membrane.fire(index, self._charge(x), self.potential, charged)
-            changed[index] = np.count_nonzero(charged != before)
-            self.step += 1
-        spikes = self.membrane.spikes(steps)
+        positions, channels, size = self.output.positions, self.output.channels, self.output.size
+        x = np.ascontiguousarray(signal.to_array()).reshape(steps, size)
+        fired, changed = np.empty((steps, words(size)), np.uint32), np.empty(steps, np.int64)
+        held = self.potential.reshape(-1)
+        told = fired, changed
+        fire_adaptively(x, held, self.coefficients, self.arrays, self.rules, self.step, self.past, told)
+        self.step += steps
+        indptr = np.zeros(steps * positions + 1, np.int64)
+        indices = context.buffers.indices(steps * size + SPARE)
+        list_fired(fired, positions, channels, (indptr, indices, NO_VALUES), NO_VALUES, 0)
+        spikes = Rows(self.output, steps, indptr, indices[: indptr[-1]])
         report_inputs(signal, rows)
         rows.add("spikes", spikes.nonzeros_by_step)
-        rows.add("neuron_updates", self.output.size)
         rows.add("updates_with_input", signal.nonzeros_by_step)
         rows.add("updates_with_change", changed)
-        macs, additions = self._work()
-        rows.add("macs", macs)
-        rows.add("additions", additions)
-        for operation, executed in self._reads().items():
+        for operation, executed in self.executed.items():
             rows.add(operation, executed)
         return spikes
 
-    def _reads(self) -> dict[str, int]:
-        """Return the coefficients read in one time step, and the sums, sigmoids and means of the gates."""
-        encodings = sum(array is not None for array in (self.past_encoding, self.potential_encoding))
-        reads = {"weight_reads": (2 + encodings) * self.output.size}
+    def _of_each_step(self) -> dict[str, int]:
+        """Return what is executed in every time step: products, sums, what they read, and the gates."""
+        size, encodings = self.output.size, self.encodings * self.output.size
+        alike = {"neuron_updates": size, "macs": 2 * size, "additions": encodings, "weight_reads": 2 * size + encodings}
         if self.gates is None:
-            return reads
+            return alike
         hidden, gates = self.gates.reduce_weight.shape[1], self.gates.expand_weight.shape[1]
-        means = 2 if self.of_terms else 1
+        means = 2 if self.rules.of_terms else 1
         return {
-            "weight_reads": reads["weight_reads"] + self.gates.macs,
+            "neuron_updates": size,
+            "macs": 2 * size + self.gates.macs + (size if self.rules.joined else 2 * size),
+            "additions": encodings + means * size,
+            "weight_reads": 2 * size + encodings + self.gates.macs,
             "bias_additions": hidden + gates,
-            "sum_reads": self.gates.macs + means * self.output.size,
-            "sum_writes": self.gates.macs + means * self.output.size,
+            "sum_reads": self.gates.macs + means * size,
+            "sum_writes": self.gates.macs + means * size,
             "exponentials": gates,
             "divisions": gates + means * self.output.channels,
         }
-
-    def _charge(self, x: FloatArray) -> FloatArray:
-        """Leave one part of V in the potential and return the other; the membrane adds them, fires and resets."""
-        if self.past_encoding is not None:
-            np.add(self.potential, _at(self.past_encoding, self.step), out=self.potential)
-        np.multiply(self.potential, _at(self.retention, self.step), out=self.potential)
-        current: FloatArray = x * _at(self.gain, self.step)
-        if self.gates is not None:
-            current = self._gated(self.gates, x, current)
-        if self.potential_encoding is not None:
-            current = self._joined(current) + _at(self.potential_encoding, self.step)
-        return current
-
-    def _gated(self, attend: StepAttention, x: FloatArray, current: FloatArray) -> FloatArray:
-        """Gate both parts of V, or their sum, which is the second part then."""
-        if self.of_terms:
-            past, present = self.potential.mean(axis=0), current.mean(axis=0)
-        else:
-            past, present = self.past, x.mean(axis=0)
-            self.past = present
-        gates = attend(self.step, past, present)
-        if len(gates) == self.per_term:
-            summed: FloatArray = self._joined(current) * gates
-            return summed
-        np.multiply(self.potential, gates[: self.per_term], out=self.potential)
-        np.multiply(current, gates[self.per_term :], out=current)
-        return current
-
-    def _joined(self, current: FloatArray) -> FloatArray:
-        """Return the sum of both parts, and leave nothing in the potential."""
-        summed: FloatArray = self.potential + current
-        self.potential[:] = 0
-        return summed
-
-    def _work(self) -> tuple[int, int]:
-        """Return the multiply-accumulates and the additions of one time step."""
-        size = self.output.size
-        encodings = size * sum(array is not None for array in (self.past_encoding, self.potential_encoding))
-        if self.gates is None:
-            return 2 * size, encodings
-        gated = size if self.gates.expand_weight.shape[1] == self.per_term else 2 * size
-        return 2 * size + self.gates.macs + gated, encodings + (2 * size if self.of_terms else size)

@@ -10,6 +10,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.kernels.attention_pool import pool_by_attention
 from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -88,32 +89,25 @@ class AttentionPoolOp(Op):
     """Holds the largest logit, and the sums of weights and of weighted rows."""
 
     kernel = "attention_pool"
-    state_names = ("peak", "total", "pooled")
+    state_names = ("seen", "pooled")
     looks_ahead = False
     once_if_static = False
 
     def __init__(self, weight: FloatArray, output: SignalType) -> None:
-        self.weight = weight
+        self.weight = np.ascontiguousarray(weight, np.float32)
         self.output = output
         self.reset()
 
     def reset(self) -> None:
         """Forget the steps seen."""
-        self.peak = np.float32(-np.inf)
-        self.total = np.float32(0)
+        self.seen = np.array([-np.inf, 0], np.float32)
         self.pooled = np.zeros(self.output.channels, np.float32)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Add one chunk; emit the weighted mean if it is the final one, else nothing."""
         signal = inputs[0]
-        data = signal.to_array()
-        for rows in data.reshape(signal.steps, signal.type.positions, signal.type.channels):
-            logits = rows @ self.weight
-            peak = max(self.peak, logits.max())
-            kept, weights = np.exp(self.peak - peak), np.exp(logits - peak)
-            self.total = self.total * kept + weights.sum()
-            self.pooled = self.pooled * kept + weights @ rows
-            self.peak = peak
+        shape = signal.steps, signal.type.positions, signal.type.channels
+        pool_by_attention(np.ascontiguousarray(signal.to_array()).reshape(shape), self.weight, self.seen, self.pooled)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * signal.type.size)
         context.rows.add("weight_reads", signal.type.size)
@@ -121,4 +115,4 @@ class AttentionPoolOp(Op):
         if not context.final:
             return Dense(self.output, 0, self.pooled[None][:0])
         context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.channels)
-        return Dense(self.output, 1, (self.pooled / self.total)[None])
+        return Dense(self.output, 1, (self.pooled / self.seen[1])[None])

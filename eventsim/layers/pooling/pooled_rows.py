@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eventsim.kernels.fire import SPARE
 from eventsim.kernels.rows import pool_rows
 from eventsim.kernels.window import Spans
 from eventsim.signals import CountArray, Rows, SignalType
@@ -13,7 +14,7 @@ def pooled_rows(
     signal: Rows, output: SignalType, spans: Spans, overlap: int, *, maximum: bool
 ) -> tuple[Rows, CountArray]:
     """Pool rows of maps by maximum or by sum; return them and the values looked at in each step."""
-    room = min(signal.nonzeros * overlap, signal.steps * output.size) + output.channels
+    room = min(signal.nonzeros * overlap, signal.steps * output.size) + SPARE
     indptr = np.empty(signal.steps * output.positions + 1, np.int64)
     indices = np.empty(room, np.int32)
     values = np.empty(0 if maximum and signal.values is None else room, np.float32)

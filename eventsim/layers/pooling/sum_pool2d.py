@@ -78,6 +78,8 @@ class SumPool2dOp(Op):
         self.spans = spans
         self.overlap = overlap_of(spans)
         self.divisors = divisors
+        if divisors is not None and (divisors == divisors.flat[:1]).all():
+            self.divisors = divisors[:1]  # of every window
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
@@ -90,17 +92,25 @@ class SumPool2dOp(Op):
                 return rows
             context.rows.add("divisions", rows.nonzeros_by_step)
             return self._averaged(rows, self.divisors)
-        pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
+        size = signal.steps * self.output.positions
+        pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         touched = pool_dense(signal.data, signal.steps, self.spans, pooled, False)
         context.rows.add("additions", np.full(signal.steps, touched // max(signal.steps, 1)))
         if self.divisors is not None:
             context.rows.add("divisions", self.output.size)
-            pooled /= np.tile(self.divisors, (signal.steps, 1))
+            pooled /= self._of_rows(self.divisors, signal.steps)
         return Dense(self.output, signal.steps, pooled)
 
-    @staticmethod
-    def _averaged(rows: Rows, divisors: FloatArray) -> Rows:
+    def _averaged(self, rows: Rows, divisors: FloatArray) -> Rows:
         """Divide each sum by the number of values that its window averages."""
         assert rows.values is not None
-        each = np.repeat(np.tile(divisors[:, 0], rows.steps), np.diff(rows.indptr))
-        return without_zeros(replace(rows, values=rows.values / each))
+        each = (
+            divisors[0] if len(divisors) == 1 else np.repeat(self._of_rows(divisors, rows.steps), np.diff(rows.indptr))
+        )
+        rows.values /= each
+        return without_zeros(rows)
+
+    @staticmethod
+    def _of_rows(divisors: FloatArray, steps: int) -> FloatArray:
+        """Return divisors as they meet the rows of some steps, one if it is the same for all."""
+        return divisors if len(divisors) == 1 else np.tile(divisors, (steps, 1))

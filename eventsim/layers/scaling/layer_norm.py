@@ -10,6 +10,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.kernels.vectors import normalise
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -94,20 +95,17 @@ class LayerNormOp(Op):
     once_if_static = True
 
     def __init__(self, layer: LayerNorm, output: SignalType) -> None:
-        self.weight = layer.weight
-        self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
+        bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
+        self.weight, self.bias = (np.ascontiguousarray(array, np.float32) for array in (layer.weight, bias))
         self.eps = np.float32(layer.eps)
         self.output = output
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Normalise one chunk."""
         signal = inputs[0]
-        x = signal.to_array()
-        data = x - x.mean(axis=1, keepdims=True)
-        variance = np.square(data).mean(axis=1, keepdims=True)
-        data /= np.sqrt(variance + self.eps)
-        data *= self.weight
-        data += self.bias
+        size = signal.steps * self.output.positions
+        data = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        normalise(np.ascontiguousarray(signal.to_array()), self.weight, self.bias, self.eps, data)
         report_inputs(signal, context.rows)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)

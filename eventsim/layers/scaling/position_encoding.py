@@ -9,6 +9,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -74,7 +75,10 @@ class PositionEncodingOp(Op):
     looks_ahead = False
 
     def __init__(self, encoding: FloatArray, output: SignalType) -> None:
-        self.encoding = np.ascontiguousarray(encoding.swapaxes(1, 2), np.float32)  # time, positions, channels
+        steps = np.broadcast_to(encoding.swapaxes(1, 2), (len(encoding), output.positions, output.channels))
+        self.encoding = np.ascontiguousarray(
+            steps, np.float32
+        )  # of every value: numbers side by side are added fastest
         self.output = output
         self.once_if_static = len(encoding) == 1
         self.state_names = () if self.once_if_static else ("step",)
@@ -94,6 +98,12 @@ class PositionEncodingOp(Op):
                 raise LayerError(f"{stop} time steps found; the encoding has {len(encoding)}, import it for more steps")
             encoding = encoding[self.step : stop]
             self.step = stop
-        data = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels) + encoding
+        shape = signal.steps, self.output.positions, self.output.channels
+        data = context.buffers.floats(signal.steps * self.output.size).reshape(shape)
+        if isinstance(signal, Dense):
+            np.add(signal.data.reshape(shape), encoding, out=data)
+        else:
+            np.copyto(data, encoding)
+            sum_rows(*signal.triple, 1, data.reshape(-1, self.output.channels))
         context.rows.add("additions", self.output.size)
         return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels))

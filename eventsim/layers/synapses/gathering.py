@@ -105,7 +105,6 @@ class SynapsesOp(Op):
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(signal, Dense):
-            out[:] = self.bias
             products = np.full(signal.steps, self._multiply_dense(signal, out), np.int64)
             units = np.zeros(signal.steps)
         else:
@@ -132,6 +131,15 @@ class SynapsesOp(Op):
     def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
         w, groups = self.window, self.groups
+        if len(self.weight) == groups == w.stride_height == w.stride_width == 1 and w.pad_height == w.pad_width == 0:
+            rows = signal.data.reshape(signal.steps, self.source.positions, self.source.channels)
+            sums = out.reshape(signal.steps, self.output.positions, self.output.channels)
+            np.matmul(rows, self.weight[0], out=sums)  # NumPy multiplies a stack of matrices one by one
+            if self.biased:
+                np.add(sums, self.bias, out=sums)
+            fan = self.source.channels * self.output.channels if self.fan is None else int(self.fan.sum())
+            return self.source.positions * fan
+        out[:] = self.bias
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
         maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
