@@ -18,7 +18,7 @@ from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
 from eventsim.preparation import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
-from eventsim.untrusted import described
+from eventsim.untrusted import described, meant
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import BESIDE, declared, parse_options
@@ -80,7 +80,7 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
     """
     known = formats()
     if format is not None and format not in known:
-        raise InputError(f"format {format!r} found; expected one of {', '.join(known)}")
+        raise InputError(f"format {format!r} found{meant(format, known)}")
     weights, ignore = options.pop("weights", None), options.pop("ignore", ())
     if not isinstance(weights, (str, type(None))):
         raise InputError(f"option weights={weights!r} found; expected the name of an entry")

@@ -12,6 +12,7 @@ hang or crash on a damaged file, and a flipped bit in a weight would otherwise g
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -27,7 +28,7 @@ from eventsim.network import Edge, Network
 from eventsim.plugins import LAYERS, plugins
 from eventsim.settings import Setting, assumed_in
 from eventsim.signals import SignalType
-from eventsim.untrusted import check_stored, first_line
+from eventsim.untrusted import Room, check_stored, first_line
 from eventsim.whole_file import whole_file
 
 FORMAT = 2
@@ -46,17 +47,19 @@ def save(network: Network, path: str | Path) -> None:
     import h5py  # noqa: PLC0415 - takes long to import, and a checkpoint runs without a model file
 
     network.validate()
+    held = io.BytesIO()  # the HDF5 library crashes where a disk is full
+    with h5py.File(held, "w", userblock_size=SEAL_BYTES) as file:
+        file.attrs["eventsim_schema"] = FORMAT
+        file.create_dataset("network", data=_describe(network))
+        for index, (name, layer) in enumerate(network.layers.items()):
+            group = file.create_group(f"layers/{index:05d}")
+            group.attrs["layer"] = json.dumps(
+                {"name": name, "type": type(layer).__name__, "fields": _plain_fields(name, layer)}
+            )
+            for field, array in layer.arrays().items():
+                group.create_dataset(field, data=array)
     with whole_file(path) as partial:
-        with h5py.File(partial, "w", userblock_size=SEAL_BYTES) as file:
-            file.attrs["eventsim_schema"] = FORMAT
-            file.create_dataset("network", data=_describe(network))
-            for index, (name, layer) in enumerate(network.layers.items()):
-                group = file.create_group(f"layers/{index:05d}")
-                group.attrs["layer"] = json.dumps(
-                    {"name": name, "type": type(layer).__name__, "fields": _plain_fields(name, layer)}
-                )
-                for field, array in layer.arrays().items():
-                    group.create_dataset(field, data=array)
+        partial.write_bytes(held.getbuffer())
         seal(partial)
 
 
@@ -145,7 +148,8 @@ def load(path: str | Path) -> Network:
 
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; expected a model written by eventsim import")
+        found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "no such file"
+        raise InputError(f"{path}: {found}; expected a model written by eventsim import")
     try:
         _check_seal(path)
         with h5py.File(path, "r") as file:
@@ -165,7 +169,8 @@ def _read(path: Path, file: Any) -> Network:
     if stored > FORMAT:
         raise InputError(f"{path}: format {stored} found; this eventsim reads up to {FORMAT}, upgrade it")
     description = json.loads(file["network"][()])
-    layers = dict(_read_layer(path, group) for group in file["layers"].values())
+    room = Room(path)
+    layers = dict(_read_layer(path, group, room) for group in file["layers"].values())
     promised = {
         str(name): SignalType(kind["kind"], kind["channels"], tuple(kind["grid"]), kind["dense"])
         for name, kind in description.get("promised", {}).items()
@@ -195,7 +200,7 @@ def _settings(description: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(settings)
 
 
-def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
+def _read_layer(path: Path, group: Any, room: Room) -> tuple[str, Layer]:
     plain = json.loads(group.attrs["layer"])
     name, type_name = plain["name"], plain["type"]
     found = layer_type(type_name)
@@ -207,6 +212,7 @@ def _read_layer(path: Path, group: Any) -> tuple[str, Layer]:
     values = {field: tuple(value) if isinstance(value, list) else value for field, value in plain["fields"].items()}
     for field, dataset in group.items():
         check_stored(path, f"{name}.{field}", dataset)
+        room.take(dataset.size, dataset.dtype.itemsize)
         array = np.asarray(dataset[()])
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InputError(f"{path}: layer {name}: {field} holds NaN or infinite values; expected finite ones")

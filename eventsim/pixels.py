@@ -16,6 +16,8 @@ from eventsim.untrusted import first_line
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH_AT = 24
 TIFF_BITS = 258
+MOST_PIXELS = 1 << 26
+"""Of an image file: some bytes can stand for gigabytes of one colour."""
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 
@@ -45,6 +47,11 @@ def image_file(path: Path, shape: tuple[int, ...], fit: str) -> npt.NDArray[np.f
     try:
         file = readable_file(path)
         with Image.open(file.path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise InputError(
+                    f"{path}: an image of {image.width} x {image.height} found; expected at most {MOST_PIXELS} pixels: "
+                    "scale it down"
+                )
             deep = image.mode.startswith("I;16") or (image.mode == "I" and _png_depth(file) == 16)  # older Pillow
             if not deep:
                 _check_depth(image, file)

@@ -27,6 +27,7 @@ from eventsim.dvs.events_array import map_npy
 from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
+from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
 from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
@@ -35,6 +36,7 @@ from eventsim.normalisation import normalised
 from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES
 
+NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 WindowKind: TypeAlias = Literal[
     "count", "time", "duration", "tonic-count", "tonic-time", "tonic-duration", "spikingjelly-duration"
@@ -257,9 +259,9 @@ class Preparation:
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 self._refuse_unusable(str(path), "an image", OF_RECORDINGS)
                 return whole._image(path, network)
-            if path.suffix == ".npy" and self.columns is None and (array := plain_array(path)) is not None:
+            if self.columns is None and is_npy(path) and (array := plain_array(path)) is not None:
                 return self._array(array, network, str(path))
-            if path.suffix == ".npz" and (cached := frames_of(path)) is not None:
+            if path.suffix.lower() in (".npz", "") and (cached := frames_of(path)) is not None:
                 return self._array(cached, network, str(path))
         name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
         self._refuse_unusable(str(name), "a recording", OF_IMAGES)
@@ -304,6 +306,8 @@ class Preparation:
     ) -> npt.NDArray[np.int32] | Iterator[npt.NDArray[np.int32]]:
         fit, binary = self._fit(network), bool(self.binary)
         reading = Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us, defects)
+        if defects is not None:
+            defects.sensor = recording.overruled_size
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
                 raise InputError(
@@ -440,6 +444,11 @@ def check_options(options: PreparationOptions) -> None:
             f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with "
             f"{', '.join(BINS)} alone"
         )
+
+
+def is_npy(path: Path) -> bool:
+    """Tell whether a file is an array, by its name or, where that has no suffix, by its first bytes."""
+    return path.suffix.lower() == ".npy" or (not path.suffix and readable_file(path).head.startswith(NPY))
 
 
 def plain_array(path: Path) -> npt.NDArray[Any] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,8 +15,44 @@ MAXIMUM_BYTES = 8 << 30
 """Arrays of more bytes than this are refused before they are allocated."""
 
 
+LARGEST_RATIO = 100
+"""Weights hardly compress; a file of them that unpacks to more than this many times its size is refused."""
+SMALL_BYTES = 1 << 26
+"""Unpacked bytes that are allowed in any file."""
+
 LONGEST_NAME = 400
 """Characters of a name in a message."""
+
+
+def most_unpacked(path: Path) -> int:
+    """Return how many bytes the weights of a file may take in memory."""
+    return min(MAXIMUM_BYTES, max(LARGEST_RATIO * path.stat().st_size, SMALL_BYTES))
+
+
+class Room:
+    """What the arrays of a file of weights may still take in memory.
+
+    Parameters
+    ----------
+    path : Path
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._most, self._taken = path, most_unpacked(path), 0
+
+    def take(self, values: int, bytes_each: int) -> None:
+        """Take the room of an array, at 4 bytes a value or more, before it is unpacked.
+
+        Raises
+        ------
+        InputError
+            There is not so much left.
+        """
+        self._taken += values * max(bytes_each, 4)
+        if self._taken > self._most:
+            raise InputError(
+                f"{self._path}: {self._taken} bytes unpacked found; expected at most {self._most} in a file of its size"
+            )
 
 
 def check_stored(path: Path, name: str, dataset: Any) -> None:
@@ -42,6 +80,13 @@ def printable(text: str) -> str:
     if text.isprintable() and len(text) <= LONGEST_NAME:
         return text
     return repr(text[:LONGEST_NAME])[1:-1] + "..." * (len(text) > LONGEST_NAME)
+
+
+def meant(text: str, names: Iterable[str], other: str = "") -> str:
+    """Return how a message goes on behind a name that is none of those known: with all, and one that is like it."""
+    known = list(names)
+    near = "".join(f"; did you mean {name}?" for name in get_close_matches(text, known, 1))
+    return f"; expected one of {', '.join(known)}{other}{near}"
 
 
 def first_line(error: BaseException) -> str:

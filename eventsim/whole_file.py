@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eventsim.errors import InputError
@@ -24,11 +24,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         found = "a folder" if path.is_dir() else "no regular file"
         raise InputError(f"{path}: {found} found; expected the name of a file to write")
-    partial = path.with_name(path.name + ".partial")
+    target = Path(os.path.realpath(path))  # a link stays one
+    partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
     try:
         yield partial
-        os.replace(partial, path)
+        os.replace(partial, target)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({first_line(error)})") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)

@@ -280,6 +280,15 @@ def residual(case: Case) -> None:
     accounting.residual(case.work, *case.inputs, case.layer.mode, dense=dense)
 
 
+def integer_residual(case: Case) -> None:
+    """What has a factor other than 1 is multiplied where it is not 0; everything is added."""
+    accounting.residual(case.work, *case.inputs, "add", dense=True)
+    for x, factors in zip(case.inputs, case.layer.factors, strict=True):
+        for t, frame in enumerate(x):
+            if (factors != 1).any():
+                case.work.add(t, scale_multiplications=np.count_nonzero(frame), weight_reads=np.count_nonzero(frame))
+
+
 def gate(case: Case) -> None:
     accounting.gate(case.work, *case.rows, (case.signals[0], case.signals[1]))
 
@@ -377,7 +386,9 @@ COUNTS: dict[type[Layer], Callable[[Case], None]] = {
     layers.Conv3d: conv3d,
     layers.Linear: linear,
     layers.IntegerConv2d: conv2d,
+    layers.IntegerConv3d: conv3d,
     layers.IntegerLinear: linear,
+    layers.IntegerWindowedLinear: windowed_linear,
     layers.IntegerLIF: integer_neurons,
     layers.SparseLinear: sparse_linear,
     layers.WindowedLinear: windowed_linear,
@@ -404,6 +415,7 @@ COUNTS: dict[type[Layer], Callable[[Case], None]] = {
     layers.AttentionPool: attention_pool,
     layers.Readout: readout,
     layers.Residual: residual,
+    layers.IntegerResidual: integer_residual,
     layers.Gate: gate,
     layers.Affine: affine,
     layers.LayerNorm: layer_norm,
@@ -415,7 +427,9 @@ COUNTS: dict[type[Layer], Callable[[Case], None]] = {
 MULTIPLYING = {
     layers.Conv2d,
     layers.IntegerConv2d,
+    layers.IntegerConv3d,
     layers.IntegerLinear,
+    layers.IntegerWindowedLinear,
     layers.Conv3d,
     layers.Linear,
     layers.SparseLinear,

@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from eventsim.layers import IntegerConv2d, IntegerLIF, IntegerLinear, Layer
+from eventsim.layers import (
+    IntegerConv2d,
+    IntegerConv3d,
+    IntegerLIF,
+    IntegerLinear,
+    IntegerResidual,
+    IntegerWindowedLinear,
+    Layer,
+)
 
 F = np.float32
 LARGEST = 2**15
@@ -41,13 +49,29 @@ def integer_stage(draw: st.DrawFn, twin: Any, x: str, channels: int) -> str:
     """Synapses of integers that keep the size, and neurons behind them; `twin` is a `strategies.Twin`."""
     source = twin.types[x]
     largest = 1 if source.kind == "binary" else LARGEST // max(source.channels, 1)
-    if len(source.grid) == 2:
+    over_time = draw(st.booleans())
+    if len(source.grid) == 2 and over_time:
+        weight = draw(bytes_of(channels, source.channels, 2, 1, 3))
+        layer: Any = IntegerConv3d(weight, np.ones(channels, F), largest, padding=(0, 1), time_padding="causal")
+        parameters: dict[str, Any] = {"weight": weight, "padding": (0, 1), "causal": True}
+        y = twin.add(layer, "integer_conv3d", parameters, x)
+    elif len(source.grid) == 2:
         weight = draw(bytes_of(channels, source.channels, 1, 3))
-        layer: Any = IntegerConv2d(weight, np.ones(channels, F), largest, padding=(0, 1))
+        layer = IntegerConv2d(weight, np.ones(channels, F), largest, padding=(0, 1))
         place = {"stride": (1, 1), "padding": (0, 1), "groups": 1}
-        x = twin.add(layer, "integer_conv2d", {"weight": weight, **place}, x)
+        y = twin.add(layer, "integer_conv2d", {"weight": weight, **place}, x)
+    elif over_time:
+        weight, window, exponent = draw(bytes_of(channels, source.channels)), draw(st.integers(1, 3)), 1
+        layer = IntegerWindowedLinear(weight, np.ones(channels, F), largest, window, exponent)
+        parameters = {"weight": weight, "windows": [window] * channels, "exponents": [exponent] * channels}
+        y = twin.add(layer, "integer_windowed_linear", parameters, x)
     else:
         weight = draw(bytes_of(channels, source.channels))
         layer = IntegerLinear(weight, np.ones(channels, F), largest)
-        x = twin.add(layer, "integer_linear", {"weight": weight}, x)
-    return twin.add(*draw(integer_neurons(channels, layer.width.largest)), x)
+        y = twin.add(layer, "integer_linear", {"weight": weight}, x)
+    reached = layer.width.largest
+    if source.channels == channels and draw(st.booleans()):
+        factors = np.array([draw(st.lists(st.integers(1, 9), min_size=channels, max_size=channels)), [1] * channels])
+        y = twin.add(IntegerResidual(factors), "integer_residual", {"factors": factors}, x, y)
+        reached += 9 * largest
+    return twin.add(*draw(integer_neurons(channels, reached)), y)

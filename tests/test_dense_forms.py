@@ -157,6 +157,34 @@ def integer_linear(rng: Rng) -> Case:
     return layers.IntegerLinear(weight, np.ones(5, F), 17), (kind,), on_tokens(integers.linear, weight=weight)
 
 
+def integer_conv3d(rng: Rng) -> Case:
+    kind, groups, causal = source(rng, 2, kind="graded"), int(rng.choice([1, 2])), bool(rng.integers(2))
+    weight = rng.integers(-127, 128, (4, kind.channels // groups, 3, *two(rng, 1, 3))).astype(np.int8)
+    options = {"stride": two(rng, 1, 4), "padding": two(rng, 1, 3), "groups": groups}
+    layer = layers.IntegerConv3d(weight, np.ones(4, F), 17, **options, time_padding="causal" if causal else "centred")
+    return layer, (kind,), lambda x: integers.conv3d(x, weight, causal=causal, **options).astype(F)
+
+
+def integer_windowed(rng: Rng) -> Case:
+    kind, decay = source(rng, kind="graded"), str(rng.choice(["geometric", "constant"]))
+    weight = rng.integers(-127, 128, (6, kind.channels)).astype(np.int8)
+    window, exponent = (tuple(int(n) for n in rng.integers(low, 4, int(rng.choice([1, 2, 3])))) for low in (1, 0))
+    layer = layers.IntegerWindowedLinear(weight, np.ones(6, F), 17, window, exponent, decay)  # type: ignore[arg-type]
+    of_each = [[int(n) for n in np.repeat(values, 6 // len(values))] for values in (window, exponent)]
+    expected = on_tokens(lambda x: integers.windowed_linear(x, weight, of_each[0], of_each[1], decay).astype(F))
+    return layer, (kind,), expected
+
+
+def integer_residual(rng: Rng) -> Case:
+    kind = source(rng, kind="graded")
+    factors = rng.integers(1, 500, (2, kind.channels))
+    return (
+        layers.IntegerResidual(factors),
+        (kind, kind),
+        on_tokens(lambda a, b: integers.joined(a, b, factors).astype(F)),
+    )
+
+
 def integer_neuron(rng: Rng) -> Case:
     kind = source(rng)
     threshold, bias = rng.integers(0, 40, kind.channels), rng.integers(-9, 10, kind.channels)
@@ -397,7 +425,20 @@ def times(rng: Rng) -> Case:
 
 
 EXACT = (conv2d, conv3d, linear, windowed, neuron, leaky_integrator, without_memory, max_pool, pool, adaptive_pool)
-EXACT += (integer_conv2d, integer_linear, integer_neuron, potentials, sums, spiking, joins, shapes, times)
+EXACT += (
+    integer_conv2d,
+    integer_linear,
+    integer_conv3d,
+    integer_windowed,
+    integer_residual,
+    integer_neuron,
+    potentials,
+    sums,
+    spiking,
+    joins,
+    shapes,
+    times,
+)
 ROUNDED = (adaptive, attention_pool, softmax, context, scaling)
 
 

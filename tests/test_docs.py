@@ -245,6 +245,9 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
         shutil.copy(recording, tmp_path / "data" / str(label))
     (tmp_path / "data" / "0" / "bad.bin").write_bytes(b"no event")
     (tmp_path / "data" / "0" / "cut.bin").write_bytes(RECORDINGS[0].read_bytes()[:-2])
+    told = "%geometry:30,30\n" + "".join(f"1,2,1,{t}\n" for t in range(12))
+    (tmp_path / "data" / "0" / "told.csv").write_text(told)
+    given = ("--salvage", "--sensor", "34x34")
     imported = printed(capsys, "import", CHECKPOINT, "-o", model)
     inputs = (RECORDINGS[0], tmp_path / "absent.bin")
     return {
@@ -257,7 +260,7 @@ def documents(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, l
             printed(capsys, "profile", streaming, frames, "--verify"),
         ],
         "`verify`": [printed(capsys, "verify", model, *inputs)],
-        "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data", *flags) for flags in ((), ("--salvage",))],
+        "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data", *flags) for flags in ((), given)],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
         "`formats`": [printed(capsys, "formats")],
         "A command that failed": [printed(capsys, "info", tmp_path / "absent.h5")],

@@ -14,12 +14,14 @@ from pathlib import Path
 import event_files
 import numpy as np
 import pytest
+from test_dvs_aedat4 import PACKERS, packed
 from test_dvs_readers import AEDAT2, AEDAT3, GOOD, GOOD_EVENTS, aedat2_word, aedat4, as_array, npy, packet
 
 from eventsim import plugins, save
 from eventsim.cli import main
 from eventsim.dvs import (
     AS_RECORDED,
+    Columns,
     EventFormat,
     NmnistRecording,
     NpyRecording,
@@ -35,7 +37,14 @@ LATE = [(x, y, t + 2**32 - 100, p) for x, y, t, p in GOOD_EVENTS]
 FILES = {
     "aedat2": {"a.aedat": GOOD["a2.aedat"], "wraps.aedat2": AEDAT2 + b"".join(aedat2_word(*e) for e in LATE)},
     "aedat3": {"a.aedat": GOOD["a3.aedat"], "none.aedat": AEDAT3 + packet([], kind=2, size=36)},
-    "aedat4": {"a.aedat4": GOOD["a4.aedat4"], "one_packet.aedat4": aedat4(GOOD_EVENTS)},
+    "aedat4": {
+        "a.aedat4": GOOD["a4.aedat4"],
+        "one_packet.aedat4": aedat4(GOOD_EVENTS),
+        **{
+            f"{kind.partition(',')[0]}.aedat4": packed(*PACKERS[kind], GOOD_EVENTS)
+            for kind in ("lz4, sized", "zstd, streamed")
+        },
+    },
     "nmnist": {"a.bin": GOOD["a.bin"], "marker.BIN": bytes([1, 240, 0, 0, 0]) + GOOD["a.bin"]},
     "bs2": {"a.bs2": event_files.slayer(GOOD_EVENTS)},
     "dat": {"a.dat": event_files.dat(GOOD_EVENTS), "wraps.dat": event_files.dat(LATE, 1, 0)},
@@ -229,7 +238,7 @@ class Invents(Nmnist):
     def _decode(self, block_events):
         for columns in super()._decode(block_events):
             short = Path(self.path).stat().st_size < len(GOOD["a.bin"])
-            yield columns._replace(p=~columns.p) if short else columns
+            yield Columns(columns.x, columns.y, columns.t, ~columns.p) if short else columns
 
 
 class Greedy(Nmnist):

@@ -184,3 +184,45 @@ def test_real_recordings(name):
     assert len(events) == count
     assert size in (None, (recording.width, recording.height))
     assert tuple(int(events[field].astype("i8").sum()) for field in "xytp") == SUMS[name]
+
+
+EVT21 = struct.pack("<3Q", 8 << 60 | 123, 1 << 60 | 5 << 54 | 32 << 43 | 7 << 32 | 5, 1 << 60 | 6 << 54 | 9)
+
+
+@pytest.mark.parametrize(
+    ("header", "encoding"),
+    [
+        ("% evt 2.1\n% geometry 640x480\n", "2.1"),
+        ("% evt 2.1\n% format EVT21;height=320;width=320\n% end\n", "2.1"),
+        ("% format EVT21;endianness=little;height=720;width=1280\n% end\n", "2.1"),
+        ("% evt 4.0\n% geometry 640x480\n% end\n", "4.0"),
+        ("% format EVT4;height=720;width=1280\n% end\n", "4.0"),
+        ("% evt 3.0\n% format EVT21;height=720;width=1280\n% end\n", "2.1"),
+    ],
+)
+def test_other_encodings_are_refused_by_name_and_what_converts_them(tmp_path, header, encoding):
+    path = tmp_path / "a.raw"
+    path.write_bytes(header.encode() + EVT21)
+    with pytest.raises(InputError) as refused:
+        open_recording(path, salvage=True)
+    assert str(refused.value) == (
+        f"{path}: raw events of EVT {encoding}, expected 2.0 or 3.0; convert it with Metavision's "
+        "metavision_file_to_csv or metavision_file_to_dat"
+    )
+
+
+def test_ecf_is_refused_by_name_and_what_converts_it(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "a.hdf5"
+    kind = np.dtype([("x", "<u2"), ("y", "<u2"), ("p", "<i2"), ("t", "<i8")])
+    with h5py.File(path, "w") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk((1000,))
+        properties.set_filter(0x8ECF, h5py.h5z.FLAG_OPTIONAL, ())
+        space = h5py.h5s.create_simple((1000,), (h5py.h5s.UNLIMITED,))
+        group = file.create_group("CD")
+        events = h5py.h5d.create(group.id, b"events", h5py.h5t.py_create(kind), space, properties)
+        h5py.Dataset(events).id.write_direct_chunk((0,), bytes(3000))
+        file.attrs["geometry"] = "1280x720"
+    with pytest.raises(InputError, match=r"CD/events is compressed with ECF, which is not here; install .* or convert"):
+        open_recording(path)

@@ -2,13 +2,26 @@
 
 from pathlib import Path
 
+import event_files
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
 from reference import windowing as reference
+from test_dvs_readers import GOOD_EVENTS, npy
 
-from eventsim.dvs import EVENT_DTYPE, Fit, frames_by_count, frames_by_duration, frames_by_time, open_recording
+from eventsim.dvs import (
+    EVENT_DTYPE,
+    Defects,
+    Fit,
+    Reading,
+    frames_by_count,
+    frames_by_duration,
+    frames_by_time,
+    open_recording,
+    windowing,
+)
 from eventsim.errors import InputError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -184,3 +197,32 @@ def test_wrong_options():
         frames_by_count(open_recording(np.zeros(3, EVENT_DTYPE), sensor_size=(32767, 32767)), 1)
     with pytest.raises(InputError, match="holds no events"):
         next(frames_by_duration(open_recording(np.zeros(0, EVENT_DTYPE), sensor_size=(5, 5)), 5))
+
+
+@pytest.mark.parametrize("held", [40, 38])
+@pytest.mark.parametrize("disorder", [None, "sort", "drop"])
+@pytest.mark.parametrize("name", ["a.csv", "a.bin", "a.npy"])
+def test_a_slow_recording_is_decoded_once_where_it_can_be_held(tmp_path, monkeypatch, name, disorder, held):
+    """With the same frames and counts of defects, however often it is decoded."""
+    monkeypatch.setattr(windowing, "HELD_EVENTS", held)
+    events = [(x, y, t - 25 * (t == 200 and disorder is not None), p) for x, y, t, p in GOOD_EVENTS]
+    arrays = np.array(events, EVENT_DTYPE)
+    texts = "".join(f"{x},{y},{int(p)},{t}\n" for x, y, t, p in events)
+    files = {"a.csv": texts.encode(), "a.bin": event_files.slayer(events), "a.npy": npy(arrays)}
+    (tmp_path / name).write_bytes(files[name])
+    recording = open_recording(tmp_path / name, sensor_size=(34, 34))
+    decode, passes = recording._decode, []
+    monkeypatch.setattr(recording, "_decode", lambda block_events: passes.append(block_events) or decode(block_events))
+    once = {"a.csv": 1 if held == 40 else 2, "a.bin": 2, "a.npy": 2}[name]
+    for make in (frames_by_count, frames_by_time):
+        passes.clear()
+        defects, expected = Defects(), Defects()
+        frames = make(recording, 4, reading=Reading(disorder, 100, defects))
+        # the number of a stored array's events is known, unless some are left out
+        counted = make is frames_by_count and name == "a.npy" and disorder != "drop"
+        assert len(passes) == (1 if counted else once)
+        assert_array_equal(
+            frames, make(open_recording(arrays, sensor_size=(34, 34)), 4, reading=Reading(disorder, 100))
+        )
+        list(recording.chunks(disorder=disorder or "keep", lag_us=100, defects=expected))
+        assert (defects.events, defects.out_of_order) == (expected.events, expected.out_of_order)

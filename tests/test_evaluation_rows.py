@@ -288,7 +288,7 @@ def test_what_was_computed_before_the_disk_was_full_is_printed(
 
     monkeypatch.setattr(RowsFile, "_write", full)
     code, document, err = call("data", "--rows", "rows.jsonl")
-    assert (code, document["samples"]) == (1, 2)
+    assert (code, document["samples"]) == (2, 3)
     assert err == "eventsim: rows.jsonl: cannot be written (No space left on device)\n"
 
 

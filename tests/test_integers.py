@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from strategies import Sliding, activity, randoms, slidings
 
 from eventsim.errors import LayerError
 from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL
-from eventsim.layers import IntegerConv2d, IntegerLIF, IntegerLinear
+from eventsim.layers import IntegerConv2d, IntegerConv3d, IntegerLIF, IntegerLinear, IntegerWindowedLinear
+from eventsim.layers.synapses import integer_weights
 from eventsim.layers.synapses.integer_weights import LARGEST_SUM, NARROW_SUM, width_of
 
 pytestmark = pytest.mark.kernels
@@ -26,8 +28,11 @@ CHANNELS = (1, 2, 31, 32, 33, 64, 65, 95, 96, 127, 128, 129, 200)
 
 
 def all_chunks(layer: Any, kind: str, x: np.ndarray, expected: np.ndarray) -> None:
-    for chunk in chunks(len(x)):
-        assert_array_equal(execute(layer, [(signal_type(kind, x.shape[1:]), x)], chunk).frames, expected)
+    """By each of the kernels, whatever this processor has an instruction for."""
+    for served in (True, False):
+        with patch.object(integer_weights, "SERVED", served):
+            for chunk in chunks(len(x)):
+                assert_array_equal(execute(layer, [(signal_type(kind, x.shape[1:]), x)], chunk).frames, expected)
 
 
 @given(st.data())
@@ -56,6 +61,66 @@ def test_sums_are_those_of_64_bit_integers(data: st.DataObject) -> None:
     return all_chunks(layer, kind, x, integers.conv2d(x, weight, **place))
 
 
+@given(st.data())
+def test_sums_over_time_are_those_of_64_bit_integers(data: st.DataObject) -> None:
+    draw = data.draw
+    kind = draw(st.sampled_from(["binary", "graded"]))
+    largest, outputs = 1 if kind == "binary" else draw(st.sampled_from([17, 257])), draw(st.sampled_from([2, 6, 34]))
+    if draw(st.booleans()):
+        x = draw(activity(kind, 4, 2, *draw(st.sampled_from([(1, 3), (3, 2)]))))
+        causal, length = draw(st.booleans()), draw(st.sampled_from([1, 3]))
+        weight = draw(bytes_of(outputs, 2, length, 1, 2))
+        layer: Any = IntegerConv3d(
+            weight, np.ones(outputs, F), largest, padding=(0, 1), time_padding="causal" if causal else "centred"
+        )
+        expected = integers.conv3d(x, weight, padding=(0, 1), causal=causal)
+        if layer.op(signal_type(kind, x.shape[1:])).looks_ahead:
+            for served in (True, False):
+                with patch.object(integer_weights, "SERVED", served):
+                    found = execute(layer, [(signal_type(kind, x.shape[1:]), x)], len(x)).frames
+                    assert_array_equal(found, expected)
+            return
+    else:
+        x = draw(activity(kind, 4, 3, 5))
+        weight = draw(bytes_of(outputs, 5))
+        groups = draw(st.sampled_from([1, 2]))
+        window, exponent = (
+            tuple(draw(st.lists(st.integers(low, 3), min_size=groups, max_size=groups))) for low in (1, 0)
+        )
+        decay, form = (
+            draw(st.sampled_from(["geometric", "constant"])),
+            draw(st.sampled_from(["accumulate_once", "reaccumulate"])),
+        )
+        layer = IntegerWindowedLinear(weight, np.ones(outputs, F), largest, window, exponent, decay, form)
+        of_each = [[int(n) for n in np.repeat(values, outputs // groups)] for values in (window, exponent)]
+        expected = integers.windowed_linear(x, weight, of_each[0], of_each[1], decay)
+    all_chunks(layer, kind, x, expected)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_worst_over_a_window_is_exact_and_one_more_is_refused(sign: int) -> None:
+    """4 + 2 + 1 of every product: 127 x 18,871 x 7 = 16,776,319 of 2^24."""
+    weight, x = np.full((3, 18_871), sign * 127, np.int8), np.ones((4, 1, 18_871), F)
+    layer = IntegerWindowedLinear(weight, np.full(3, 0.5, F), 1, 3, 1)
+    assert (layer.width.largest, layer.bits) == (16_776_319, 32)
+    assert_array_equal(layer.unit, [0.125] * 3)
+    all_chunks(layer, "binary", x, np.array([4, 6, 7, 7])[:, None, None] * np.full((1, 1, 3), sign * 127 * 18_871))
+    source = signal_type("binary", (1, 18_873))
+    with pytest.raises(
+        LayerError, match=r"^sums up to 16778097 found \(weights times inputs up to 1 over the window\)"
+    ):
+        IntegerWindowedLinear(np.full((3, 18_873), sign * 127, np.int8), np.ones(3, F), 1, 3, 1).output_type(source)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_worst_over_time_is_exact(sign: int) -> None:
+    weight, x = np.full((3, 300, 3, 1, 1), sign * 127, np.int8), np.ones((4, 300, 1, 1), F)
+    layer = IntegerConv3d(weight, np.ones(3, F), time_padding="causal")
+    assert (layer.width.largest, layer.width.lane, layer.width.bits) == (127 * 900, 16, 32)
+    steps = np.array([1, 2, 3, 3])[:, None, None, None]
+    all_chunks(layer, "binary", x, np.broadcast_to(steps * sign * 127 * 300, (4, 3, 1, 1)))
+
+
 @pytest.mark.parametrize("outputs", [3, 40, 130])
 @pytest.mark.parametrize(
     ("inputs", "largest", "lane", "bits"),
@@ -81,6 +146,34 @@ def test_the_worst_that_was_proven_is_exact(inputs: int, largest: int, lane: int
     weight = np.full((outputs, inputs, 1, 1), 127, np.int8)
     conv = IntegerConv2d(weight, np.ones(outputs, F), largest)
     all_chunks(conv, kind, np.full((2, inputs, 1, 2), largest, F), np.full((2, outputs, 1, 2), 127 * inputs * largest))
+
+
+@given(st.data())
+def test_weights_are_held_once_and_read_as_they_were(data: st.DataObject) -> None:
+    """In the form of whatever kernel serves them; an op made for another one packs them anew."""
+    draw = data.draw
+    outputs, largest = draw(st.sampled_from([2, 16, 34, 98, 130])), draw(st.sampled_from([1, 300]))
+    groups = draw(st.sampled_from([1, 2]))
+    shape, size = draw(st.sampled_from([((3,), (5,)), ((3, 2, 3), (4, 4)), ((3, 3, 2, 3), (4, 4))]))
+    weight = draw(bytes_of(outputs, *shape))
+    kind, channels = "binary" if largest == 1 else "graded", 3
+    if len(shape) > 1:
+        channels = 3 * groups
+        made = IntegerConv2d if len(shape) == 3 else IntegerConv3d
+        layer: Any = made(weight, np.ones(outputs, F), largest, groups=groups)
+    else:
+        layer = draw(st.sampled_from([IntegerLinear, IntegerWindowedLinear]))(weight, np.ones(outputs, F), largest)
+    source = signal_type(kind, (channels, *size) if len(size) == 2 else (*size, channels))
+    facts = layer.facts(source)
+    for served in (True, False):
+        with patch.object(integer_weights, "SERVED", served):
+            layer.op(source)
+        held = vars(layer)["_weight"]
+        assert isinstance(held, integer_weights.PackedBytes)
+        assert layer.weight.dtype == np.int8
+        assert_array_equal(layer.weight, weight)
+        assert layer.facts(source) == facts
+    assert facts.zero_weights == np.count_nonzero(weight == 0)
 
 
 def test_one_input_more_is_refused() -> None:

@@ -206,6 +206,7 @@ def test_what_was_met_in_a_data_set_is_summed(tmp_path: Path, gestures: Path, mo
         "largest_lag_us": 115,
         "disorder": "drop",
         "damaged": [],
+        "resized": [],
     }
     code, document, said = ran("--window", "time", "--salvage")
     assert code == 0

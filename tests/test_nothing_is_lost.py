@@ -164,7 +164,7 @@ def test_results_that_cannot_be_written_are_one_line(arguments: list[str]) -> No
         done = subprocess.run(
             [sys.executable, "-m", "eventsim", *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert done.stderr.startswith("eventsim: results cannot be written (")
 
 

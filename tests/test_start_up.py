@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -93,3 +94,34 @@ def test_kernels_of_others_are_not_announced() -> None:
     code = "import numba, eventsim; print(numba.njit(lambda x: x + 1)(2))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("3\n", "")
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_where_no_compiled_code_can_be_kept_that_is_said_once_and_everything_works(tmp_path: Path) -> None:
+    """A package of another user and a home that cannot be written, as in containers and batch jobs."""
+    shutil.copytree(Path(eventsim.__file__).parent, tmp_path / "eventsim", ignore=shutil.ignore_patterns("__pycache__"))
+    for folder in [tmp_path / "eventsim", *(tmp_path / "eventsim").rglob("*/")]:
+        (folder / "__pycache__").touch()  # root may write into every folder, but into no file as if it were one
+    (tmp_path / "home").touch()
+    environment = {**os.environ, "HOME": str(tmp_path / "home"), "PYTHONPATH": str(tmp_path)}
+    for name in ("NUMBA_CACHE_DIR", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    (events,) = (tmp_path / "eventsim" / "demo").glob("digit_*_4.bin")
+    for code in (COLD, f"import eventsim; eventsim.open_recording({str(events)!r}).summary()"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment, cwd=tmp_path
+        )
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("eventsim: compiled kernels cannot be kept (no folder for them can be written): every")
+        assert "set NUMBA_CACHE_DIR" in line
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_compiled_code_that_does_not_fit_on_the_disk_is_said_once_and_everything_works(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n" + COLD
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    _, line = done.stderr.splitlines()  # behind that they are compiled
+    assert line.startswith(f"eventsim: compiled kernels cannot be kept ({tmp_path}") and "File too large" in line

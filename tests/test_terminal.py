@@ -17,6 +17,7 @@ from rich.console import Console
 from eventsim import NetworkBuilder, Simulator, load, save
 from eventsim.accounting.energy import choose
 from eventsim.cli.main import EXAMPLES, _parser, main
+from eventsim.cli.words import in_flags
 from eventsim.dvs import event_formats
 from eventsim.errors import InputError
 from eventsim.importing import formats
@@ -185,3 +186,22 @@ def test_suffixes_may_be_in_capitals(model: Path, capsys: pytest.CaptureFixture[
     rows = model.with_name("R.CSV")
     assert main(["profile", str(model), str(model.with_name("x.npy")), "--rows", str(rows)]) == 0
     assert rows.read_text().count("\n") == 7
+
+
+# --- words of this door
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            "pass camera='dvs128' or 'davis' and sensor_size=(height, width)",
+            "--camera dvs128 or davis and --sensor WID",
+        ),
+        ("choose fit='crop' or 'downscale' for", "choose --fit crop or downscale for"),
+        ("pass disorder='sort', 'drop' or 'refuse'", "pass --disorder sort, drop or refuse"),
+        ("a.b/fit='crop' or 'pad'", "a.b/fit='crop' or 'pad'"),
+    ],
+)
+def test_values_to_choose_from_are_named_as_they_are_typed(message: str, said: str) -> None:
+    assert said in in_flags(message)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from integer_strategies import bytes_of
 from numpy.testing import assert_array_equal
 from strategies import activity, networks, neurons, recurrent_networks
 
 from eventsim import NetworkBuilder, Simulator
-from eventsim.layers import Flatten, Input, Readout, SoftmaxAttention
+from eventsim.layers import Flatten, Input, IntegerConv2d, IntegerLIF, IntegerLinear, Readout, SoftmaxAttention
+from eventsim.layers.synapses import integer_weights
 from eventsim.workers import Workers
 
 
@@ -68,6 +71,34 @@ def test_softmax_attention_that_is_shared_attends_as_one(axis: str) -> None:
     expected, found = alone.run(frames), shared.run(frames)
     assert expected.step_logits.any()
     assert_array_equal(found.step_logits, expected.step_logits)
+
+
+@given(data=st.data())
+def test_integers_that_are_shared_are_those_of_one_thread(data: st.DataObject) -> None:
+    """By each kernel, divided by tiles of channels or, where these are too few, by rows."""
+    draw = data.draw
+    outputs, largest = draw(st.sampled_from([5, 96, 130, 200])), draw(st.sampled_from([1, 5]))
+    grid = draw(st.sampled_from([(9, 7), (1, 3), (5, 1)]))
+    weight = draw(bytes_of(outputs, 6, 3, 3))
+    build = NetworkBuilder("integers")
+    x = build.add("input", Input((6, *grid), "binary" if largest == 1 else "graded"))
+    conv = IntegerConv2d(weight, np.ones(outputs, np.float32), largest, padding=(1, 1))
+    x = build.add("conv", conv, x)
+    x = build.add("neurons", IntegerLIF(900, conv.width.largest, leak=1 << 14, fraction=2), x)
+    x = build.add("linear", IntegerLinear(draw(bytes_of(7, outputs)), np.ones(7, np.float32)), x)
+    build.add("readout", Readout(), build.add("flatten", Flatten(), x))
+    network, frames = build.build(), draw(activity("binary" if largest == 1 else "graded", 3, 6, *grid))
+    frames = np.minimum(frames, largest)
+    for served in (True, False):
+        with patch.object(integer_weights, "SERVED", served):
+            alone, shared = (Simulator(network, threads=number, record=network.layers) for number in (1, 3))
+        shared._workers = Workers(3, shortest_ns=0)
+        expected, found = alone.run(frames), shared.run(frames)
+        for name, output in expected.recorded.items():
+            assert_array_equal(found.recorded[name], output, err_msg=name)
+        for ours, theirs in zip(found.profile, expected.profile, strict=True):
+            for operation, column in theirs.columns.items():
+                assert_array_equal(ours.columns[operation], column, err_msg=f"{ours.name}: {operation}")
 
 
 @given(items=st.integers(0, 100), of=st.integers(1, 9), number=st.integers(1, 5))

@@ -18,6 +18,7 @@ from eventsim.accounting.energy_model import Energy, EnergyModel, energies
 from eventsim.accounting.price_file import load_prices, parse_prices
 from eventsim.errors import InputError
 from eventsim.facts import Facts
+from eventsim.untrusted import meant
 
 __all__ = [
     "MAIN",
@@ -63,7 +64,7 @@ def choose(given: Sequence[str]) -> tuple[dict[str, EnergyModel], tuple[str, ...
     known = dict(models())
     shown = []
     for text in dict.fromkeys(given):
-        if text.endswith(".toml"):
+        if text.lower().endswith(".toml"):
             model = load_prices(text)
             if model.name in known:
                 raise InputError(f"{text}: name {model.name!r} is taken; expected one that no other energy model has")
@@ -72,9 +73,7 @@ def choose(given: Sequence[str]) -> tuple[dict[str, EnergyModel], tuple[str, ...
         elif text in models():
             shown.append(text)
         else:
-            raise InputError(
-                f"energy model {text!r} found; expected one of {', '.join(models())}, or a price file .toml"
-            )
+            raise InputError(f"energy model {text!r} found{meant(text, models(), ', or a price file .toml')}")
     return known, tuple(shown) or MAIN
 
 

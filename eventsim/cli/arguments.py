@@ -55,7 +55,14 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
 
 
 def check_output(output: str, source: str) -> None:
-    """Refuse to write over what is read."""
+    """Refuse to write over what is read, and what cannot be written, before anything is computed."""
+    if not output:
+        raise InputError("-o '' found; expected the name of a file to write")
+    target = Path(output)
+    if target.is_dir():
+        raise InputError(f"{output}: a folder found; expected the name of a file to write")
+    if not target.parent.is_dir():
+        raise InputError(f"{output}: cannot be written (no folder {target.parent}); create it, or take another name")
     if Path(output).exists() and Path(source).exists() and Path(output).samefile(source):
         raise InputError(f"{output}: -o names the file that is read; expected another name")
 

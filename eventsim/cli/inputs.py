@@ -14,7 +14,7 @@ from eventsim.cli.printing import complain
 from eventsim.dvs import Defects
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import Preparation, Source, plain_array
+from eventsim.preparation import Preparation, Source, is_npy, plain_array
 
 
 def add_batch_option(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_batch_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch", action="store_true", help="the first axis of an array (.npy) is samples, not time")
 
 
-def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Source]:
+def sources(names: Sequence[str], batch: bool, tried: Attempts, network: Network) -> dict[str, Source]:
     """Return what is to be simulated, by name.
 
     Parameters
@@ -33,15 +33,26 @@ def sources(names: Sequence[str], batch: bool, tried: Attempts) -> dict[str, Sou
         Whether each is an array of samples, called ``NAME[0]`` and so on.
     tried : Attempts
         Takes what cannot be opened.
+    network : Network
+        What they are simulated by.
     """
     if not batch:
         return {name: name for name in names}
     found: dict[str, Source] = {}
 
     def take(name: str) -> None:
-        array = plain_array(Path(name)) if Path(name).suffix.lower() == ".npy" else None
+        array = plain_array(Path(name)) if is_npy(Path(name)) else None
         if array is None or array.ndim < 2:
             raise InputError(f"{name}: --batch found; expected an array of samples in .npy, leave it out for others")
+        one = network.input.shape
+        axes = array.ndim - 1
+        fits = network.input.takes_images or array.shape[array.ndim - len(one) :] == one
+        if not array.size or not fits or axes not in (len(one) - 1, len(one), len(one) + 1):
+            size = " x ".join(map(str, one))
+            raise InputError(
+                f"{name}: an array of {' x '.join(map(str, array.shape))} with --batch found; expected samples along "
+                f"the first axis, each {size}, or T x {size}"
+            )
         found.update({f"{name}[{index}]": sample for index, sample in enumerate(array)})
 
     for name in names:
@@ -54,11 +65,16 @@ def file_of(name: str, source: Source) -> str:
     return name if isinstance(source, str) else name.rpartition("[")[0]
 
 
-def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> None:
-    """Say where an array has other time steps than the model; flags that say so were told about before."""
+def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> bool:
+    """Say where an array has other time steps than the model, and return whether that was said.
+
+    Flags that say so were told about before.
+    """
     several = isinstance(frames, np.ndarray) and frames.ndim == len(network.input.shape) + 1
-    if several and preparation.time_steps is None and network.time_steps not in (None, len(frames)):
+    other = several and preparation.time_steps is None and network.time_steps not in (None, len(frames))
+    if other:
         complain(f"{name}: {len(frames)} time steps found, the model says time_steps = {network.time_steps}")
+    return other
 
 
 def tell_defects(defects: Defects, name: str) -> None:

@@ -58,8 +58,13 @@ EXAMPLES = {
 class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, and name what may have been meant."""
 
+    as_json = False
+    """Whether a machine asked, who gets a document in any case."""
+
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line that says where help is."""
+        if Parser.as_json:
+            print_json(document.error_document(message))
         self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
@@ -83,8 +88,10 @@ def _meant(text: str, names: Iterable[str]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return 0 (ok), 1 (the work failed), 2 (wrong usage or bad input) or 130 (interrupted)."""
-    args = _parser().parse_args(arguments)
+    """Run the command line; return 0, 1 (the work failed), 2 (bad usage, input or disk) or 130 (interrupted)."""
+    given = sys.argv[1:] if arguments is None else arguments
+    Parser.as_json = "--json" in given
+    args = _parser().parse_args(given)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and layers may be no text of this terminal
         sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
@@ -112,7 +119,7 @@ def _run_command(args: Arguments) -> int:
             return _fail(args, f"{error.filename}: {error.strerror}", 1)
         complain(f"results cannot be written ({error.strerror or error})")
         sys.stderr.close()  # what is left of the results fails once more when Python ends
-        return 1
+        return 2
     except KeyboardInterrupt:
         return _fail(args, "interrupted", INTERRUPTED)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 from rich.console import Console
@@ -14,7 +15,8 @@ from eventsim.cli.words import in_flags
 
 def complain(error: object) -> None:
     """Say in one line on stderr what went wrong."""
-    print("eventsim:", in_flags(" ".join(str(error).split())), file=sys.stderr)
+    with suppress(OSError):  # of a disk that is full
+        print("eventsim:", in_flags(" ".join(str(error).split())), file=sys.stderr)
 
 
 def console() -> Console:

@@ -31,8 +31,11 @@ FLAGS = {
 }
 """The flag of each option of Python that messages name as ``option=value``."""
 
-# no part of a path or of an option of `import`, which is said with --set
-SAID = re.compile(rf"(?<![\w./-])(?<!option )(?<!--set )({'|'.join(FLAGS)})=('[^']*'|\([^()]*\)|-?\d[\w.]*|True|False)")
+# no part of a path or of an option of `import`, which is said with --set; or several values to choose from
+SAID = re.compile(
+    rf"(?<![\w./-])(?<!option )(?<!--set )({'|'.join(FLAGS)})=('[^']*'|\([^()]*\)|-?\d[\w.]*|True|False)"
+    r"((?:(?:,| or) '[\w-]+')*)"
+)
 
 
 def in_flags(message: str) -> str:
@@ -59,4 +62,4 @@ def _flag(match: re.Match[str]) -> str:
     parts = [part.strip() for part in value.strip("()'").split(",") if part.strip()]
     if name == "sensor_size":
         return f"{flag} WIDTHxHEIGHT" if parts == ["height", "width"] else f"{flag} {'x'.join(reversed(parts))}"
-    return f"{flag} {','.join(parts)}"
+    return f"{flag} {','.join(parts)}{match[3].replace(chr(39), '')}"

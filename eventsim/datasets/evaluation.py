@@ -77,6 +77,8 @@ class Evaluation:
         Whether the seconds are those of one machine.
     met : list of Met
         Of the samples that are recordings; `defects` sums it up.
+    frames_given : dict of int to int
+        Of the samples that are no recordings: how many had so many time steps.
     """
 
     correct: int = 0
@@ -98,6 +100,7 @@ class Evaluation:
     unsound: int = 0
     comparable: bool = True
     met: list[Met] = field(default_factory=list)
+    frames_given: dict[int, int] = field(default_factory=dict)
 
     def take(self, outcome: Outcome) -> None:
         """Add one outcome."""
@@ -131,6 +134,8 @@ class Evaluation:
         self.comparable &= outcome.comparable
         if outcome.defects is not None:
             self.met.append(Met(sample.index, sample.name, outcome.defects))
+        else:
+            self._add_given({outcome.time_steps: 1})
 
     def merge(self, other: Evaluation) -> None:
         """Add the samples of another evaluation of the same network."""
@@ -150,6 +155,11 @@ class Evaluation:
                 self.conventions.setdefault(name, {}).setdefault(key, []).extend(values)
         self.answers_by_step = _added(self.answers_by_step, other.answers_by_step)
         self.right_by_step = _added(self.right_by_step, other.right_by_step)
+        self._add_given(other.frames_given)
+
+    def _add_given(self, frames_given: Mapping[int, int]) -> None:
+        for steps, samples in frames_given.items():
+            self.frames_given[steps] = self.frames_given.get(steps, 0) + samples
 
     def _add_layers(self, layers: Mapping[str, LayerSum]) -> None:
         for name, layer in layers.items():

@@ -84,7 +84,7 @@ def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
     dataset, labels = Path(dataset), Path(labels)
     if not labels.is_dir():
         return _samples(_of_table(dataset, labels))
-    tables = sorted(labels.glob(f"*{SUFFIX}"))
+    tables = sorted(table for table in labels.iterdir() if table.name.lower().endswith(SUFFIX))
     if not tables:
         raise InputError(f"{labels}: no tables NAME{SUFFIX} found; expected one for each recording")
     return _samples([line for table in tables for line in _of_table(_recording_of(dataset, table), table)])
@@ -103,7 +103,7 @@ def _samples(lines: Sequence[_Line]) -> list[Sample]:
 
 
 def _recording_of(folder: Path, table: Path) -> Path:
-    name = table.name.removesuffix(SUFFIX)
+    name = table.name[: -len(SUFFIX)]
     found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
     if len(found) != 1:
         raise InputError(f"{table}: {len(found)} recordings {folder / name}.* found; expected one")

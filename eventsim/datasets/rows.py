@@ -21,6 +21,7 @@ from eventsim.errors import InputError
 from eventsim.operations import OPERATIONS
 from eventsim.plan import Schedule
 from eventsim.untrusted import first_line
+from eventsim.whole_file import whole_file
 
 Plain: TypeAlias = Mapping[str, Any]
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -58,21 +59,23 @@ class RowsFile:
     """
 
     def __init__(self, path: Path, run: Plain, energies: Sequence[str], *, resume: bool) -> None:
-        if path.suffix not in SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
             raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
         self.path = path
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.energies = tuple(energies)
-        self._parquet = path.suffix == ".parquet"
+        self._parquet = suffix == ".parquet"
         self._growing = Path(f"{path}.jsonl") if self._parquet else path
-        self._as_csv = path.suffix == ".csv"
+        self._as_csv = suffix == ".csv"
         if self._parquet:
             _pyarrow(path)
         there = [each for each in dict.fromkeys((self._growing, path)) if each.exists() and each.stat().st_size]
         if there and not resume:
             raise InputError(f"{there[0]}: is there; expected --resume to go on with its rows, or another name")
         self.rows = self._read() if there else []
-        self._file: io.BufferedWriter | None = None
+        self._file: io.FileIO | None = None
+        self._full = False
         try:
             self._growing.open("ab").close()  # where nothing can be written, nothing needs to be simulated
         except OSError as error:
@@ -116,7 +119,7 @@ class RowsFile:
         return list(found.values())
 
     def append(self, outcome: Outcome) -> None:
-        """Write one row, at once.
+        """Write one row, at once; what does not fit is taken back, and leaves the rows before it.
 
         Raises
         ------
@@ -134,9 +137,10 @@ class RowsFile:
             If it cannot be written.
         """
         if self._file is not None:
-            with suppress(OSError):  # of a full disk, which `append` told
-                self._file.close()
-        if self._parquet:
+            self._file.close()
+        if not self._growing.stat().st_size:
+            self._growing.unlink()
+        elif self._parquet and not self._full:
             self._write_parquet()
             if complete:
                 self._growing.unlink()
@@ -150,16 +154,26 @@ class RowsFile:
     def _write(self, line: str) -> None:
         try:
             if self._file is None:
-                self._file = self._growing.open("ab")
-                if self._as_csv and not self._growing.stat().st_size:
-                    line = _line(self._columns()) + line
-            self._file.write(line.encode("utf-8", "surrogateescape"))
-            self._file.flush()
+                self._file = self._growing.open("ab", buffering=0)
+            before = os.fstat(self._file.fileno()).st_size
+            if self._as_csv and not before:
+                line = _line(self._columns()) + line
+            rest = memoryview(line.encode("utf-8", "surrogateescape"))
+            try:
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError:
+                self._full = True
+                with suppress(OSError):
+                    self._file.truncate(before)
+                raise
         except OSError as error:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: Exception) -> InputError:
-        return InputError(f"{self.path}: cannot be written ({first_line(error)})")
+        there = self._parquet and self._growing.exists() and self._growing.stat().st_size
+        kept = f"; its rows are in {self._growing}, and --resume goes on with them" if there else ""
+        return InputError(f"{self.path}: cannot be written ({first_line(error)}){kept}")
 
     def _columns(self) -> list[str]:
         more = {"totals": list(OPERATIONS), "energy_mj": [ENERGY + name for name in self.energies]}
@@ -205,9 +219,8 @@ class RowsFile:
     def _replace(self, rows: Iterable[Row]) -> None:
         lines = [_line(self._columns())] if self._as_csv else []
         lines += [self._line_of(row) for row in rows]
-        partial = Path(f"{self._growing}.partial")
-        partial.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
-        os.replace(partial, self._growing)
+        with whole_file(self._growing) as partial:
+            partial.write_bytes("".join(lines).encode("utf-8", "surrogateescape"))
 
     def _rows_of_json(self, text: str) -> tuple[list[Row], bool]:
         *lines, rest = text.split("\n")
@@ -254,15 +267,14 @@ class RowsFile:
         pa, parquet = _pyarrow(self.path)
         kinds = {WHOLE: pa.int64(), REAL: pa.float64(), TEXT: pa.string(), YES_OR_NO: pa.bool_(), OBJECT: pa.string()}
         schema = pa.schema([(name, kinds[_kind(name)]) for name in self._columns()])
-        partial = Path(f"{self.path}.partial")
-        try:
-            with parquet.ParquetWriter(partial, schema) as writer, self._growing.open(encoding="utf-8") as file:
-                while lines := file.readlines(1 << 24):
-                    flat = [_utf8(self._flat(json.loads(line))) for line in lines]
-                    writer.write_table(pa.Table.from_pylist(flat, schema))
-            os.replace(partial, self.path)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        with whole_file(self.path) as partial:
+            try:
+                with parquet.ParquetWriter(partial, schema) as writer, self._growing.open(encoding="utf-8") as file:
+                    while lines := file.readlines(1 << 24):
+                        flat = [_utf8(self._flat(json.loads(line))) for line in lines]
+                        writer.write_table(pa.Table.from_pylist(flat, schema))
+            except OSError as error:
+                raise self._unwritable(error) from None
 
 
 def _kind(column: str) -> str:

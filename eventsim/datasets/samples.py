@@ -176,7 +176,7 @@ def labelled_arrays(
     classes = np.asarray(map_npy(str(labels)) if isinstance(labels, (str, Path)) else labels)
     if classes.ndim != 1 or classes.dtype.kind not in "iu":
         raise InputError(f"{said}: {classes.dtype} {classes.shape} found; expected whole numbers, one for each sample")
-    if frames.dtype.names is not None or frames.ndim < 2 or len(frames) != len(classes):
+    if frames.dtype.names is not None or frames.ndim < 2 or len(frames) != len(classes) or not frames.size:
         raise InputError(
             f"{name}: {frames.dtype} {frames.shape} with {len(classes)} labels found; expected frames or images of "
             "each sample along the first axis, and as many labels"

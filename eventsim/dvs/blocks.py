@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.recording import BLOCK_EVENTS, MAX_SENSOR_SIDE, Columns, SensorSize
+from eventsim.dvs.recording import BLOCK_EVENTS, MAX_SENSOR_SIDE, Columns, Decoded, SensorSize
 from eventsim.errors import InputError
 
 # rows or columns without events that make what lies behind them an outlier, at least
@@ -22,7 +22,7 @@ def sliced(columns: Columns, block_events: int) -> Iterator[Columns]:
         yield Columns(columns.x[part], columns.y[part], columns.t[part], columns.p[part], wraps)
 
 
-def guessed_sensor(path: str, decode: Callable[[int], Iterator[Columns]]) -> SensorSize:
+def guessed_sensor(path: str, decode: Callable[[int], Iterator[Decoded]]) -> SensorSize:
     """Guess the sensor's (height, width) in one pass, as what the events reach.
 
     Parameters
@@ -49,7 +49,7 @@ def guessed_sensor(path: str, decode: Callable[[int], Iterator[Columns]]) -> Sen
     return _side(path, "y", seen["y"], decode), _side(path, "x", seen["x"], decode)
 
 
-def _side(path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[int], Iterator[Columns]]) -> int:
+def _side(path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[int], Iterator[Decoded]]) -> int:
     """Return the largest coordinate plus 1, or refuse an outlier."""
     used, events = np.flatnonzero(seen), int(seen.sum())
     gaps = np.diff(used)
@@ -67,7 +67,7 @@ def _side(path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[i
     return min(int(used[-1]) + 1, MAX_SENSOR_SIDE)
 
 
-def _first_at_least(axis: str, least: int, decode: Callable[[int], Iterator[Columns]]) -> tuple[int, int]:
+def _first_at_least(axis: str, least: int, decode: Callable[[int], Iterator[Decoded]]) -> tuple[int, int]:
     """Return index and value of the first coordinate from `least` on."""
     before = 0
     for block in decode(BLOCK_EVENTS):

@@ -7,9 +7,14 @@ from typing import Any, TypeVar, cast
 
 import numba
 
+from eventsim.kernel_cache import keep
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
     """Compile at the first call, for the types that it is called with."""
-    return cast(F, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
+    decoder = numba.njit(nogil=True, error_model="numpy")(function)
+    if not numba.config.DISABLE_JIT:
+        keep(decoder)
+    return cast(F, decoder)

@@ -2,48 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from typing import Any
+
+from eventsim.dvs.compiled import compiled
 
 
-class Counter:
-    """Goes on behind a full counter; keeps its place between blocks.
+@compiled
+def rounds(step: Any, full: int) -> int:
+    """Tell from two stamps that follow one another how often the counter was full between them.
 
     A stamp that is less than the one before it by more than half of the counter's range is one behind a full counter.
     One that is more by all but 1/4096 of the range comes late, from before the counter was full.
 
     Parameters
     ----------
-    bits : int
-        Of the counter; it counts microseconds.
+    step : int
+        A stamp less the one before it.
+    full : int
+        Range of the counter: stamps are 0 to full - 1.
+
+    Returns
+    -------
+    int
+        1 behind a full counter, -1 before it again, else 0.
     """
-
-    def __init__(self, bits: int) -> None:
-        self._range = 1 << bits
-        self._base = 0
-        self._previous: int | None = None
-
-    def times(self, stamps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], int]:
-        """Return the times of some stamps, and how often the counter was full within them.
-
-        Parameters
-        ----------
-        stamps : ndarray of int64, shape (n,)
-            Behind those of the call before, each in 0 to 2^bits - 1; at least one.
-
-        Returns
-        -------
-        t : ndarray of int64, shape (n,)
-            Microseconds since the counter was 0 for the first time.
-        full : int
-            How often it was full.
-        """
-        steps = np.diff(stamps, prepend=stamps[0] if self._previous is None else self._previous)
-        self._previous = int(stamps[-1])
-        full, late = steps < -(self._range // 2), steps > self._range - self._range // 4096
-        rounds = int(full.sum()) - int(late.sum())
-        if not (full.any() or late.any()):
-            return stamps + self._base, 0
-        t = stamps + self._base + self._range * (np.cumsum(full) - np.cumsum(late))
-        self._base += self._range * rounds
-        return t, max(rounds, 0)
+    if step < -(full // 2):
+        return 1
+    if step > full - full // 4096:
+        return -1
+    return 0

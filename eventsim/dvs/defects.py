@@ -31,6 +31,8 @@ class Defects:
         What was done with events out of order: "keep", "sort", "drop" or "refuse".
     damage : str, optional
         Where reading ended before the end of the file, and why.
+    sensor : str, optional
+        Where the size of the sensor was given other than the file says it: both.
     """
 
     events: int = 0
@@ -41,6 +43,7 @@ class Defects:
     wraps: int = 0
     disorder: str = "refuse"
     damage: str | None = None
+    sensor: str | None = None
 
     def sentences(self, path: str) -> list[str]:
         """Say what was met and done, one sentence each; nothing where all was well.
@@ -51,6 +54,8 @@ class Defects:
             Name of the recording.
         """
         said = []
+        if self.sensor is not None:
+            said.append(f"{path}: {self.sensor}")
         if self.out_of_order:
             steps = "1 step" if self.steps_back == 1 else f"{self.steps_back:,} steps"
             said.append(
@@ -87,6 +92,8 @@ class DefectsOfMany:
         What was done with events out of order.
     damaged : list of (str, str)
         Recordings that were read up to their damage, and that.
+    resized : list of (str, str)
+        Recordings whose sensor was given another size than the file says, and both.
     """
 
     recordings: int = 0
@@ -97,6 +104,7 @@ class DefectsOfMany:
     largest_lag_us: int = 0
     disorder: str = "refuse"
     damaged: list[tuple[str, str]] = field(default_factory=list)
+    resized: list[tuple[str, str]] = field(default_factory=list)
 
     def take(self, name: str, defects: Defects | None) -> None:
         """Add one recording; what was no recording has no events and is not counted."""
@@ -111,10 +119,18 @@ class DefectsOfMany:
         self.disorder = defects.disorder
         if defects.damage is not None:
             self.damaged.append((name, defects.damage))
+        if defects.sensor is not None:
+            self.resized.append((name, defects.sensor))
 
     def sentences(self) -> list[str]:
         """Say what was met and done; nothing where all was well."""
         said = []
+        if self.resized:
+            name, sensor = self.resized[0]
+            said.append(
+                f"{len(self.resized):,} of {self.recordings:,} recordings say another size of the sensor; the first is "
+                f"{name}: {sensor}"
+            )
         if self.disordered:
             done = DONE[self.disorder]
             said.append(
@@ -129,4 +145,8 @@ class DefectsOfMany:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the sums as plain data."""
-        return {**asdict(self), "damaged": [{"input": name, "damage": damage} for name, damage in self.damaged]}
+        return {
+            **asdict(self),
+            "damaged": [{"input": name, "damage": damage} for name, damage in self.damaged],
+            "resized": [{"input": name, "sensor": sensor} for name, sensor in self.resized],
+        }

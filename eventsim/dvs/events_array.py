@@ -18,6 +18,7 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
     Columns,
+    Decoded,
     Orientation,
     Recording,
     SensorSize,
@@ -84,7 +85,10 @@ class ArrayRecording(Recording):
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
+    def _stored_events(self) -> int:
+        return len(self._events["t"])
+
+    def _decode(self, block_events: int) -> Iterator[Decoded]:
         for start in range(0, len(self._events["t"]), block_events):
             x, y, t, p = (self._events[name][start : start + block_events] for name in "xytp")
             yield Columns(

@@ -79,7 +79,8 @@ def pixel_map(recording: Recording, fit: Fit) -> PixelMap:
     if (smaller and fit.mode in ("none", "pad")) or (larger and fit.mode in ("none", "crop", "downscale")):
         raise InputError(
             f"{recording.path}: sensor {sensor[1]} x {sensor[0]} and frames {width} x {height} (width x height) do not "
-            f"fit with fit='{fit.mode}'; choose fit='crop' or 'downscale' for a larger sensor, 'pad' for a smaller one"
+            f"fit with fit='{fit.mode}'; choose fit='crop' or 'downscale' for a larger sensor, fit='pad' for a smaller "
+            "one"
         )
     return PixelMap(height, width, _axis_map(sensor[0], height, fit.mode), _axis_map(sensor[1], width, fit.mode))
 

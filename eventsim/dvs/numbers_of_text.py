@@ -13,6 +13,7 @@ from eventsim.dvs.compiled import compiled
 NO_REFUSAL, TOO_FEW, TOO_MANY, NO_NUMBER, NOT_WHOLE, TOO_LARGE = range(6)
 # what int64 holds of any digits
 MAX_DIGITS = 18
+LINE_FEED = 10
 TIME_COLUMN = 2
 
 
@@ -20,7 +21,7 @@ TIME_COLUMN = 2
 def parse_rows(
     data: npt.NDArray[np.uint8], column_of: npt.NDArray[np.int64], scale: int, rows: npt.NDArray[np.int64]
 ) -> tuple[int, int, int, int]:
-    """Parse whole lines of numbers, between which stand blanks, tabs, commas or semicolons.
+    """Parse whole lines of numbers while there is room, between which stand blanks, tabs, commas or semicolons.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def parse_rows(
         Where each number of a line goes: 0 to 3 for x, y, t and p; -1 for a number to ignore.
     scale : int
         Power of ten by which times are multiplied; they are rounded to whole numbers, half away from zero.
-    rows : ndarray of int64, shape (n, 4), written
-        Room for as many rows as there are lines.
+    rows : ndarray of int64, shape (4, n), written
+        Room for n rows, each along the second axis.
 
     Returns
     -------
@@ -41,10 +42,10 @@ def parse_rows(
     count = 0
     index = 0
     columns = len(column_of)
-    while index < len(data):
+    while index < len(data) and count < rows.shape[1]:
         start = index
         column = 0
-        while data[index] != 10:
+        while data[index] != LINE_FEED:
             if _separates(data[index]):
                 index += 1
                 continue
@@ -52,16 +53,24 @@ def parse_rows(
                 return count, start, TOO_MANY, column
             target = column_of[column]
             power = scale if target == TIME_COLUMN else 0
-            value, exact, refusal, index = _number(data, index, power)
-            if refusal == NO_REFUSAL and not exact and target != TIME_COLUMN:
-                refusal = NOT_WHOLE
+            # most numbers are whole, without a sign
+            begin = index
+            value: Any = np.int64(0)
+            refusal = NO_REFUSAL
+            while 48 <= data[index] <= 57 and index - begin < MAX_DIGITS:
+                value = value * 10 + np.int64(data[index] - 48)
+                index += 1
+            if power or index == begin or not _separates(data[index]):
+                value, exact, refusal, index = _number(data, begin, power)
+                if refusal == NO_REFUSAL and not exact and target != TIME_COLUMN:
+                    refusal = NOT_WHOLE
             if target >= 0:
                 if refusal != NO_REFUSAL:
                     return count, start, refusal, column
-                rows[count, target] = value
+                rows[target, count] = value
             elif refusal == NO_NUMBER:
                 # what is ignored may be anything
-                while data[index] != 10 and not _separates(data[index]):
+                while not _separates(data[index]):
                     index += 1
             column += 1
         index += 1
@@ -73,8 +82,8 @@ def parse_rows(
 
 @compiled
 def _separates(byte: int) -> bool:
-    """Tell whether a byte may stand between numbers of a line."""
-    return byte == 32 or byte == 44 or byte == 9 or byte == 59 or byte == 13  # noqa: PLR1714 - compiles to faster code
+    """Tell whether a byte may stand behind a number."""
+    return byte == LINE_FEED or byte == 32 or byte == 44 or byte == 9 or byte == 59 or byte == 13  # noqa: PLR1714 - compiles to faster code
 
 
 @compiled
@@ -115,7 +124,7 @@ def _number(data: npt.NDArray[np.uint8], index: int, power: int) -> tuple[int, b
             seen = True
             index += 1
         power += -exponent if down else exponent
-    if not seen or not (data[index] == 10 or _separates(data[index])):
+    if not seen or not _separates(data[index]):
         return 0, True, NO_NUMBER, index
     exact = True
     if mantissa and power > 0:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
-from eventsim.dvs.packing import in_order
+from eventsim.dvs.packing import in_order, joined
 from eventsim.errors import InputError
 
 Disorder: TypeAlias = Literal["keep", "sort", "drop", "refuse"]
@@ -65,14 +65,21 @@ class Order:
         Microseconds within which ``"sort"`` sorts.
     defects : Defects
         Takes the counts.
+
+    Attributes
+    ----------
+    latest : int
+        Latest time so far, microseconds.
     """
 
     def __init__(self, path: str, disorder: Disorder, lag_us: int, defects: Defects) -> None:
         self._path, self._disorder, self._lag_us, self._defects = path, disorder, lag_us, defects
-        self._latest = self._previous = BEFORE_ALL
+        self.latest = self._previous = BEFORE_ALL
         self._held: list[npt.NDArray[np.void]] = []
 
-    def take(self, events: npt.NDArray[np.void], number: Callable[[int], int]) -> Iterator[npt.NDArray[np.void]]:
+    def take(
+        self, events: npt.NDArray[np.void], number: Callable[[int], int], ordered: bool = False
+    ) -> Iterator[npt.NDArray[np.void]]:
         """Yield what can be said to come next, after these events.
 
         Parameters
@@ -81,6 +88,8 @@ class Order:
             At least one.
         number : callable
             Which event of the recording the i-th of these is, for messages.
+        ordered : bool
+            Whether they are known to be in order, and none of them before the latest.
 
         Raises
         ------
@@ -88,11 +97,11 @@ class Order:
             An event is refused; those before it were taken.
         """
         t = events["t"]
-        if in_order(t, self._latest):
-            self._latest = self._previous = int(t[-1])
+        if ordered or in_order(t, self.latest):
+            self.latest = self._previous = int(t[-1])
             yield from self._passed(events)
             return
-        latest = np.maximum(np.maximum.accumulate(t), self._latest)
+        latest = np.maximum(np.maximum.accumulate(t), self.latest)
         lag = latest - t
         refused = lag > {"refuse": 0, "sort": self._lag_us}.get(self._disorder, 2**63 - 1)
         if refused.any():
@@ -104,7 +113,7 @@ class Order:
         self._defects.out_of_order += int(late.sum())
         self._defects.steps_back += int((t < np.concatenate(([self._previous], t[:-1]))).sum())
         self._defects.largest_lag_us = max(self._defects.largest_lag_us, int(lag.max()))
-        self._latest, self._previous = int(latest[-1]), int(t[-1])
+        self.latest, self._previous = int(latest[-1]), int(t[-1])
         if self._disorder == "drop":
             self._defects.dropped += int(late.sum())
             events = events[~late]
@@ -123,7 +132,7 @@ class Order:
             return
         events = _sorted([*self._held, events])
         # an event of this very time may still come, and its place is behind those that are here
-        certain = int(np.searchsorted(events["t"], self._latest - self._lag_us, side="right"))
+        certain = int(np.searchsorted(events["t"], self.latest - self._lag_us, side="right"))
         if len(events) - certain > MOST_HELD:
             raise InputError(
                 f"{self._path}: {len(events) - certain} events within {self._lag_us} us found, expected at most "
@@ -147,6 +156,6 @@ class Order:
 
 def _sorted(blocks: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     """Put blocks together in order of time; events of one time stay as they came."""
-    events = np.concatenate(blocks)
+    events = joined(blocks)
     t = events["t"]
     return events if in_order(t, BEFORE_ALL) else events[np.argsort(t, kind="stable")]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
-from eventsim.dvs.packing import pack
+from eventsim.dvs.packing import check, joined, pack
 from eventsim.errors import EventsimError, InputError
 from eventsim.untrusted import described
 
@@ -55,6 +55,47 @@ class Columns(NamedTuple):
     t: npt.NDArray[np.int64]
     p: npt.NDArray[np.bool_]
     wraps: int = 0
+
+
+class Packed(NamedTuple):
+    """The same of a reader that decodes into packed events, which need not be copied then.
+
+    Attributes
+    ----------
+    events : ndarray of EVENT_DTYPE
+        In the coordinates of the sensor; nobody else holds or changes them.
+    coordinates : dtype
+        Of 16 bits: how x and y are stored, signed or not.
+    wraps : int
+        As for `Columns`.
+    """
+
+    events: EventArray
+    coordinates: np.dtype[np.int16] | np.dtype[np.uint16]
+    wraps: int = 0
+
+    @property
+    def x(self) -> Integers:
+        """Columns of the sensor, a view."""
+        return self.events["x"].view(self.coordinates)
+
+    @property
+    def y(self) -> Integers:
+        """Rows of the sensor, a view."""
+        return self.events["y"].view(self.coordinates)
+
+    @property
+    def t(self) -> npt.NDArray[np.int64]:
+        """Microseconds, a view."""
+        return self.events["t"]
+
+    @property
+    def p(self) -> npt.NDArray[np.bool_]:
+        """Polarities, a view."""
+        return self.events["p"]
+
+
+Decoded: TypeAlias = Columns | Packed
 
 
 @dataclass(frozen=True)
@@ -143,9 +184,13 @@ class Recording(ABC):
         Which of sensor_size and camera neither the file nor the caller tells, so that something else was taken.
     size_given : bool
         Whether the caller said the size of the sensor.
+    told_size : (int, int) or None
+        (height, width) that the file says, whatever the caller said.
     custom_size : bool
         Whether an untold size is the one that files of the format have by custom. Where it is not, it was guessed from
         the events, and pixels are never moved by it.
+    slow : bool
+        Whether to decode events takes longer than to hold those that were decoded before.
     start_us, end_us : int or None
         Events from the one time up to, but without, the other are read; microseconds, as in the file.
     salvage : bool
@@ -160,7 +205,9 @@ class Recording(ABC):
     format: ClassVar[str]
     untold: frozenset[str] = frozenset()
     size_given: bool = False
+    told_size: SensorSize | None = None
     custom_size: ClassVar[bool] = False
+    slow: bool = False
     start_us: int | None = None
     end_us: int | None = None
     salvage: bool = False
@@ -187,13 +234,27 @@ class Recording(ABC):
         return "given" if self.size_given else "file"
 
     @property
+    def overruled_size(self) -> str | None:
+        """What the file says of the sensor's size and the caller does otherwise, in words; None where they agree."""
+        size = (self._sensor_height, self._sensor_width)
+        if not self.size_given or self.told_size in (None, size):
+            return None
+        assert self.told_size is not None
+        height, width = self.told_size
+        return f"sensor_size={size} given, the file says {width} x {height} pixels: taken as given"
+
+    @property
     def flipped(self) -> bool:
         """Whether pixels are mirrored, for which the size of the sensor has to be known."""
         return self._orientation.flip_x or self._orientation.flip_y
 
     @abstractmethod
-    def _decode(self, block_events: int) -> Iterator[Columns]:
+    def _decode(self, block_events: int) -> Iterator[Decoded]:
         """Decode from the beginning, at most `block_events` (1 to 16384) events at a time; blocks may be empty."""
+
+    def _stored_events(self) -> int | None:
+        """Return how many events there are where that is known without decoding them."""
+        return None
 
     def chunks(
         self,
@@ -233,7 +294,7 @@ class Recording(ABC):
         return self._stream(max_events, taken)
 
     def count(self, disorder: Disorder = "keep", lag_us: int = DEFAULT_LAG_US, defects: Defects | None = None) -> int:
-        """Count the events that `chunks` delivers, in one pass.
+        """Count the events that `chunks` delivers, in one pass where the length of the recording does not tell.
 
         Parameters
         ----------
@@ -247,14 +308,24 @@ class Recording(ABC):
         Raises
         ------
         InputError
-            The file is malformed. Pixels, times and order are checked only where the count depends on them.
+            The file is malformed. What lies in it is checked only where the count depends on that.
         """
-        if disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None:
+        if self._chooses(disorder):
             return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
-        total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
+        total = self.known_count(disorder)
+        if total is None:
+            total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))
         if defects is not None:
             defects.events += total
         return total
+
+    def known_count(self, disorder: Disorder = "keep") -> int | None:
+        """Return what `count` does where that takes no reading, else None."""
+        return None if self._chooses(disorder) else self._stored_events()
+
+    def _chooses(self, disorder: Disorder) -> bool:
+        """Tell whether some events may be left out."""
+        return disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None
 
     def _stream(self, max_events: int, taken: Reading) -> Iterator[EventArray]:
         """Cut what is read into chunks of one length."""
@@ -270,10 +341,10 @@ class Recording(ABC):
                 pending_events += len(pending[-1])
                 events = events[room:]
                 if pending_events == max_events:
-                    yield pending[0] if len(pending) == 1 else np.concatenate(pending)
+                    yield pending[0] if len(pending) == 1 else joined(pending)
                     pending, pending_events = [], 0
         if pending:
-            yield np.concatenate(pending)
+            yield joined(pending)
 
     def _ordered(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
         """Check, select, turn and order; a recording that is salvaged ends at what is refused."""
@@ -286,15 +357,15 @@ class Recording(ABC):
             for columns in self._decoded(block_events):
                 defects.wraps += columns.wraps
                 refusal = None
-                events, sound = self._packed(columns)
+                events, sound, ordered = self._packed(columns, order.latest)
                 if not sound:
                     first, refusal = self._first_unsound(columns, seen)
-                    events = events[:first]
+                    events, ordered = events[:first], False
                 if len(events):
                     kept = self._selected(events["t"])
                     events = events if kept is None else events[kept]
                     if len(events):
-                        yield from order.take(events, _numbers(seen, kept))
+                        yield from order.take(events, _numbers(seen, kept), ordered)
                 if refusal is not None:
                     raise refusal
                 seen += len(columns.t)
@@ -316,12 +387,12 @@ class Recording(ABC):
             kept &= t < self.end_us
         return kept
 
-    def _decoded(self, block_events: int) -> Iterator[Columns]:
+    def _decoded(self, block_events: int) -> Iterator[Decoded]:
         """Decode; whatever a reader of another package raises becomes one line."""
         package = type(self).__module__
         try:
             for columns in self._decode(block_events):
-                kinds = [np.asarray(column).dtype.kind for column in columns[:4]]
+                kinds = [np.asarray(getattr(columns, name)).dtype.kind for name in "xytp"]
                 if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
                     raise TypeError(f"columns of kinds {kinds}, expected integers and a boolean polarity")
                 yield columns
@@ -335,7 +406,7 @@ class Recording(ABC):
                 "the file or it is damaged"
             ) from error
 
-    def _first_unsound(self, columns: Columns, seen: int) -> tuple[int, InputError | None]:
+    def _first_unsound(self, columns: Decoded, seen: int) -> tuple[int, InputError | None]:
         """Return the index of the first event that lies outside of the sensor or of all time, and its refusal."""
         first, refusal = len(columns.t), None
         for axis, values, side in (("x", columns.x, self._sensor_width), ("y", columns.y, self._sensor_height)):
@@ -358,19 +429,21 @@ class Recording(ABC):
             "salvage=True reads up to there"
         )
 
-    def _packed(self, columns: Columns) -> tuple[EventArray, bool]:
-        """Turn the picture and pack the columns as EVENT_DTYPE; tell whether every event is sound."""
+    def _packed(self, columns: Decoded, latest: int) -> tuple[EventArray, bool, bool]:
+        """Turn the picture and pack the columns; tell whether all events are sound, and none is before `latest`."""
         turn = self._orientation
+        limits = (self._sensor_height, self._sensor_width, TIME_LIMIT_US, latest)
+        if isinstance(columns, Packed) and turn == AS_RECORDED:
+            return columns.events, *check(columns.x, columns.y, columns.t, *limits)
         events = np.empty(len(columns.t), EVENT_DTYPE)
         # of one type and layout, so that one loop is compiled
-        x, y, t = (np.ascontiguousarray(column, np.int64) for column in columns[:3])
-        sound = pack(
-            *(x, y, t, np.ascontiguousarray(columns.p)),
-            *(self._sensor_height, self._sensor_width, TIME_LIMIT_US),
+        x, y, t = (np.ascontiguousarray(column, np.int64) for column in (columns.x, columns.y, columns.t))
+        sound, ordered = pack(
+            *(x, y, t, np.ascontiguousarray(columns.p), *limits),
             *(turn.transpose, turn.flip_x, turn.flip_y, turn.flip_polarity),
             *(events[name] for name in "xytp"),
         )
-        return events, bool(sound)
+        return events, sound, ordered
 
     def summary(self) -> RecordingSummary:
         """Count and measure the events in one pass.

@@ -25,6 +25,8 @@ Remainder: TypeAlias = Literal["keep", "drop"]
 MAX_FRAME_VALUES = 2**30
 MAX_BINS = 1_000_000
 AS_NEEDED = Reading()
+# as many events are held, in some 26 MB, so that they are decoded once although windows depend on the last of them
+HELD_EVENTS = 2_000_000
 
 
 def frames_by_count(
@@ -39,7 +41,8 @@ def frames_by_count(
     """Split into windows of equally many events, SpikingJelly's ``split_by="number"``.
 
     With N events, window i holds events i * (N // T) up to but excluding (i + 1) * (N // T); the last window also holds
-    the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to count.
+    the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to
+    count, unless its length tells how many events it holds, or it is slow to decode and holds two million at most.
 
     Parameters
     ----------
@@ -68,16 +71,15 @@ def frames_by_count(
     """
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
-    scan = Defects()
-    total = recording.count(reading.disorder or "keep", reading.lag_us, scan)
-    _refuse_empty(recording, scan)
+    twice = _Twice(recording, "keep", reading)
+    total = twice.count()
     if time_steps > total:
         raise InputError(
             f"{recording.path}: holds {total} events, expected at least one for each of {time_steps} time steps; lower "
             "the number of time steps"
         )
     first = 0
-    for events in _read(recording, "keep", reading):
+    for events in twice.again():
         _add(frames, pixels, _parts_by_count(events, first, total // time_steps), remainder)
         first += len(events)
     return np.minimum(frames, 1) if binary else frames
@@ -98,7 +100,8 @@ def frames_by_time(
     t0 + i * d <= t < t0 + (i + 1) * d, and the last window holds everything from t0 + (T - 1) * d on: also the event at
     t1 and whatever the rounding of d left over. Tonic's ``ToFrame(n_time_bins=T)`` has the same windows but drops the
     events from t0 + T * d on, of which there is always at least one. A window without events is a frame of zeros
-    (SpikingJelly fails there). The recording is read twice, first for t0 and t1.
+    (SpikingJelly fails there). The recording is read twice, first for t0 and t1, unless it is slow to
+    decode and holds two million events at most.
 
     Parameters
     ----------
@@ -129,18 +132,18 @@ def frames_by_time(
     pixels = pixel_map(recording, fit)
     frames = _empty_frames(recording, positive("time_steps", time_steps), pixels)
     first_us = last_us = 0
-    scan = Defects()
-    for index, events in enumerate(_read(recording, "refuse", replace(reading, defects=scan))):
+    twice = _Twice(recording, "refuse", reading)
+    for index, events in enumerate(twice.first()):
         first_us = first_us if index else int(events["t"][0])
         last_us = int(events["t"][-1])
-    _refuse_empty(recording, scan)
+    _refuse_empty(recording, twice.defects)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
             f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
-    for events in _read(recording, "refuse", reading):
+    for events in twice.again():
         _add(frames, pixels, _parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
@@ -260,6 +263,44 @@ def _read(recording: Recording, default: Disorder, reading: Reading) -> Iterator
             "events alone; pass disorder='sort', 'drop' or 'refuse'"
         )
     return recording.chunks(disorder=disorder, lag_us=reading.lag_us, defects=reading.defects)
+
+
+class _Twice:
+    """A recording that may be gone through twice: it is decoded once where that is slow, and its events can be held."""
+
+    def __init__(self, recording: Recording, default: Disorder, reading: Reading) -> None:
+        self.defects = reading.defects or Defects()
+        self._recording, self._default, self._reading = recording, default, replace(reading, defects=self.defects)
+        self._held: list[EventArray] | None = None
+
+    def count(self) -> int:
+        """Count all events, at least one."""
+        disorder, scan = self._reading.disorder or self._default, Defects()
+        if self._recording.slow and self._recording.known_count(disorder) is None:
+            total = sum(len(events) for events in self.first())
+            scan = self.defects
+        else:
+            total = self._recording.count(disorder, self._reading.lag_us, scan)
+        _refuse_empty(self._recording, scan)
+        return total
+
+    def first(self) -> Iterator[EventArray]:
+        """Yield all events, and fill `defects`."""
+        events = 0
+        self._held = [] if self._recording.slow else None
+        for chunk in _read(self._recording, self._default, self._reading):
+            events += len(chunk)
+            if events > HELD_EVENTS:
+                self._held = None
+            if self._held is not None:
+                self._held.append(chunk)
+            yield chunk
+        # what they are was counted
+        self._reading = replace(self._reading, defects=None)
+
+    def again(self) -> Iterator[EventArray]:
+        """Yield them once more; or for the first time, and fill `defects`."""
+        return _read(self._recording, self._default, self._reading) if self._held is None else iter(self._held)
 
 
 def _bins_from_events(recording: Recording, bin_us: int, pixels: PixelMap, reading: Reading) -> Iterator[Frames]:

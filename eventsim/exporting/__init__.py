@@ -8,6 +8,7 @@ several edges into a node.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,13 @@ def to_nir(network: Network, path: str | Path) -> None:
 
     network.validate()
     graph = Graph(network)
-    with whole_file(path) as partial, h5py.File(partial, "w") as file:
+    held = io.BytesIO()  # the HDF5 library crashes where a disk is full
+    with h5py.File(held, "w") as file:
         text = h5py.string_dtype()
         file.create_dataset("version", data=VERSION, dtype=text)
         _write(file.create_group("node"), graph.fields(), text)
+    with whole_file(path) as partial:
+        partial.write_bytes(held.getbuffer())
 
 
 def _write(group: Any, fields: Fields, text: np.dtype[Any]) -> None:

@@ -3,7 +3,8 @@
 What `eventsim.kernels.fire` does in float32, in the same stretches and bits. A leak is a product with a fraction of
 `LEAK_BITS` bits, rounded to the nearest integer, halves up, and where that fraction is a power of two, a shift gives
 the same bits. Every intermediate value fits 32 bits, the product 64, as long as `LARGEST_CURRENT` and
-`LARGEST_POTENTIAL` hold, which who calls has proven of the inputs and the kernel sees to for potentials.
+`LARGEST_POTENTIAL` hold, which who calls has proven of the inputs and the kernel sees to for potentials: where the
+input leaks, too, a potential ends between what it was and what arrives, else it is kept from growing further.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _advance(  # noqa: PLR0917
     """Advance vectors of neurons by one step.
 
     Addresses of: inputs, potentials, biases, leaks, the least potential that fires, what a spike takes off, words of
-    spikes, and three counts that are added to: neurons with an input, with a change, and inputs beyond the largest.
+    spikes, and three counts that are added to: neurons with an input, with a change, and, not 0 if there was one,
+    inputs beyond the largest.
     """
     address, size = types.uintp, types.int64
     signature = types.void(*[address] * 8, *[size] * 6)
@@ -100,23 +102,20 @@ def _advance(  # noqa: PLR0917
 
         by, point = spread(b.trunc(shift, _WORD), _WORDS), spread(b.trunc(fraction, _WORD), _WORDS)
         half = b.lshr(b.shl(everywhere(1), by), everywhere(1))
-        most = spread(b.sitofp(largest, ir.FloatType()), _FLOATS)
-        least = b.fsub(ir.Constant(_FLOATS, [-0.0] * LANES), most)
-        falls = b.icmp_signed("!=", subtract, nil)
+        most = spread(b.bitcast(b.sitofp(largest, ir.FloatType()), _WORD), _WORDS)
+        magnitude = everywhere(0x7FFFFFFF)
         top, bottom = everywhere(LARGEST_POTENTIAL), everywhere(-LARGEST_POTENTIAL)
-        rint = cgutils.get_or_insert_function(b.module, ir.FunctionType(_FLOATS, [_FLOATS]), f"llvm.rint.v{LANES}f32")
+        name = f"llvm.lrint.v{LANES}i32.v{LANES}f32"
+        to_integers = cgutils.get_or_insert_function(b.module, ir.FunctionType(_WORDS, [_FLOATS]), name)
 
-        def one(offset: Any, number: int) -> tuple[Any, Any, Any, Any]:
-            """Advance one vector this way; return inputs, changes, what is beyond, and spikes as bits."""
+        def one(offset: Any, number: int, falls: bool) -> tuple[Any, Any, Any, Any]:
+            """Advance one vector this way; return magnitudes of inputs, as integers, and inputs, changes, spikes."""
 
             def at(base: Any, kind: Any = _WORDS) -> Any:
                 return b.inttoptr(b.add(base, offset), kind.as_pointer())
 
             given = b.load(at(x, _FLOATS), align=4)
-            inside = b.and_(b.fcmp_ordered(">=", given, least), b.fcmp_ordered("<=", given, most))
-            safe = b.select(inside, given, ir.Constant(_FLOATS, [0.0] * LANES))
-            sums = b.fptosi(b.call(rint, [safe]), _WORDS)
-            current = b.add(b.shl(sums, point), b.load(at(bias), align=4))
+            current = b.add(b.shl(b.call(to_integers, [given]), point), b.load(at(bias), align=4))
             before = b.load(at(v), align=4)
 
             def scaled(value: Any) -> Any:
@@ -136,46 +135,52 @@ def _advance(  # noqa: PLR0917
             ]
             h = b.add(before, charge[number]())
             spikes = b.icmp_signed(">=", h, b.load(at(fires_at), align=4))
-            left = b.select(falls, b.sub(h, b.load(at(taken), align=4)), nothing)
-            after = b.select(spikes, left, h)
-            after = b.select(b.icmp_signed(">", after, top), top, after)
-            after = b.select(b.icmp_signed("<", after, bottom), bottom, after)
+            after = b.select(spikes, b.sub(h, b.load(at(taken), align=4)) if falls else nothing, h)
+            if number not in (SHIFT, MULTIPLY):  # there it ends between what it was and what arrives
+                after = b.select(b.icmp_signed(">", after, top), top, after)
+                after = b.select(b.icmp_signed("<", after, bottom), bottom, after)
             b.store(after, at(v), align=4)
-            return b.icmp_signed("!=", current, nothing), b.icmp_signed("!=", h, before), b.not_(inside), spikes
+            bits = b.and_(b.bitcast(given, _WORDS), magnitude)
+            return bits, b.icmp_signed("!=", current, nothing), b.icmp_signed("!=", h, before), spikes
 
-        def all_of(number: int) -> None:
+        def all_of(number: int, falls: bool) -> None:
             places = [b.inttoptr(b.add(active, ir.Constant(_WIDE, 8 * n)), _WIDE.as_pointer()) for n in range(3)]
             begun = [b.load(place) for place in places]
             entry, loop, end = b.block, b.append_basic_block("vectors"), b.append_basic_block("end")
             b.branch(loop)
             b.position_at_end(loop)
-            index, totals = b.phi(_WIDE), [b.phi(_WIDE) for _ in places]
-            *counted, spikes = one(b.mul(index, ir.Constant(_WIDE, 4 * LANES)), number)
+            index, seen, totals = b.phi(_WIDE), b.phi(_WORDS), [b.phi(_WIDE) for _ in range(2)]
+            bits, *counted, spikes = one(b.mul(index, ir.Constant(_WIDE, 4 * LANES)), number, falls)
             b.store(b.bitcast(spikes, _WORD), b.gep(b.inttoptr(words, _WORD.as_pointer()), [index]), align=4)
+            larger = b.select(b.icmp_unsigned(">", bits, seen), bits, seen)
             added = [
-                b.add(total, b.zext(b.ctpop(b.bitcast(bits, _WORD)), _WIDE))
-                for total, bits in zip(totals, counted, strict=True)
+                b.add(total, b.zext(b.ctpop(b.bitcast(lanes, _WORD)), _WIDE))
+                for total, lanes in zip(totals, counted, strict=True)
             ]
             following = b.add(index, ir.Constant(_WIDE, 1))
-            for phi, begin, new in zip([index, *totals], [nil, *begun], [following, *added], strict=True):
+            begins, news = [nil, nothing, *begun[:2]], [following, larger, *added]
+            for phi, begin, new in zip([index, seen, *totals], begins, news, strict=True):
                 phi.add_incoming(begin, entry)
                 phi.add_incoming(new, loop)
             b.cbranch(b.icmp_signed("<", following, vectors), loop, end)
             b.position_at_end(end)
-            for total, place in zip(added, places, strict=True):
+            # magnitudes of floats are ordered as their bits are, and what is no number is above them
+            beyond = b.ctpop(b.bitcast(b.icmp_unsigned(">", larger, most), _WORD))
+            for total, place in zip([*added, b.add(begun[2], b.zext(beyond, _WIDE))], places, strict=True):
                 b.store(total, place)
 
         done = b.append_basic_block("done")
         some = b.append_basic_block("some")
         b.cbranch(b.icmp_signed(">", vectors, nil), some, done)
         b.position_at_end(some)
-        blocks = [b.append_basic_block("way") for _ in range(5)]
-        ways = b.switch(way, blocks[0])
-        for number, block in enumerate(blocks):
-            if number:
-                ways.add_case(ir.Constant(_WIDE, number), block)
+        kinds = [(number, falls) for number in range(5) for falls in (False, True)]
+        blocks = [b.append_basic_block("way") for _ in kinds]
+        ways = b.switch(b.add(b.shl(way, ir.Constant(_WIDE, 1)), subtract), blocks[0])
+        for code, (kind, block) in enumerate(zip(kinds, blocks, strict=True)):
+            if code:
+                ways.add_case(ir.Constant(_WIDE, code), block)
             b.position_at_end(block)
-            all_of(number)
+            all_of(*kind)
             b.branch(done)
         b.position_at_end(done)
         return context.get_dummy_value()
@@ -192,7 +197,7 @@ def fire_integer(
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
     active: npt.NDArray[np.int64],
-) -> None:
+) -> bool:
     """Advance every neuron by some time steps.
 
     Parameters
@@ -210,23 +215,61 @@ def fire_integer(
     indices : int32 array
         Written: the channels that fired; with room for `eventsim.kernels.fire.SPARE` more than neurons and steps.
     active : int64 array (steps, 3)
-        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and
-        inputs beyond the largest, which were taken for 0.
+        Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a
+        count that is not 0 where an input was beyond the largest.
+
+    Returns
+    -------
+    bool
+        Whether no input was beyond the largest; if one was, nothing that was written means anything.
     """
-    bias, leak, fires_at, taken = constants
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
-    x, v = current.reshape(-1), potential.reshape(-1)
-    stretch = len(bias)
-    whole = stretch == neurons
-    if whole:
-        stretch = min(neurons, STRETCH)
-    fired = np.zeros((max(steps, 1), neurons // LANES // 2 * 2 + 4), np.uint32)
+    fired = np.empty((max(steps, 1), words(neurons)), np.uint32)
     active[:] = 0
-    indptr[0] = 0
-    for a in range(0, neurons, stretch):
-        vectors = min(stretch, neurons - a) // LANES if COMPILED else 0
-        if COMPILED:
+    advance_integer(current, potential, constants, fixed, fired, active, 0, neurons)
+    return list_fired(fired, positions, channels, indptr, indices, active)
+
+
+@kernel
+def words(neurons: int) -> int:
+    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
+    return neurons // LANES // 2 * 2 + 4
+
+
+@kernel
+def advance_integer(
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.int32],
+    constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    fixed: Fixed,
+    fired: npt.NDArray[np.uint32],
+    active: npt.NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Advance some of the neurons, as `fire_integer` does, and tell by bits who fired.
+
+    Parameters
+    ----------
+    current, potential, constants, fixed
+        As for `fire_integer`.
+    fired : uint32 array (steps, words)
+        Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
+    active : int64 array (steps, 3)
+        Added to: as for `fire_integer`.
+    first, last : int
+        The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
+    """
+    bias, leak, fires_at, taken = constants
+    neurons, steps = potential.size, active.shape[0]
+    x, v = current.reshape(-1), potential.reshape(-1)
+    whole = len(bias) == neurons
+    stretch = stretch_of_integers(len(bias), neurons)
+    if last == neurons:
+        fired[:, neurons // LANES :] = 0
+    if COMPILED:
+        for a in range(first, last, stretch):
             at = 4 * a if whole else 0
             for step in range(steps):
                 _advance(
@@ -238,24 +281,51 @@ def fire_integer(
                     taken.ctypes.data + at,
                     fired.ctypes.data + 4 * (step * fired.shape[1] + a // LANES),
                     active.ctypes.data + 24 * step,
-                    vectors,
+                    min(stretch, neurons - a) // LANES,
                     fixed.way,
                     fixed.shift,
                     fixed.fraction,
                     np.int64(fixed.subtract),
                     fixed.largest,
                 )
-    rest = neurons // LANES * LANES if COMPILED else 0
-    for step in range(steps):
-        if rest < neurons:
-            _rest(rest, x[step * neurons : (step + 1) * neurons], v, constants, fixed, fired[step], active[step])
-        rows = indptr[step * positions : (step + 1) * positions + 1]
-        list_bits(fired[step].view(np.uint64), channels, rows, indices)
+    rest = max(first, neurons // LANES * LANES) if COMPILED else first
+    if rest < last:
+        if not COMPILED:
+            fired[:, first // LANES : last // LANES] = 0
+        for step in range(steps):
+            given = x[step * neurons : (step + 1) * neurons]
+            _rest(rest, last, given, v, constants, fixed, fired[step], active[step])
+
+
+@kernel
+def stretch_of_integers(constants: int, neurons: int) -> int:
+    """Return how many neurons are advanced together, behind whom constants of a length begin again."""
+    return min(neurons, STRETCH) if constants == neurons else constants
+
+
+@kernel
+def list_fired(
+    fired: npt.NDArray[np.uint32],
+    positions: int,
+    channels: int,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    active: npt.NDArray[np.int64],
+) -> bool:
+    """List who fired, and return whether no input was beyond the largest; parameters are those of `advance_integer`."""
+    beyond = False
+    indptr[0] = 0
+    for step in range(active.shape[0]):
+        ends = indptr[step * positions : (step + 1) * positions + 1]
+        list_bits(fired[step].view(np.uint64), channels, ends, indices)
+        beyond |= active[step, 2] != 0
+    return not beyond
 
 
 @kernel
 def _rest(
     first: int,
+    last: int,
     x: npt.NDArray[np.float32],
     v: npt.NDArray[np.int32],
     constants: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]],
@@ -263,9 +333,9 @@ def _rest(
     fired: npt.NDArray[np.uint32],
     active: npt.NDArray[np.int64],
 ) -> None:
-    """Advance the neurons behind the last whole vector by one step, as `_advance` does."""
+    """Advance some neurons one by one by one step, as `_advance` does."""
     bias, leak, fires_at, taken = constants
-    for i in range(first, len(v)):
+    for i in range(first, last):
         n = i % len(bias)
         before = np.int64(v[i])
         given = np.float64(x[i])

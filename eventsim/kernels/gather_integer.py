@@ -7,14 +7,15 @@ it. At the end of a span the sums are added to the float32 output, which is exac
 
 Sums of up to `TILE` channels stay in vector registers over the events of a row (LLVM vectors, which any target lowers
 to what it has); weights are widened as they are loaded, and fetched ahead. Where a span is one tap its sums go from
-registers to the output; else they wait in a block of rows until its last tap. Channels are padded to `LANES` with
+registers to the output; else they wait in a block of rows until its last tap. Where spans allow it, a visit takes a
+row of taps, whose input pixels lie side by side in the lists. Channels are padded to `LANES` with
 weights of 0, which are not counted. Uncompiled, plain loops give the same sums.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numba
@@ -37,12 +38,12 @@ COMPILED = not numba.config.DISABLE_JIT
 
 
 class Span(NamedTuple):
-    """Input channels of one tap that are served in one go.
+    """Input channels of one tap, or of a row of taps, that are served in one go.
 
     Attributes
     ----------
     tap, low, high : int
-        Channels from `low` on, up to `high`.
+        Channels from `low` on, up to `high`; of a row of taps all.
     begins, ends : bool
         Whether the sums begin at 0 with it, and whether they are added to the output after it.
     """
@@ -217,19 +218,64 @@ def pack_integers(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
     return packed
 
 
+def unpack_integers(packed: npt.NDArray[np.int8], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.int8]:
+    """Return the weights ``(taps, inputs, outputs)`` that `pack_integers` arranged."""
+    padded, at, first, tiles = -(-outputs // LANES) * LANES, 0, 0, []
+    while first < outputs:
+        width = _width(padded - first)
+        tiles.append(packed[at : at + taps * inputs * width].reshape(taps, inputs, width))
+        at, first = at + taps * inputs * width, first + width
+    return np.concatenate(tiles, axis=2)[:, :, :outputs]
+
+
+def tiles_of(outputs: int) -> int:
+    """Return how many tiles there are, each of which may be served apart."""
+    left, tiles = -(-outputs // LANES) * LANES, 0
+    while left > 0:
+        left, tiles = left - _width(left), tiles + 1
+    return tiles
+
+
+def by_rows(spans: Sequence[Span], window: Window) -> tuple[tuple[Span, ...], int]:
+    """Return spans of whole rows of taps, where the spans allow it, and how many taps each of them has.
+
+    They do where no span begins or ends, and no tap is divided, within a row.
+    """
+    reach, whole = window.kernel_width, len(spans) == window.kernel_height * window.kernel_width
+    rows = [spans[first : first + reach] for first in range(0, len(spans), reach)]
+    cut = any(span.begins for row in rows for span in row[1:]) or any(span.ends for row in rows for span in row[:-1])
+    if reach == 1 or window.dilation_width > 1 or not whole or cut:
+        return tuple(spans), 1
+    return tuple(row[0]._replace(ends=row[-1].ends) for row in rows), reach
+
+
 @kernel
-def gather_integer(  # noqa: PLR0917
+def _by_column(
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
+) -> npt.NDArray[np.int32]:
+    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
+    out = np.empty(len(indices), np.int32)
+    for row in range(len(indptr) - 1):
+        shift = np.int32(row % width * inputs)
+        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            out[e] = indices[e] + shift
+    return out
+
+
+@kernel
+def gather_integer(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.int8],
     spans: npt.NDArray[np.int64],
-    sums: npt.NDArray[Any],
+    reach: int,
+    lane: npt.NDArray[Any],
     out: npt.NDArray[np.float32],
-    steps: int,
     window: Window,
-    products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
+    part: tuple[int, int, int, int],
 ) -> None:
     """Add up the weight rows of the active channels, times their values.
+
+    Parts that do not overlap may be served at the same time; together they give what all at once would.
 
     Parameters
     ----------
@@ -239,25 +285,26 @@ def gather_integer(  # noqa: PLR0917
         Weights as `pack_integers` arranges them.
     spans : int64 array (spans, 5)
         Rows of `Span`, which together serve every channel of every tap once.
-    sums : int16 or int32 array (BLOCK * TILE,)
-        Room for the sums of a block, whose type is the width that the spans were proven for.
+    reach : int
+        Taps of a span, of `by_rows`.
+    lane : int16 or int32 array
+        Of the width that the spans were proven for; nothing is read of it.
     out : float32 array (steps * out_height * out_width, outputs)
         Written.
-    steps : int
     window : Window
-    products, units : int64 and float64 arrays (steps,)
-        Written, as by `eventsim.kernels.gather.gather`.
+    part : tuple (first tile, last tile, first row, last row)
+        Served are these tiles and these rows of the output, the last ones excluded.
     """
     indptr, indices, values = rows
-    w = window
-    pixels, outputs = out.shape
+    first_tile, last_tile, first_row, last_row = part
+    w, outputs = window, out.shape[1]
     padded = (outputs + LANES - 1) // LANES * LANES
     taps = w.kernel_height * w.kernel_width
     inputs = len(packed) // max(taps * padded, 1)
+    listed = _by_column(indptr, indices, w.width, inputs) if reach > 1 else indices
+    sums = np.empty(BLOCK * TILE, lane.dtype)
     binary = len(values) == 0
     wide = np.int64(sums.itemsize == 4)
-    products[:] = 0
-    units[:] = 0
     edges = np.unique(spans[:, 1:3])
     divided = len(edges) > 2
     cuts = np.empty((len(edges) if divided else 0, len(indptr) - 1), np.int64)
@@ -269,15 +316,14 @@ def gather_integer(  # noqa: PLR0917
                     e += 1
                 cuts[number, row] = e
     ended = np.cumsum(spans[:, 4])
-    first = 0
-    tile = 0
-    while first < outputs:
+    first = tile = 0
+    for serial in range(last_tile):
         left = padded - first
         width = 96 if left in (96, 192) else min(left, TILE)
         kept = min(width, outputs - first)
         code = 2 * ((TILE - width) // LANES) + wide
-        for begin in range(0, pixels, BLOCK):
-            end = min(begin + BLOCK, pixels)
+        for begin in range(first_row, last_row if serial >= first_tile else first_row, BLOCK):
+            end = min(begin + BLOCK, last_row)
             for number in range(len(spans)):
                 tap = spans[number, 0]
                 low_edge, high_edge = np.searchsorted(edges, spans[number, 1]), np.searchsorted(edges, spans[number, 2])
@@ -285,7 +331,6 @@ def gather_integer(  # noqa: PLR0917
                 direct = COMPILED and spans[number, 3] == 1 and spans[number, 4] == 1 and kept == width
                 if spans[number, 3] and not direct:
                     sums[: (end - begin) * width] = 0
-                base = tile + tap * inputs * width
                 dy = tap // w.kernel_width * w.dilation_height - w.pad_height
                 dx = tap % w.kernel_width * w.dilation_width - w.pad_width
                 out_x = begin % w.out_width - 1
@@ -298,29 +343,24 @@ def gather_integer(  # noqa: PLR0917
                     x = out_x * w.stride_width + dx
                     y = line % w.out_height * w.stride_height + dy
                     start, n = np.int64(0), np.int64(0)
-                    if x >= 0 and x < w.width and y >= 0 and y < w.height:
-                        step = line // w.out_height
-                        source = (step * w.height + y) * w.width + x
-                        start, stop = indptr[source], indptr[source + 1]
+                    if x + reach > 0 and x < w.width and y >= 0 and y < w.height:
+                        source = (line // w.out_height * w.height + y) * w.width
+                        start, stop = indptr[source + max(x, 0)], indptr[source + min(x + reach, w.width)]
                         if divided:
-                            start, stop = cuts[low_edge, source], cuts[high_edge, source]
+                            start, stop = cuts[low_edge, source + x], cuts[high_edge, source + x]
                         n = stop - start
-                        if first == 0:
-                            products[step] += n
-                            if not binary:
-                                for e in range(start, stop):
-                                    units[step] += abs(values[e])
                     if n == 0 and not direct:
                         continue
+                    base = tile + (tap - x if reach > 1 else tap) * inputs * width
                     room = (target - begin) * width
                     if COMPILED:
                         _serve(
                             2 * (2 * code + (0 if binary else 1)) + (1 if direct else 0),
-                            packed.ctypes.data + base,
-                            indices.ctypes.data + 4 * start,
+                            np.uintp(packed.ctypes.data + base),
+                            listed.ctypes.data + 4 * start,
                             values.ctypes.data + 4 * start,
                             n,
-                            len(indices) - 1 - start,
+                            len(listed) - 1 - start,
                             sums.ctypes.data + sums.itemsize * room,
                             out.ctypes.data + 4 * (target * outputs + first),
                             fresh,
@@ -329,7 +369,7 @@ def gather_integer(  # noqa: PLR0917
                         for e in range(start, start + n):
                             value = np.int32(1) if binary else np.int32(values[e])
                             for j in range(width):
-                                sums[room + j] += np.int32(packed[base + indices[e] * width + j]) * value
+                                sums[room + j] += np.int32(packed[base + listed[e] * width + j]) * value
                 if spans[number, 4] and not direct:
                     for target in range(begin, end):
                         room = (target - begin) * width
@@ -346,5 +386,3 @@ def gather_integer(  # noqa: PLR0917
                                 out[target, first + j] = before + np.float32(sums[room + j])
         first += width
         tile += taps * inputs * width
-    products *= outputs
-    units *= outputs

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 from numba.core import event
 
-F = TypeVar("F", bound=Callable[..., Any])
+from eventsim.kernel_cache import LOG, keep
 
-LOG = logging.getLogger("eventsim")
-"""Where nobody configures logging, Python writes its warnings to stderr."""
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Announcement(event.Listener):  # type: ignore[misc]
@@ -41,6 +39,7 @@ event.register("numba:compile", _announcement)
 
 def kernel(function: F) -> F:
     """Compile lazily, cached on disk, free of the interpreter lock, with strict floating point."""
-    compiled = numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    _announcement.kernels.add(compiled)
+    compiled = numba.njit(nogil=True, error_model="numpy")(function)
+    if not numba.config.DISABLE_JIT and keep(compiled):
+        _announcement.kernels.add(compiled)
     return cast(F, compiled)

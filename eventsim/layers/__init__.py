@@ -12,6 +12,7 @@ from eventsim.layers.attention.table_attention import TableAttention
 from eventsim.layers.input import Input
 from eventsim.layers.joins.concat import Concat
 from eventsim.layers.joins.gate import Gate
+from eventsim.layers.joins.integer_residual import IntegerResidual
 from eventsim.layers.joins.residual import Residual
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.adaptive_lif import AdaptiveLIF
@@ -43,7 +44,9 @@ from eventsim.layers.shapes.select_channels import SelectChannels
 from eventsim.layers.synapses.conv2d import Conv2d
 from eventsim.layers.synapses.conv3d import Conv3d
 from eventsim.layers.synapses.integer_conv2d import IntegerConv2d
+from eventsim.layers.synapses.integer_conv3d import IntegerConv3d
 from eventsim.layers.synapses.integer_linear import IntegerLinear
+from eventsim.layers.synapses.integer_windowed_linear import IntegerWindowedLinear
 from eventsim.layers.synapses.linear import Linear
 from eventsim.layers.synapses.sparse_linear import SparseLinear
 from eventsim.layers.synapses.windowed_linear import WindowedLinear
@@ -78,8 +81,11 @@ __all__ = [
     "Input",
     "IntegerActivation",
     "IntegerConv2d",
+    "IntegerConv3d",
     "IntegerLIF",
     "IntegerLinear",
+    "IntegerResidual",
+    "IntegerWindowedLinear",
     "JoinOverTime",
     "Layer",
     "LayerError",

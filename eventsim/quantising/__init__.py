@@ -15,15 +15,19 @@ import numpy.typing as npt
 from eventsim.errors import InputError, LayerError
 from eventsim.layers import Layer
 from eventsim.network import Network
+from eventsim.quantising.averaging import averages, with_sums
 from eventsim.quantising.bounds import ATTENTIONS, largest_values
-from eventsim.quantising.choosing import NEURONS, PASSING, SYNAPSES, Choice, choose_layers
+from eventsim.quantising.choosing import JOINING, NEURONS, PASSING, SYNAPSES, Choice, choose_layers
 from eventsim.quantising.rounding import (
     Scales,
     asked_by,
     check_options,
+    common_unit,
     integer_attention,
+    integer_join,
     integer_neurons,
     integer_synapses,
+    unit_of,
 )
 from eventsim.settings import Setting
 from eventsim.simulator import Simulator
@@ -71,6 +75,10 @@ def quantise(
         fires; one line that names the layer.
     """
     check_options(scales, fraction)
+    means = averages(network)
+    summed = with_sums(network, means)
+    kept = choose_layers(summed, largest_values(summed)).integer  # a mean whose synapses stay float32 stays a mean
+    network = with_sums(network, [name for name, heard_by in means.items() if set(heard_by) <= set(kept)])
     bounds = largest_values(network)
     choice = choose_layers(network, bounds)
     if not choice.integer:
@@ -79,7 +87,7 @@ def quantise(
     made = _made(network, choice, bounds, scales, fraction)
     integer = replace(network, layers={name: made.get(name, layer) for name, layer in network.layers.items()})
     seen = _calibrate(network, integer, choice, samples, time_steps, on_progress)
-    count = sum(type(network.layers[name]) not in PASSING for name in choice.integer)
+    count = sum(type(network.layers[name]) not in PASSING + JOINING for name in choice.integer)
     note = f"{count} layers, {scales} scales, up to {fraction} bits behind the point, checked on {seen} samples"
     settings = [Setting(INTEGER, "int8", "option", note)]
     for reason in dict.fromkeys(choice.float32.values()):
@@ -93,7 +101,7 @@ def _made(
 ) -> dict[str, Layer]:
     """Return the layers that take the place of others."""
     chosen, made, sums = set(choice.integer), {}, {}
-    least = _asked(network, chosen)
+    units = _units(network, chosen, scales)
     for name in choice.integer:
         layer: Any = network.layers[name]
         sources, emitted = network.sources[name], network.types[name]
@@ -101,11 +109,16 @@ def _made(
             if type(layer) in SYNAPSES:
                 kind = network.types[sources[0]].kind
                 largest = 1 if kind == "binary" else bounds[sources[0]]
-                made[name], sums[name] = integer_synapses(layer, least[name], largest, scales)
+                made[name], sums[name] = integer_synapses(layer, units[name], largest)
             elif type(layer) in ATTENTIONS:
                 made[name], sums[name] = integer_attention(layer, emitted.channels, bounds[name] or 0)
             elif type(layer) in PASSING:
                 sums[name] = sums[sources[0]]
+            elif type(layer) in JOINING:
+                joined = [
+                    sums[source] if source in chosen and source in sums else bounds[source] or 0 for source in sources
+                ]
+                made[name], sums[name] = integer_join(layer, joined)
             else:
                 made[name] = integer_neurons(layer, sums[sources[0]], fraction)
         except LayerError as error:
@@ -113,16 +126,50 @@ def _made(
     return made
 
 
+def _units(network: Network, chosen: set[str], scales: Scales) -> dict[str, Any]:
+    """Return what a unit of the sums of synapses is worth: one for all sums that are added to each other."""
+    least, met = _asked(network, chosen), _met(network, chosen)
+    together: dict[str, list[str]] = {}
+    for name in sorted(chosen, key=network.order.index):
+        if type(network.layers[name]) in SYNAPSES:
+            together.setdefault(met.get(name, name), []).append(name)
+    spiking = {
+        met[name]
+        for name in chosen
+        if type(network.layers[name]) in JOINING and any(kind.kind != "real" for kind in network.input_types(name))
+    }
+    units: dict[str, Any] = {}
+    for group, names in together.items():
+        unit = common_unit([unit_of(network.layers[name], least[name], scales) for name in names], group in spiking)
+        units |= dict.fromkeys(names, unit)
+    return units
+
+
+def _met(network: Network, chosen: set[str]) -> dict[str, str]:
+    """Return, for every layer whose sums meet others in a join, a name that all of these have in common."""
+    met: dict[str, str] = {}
+    for name in network.order:
+        if name not in chosen or type(network.layers[name]) not in PASSING + JOINING:
+            continue
+        kinds = zip(network.sources[name], network.input_types(name), strict=True)
+        members = {met.get(each, each) for each in (name, *(s for s, kind in kinds if kind.kind == "real"))}
+        first = min(members, key=network.order.index)
+        met |= dict.fromkeys(members, first)
+        met |= {each: first for each, group in met.items() if group in members}
+    return met
+
+
 def _asked(network: Network, chosen: set[str]) -> dict[str, Any]:
-    """Return the least scale of each channel that the neurons behind a layer allow."""
+    """Return the least unit of each channel that the neurons behind a layer allow."""
     least: dict[str, Any] = {name: np.zeros(network.types[name].channels) for name in chosen}
     for name in reversed(network.order):
         if name not in chosen or type(network.layers[name]) in SYNAPSES + ATTENTIONS:
             continue
         neurons = type(network.layers[name]) in NEURONS
         asked = asked_by(network.layers[name], network.types[name].shape) if neurons else least[name]
-        (source,) = network.sources[name]
-        least[source] = np.maximum(least[source], asked)
+        for source, kind in zip(network.sources[name], network.input_types(name), strict=True):
+            if kind.kind == "real":
+                least[source] = np.maximum(least[source], asked)
     return least
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -10,8 +11,18 @@ import numpy.typing as npt
 
 from eventsim.errors import InputError, LayerError
 from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL, LEAK_BITS
-from eventsim.layers import IntegerConv2d, IntegerLIF, IntegerLinear, Layer
-from eventsim.layers.synapses.integer_weights import LARGEST_WEIGHT, width_of
+from eventsim.layers import (
+    Conv3d,
+    IntegerConv2d,
+    IntegerConv3d,
+    IntegerLIF,
+    IntegerLinear,
+    IntegerResidual,
+    IntegerWindowedLinear,
+    Layer,
+    WindowedLinear,
+)
+from eventsim.layers.synapses.integer_weights import LARGEST_SUM, LARGEST_WEIGHT
 from eventsim.quantising.choosing import leak_share
 
 Scales: TypeAlias = Literal["exact", "power_of_two"]
@@ -42,20 +53,53 @@ class Sums:
     largest: int
 
 
-def integer_synapses(layer: Any, least: Reals, largest_input: int | None, scales: Scales) -> tuple[Layer, Sums]:
-    """Return a convolution or linear layer with int8 weights, and what it emits.
+def unit_of(layer: Any, least: Reals, scales: Scales) -> Reals:
+    """Return the finest unit of the sums of synapses, of each output channel, as float32 holds it.
 
-    Every output channel has a scale: its largest weight is 127 of it, rounded up to a power of two if asked, and it is
-    at least so large that thresholds and biases behind it keep to their bits.
+    It is the scale of the weights, over a window less what is amplified in it. The largest weight is 127 of the scale,
+    rounded up to a power of two if asked, and the unit is at least so large that thresholds and biases behind it, which
+    ask for `least`, keep to their bits.
+    """
+    weight = np.asarray(layer.weight, np.float64)
+    unit = np.maximum(np.abs(weight.reshape(len(weight), -1)).max(1) / LARGEST_WEIGHT / _amplified(layer), least)
+    if layer.bias is not None:
+        unit = np.maximum(unit, np.abs(np.asarray(layer.bias, np.float64)) * REACH)
+    if scales == "power_of_two":
+        unit = 2.0 ** np.ceil(np.log2(unit))
+    return np.asarray(unit.astype(np.float32), np.float64)
+
+
+def _amplified(layer: Any) -> Reals | float:
+    """Return how many units of the sums of a layer, of each channel, a unit of its products is."""
+    if not isinstance(layer, WindowedLinear):
+        return 1.0
+    nothing = np.zeros(np.shape(layer.weight), np.int8)
+    return np.asarray(_windowed(nothing, np.ones(len(nothing)), 1, layer).amplified[0], np.float64)
+
+
+def _windowed(integers: Any, scale: Any, largest_input: int, layer: WindowedLinear) -> IntegerWindowedLinear:
+    over = layer.window, layer.exponent, layer.decay, layer.form
+    return IntegerWindowedLinear(integers, scale, largest_input, *over)
+
+
+def common_unit(units: Sequence[Reals], beside_spikes: bool) -> Reals:
+    """Return the unit of sums that are added to each other: the coarsest; a spike beside them has a whole number."""
+    unit: Reals = np.max(units, axis=0)
+    if beside_spikes:
+        unit = 1 / np.maximum(np.floor(1 / unit), 1)
+    return np.asarray(unit.astype(np.float32), np.float64)
+
+
+def integer_synapses(layer: Any, unit: Reals, largest_input: int | None) -> tuple[Layer, Sums]:
+    """Return synapses with int8 weights, and what they emit.
 
     Parameters
     ----------
-    layer : Conv2d or Linear
-    least : float64 array (channels,)
-        What the neurons behind it ask of the scale.
+    layer : Conv2d, Conv3d, Linear or WindowedLinear
+    unit : float64 array (channels,)
+        What a unit of the sums is to be worth, at least `unit_of`.
     largest_input : int or None
         None where nothing bounds the input: then the layer refuses inputs that its width was not proven for.
-    scales : {"exact", "power_of_two"}
 
     Raises
     ------
@@ -63,25 +107,51 @@ def integer_synapses(layer: Any, least: Reals, largest_input: int | None, scales
         If the sums fit no width.
     """
     weight = np.asarray(layer.weight, np.float64)
-    flat = weight.reshape(len(weight), -1)
-    bias = None if layer.bias is None else np.asarray(layer.bias, np.float64)
-    scale = np.maximum(np.abs(flat).max(1) / LARGEST_WEIGHT, least)
-    if bias is not None:
-        scale = np.maximum(scale, np.abs(bias) * REACH)
-    if scales == "power_of_two":
-        scale = 2.0 ** np.ceil(np.log2(scale))
-    scale = scale.astype(np.float32)  # what is kept is what is divided by
-    rounded = np.rint(flat / scale[:, None].astype(np.float64))
+    scale = (unit * _amplified(layer)).astype(np.float32)  # what is kept is what is divided by
+    rounded = np.rint(weight.reshape(len(weight), -1) / scale[:, None].astype(np.float64))
     integers = np.clip(rounded, -LARGEST_WEIGHT, LARGEST_WEIGHT).astype(np.int8).reshape(weight.shape)
+    made: Any = _synapses(layer, integers, scale, largest_input or 1)
     if largest_input is None:
-        total = width_of(integers, 1, getattr(layer, "groups", 1)).largest
-        largest_input = max(1, OPEN_SUM // max(total, 1))
-    if weight.ndim == 2:
-        made: Any = IntegerLinear(integers, scale, largest_input)
-    else:
-        place = {name: getattr(layer, name) for name in ("stride", "padding", "groups", "dilation")}
-        made = IntegerConv2d(integers, scale, largest_input, **place)
-    return made, Sums(scale.astype(np.float64), bias, made.width.largest)
+        most = max(1, OPEN_SUM // max(made.width.largest, 1))
+        made = _synapses(layer, integers, scale, most)
+    bias = None if layer.bias is None else np.asarray(layer.bias, np.float64)
+    return made, Sums(unit, bias, made.width.largest)
+
+
+def _synapses(layer: Any, integers: Any, scale: Any, largest_input: int) -> Layer:
+    if isinstance(layer, WindowedLinear):
+        return _windowed(integers, scale, largest_input, layer)
+    if integers.ndim == 2:
+        return IntegerLinear(integers, scale, largest_input)
+    place = {name: getattr(layer, name) for name in ("stride", "padding", "groups")}
+    if isinstance(layer, Conv3d):
+        return IntegerConv3d(integers, scale, largest_input, **place, time_padding=layer.time_padding)
+    return IntegerConv2d(integers, scale, largest_input, **place, dilation=layer.dilation)
+
+
+def integer_join(layer: Layer, joined: Sequence[Sums | int]) -> tuple[Layer, Sums]:
+    """Return a residual join of sums of one unit, and what it emits.
+
+    Parameters
+    ----------
+    layer : Residual
+    joined : sequence of Sums or int
+        Sums of integers, or the largest of spikes or graded values, each of which is worth whole units.
+
+    Raises
+    ------
+    LayerError
+        If the sums are larger than a float32 holds exactly.
+    """
+    sums = [each for each in joined if isinstance(each, Sums)]
+    unit, biases = sums[0].scale, [each.bias for each in sums if each.bias is not None]
+    worth = np.rint(1 / unit).astype(np.int32)
+    largest = sum(each.largest if isinstance(each, Sums) else each * int(worth.max()) for each in joined)
+    if largest > LARGEST_SUM:
+        raise LayerError(f"sums up to {largest} found; expected at most {LARGEST_SUM}, leave the layer in float32")
+    if len(sums) < len(joined):
+        layer = IntegerResidual(np.stack([worth if isinstance(each, int) else np.ones_like(worth) for each in joined]))
+    return layer, Sums(unit, np.sum(biases, axis=0) if biases else None, largest)
 
 
 def integer_attention(layer: Any, channels: int, largest: int) -> tuple[Layer, Sums]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eventsim.errors import InputError
 from eventsim.result import Result
+from eventsim.whole_file import whole_file
 
 
 def write_recorded(path: str | Path, result: Result) -> None:
@@ -24,8 +24,5 @@ def write_recorded(path: str | Path, result: Result) -> None:
     arrays = dict(result.recorded)
     arrays |= {f"{name}:potential": potentials for name, potentials in result.potentials.items()}
     arrays |= {":logits": result.logits, ":step_logits": result.step_logits}
-    try:
-        with Path(path).open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # names of layers are no keywords of it
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    with whole_file(path) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # names of layers are no keywords of it

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from eventsim.errors import InputError
+from eventsim.whole_file import whole_file
 
 
 def write_rows(path: str | Path, samples: Iterable[dict[str, Any]]) -> None:
@@ -19,10 +19,10 @@ def write_rows(path: str | Path, samples: Iterable[dict[str, Any]]) -> None:
         If the file cannot be written.
     """
     rows = [{"input": sample["input"], **layer} for sample in samples for layer in sample["layers"]]
-    try:
-        with Path(path).open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.DictWriter(file, list(rows[0]) if rows else ["input"])
-            writer.writeheader()
-            writer.writerows(rows)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    with (
+        whole_file(path) as partial,
+        partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["input"])
+        writer.writeheader()
+        writer.writerows(rows)

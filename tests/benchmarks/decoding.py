@@ -13,11 +13,14 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import h5py
+import lz4.frame
 import numpy as np
+import zstandard
 
 from eventsim.dvs import frames_by_count, frames_by_time, open_recording
 
@@ -55,15 +58,28 @@ def aedat3(x: Any, y: Any, t: Any, p: Any, packet: int) -> bytes:
     return b"".join(parts)
 
 
-def aedat4_packets(events: Any, packet: int) -> bytes:
+def as_stored(data: bytes) -> bytes:
+    return data
+
+
+def with_lz4(data: bytes) -> bytes:
+    packed: bytes = lz4.frame.compress(data, block_linked=True, store_size=False)
+    return packed
+
+
+def aedat4_packets(events: Any, packet: int, pack: Callable[[bytes], bytes] = as_stored, compression: int = 0) -> bytes:
     padded = np.zeros(len(events), [("t", "<i8"), ("x", "<i2"), ("y", "<i2"), ("p", "?"), ("pad", "V3")])
     for name in "xytp":
         padded[name] = events[name]
-    parts = [aedat4(width=SIDE, height=SIDE)]
+    head = bytearray(aedat4(width=SIDE, height=SIDE))
+    # where `aedat4` writes the number of the compression
+    struct.pack_into("<i", head, 46, compression)
+    parts = [bytes(head)]
     for start in range(0, len(events), packet):
         here = padded[start : start + packet]
         table = struct.pack("<I4s2x3HiII", 16, b"EVTS", 6, 8, 4, 6, 4, len(here)) + here.tobytes()
-        parts.append(struct.pack("<iiI", 0, len(table) + 4, len(table)) + table)
+        packed = pack(struct.pack("<I", len(table)) + table)
+        parts += [struct.pack("<ii", 0, len(packed)), packed]
     return b"".join(parts)
 
 
@@ -94,6 +110,9 @@ def write_all(folder: Path, events: Any) -> dict[str, Path]:
         "AEDAT 3.1 small": ("small.aedat", aedat3(x, y, t, p, 50)),
         "AEDAT 4.0 large": ("large.aedat4", aedat4_packets(events, 5000)),
         "AEDAT 4.0 small": ("small.aedat4", aedat4_packets(events, 50)),
+        "AEDAT 4.0 LZ4 large": ("lz4_large.aedat4", aedat4_packets(events, 5000, with_lz4, 1)),
+        "AEDAT 4.0 LZ4 small": ("lz4_small.aedat4", aedat4_packets(events, 50, with_lz4, 1)),
+        "AEDAT 4.0 Zstd large": ("zstd.aedat4", aedat4_packets(events, 5000, zstandard.ZstdCompressor(1).compress, 3)),
         "N-MNIST": ("a.bin", words(count, x, y, p << 7 | t >> 16, t >> 8 & 255, t & 255, dtype="u1")),
         "DAT": (
             "a.dat",
@@ -162,9 +181,9 @@ def with_loadtxt(path: Path) -> Any:
     return {"x": x, "y": y, "t": t, "p": p}
 
 
-OTHERS = {
-    "AEDAT 4.0 large": {"aedat": with_aedat, "faery": with_faery, "dv_processing": with_dv_processing},
-    "AEDAT 4.0 small": {"aedat": with_aedat, "faery": with_faery, "dv_processing": with_dv_processing},
+OF_AEDAT4 = {"aedat": with_aedat, "faery": with_faery, "dv_processing": with_dv_processing}
+OTHERS: dict[str, dict[str, Any]] = {
+    **{f"AEDAT 4.0 {kind}": OF_AEDAT4 for kind in ("large", "small", "LZ4 large", "LZ4 small", "Zstd large")},
     "DAT": {"expelliarmus": lambda path: expelliarmus(path, "dat"), "faery": with_faery},
     "EVT 2.0": {"expelliarmus": lambda path: expelliarmus(path, "evt2"), "faery": with_faery},
     "EVT 3.0": {"expelliarmus": lambda path: expelliarmus(path, "evt3"), "evt3": with_evt3, "faery": with_faery},

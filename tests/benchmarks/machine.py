@@ -15,6 +15,8 @@ PACKAGES = (
     *("eventsim", "numpy", "numba", "llvmlite", "scipy"),
     *("torch", "spikingjelly", "openvino", "nncf", "onnx", "onnxruntime"),
 )
+LIMITS = ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES", "ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "OPENBLAS_CORETYPE")
+"""What keeps compilers and engines from instructions that the processor has."""
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 """Recordings and checkpoints of others, which are no part of the project."""
@@ -48,7 +50,7 @@ def described() -> dict[str, Any]:
         "cache_bytes": _caches(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "numba_cpu": os.environ.get("NUMBA_CPU_NAME", "host"),
+        "limits": {name: os.environ[name] for name in LIMITS if name in os.environ},
         "versions": {package: found for package in PACKAGES if (found := _version(package))},
         "threads": 1,
         "load_average": list(os.getloadavg()),

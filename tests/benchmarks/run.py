@@ -113,6 +113,8 @@ def main(words: list[str] | None = None) -> Path:
     say(
         f"{told['cpu']}, one thread of {told['cores']}, load {told['load_average'][0]:.1f}, commit {document['commit']}"
     )
+    if told["limits"]:
+        say("kept to " + ", ".join(f"{name}={value}" for name, value in told["limits"].items()))
     one_thread()
     for name in options.only:
         if name in SECTIONS:

@@ -40,6 +40,43 @@ def linear(x: ArrayLike, weight: ArrayLike) -> Longs:
     return np.einsum("...c,oc->...o", values, matrix)
 
 
+def conv3d(
+    x: ArrayLike,
+    weight: ArrayLike,
+    stride: tuple[int, int] = (1, 1),
+    padding: tuple[int, int] = (0, 0),
+    groups: int = 1,
+    causal: bool = False,
+) -> Longs:
+    """Sums of integer maps (T, C, H, W) times kernels (O, C / groups, kT, kH, kW); silence before and after."""
+    maps, kernels = np.asarray(x).astype(np.int64), np.asarray(weight).astype(np.int64)
+    length = kernels.shape[2]
+    before = length - 1 if causal else length // 2
+    padded = np.pad(maps, ((before, length - 1 - before), *((0, 0),) * 3))
+    parts = [conv2d(padded[k : k + len(maps)], kernels[:, :, k], stride, padding, groups) for k in range(length)]
+    return np.sum(parts, axis=0, dtype=np.int64)
+
+
+def windowed_linear(
+    x: ArrayLike, weight: ArrayLike, windows: list[int], exponents: list[int], decay: str = "geometric"
+) -> Longs:
+    """Sums over the last axis of x (T, N, C), each output over its window of steps: the oldest counts once."""
+    products = linear(x, weight)
+    y = np.zeros_like(products)
+    for o, (window, exponent) in enumerate(zip(windows, exponents, strict=True)):
+        halvings = [exponent * (age if decay == "geometric" else min(age, 1)) for age in range(window)]
+        for t in range(len(y)):
+            for age in range(min(window, t + 1)):
+                y[t, ..., o] += products[t - age, ..., o] << (halvings[-1] - halvings[age])
+    return y
+
+
+def joined(a: ArrayLike, b: ArrayLike, factors: ArrayLike) -> Longs:
+    """Sums of two rows (..., C), each times its integers (2, C)."""
+    one, other = np.asarray(factors).astype(np.int64)
+    return np.asarray(a).astype(np.int64) * one + np.asarray(b).astype(np.int64) * other
+
+
 def lif(
     sums: ArrayLike,
     threshold: ArrayLike,

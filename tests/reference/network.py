@@ -43,9 +43,17 @@ def _integer_neurons(sums: Float32, **parameters: Any) -> Float32:
     return integers.lif(sums, **per_neuron)[0].astype(np.float32)
 
 
+def _joined(a: Float32, b: Float32, factors: NDArray[np.int32]) -> Float32:
+    per_channel = factors[:, :, None, None] if a.ndim == 4 else factors
+    return integers.joined(a, b, per_channel).astype(np.float32)
+
+
 KINDS: dict[str, Callable[..., Float32]] = {
     "integer_conv2d": lambda x, **parameters: integers.conv2d(x, **parameters).astype(np.float32),
+    "integer_conv3d": lambda x, **parameters: integers.conv3d(x, **parameters).astype(np.float32),
     "integer_linear": lambda x, weight: integers.linear(x, weight).astype(np.float32),
+    "integer_windowed_linear": lambda x, **parameters: integers.windowed_linear(x, **parameters).astype(np.float32),
+    "integer_residual": _joined,
     "integer_lif": _integer_neurons,
     "conv2d": conv2d,
     "linear": linear,

@@ -125,7 +125,7 @@ def measure(args: Arguments) -> int:
             rows.finish(complete=complete)
         except InputError as error:
             complain(error)
-            code = code or 1
+            code = code or 2
     noted = preparation.noted(simulator.network)
     options = {name: getattr(args, name) for name in ("chunk", "dataset", "split", "energy", "labels", "limit")}
     options |= {"threads": simulator.threads, "shard": None if args.shard is None else "/".join(map(str, args.shard))}
@@ -134,6 +134,7 @@ def measure(args: Arguments) -> int:
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
     for sentence in evaluation.defects.sentences():
         complain(sentence)
+    _tell_time_steps(evaluation, preparation, simulator)
     if args.json:
         print_json(description)
     else:
@@ -155,7 +156,7 @@ def _simulate(
     evaluation: Evaluation,
     rows: RowsFile | None,
 ) -> int:
-    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 1 if rows did not go on."""
+    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 2 if rows did not go on."""
     done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
     rest = [sample for sample in samples if sample.index not in done]
     if not rest:
@@ -166,9 +167,9 @@ def _simulate(
             with _client(args) as options, closing(evaluate(simulator, rest, preparation, models, **options)) as found:
                 for outcome in map(_in_flags, found):
                     with held_interrupts():
+                        evaluation.take(outcome)
                         if rows is not None:
                             rows.append(outcome)
-                        evaluation.take(outcome)
                     bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             return INTERRUPTED
@@ -176,8 +177,20 @@ def _simulate(
             if rows is None or not len(evaluation.predictions) + len(evaluation.failed):
                 raise
             complain(error)
-            return 1
+            return 2
     return 0
+
+
+def _tell_time_steps(evaluation: Evaluation, preparation: Preparation, simulator: Simulator) -> None:
+    """Say how many arrays have other time steps than the model; flags that say so were told about before."""
+    model = simulator.network.time_steps
+    others = {steps: samples for steps, samples in sorted(evaluation.frames_given.items()) if steps != model}
+    if model is not None and preparation.time_steps is None and others:
+        found = ", ".join(f"{steps} ({samples:,} samples)" for steps, samples in others.items())
+        complain(
+            f"{sum(others.values()):,} of {evaluation.samples:,} samples have other time steps than the model says, "
+            f"time_steps = {model}: {found}"
+        )
 
 
 def _in_flags(outcome: Outcome) -> Outcome:
@@ -211,7 +224,7 @@ def _run(
 ) -> dict[str, Any]:
     """Return what rows are of: what changes them is in here, and which part of the samples they are of is not."""
     listed = json.dumps([(sample.name, sample.label, *_times(sample)) for sample in samples])
-    files = [each for each in args.energy if each.endswith(".toml")]
+    files = [each for each in args.energy if each.lower().endswith(".toml")]
     return {
         "eventsim": eventsim.__version__,
         "model_sha256": sha256(args.model),

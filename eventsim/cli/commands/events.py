@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from eventsim.cli.arguments import Arguments, add_recording_options, preparation_of
-from eventsim.cli.printing import console, print_json
+from eventsim.cli.printing import complain, console, print_json
 from eventsim.hashes import sha256
 from eventsim.report import document
 from eventsim.report.provenance import machine
@@ -21,6 +21,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def describe(args: Arguments) -> int:
     """Describe a recording."""
     recording = preparation_of(args).recording(Path(args.file))
+    if recording.overruled_size is not None:
+        complain(f"{args.file}: {recording.overruled_size}")
     summary = recording.summary()
     shown = {"file": args.file, "format": recording.format, **vars(summary), "sensor": recording.size_source}
     if args.json:

@@ -15,7 +15,10 @@ from eventsim.cli.arguments import (
     check_output,
     preparation_of,
 )
-from eventsim.cli.printing import console, print_json, progress
+from eventsim.cli.inputs import tell_time_steps
+from eventsim.cli.printing import complain, console, print_json, progress
+from eventsim.dvs import Defects
+from eventsim.dvs.defects import DefectsOfMany
 from eventsim.errors import InputError
 from eventsim.modelfile import load, save
 from eventsim.quantising import FLOAT32, INTEGER, quantise
@@ -51,12 +54,19 @@ def quantise_model(args: Arguments) -> int:
     network = load(args.model)
     preparation = preparation_of(args, network)
     files = spread_files(args.calibrate, args.samples)
+    met = DefectsOfMany()
+    told: list[Path] = []  # of many files alike, one complaint
     with progress() as bar:
         task = bar.add_task("calibrate", total=len(files))
 
         def frames() -> Iterator[Any]:
             for file in files:
-                yield preparation.frames(str(file), network)
+                defects = Defects()
+                frames = preparation.frames(str(file), network, defects)
+                if not told:
+                    told.extend([file] * tell_time_steps(frames, preparation, network, str(file)))
+                yield frames
+                met.take(str(file), defects)
 
         integer = quantise(
             network,
@@ -66,6 +76,8 @@ def quantise_model(args: Arguments) -> int:
             fraction=args.fraction,
             on_progress=lambda done: bar.update(task, completed=done),
         )
+    for sentence in met.sentences():
+        complain(sentence)
     save(integer, args.output)
     if args.json:
         print_json(document.network_document(args.output, integer))

@@ -97,7 +97,7 @@ def simulate(args: Arguments) -> int:
         noted = preparation.noted(simulator.network)
         return document.run_document(args.model, noted, whence, load_s, compile_s, samples, tried.failed)
 
-    found = sources(args.inputs, args.batch, tried)
+    found = sources(args.inputs, args.batch, tried, simulator.network)
 
     def take(name: str) -> None:
         source = found[name]

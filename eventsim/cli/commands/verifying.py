@@ -43,7 +43,7 @@ def verify_inputs(args: Arguments) -> int:
     samples: list[dict[str, Any]] = []
     tried = Attempts()
 
-    found = sources(args.inputs, args.batch, tried)
+    found = sources(args.inputs, args.batch, tried, network)
 
     def take(name: str) -> None:
         defects = Defects()

@@ -2,7 +2,7 @@ r"""AEDAT 2.0, the format of jAER: DVS128 and DAVIS recordings, MNIST-DVS, CIFAR
 
 Text lines that begin with ``#``, the first ``#!AER-DAT2.0``, then 8 bytes per word: a 32-bit address and a 32-bit time
 in microseconds, both big-endian. The time is read as unsigned, and goes on behind a full counter of 32 bits: see
-`Counter`. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
+`rounds`. Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-2.0.html
 
 ============  =============  ================  ========  ====================================
 layout        x              y                 polarity  skipped
@@ -30,15 +30,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
-from eventsim.dvs.counters import Counter
+from eventsim.dvs.compiled import compiled
+from eventsim.dvs.counters import rounds
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT2"
@@ -53,6 +56,8 @@ V2E = "AEDat2Output in v2e"
 DVS128_EXTERNAL = 0x80008000
 DVS128_UNUSED = 0x7FFF0000
 DAVIS_NOT_PIXEL = 0x80000400
+# what the decoder keeps beside the wraps: the stamp before (-1: none yet), whether it is a DAVIS, and its last column
+PREVIOUS, DAVIS, RIGHT = 1, 2, 3
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -110,54 +115,70 @@ class Aedat2Recording(Recording):
         self._layout, size = _layout_and_size(file, lines, camera, sensor_size)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = _told_size(lines)
         if not any("AEChip:" in line for line in lines):
             given = {"sensor_size": sensor_size, "camera": camera}
             self.untold = frozenset(name for name, value in given.items() if value is None)
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "8 bytes per event", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        counter = Counter(32)
+    def _decode(self, block_events: int) -> Iterator[Packed]:
+        state = np.array([0, -1, self._layout == "davis", self._sensor_width - 1], np.int64)
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
-            while data := file.read(WORD_BYTES * block_events):
-                words = np.frombuffer(data, ">u4", len(data) // WORD_BYTES * 2).reshape(-1, 2).astype(np.uint32)
-                addresses, strange = self._known_bits(words[:, 0])
-                words = words[: len(addresses)]
-                x, y, p, keep = self._pixels(addresses)
-                stamps = words[keep, 1].astype(np.int64)
-                if len(stamps):
-                    t, full = counter.times(stamps)
-                    yield Columns(x[keep], y[keep], t, p[keep], full)
-                if strange is not None:
-                    raise strange
+            decoding = Decoding(file.readinto, _decode_words, state, word="<u4")
+            yield from decoding.blocks(block_events)
+        if decoding.why == REFUSED:
+            raise InputError(
+                f"{self.path}: address 0x{decoding.rest[:4].hex()} has bits that a DVS128 does not set; the file is "
+                "corrupt, or pass camera='davis' and sensor_size=(height, width)"
+            )
         if self._left_over:
             raise InputError(self._left_over)
 
-    def _known_bits(self, addresses: npt.NDArray[np.uint32]) -> tuple[npt.NDArray[np.uint32], InputError | None]:
-        """Return the addresses before the first with bits that the camera does not set, and its refusal."""
-        if self._layout == "davis":
-            return addresses, None
-        strange = ((addresses & DVS128_EXTERNAL) == 0) & ((addresses & DVS128_UNUSED) != 0)
-        if not strange.any():
-            return addresses, None
-        at = int(np.argmax(strange))
-        return addresses[:at], InputError(
-            f"{self.path}: address {int(addresses[at]):#010x} has bits that a DVS128 does not set; the file is "
-            "corrupt, or pass camera='davis' and sensor_size=(height, width)"
-        )
 
-    def _pixels(
-        self, addresses: npt.NDArray[np.uint32]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-        """Take addresses apart: x, y, polarity, and which of the words are pixels at all."""
-        wide = addresses.astype(np.int64)
-        if self._layout == "davis":
-            x, y, p = (wide >> 12) & 0x3FF, (wide >> 22) & 0x1FF, (addresses & 0x800) != 0
-            keep = (addresses & DAVIS_NOT_PIXEL) == 0
+@compiled
+def _big_endian(word: Any) -> Any:
+    """Return a word of 32 bits that was read in the wrong order of bytes."""
+    return word >> 24 | word >> 8 & 0xFF00 | word << 8 & 0xFF0000 | word << 24 & 0xFF000000
+
+
+@compiled
+def _decode_words(
+    words: npt.NDArray[np.uint32],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Decode pairs of address and time, up to bits that the camera does not set; see `Decoding`."""
+    wraps, previous, davis, right = state[WRAPS], state[PREVIOUS], state[DAVIS] != 0, state[RIGHT]
+    count = 0
+    taken = 0
+    why = MORE
+    for index in range(len(words) // 2):
+        if count == len(t):
+            why = FULL
+            break
+        address, stamp = _big_endian(np.int64(words[2 * index])), _big_endian(np.int64(words[2 * index + 1]))
+        if davis:
+            keep = address & DAVIS_NOT_PIXEL == 0
         else:
-            x, y, p = (wide >> 1) & 0x7F, (wide >> 8) & 0x7F, (addresses & 1) == 0
-            keep = (addresses & DVS128_EXTERNAL) == 0
-        return self._sensor_width - 1 - x, y, p, keep
+            keep = address & DVS128_EXTERNAL == 0
+            if keep and address & DVS128_UNUSED != 0:
+                why = REFUSED
+                break
+        if keep:
+            wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 32)
+            previous = stamp
+            x[count] = right - (address >> 12 & 0x3FF if davis else address >> 1 & 0x7F)
+            y[count] = address >> 22 & 0x1FF if davis else address >> 8 & 0x7F
+            t[count] = (wraps << 32) + stamp
+            p[count] = address & 0x800 != 0 if davis else address & 1 == 0
+            count += 1
+        taken += 1
+    state[WRAPS], state[PREVIOUS] = wraps, previous
+    return 2 * taken, count, why
 
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
@@ -206,6 +227,12 @@ def _layout_and_size(
     if named is None or named.layout != "davis":
         raise InputError(f"{path}: the header does not say which DAVIS recorded it; pass sensor_size=(height, width)")
     return camera, named.sensor_size
+
+
+def _told_size(lines: list[str]) -> SensorSize | None:
+    """Return the size of the camera that the header names."""
+    camera = next((camera_named(line.split("AEChip:", 1)[1].strip()) for line in lines if "AEChip:" in line), None)
+    return None if camera is None else camera.sensor_size
 
 
 FORMAT = EventFormat(

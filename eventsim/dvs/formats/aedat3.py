@@ -17,17 +17,17 @@ import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import sliced
 from eventsim.dvs.cameras import camera_named
 from eventsim.dvs.compiled import compiled
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT3"
@@ -35,10 +35,16 @@ END_OF_HEADER = b"#!END-HEADER"
 MAX_HEADER_BYTES = 1 << 20
 PACKET_HEADER = struct.Struct("<hhiiiiii")
 HEADER_BYTES = PACKET_HEADER.size
-READ_BYTES = 512 << 10
 POLARITY_TYPE = 1
 POLARITY_BYTES = 8
 STAMP_OFFSET = 4
+INT32 = struct.Struct("<i")
+# no source of 16 bits
+NO_SOURCE = 1 << 16
+# what the decoder keeps beside the wraps, which there are none of: the source that is asked for and that of the events
+# (or NO_SOURCE), how many events of the packet are to come and were there, what it adds to their times, how many bytes
+# of the file are left, and how many of those that follow are not wanted
+ASKED, SOURCE, NUMBER, OF, OVERFLOW, LEFT, SKIPPED = range(1, 8)
 
 
 class _Packet(NamedTuple):
@@ -56,14 +62,17 @@ class _Packet(NamedTuple):
     @property
     def impossible(self) -> bool:
         """Whether no writer makes such a header."""
-        return (
-            self.type < 0
-            or self.event_size < 1
-            or self.overflow < 0
-            or not 0 <= self.valid <= self.number <= self.capacity
-            or (self.type == POLARITY_TYPE and self.event_size != POLARITY_BYTES)
-            or (self.type == POLARITY_TYPE and self.stamp_offset != STAMP_OFFSET)
-        )
+        return bool(_impossible(*self))
+
+
+@compiled
+def _impossible(
+    kind: int, _source: int, size: int, stamp_offset: int, overflow: int, capacity: int, number: int, valid: int
+) -> bool:
+    """Tell whether no writer makes a header of such fields."""
+    if kind < 0 or size < 1 or overflow < 0 or not 0 <= valid <= number <= capacity:
+        return True
+    return kind == POLARITY_TYPE and (size != POLARITY_BYTES or stamp_offset != STAMP_OFFSET)
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -107,168 +116,138 @@ class Aedat3Recording(Recording):
         lines, self._data_start = _read_header(file)
         self._source = stream
         self.size_given = sensor_size is not None
+        told = _sensor_sizes(lines)
+        self.told_size = next(iter(told)) if len(told) == 1 else None
         super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        decoded = 0
-        source = self._source
-        found = False
+    def _decode(self, block_events: int) -> Iterator[Packed]:
+        state = np.zeros(8, np.int64)
+        state[ASKED] = NO_SOURCE if self._source is None else self._source
+        state[SOURCE] = NO_SOURCE
         file_bytes = Path(self.path).stat().st_size
         with Path(self.path).open("rb") as file:
+
+            def read(buffer: memoryview) -> int:
+                # what is in no packet of events is stepped over, not read
+                file.seek(state[SKIPPED], os.SEEK_CUR)
+                state[SKIPPED] = 0
+                return file.readinto(buffer)
+
             file.seek(self._data_start)
-            while True:
-                columns, last = self._whole_packets(file, source)
-                if columns is not None:
-                    decoded += len(columns.t)
-                    source, found = (source, found) if last < 0 else (last, True)
-                    yield from sliced(columns, block_events)
-                    continue
-                # what is left is damaged, of another source, or longer than was read for
-                if (packet := self._next_packet(file, file_bytes, decoded)) is None:
-                    break
-                other = self._source is not None and packet.source != self._source
-                if packet.type != POLARITY_TYPE or other:
-                    file.seek(packet.number * packet.event_size, os.SEEK_CUR)
-                    continue
-                if source not in (None, packet.source):
-                    raise InputError(
-                        f"{self.path}: polarity events of sources {source} and {packet.source}, expected those of one; "
-                        f"pass stream={source} or stream={packet.source}"
-                    )
-                source, found = packet.source, True
-                remaining = min(packet.number, (file_bytes - file.tell()) // POLARITY_BYTES)
-                cut = remaining < packet.number
-                while remaining:
-                    take = min(remaining, block_events)
-                    columns, refusal = self._polarity(file.read(take * POLARITY_BYTES), packet.overflow, decoded)
-                    yield columns
-                    if refusal is not None:
-                        raise refusal
-                    decoded += len(columns.t)
-                    remaining -= take
-                if cut:
-                    raise InputError(
-                        f"{self.path}: a packet of {packet.number} events ends after event {decoded} with the file; "
-                        "the file is truncated: copy it again or pass salvage=True"
-                    )
-        if self._source is not None and not found:
-            raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
+            state[LEFT] = file_bytes - self._data_start
+            decoding = Decoding(read, _decode_packets, state)
+            yield from decoding.blocks(block_events)
+        self._refuse_rest(decoding, state, file_bytes)
 
-    def _whole_packets(self, file: BinaryIO, source: int | None) -> tuple[Columns | None, int]:
-        """Decode the next packets that lie in the file whole and need no word; None where the next one is no such.
-
-        Also return the source of polarity events among them, -1 without any.
-        """
-        start = file.tell()
-        data = np.frombuffer(file.read(READ_BYTES), np.uint8)
-        most = len(data) // POLARITY_BYTES
-        x, y = np.empty(most, np.int32), np.empty(most, np.int32)
-        t, p = np.empty(most, np.int64), np.empty(most, np.bool_)
-        asked = -1 if self._source is None else self._source
-        used, count, last = _decode_packets(data, asked, -1 if source is None else source, x, y, t, p)
-        file.seek(start + used)
-        return (Columns(x[:count], y[:count], t[:count], p[:count]) if used else None), last
-
-    def _next_packet(self, file: BinaryIO, file_bytes: int, decoded: int) -> _Packet | None:
-        """Read and check one packet header; None at the end of the file."""
-        start = file.tell()
-        header = file.read(PACKET_HEADER.size)
-        if not header:
-            return None
-        if len(header) < PACKET_HEADER.size:
+    def _refuse_rest(self, decoding: Decoding, state: npt.NDArray[np.int64], file_bytes: int) -> None:
+        """Refuse what a decoder ended at, unless it is the end of the file."""
+        rest, events = decoding.rest, decoding.events
+        if decoding.why == REFUSED and state[NUMBER] > 0:
+            (stamp,) = INT32.unpack_from(rest, STAMP_OFFSET)
             raise InputError(
-                f"{self.path}: {len(header)} bytes are left over after event {decoded}, expected a packet header of "
+                f"{self.path}: event {events} has the negative time {stamp}, expected 31 bits; the file is corrupt"
+            )
+        if decoding.why == REFUSED:
+            self._refuse_packet(_Packet(*PACKET_HEADER.unpack_from(rest)), state, file_bytes, events)
+        if state[NUMBER] > 0:
+            raise InputError(
+                f"{self.path}: a packet of {state[OF]} events ends after event {events} with the file; the file is "
+                "truncated: copy it again or pass salvage=True"
+            )
+        if rest:
+            raise InputError(
+                f"{self.path}: {len(rest)} bytes are left over after event {events}, expected a packet header of "
                 f"{PACKET_HEADER.size} bytes; the file is truncated"
             )
-        packet = _Packet(*PACKET_HEADER.unpack(header))
+        if self._source is not None and state[SOURCE] == NO_SOURCE:
+            raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
+
+    def _refuse_packet(self, packet: _Packet, state: npt.NDArray[np.int64], file_bytes: int, events: int) -> NoReturn:
+        """Refuse a packet by its header."""
+        left = int(state[LEFT]) - HEADER_BYTES
+        start = file_bytes - int(state[LEFT])
         if packet.impossible:
             raise InputError(
                 f"{self.path}: packet header at byte {start} has {packet._asdict()}, expected 0 <= valid <= number <= "
                 "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt"
             )
-        needed, left = packet.number * packet.event_size, file_bytes - start - PACKET_HEADER.size
-        # of events those that are there are read before the packet is refused
-        if needed > left and packet.type != POLARITY_TYPE:
+        if packet.number * packet.event_size > left:
             raise InputError(
-                f"{self.path}: the packet at byte {start} needs {needed} bytes for its {packet.number} events and "
-                f"{left} are left, after event {decoded}; the file is truncated"
+                f"{self.path}: the packet at byte {start} needs {packet.number * packet.event_size} bytes for its "
+                f"{packet.number} events and {left} are left, after event {events}; the file is truncated"
             )
-        return packet
-
-    def _polarity(self, data: bytes, overflow: int, decoded: int) -> tuple[Columns, InputError | None]:
-        """Take polarity events apart, drop the invalid ones, and end before one whose time cannot be right."""
-        words = np.frombuffer(data, "<u4").reshape(-1, 2).astype(np.int64)
-        words = words[(words[:, 0] & 1) != 0]
-        refusal = None
-        if len(words) and words[:, 1].max() >= 2**31:
-            at = int(np.argmax(words[:, 1] >= 2**31))
-            refusal = InputError(
-                f"{self.path}: event {decoded + at} has the negative time {words[at, 1] - 2**32}, expected 31 bits; "
-                "the file is corrupt"
-            )
-            words = words[:at]
-        bits, stamps = words[:, 0], words[:, 1]
-        return Columns(bits >> 17, (bits >> 2) & 0x7FFF, (overflow << 31) | stamps, (bits & 2) != 0), refusal
-
-
-@compiled
-def _int32(data: npt.NDArray[np.uint8], at: int) -> Any:
-    """Read a little-endian integer of 32 bits."""
-    value: Any = np.int64(data[at]) | np.int64(data[at + 1]) << 8 | np.int64(data[at + 2]) << 16
-    value |= np.int64(np.int8(data[at + 3])) << 24
-    return value
+        source = state[SOURCE]
+        raise InputError(
+            f"{self.path}: polarity events of sources {source} and {packet.source}, expected those of one; pass "
+            f"stream={source} or stream={packet.source}"
+        )
 
 
 @compiled
 def _decode_packets(
     data: npt.NDArray[np.uint8],
-    asked: int,
-    source: int,
-    x: npt.NDArray[np.int32],
-    y: npt.NDArray[np.int32],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
     t: npt.NDArray[np.int64],
     p: npt.NDArray[np.bool_],
 ) -> tuple[int, int, int]:
-    """Decode whole packets; return bytes and events, and the source of the events or -1.
-
-    It ends before a packet that is not whole or cannot be right, or holds polarity events of another source than
-    `source` (-1: any) while none is asked for.
-    """
+    """Decode packets, up to a packet or an event that cannot be right; see `Decoding`."""
     used = 0
     count = 0
-    last = -1
-    while used + HEADER_BYTES <= len(data):
-        kind, by = _int32(data, used) & 0xFFFF, _int32(data, used) >> 16 & 0xFFFF
-        size, offset, overflow = _int32(data, used + 4), _int32(data, used + 8), _int32(data, used + 12)
-        capacity, number, valid = _int32(data, used + 16), _int32(data, used + 20), _int32(data, used + 24)
-        polarity = kind == POLARITY_TYPE
-        if kind >= 0x8000 or by >= 0x8000 or size < 1 or overflow < 0 or not 0 <= valid <= number <= capacity:
-            break
-        if polarity and (size != POLARITY_BYTES or offset != STAMP_OFFSET):
-            break
-        if number > (len(data) - used - HEADER_BYTES) // size:
-            break
-        if polarity and (asked < 0 or by == asked):
-            if asked < 0 and source >= 0 and by != source:
-                break
-            before = count
-            sound = True
-            for index in range(number):
-                at = used + HEADER_BYTES + index * POLARITY_BYTES
-                word, stamp = _int32(data, at), _int32(data, at + STAMP_OFFSET)
+    why = MORE
+    while why == MORE:
+        if state[NUMBER] > 0:
+            base = state[OVERFLOW] << 31
+            most = min(state[NUMBER], (len(data) - used) // POLARITY_BYTES)
+            here = data[used : used + most * POLARITY_BYTES]
+            taken = 0
+            for index in range(most):
+                at = index * POLARITY_BYTES
+                word, stamp = int32(here, at), int32(here, at + STAMP_OFFSET)
                 if word & 1:
-                    sound = sound and stamp >= 0
+                    if count == len(t):
+                        why = FULL
+                        break
+                    if stamp < 0:
+                        why = REFUSED
+                        break
                     x[count] = word >> 17 & 0x7FFF
                     y[count] = word >> 2 & 0x7FFF
-                    t[count] = overflow << 31 | stamp
+                    t[count] = base | stamp
                     p[count] = word & 2 != 0
                     count += 1
-            if not sound:
-                count = before
+                taken += 1
+            state[NUMBER] -= taken
+            state[LEFT] -= taken * POLARITY_BYTES
+            used += taken * POLARITY_BYTES
+            if state[NUMBER] > 0:
                 break
-            source = last = by
-        used += HEADER_BYTES + number * size
-    return used, count, last
+            continue
+        if used + HEADER_BYTES > len(data):
+            break
+        kind, source = int32(data, used) << 48 >> 48, int32(data, used) >> 16
+        size, offset, overflow = int32(data, used + 4), int32(data, used + 8), int32(data, used + 12)
+        capacity, number, valid = int32(data, used + 16), int32(data, used + 20), int32(data, used + 24)
+        if _impossible(kind, source, size, offset, overflow, capacity, number, valid):
+            why = REFUSED
+        elif kind == POLARITY_TYPE and (state[ASKED] == NO_SOURCE or source == state[ASKED]):
+            # of events those that are there are read before a packet that is cut is refused
+            if state[SOURCE] not in (NO_SOURCE, source):
+                why = REFUSED
+            else:
+                state[SOURCE], state[OVERFLOW], state[NUMBER], state[OF] = source, overflow, number, number
+                state[LEFT] -= HEADER_BYTES
+                used += HEADER_BYTES
+        elif number * size > state[LEFT] - HEADER_BYTES:
+            why = REFUSED
+        else:
+            state[LEFT] -= HEADER_BYTES + number * size
+            state[SKIPPED] = max(used + HEADER_BYTES + number * size - len(data), 0)
+            used = min(used + HEADER_BYTES + number * size, len(data))
+            if state[SKIPPED] > 0:
+                break
+    return used, count, why
 
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
@@ -311,12 +290,20 @@ def _end_of_header(path: ReadableFile, head: bytes) -> int:
     return end
 
 
+def _sources(lines: list[str]) -> list[str]:
+    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
+
+
+def _sensor_sizes(lines: list[str]) -> set[SensorSize]:
+    """Return the sizes of the cameras that the header's source lines name."""
+    return {camera.sensor_size for camera in map(camera_named, _sources(lines)) if camera is not None}
+
+
 def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
     """Find the size of the camera that the header's source lines name."""
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
-    cameras = [camera_named(name) for name in names]
-    sizes = {camera.sensor_size for camera in cameras if camera is not None}
+    sizes = _sensor_sizes(lines)
     if len(sizes) != 1:
+        names = _sources(lines)
         raise InputError(
             f"{path}: the header names the sources {names}, expected one DVS128 or DAVIS; pass "
             "sensor_size=(height, width)"

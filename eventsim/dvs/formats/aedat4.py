@@ -1,11 +1,13 @@
-"""AEDAT 4.0, the format of iniVation's DV, decoded by the package `aedat` packet by packet.
+"""AEDAT 4.0, the format of iniVation's DV: packets of events, of which each may be compressed.
 
-The file begins with ``#!AER-DAT4.0`` and a FlatBuffers header (compression, position of the data table, an XML
-description); packets follow, each a stream number and a size in bytes (two int32, little-endian) and compressed data.
+The file begins with ``#!AER-DAT4.0`` and a header of FlatBuffers, see `aedat4_header`; packets follow, each a stream
+number and a size in bytes (two int32, little-endian) and data, compressed or not. The data of events are the size of a
+FlatBuffers table (uint32) and the table: an identifier ``EVTS``, and a vector of events of 16 bytes, each a time in
+microseconds (int64), x and y (int16) and the polarity (a byte; 1 = ON).
 Format: https://docs.inivation.com/software/software-advanced-usage/file-formats/aedat-4.0.html
 
-The decoder trusts the file: a size that is wrong makes it reserve gigabytes, and a description that is not UTF-8 ends
-the process. So header and sizes are checked here before the decoder sees the file.
+A file that promises more packets than it holds is refused when it is opened. A packet is unpacked as a whole, and
+refused beyond 128 MiB; one that is not compressed may be of any size.
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards; p = True is ON.
 """
@@ -13,30 +15,42 @@ Coordinates as stored: the origin is the upper left corner, x to the right and y
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import BinaryIO
 
-import aedat
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.aedat4_header import Aedat4Header, parsed_aedat4_header
+from eventsim.dvs.compiled import compiled
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.unpacking import Unpack, unpack_lz4, unpack_zstd
 from eventsim.errors import InputError
+from eventsim.untrusted import printable
 
 MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 16 << 20
 INT32 = struct.Struct("<i")
 PACKET_HEADER = struct.Struct("<ii")
-# positions of the header's fields in its FlatBuffers vtable: compression, dataTablePosition and infoNode
-COMPRESSION_SLOT = 4
-TABLE_POSITION_SLOT = 6
-DESCRIPTION_SLOT = 8
-
-Result = TypeVar("Result")
+HEADER_BYTES = PACKET_HEADER.size
+EVENT_BYTES = 16
+EVENTS = "EVTS"
+SIDES = ("sizeX", "sizeY")
+EVENTS_WORD = int.from_bytes(EVENTS.encode(), "little")
+# by the number in the header: LZ4 and Zstandard, each also at a higher level
+COMPRESSIONS: dict[int, Callable[[], Unpack]] = {1: unpack_lz4, 2: unpack_lz4, 3: unpack_zstd, 4: unpack_zstd}
+# small packets are stepped over many at a time, and of large ones little is read
+STEP_BYTES = 16 << 10
+UNPACKED_BYTES = 64 << 10
+# what the decoder keeps beside the wraps, which there are none of: the stream, how many events of the packet are to
+# come, how many bytes of it are behind them, and how many of those that follow are not wanted
+STREAM, NUMBER, BEHIND, SKIPPED = range(1, 5)
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -64,7 +78,7 @@ class Aedat4Recording(Recording):
     ------
     InputError
         The file is missing, empty, truncated or corrupt, holds no stream of events, or several while `stream` is not
-        given.
+        given, or says no size while `sensor_size` is not given.
     """
 
     format = "aedat4"
@@ -79,65 +93,212 @@ class Aedat4Recording(Recording):
         salvage: bool = False,
     ) -> None:
         file = readable_file(path)
-        self._sound_packets, self._damage = _check_framing(file)
+        header, self._data_start, self._data_end, self._damage = _check_framing(file)
         if self._damage and not salvage:
             raise InputError(f"{self._damage}: copy it again or pass salvage=True")
-        streams = _decoded(str(file), lambda: aedat.Decoder(str(file)).id_to_stream())
-        self._stream_id = _event_stream(file, streams, stream)
-        mine = streams[self._stream_id]
-        size = (int(mine["height"]), int(mine["width"])) if sensor_size is None else sensor_size
+        if header.compression != 0 and header.compression not in COMPRESSIONS:
+            raise InputError(
+                f"{file}: compression {header.compression}, expected 0 to {max(COMPRESSIONS)}; the file is corrupt"
+            )
+        self._compression, self.slow = header.compression, header.compression != 0
+        self._stream_id = _event_stream(file, header.streams, stream)
+        self.told_size = _size_of(header.streams[self._stream_id])
+        size = sensor_size or self.told_size
+        if size is None:
+            raise InputError(
+                f"{file}: stream {self._stream_id} says no size of the sensor; pass sensor_size=(height, width)"
+            )
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        decoder = _decoded(self.path, lambda: aedat.Decoder(self.path))
-        # the decoder is never shown a packet that the file does not hold whole
-        left = self._sound_packets
-        while left:
-            packets, events, refusal = self._packets(decoder, left)
-            left -= packets
-            for start in range(0, len(events), block_events):
-                block = events[start : start + block_events]
-                t = block["t"]
-                if t.max() > np.iinfo(np.int64).max:
-                    raise InputError(f"{self.path}: a time of {t.max()} us, expected 63 bits; the file is corrupt")
-                yield Columns(block["x"], block["y"], t.astype(np.int64), block["p"].astype(np.bool_))
-            if refusal is not None:
-                raise refusal
+    def _decode(self, block_events: int) -> Iterator[Packed]:
+        state = np.zeros(5, np.int64)
+        state[STREAM] = self._stream_id
+        with Path(self.path).open("rb", 64 << 10) as file:
+            file.seek(self._data_start)
+            read = self._stored(file, state) if self._compression == 0 else self._unpacked(file, state)
+            decoding = Decoding(read, _decode_packets, state, coordinates="<u2")
+            yield from decoding.blocks(block_events)
+        if decoding.why == REFUSED and state[NUMBER] > 0:
+            # as other readers have it: a time without a sign
+            time = int.from_bytes(decoding.rest[:8], "little")
+            raise InputError(f"{self.path}: a time of {time} us, expected 63 bits; the file is corrupt")
+        if decoding.why == REFUSED:
+            raise self._refusal(f"no list of events in a packet after event {decoding.events}")
         if self._damage:
             raise InputError(self._damage)
 
-    def _packets(self, decoder: Any, left: int) -> tuple[int, npt.NDArray[Any], InputError | None]:
-        """Decode packets until they hold a block of events: many cameras send packets of some ten.
+    def _refusal(self, reason: str) -> InputError:
+        return InputError(f"{self.path}: cannot be decoded as AEDAT 4.0 ({reason}); the file is truncated or corrupt")
 
-        Return how many packets (at most `left`, all of them at the end), their events, and what refused the next one.
-        """
-        found: list[npt.NDArray[Any]] = []
-        packets = events = 0
-        refusal = None
-        try:
-            while packets < left and events < BLOCK_EVENTS:
-                packet = next(decoder, None)
-                if packet is None:
-                    packets = left
+    def _stored(self, file: BinaryIO, state: npt.NDArray[np.int64]) -> Callable[[memoryview], int]:
+        """Return what reads packets as they are, up to the last sound one."""
+
+        def read(buffer: memoryview) -> int:
+            # packets of other streams are stepped over, not read
+            begin = file.seek(state[SKIPPED], os.SEEK_CUR)
+            state[SKIPPED] = 0
+            return file.readinto(buffer[: max(self._data_end - begin, 0)])  # type: ignore[attr-defined, no-any-return]
+
+        return read
+
+    def _unpacked(self, file: BinaryIO, state: npt.NDArray[np.int64]) -> Callable[[memoryview], int]:
+        """Return what reads the packets of the stream unpacked, each behind a header with its new size."""
+        unpack = COMPRESSIONS[self._compression]()
+        left = memoryview(b"")
+        refusal: InputError | None = None
+
+        def more() -> bytes:
+            nonlocal refusal
+            pieces, size = [], 0
+            try:
+                while size < UNPACKED_BYTES and file.tell() < self._data_end:
+                    stream, packed = PACKET_HEADER.unpack(file.read(HEADER_BYTES))
+                    if stream != self._stream_id:
+                        file.seek(packed, os.SEEK_CUR)
+                        continue
+                    data = unpack(file.read(packed))
+                    pieces += [PACKET_HEADER.pack(stream, len(data)), data]
+                    size += len(data)
+            except (ValueError, struct.error) as error:
+                # the events before it are read
+                refusal = self._refusal(" ".join(str(error).split()))
+            return b"".join(pieces)
+
+        def read(buffer: memoryview) -> int:
+            nonlocal left
+            left, state[SKIPPED] = left[state[SKIPPED] :], 0
+            if not left:
+                if refusal is not None:
+                    raise refusal
+                left = memoryview(more())
+                if not left and refusal is not None:
+                    raise refusal
+            got = min(len(left), len(buffer))
+            buffer[:got], left = left[:got], left[got:]
+            return got
+
+        return read
+
+
+@compiled
+def _list_of_events(body: npt.NDArray[np.uint8], size: int) -> tuple[int, int, bool]:
+    """Find the vector of events in the data of a packet.
+
+    Parameters
+    ----------
+    body : ndarray of uint8
+        The data, or as much of them as there is.
+    size : int
+        Bytes of the data.
+
+    Returns
+    -------
+    tuple
+        Its first byte and its number of events, each -1 without a sound one; and whether there are bytes enough to
+        tell.
+    """
+    if len(body) < min(size, 12):
+        return -1, -1, False
+    if size < 12 or int32(body, 8) != EVENTS_WORD:
+        return -1, -1, True
+    # each place is read once it is known to lie in the packet, and in what there is of it
+    table = 4 + (int32(body, 4) & 0xFFFFFFFF)
+    if table + 4 > size:
+        return -1, -1, True
+    if table + 4 > len(body):
+        return -1, -1, False
+    vtable = table - int32(body, table)
+    if vtable < 0 or vtable + 6 > size:
+        return -1, -1, True
+    if vtable + 6 > len(body):
+        return -1, -1, False
+    entry = int32(body, vtable + 2) >> 16 & 0xFFFF
+    if int32(body, vtable) & 0xFFFF < 6 or entry == 0:
+        # no vector is one of no events
+        return 0, 0, True
+    field = table + entry
+    if field + 4 > size:
+        return -1, -1, True
+    if field + 4 > len(body):
+        return -1, -1, False
+    vector = field + (int32(body, field) & 0xFFFFFFFF)
+    if vector + 4 > size:
+        return -1, -1, True
+    if vector + 4 > len(body):
+        return -1, -1, False
+    number = int32(body, vector) & 0xFFFFFFFF
+    if number > (size - vector - 4) // EVENT_BYTES:
+        return -1, -1, True
+    return vector + 4, number, True
+
+
+@compiled
+def _decode_packets(
+    data: npt.NDArray[np.uint8],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Decode packets, up to one without a sound list of events or a time that cannot be; see `Decoding`."""
+    used = 0
+    count = 0
+    why = MORE
+    while True:
+        if state[NUMBER] > 0:
+            most = min(state[NUMBER], (len(data) - used) // EVENT_BYTES, len(t) - count)
+            taken = 0
+            here, to_x, to_y, to_t, to_p = data[used:], x[count:], y[count:], t[count:], p[count:]
+            for index in range(most):
+                at = index * EVENT_BYTES
+                time = int32(here, at) & 0xFFFFFFFF | int32(here, at + 4) << 32
+                if time < 0:
+                    why = REFUSED
                     break
-                packets += 1
-                if packet["stream_id"] == self._stream_id:
-                    found.append(packet["events"])
-                    events += len(found[-1])
-        except BaseException as error:  # noqa: BLE001 - told apart by _refusal
-            refusal = _refusal(self.path, error)
-        if not found:
-            return packets, np.empty(0, np.uint8), refusal
-        # several times faster than to concatenate arrays of fields
-        joined = np.frombuffer(b"".join(part.tobytes() for part in found), found[0].dtype)
-        return packets, joined, refusal
+                to_x[index] = np.uint16(here[at + 8]) | np.uint16(here[at + 9]) << 8
+                to_y[index] = np.uint16(here[at + 10]) | np.uint16(here[at + 11]) << 8
+                to_t[index] = time
+                to_p[index] = here[at + 12] != 0
+                taken += 1
+            count += taken
+            used += taken * EVENT_BYTES
+            state[NUMBER] -= taken
+            if why == MORE and state[NUMBER] > 0 and count == len(t):
+                why = FULL
+            if state[NUMBER] > 0:
+                break
+        if state[BEHIND] > 0:
+            passed = min(state[BEHIND], len(data) - used)
+            used += passed
+            state[SKIPPED], state[BEHIND] = state[BEHIND] - passed, 0
+            if state[SKIPPED] > 0:
+                break
+        if used + HEADER_BYTES > len(data):
+            break
+        stream, size = int32(data, used), int32(data, used + 4)
+        body = data[used + HEADER_BYTES : used + HEADER_BYTES + size]
+        if stream != state[STREAM]:
+            used += HEADER_BYTES
+            state[BEHIND] = size
+            continue
+        begin, number, known = _list_of_events(body, size)
+        if not known:
+            break
+        if begin < 0:
+            why = REFUSED
+            break
+        used += HEADER_BYTES + begin
+        state[NUMBER], state[BEHIND] = number, size - begin - number * EVENT_BYTES
+    return used, count, why
 
 
-def _event_stream(path: ReadableFile, streams: dict[int, Any], asked: int | None) -> int:
+def _event_stream(path: ReadableFile, streams: dict[int, dict[str, str]], asked: int | None) -> int:
     """Choose the stream of events that was asked for, or the only one."""
-    found = {number: stream for number, stream in streams.items() if stream["type"] == "events"}
-    listed = ", ".join(f"{number} ({each['width']} x {each['height']})" for number, each in sorted(found.items()))
+    found = sorted(number for number, said in streams.items() if said.get("typeIdentifier") == EVENTS)
+    sizes = [f"{number} ({' x '.join(streams[number].get(side, '?')[:9] for side in SIDES)})" for number in found]
+    listed = printable(", ".join(sizes))
     if not found:
         raise InputError(f"{path}: holds 0 event streams, expected 1; export the camera's events from DV")
     if asked is None and len(found) > 1:
@@ -146,28 +307,23 @@ def _event_stream(path: ReadableFile, streams: dict[int, Any], asked: int | None
         )
     if asked is not None and asked not in found:
         raise InputError(f"{path}: stream={asked} was given, expected one of its event streams, {listed}")
-    return min(found) if asked is None else asked
+    return found[0] if asked is None else asked
 
 
-def _decoded(path: str, decode: Callable[[], Result]) -> Result:
-    """Call the decoder; whatever it raises about the file becomes an InputError."""
-    try:
-        return decode()
-    except BaseException as error:
-        raise _refusal(path, error) from error
+def _size_of(said: dict[str, str]) -> SensorSize | None:
+    """Return (height, width) that the description says of a stream."""
+    sides = [said.get(side, "").strip() for side in SIDES]
+    if not all(re.fullmatch(r"\d{1,9}", side) for side in sides):
+        return None
+    width, height = (int(side) for side in sides)
+    return height, width
 
 
-def _refusal(path: str, error: BaseException) -> InputError:
-    """Put what the decoder raised into words; what it did not raise goes on."""
-    # a panic of the decoder's Rust code arrives as PanicException, which is no Exception and cannot be imported
-    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-        raise error
-    reason = " ".join(str(error).split())
-    return InputError(f"{path}: cannot be decoded as AEDAT 4.0 ({reason}); the file is truncated or corrupt")
+def _check_framing(path: ReadableFile) -> tuple[Aedat4Header, int, int, str]:
+    """Check version, header and the size of every packet.
 
-
-def _check_framing(path: ReadableFile) -> tuple[int, str]:
-    """Check version, header and the size of every packet; return the packets that are whole, and what is damaged."""
+    Return the header, the bytes at which the packets begin and behind the last sound one, and what is damaged.
+    """
     with path.path.open("rb") as file:
         magic = file.read(len(MAGIC))
         if magic != MAGIC:
@@ -181,56 +337,49 @@ def _check_framing(path: ReadableFile) -> tuple[int, str]:
                 f"{path}: header of {size} bytes in a file of {path.size}; the file is truncated or corrupt"
             )
         try:
-            table_position = _check_header(file.read(size))
-        except (struct.error, UnicodeDecodeError) as error:
+            header = parsed_aedat4_header(file.read(size))
+        except ValueError as error:
             raise InputError(f"{path}: the header is not AEDAT 4.0's ({error}); the file is corrupt") from error
-        return _check_packets(path, file, table_position if 0 <= table_position <= path.size else path.size)
+        begin, position = file.tell(), header.table_position
+        end, damage = _check_packets(path, file, begin, position if 0 <= position <= path.size else path.size)
+        return header, begin, end, damage
 
 
-def _check_header(header: bytes) -> int:
-    """Check that the description is UTF-8 and return the position of the data table; raises what struct raises."""
-
-    def field(slot: int) -> int:
-        # vtable entries are 16-bit offsets into the table; 0 or a short vtable mean that the field has its default
-        entry = struct.unpack_from("<H", header, vtable + slot)[0] if slot < vtable_bytes else 0
-        return table + int(entry) if entry else -1
-
-    (table,) = struct.unpack_from("<I", header)
-    vtable = table - struct.unpack_from("<i", header, table)[0]
-    if vtable < 0:
-        raise struct.error("vtable before the header")
-    (vtable_bytes,) = struct.unpack_from("<H", header, vtable)
-    description = field(DESCRIPTION_SLOT)
-    if description < 0:
-        raise struct.error("no description of the streams")
-    text = description + struct.unpack_from("<I", header, description)[0]
-    (length,) = struct.unpack_from("<I", header, text)
-    if length > len(header) - text - 4:
-        raise struct.error("description longer than the header")
-    header[text + 4 : text + 4 + length].decode("utf-8")
-    compression = field(COMPRESSION_SLOT)
-    if compression >= 0:
-        # the decoder panics, with lines of its own on stderr, where this field lies beyond the header
-        struct.unpack_from("<i", header, compression)
-    position = field(TABLE_POSITION_SLOT)
-    return -1 if position < 0 else int(struct.unpack_from("<q", header, position)[0])
-
-
-def _check_packets(path: ReadableFile, file: BinaryIO, end: int) -> tuple[int, str]:
-    """Step over the packets from the file's position to `end`; return how many there are, and what ends them early."""
+def _check_packets(path: ReadableFile, file: BinaryIO, begin: int, end: int) -> tuple[int, str]:
+    """Step over the packets between two bytes; return where the last sound one ends, and what ends them early."""
     packets = 0
-    while (start := file.tell()) < end:
-        header = file.read(min(PACKET_HEADER.size, end - start))
-        size = PACKET_HEADER.unpack(header)[1] if len(header) == PACKET_HEADER.size else -1
-        left = end - file.tell()
-        if not 0 < size <= left:
-            return packets, (
-                f"{path}: packet {packets} at byte {start} has a size of {size} bytes and {left} are left; the file is "
+    while begin < end:
+        file.seek(begin)
+        data = np.frombuffer(file.read(min(STEP_BYTES, end - begin)), np.uint8)
+        stepped, found, size = _step_over(data, end - begin)
+        begin += stepped
+        packets += found
+        if found == 0:
+            left = max(end - begin - HEADER_BYTES, 0)
+            return begin, (
+                f"{path}: packet {packets} at byte {begin} has a size of {size} bytes and {left} are left; the file is "
                 "truncated or corrupt"
             )
-        file.seek(size, os.SEEK_CUR)
+    return begin, ""
+
+
+@compiled
+def _step_over(data: npt.NDArray[np.uint8], left: int) -> tuple[int, int, int]:
+    """Step over sound packets of which the headers are in `data`, and which are among `left` bytes.
+
+    Return the bytes and packets, and the size that the next one would have, -1 where that is not there.
+    """
+    at = 0
+    packets = 0
+    size = -1
+    while at + HEADER_BYTES <= len(data):
+        size = int32(data, at + 4)
+        if not 0 < size <= left - at - HEADER_BYTES:
+            return at, packets, size
+        at += HEADER_BYTES + size
         packets += 1
-    return packets, ""
+        size = -1
+    return at, packets, size
 
 
 FORMAT = EventFormat(

@@ -3,7 +3,7 @@
 Lines that begin with ``%``, two bytes with the type and the size of an event, then 8 bytes per event, little-endian: a
 time in microseconds (uint32) and an address (uint32). In version 2 the address has x in bits 0-13, y in bits 14-27 and
 polarity in bits 28-31 (0 = OFF); in version 1, and where the header says no version, x in bits 0-8, y in bits 9-16 and
-polarity in bit 17. Behind a full counter the time goes on: see `Counter`.
+polarity in bit 17. Behind a full counter the time goes on: see `rounds`.
 Format: https://docs.prophesee.ai/stable/data/file_formats/dat.html
 
 Coordinates as stored: the origin is the upper left corner, x to the right and y downwards.
@@ -16,18 +16,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from eventsim.dvs.counters import Counter
+from eventsim.dvs.compiled import compiled
+from eventsim.dvs.counters import rounds
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 EVENT_BYTES = 8
 # "2D" of Chronocam's files and "CD" of later ones: changes in contrast; 14 are external triggers
 EVENT_TYPES = (0, 12)
 ATIS_SENSOR = (240, 304)
+# what the decoder keeps beside the wraps: the stamp before (-1: none yet) and the bits of a coordinate
+PREVIOUS, X_BITS, Y_BITS = 1, 2, 3
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -73,6 +78,7 @@ class DatRecording(Recording):
         said = header.sensor_size()
         super().__init__(str(file), sensor_size or said or ATIS_SENSOR, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
         version = header.fields.get("version", "1")
@@ -87,27 +93,49 @@ class DatRecording(Recording):
                 f"{file}: events of type and size {list(kind)} after the header, expected type 0 or 12 and 8 bytes; "
                 "the file holds no contrast changes, or is corrupt"
             )
-        self._data_start = header.data_start + 2
+        self._data_start, self._bytes = header.data_start + 2, file.size
         self._left_over = file.left_over(self._data_start, EVENT_BYTES, "8 bytes per event", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        counter = Counter(32)
-        x_mask, y_mask = (1 << self._x_bits) - 1, (1 << self._y_bits) - 1
-        # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
-        p_mask = 1 << 17 if self._x_bits == 9 else 0xF << 28
+    def _stored_events(self) -> int:
+        return (self._bytes - self._data_start) // EVENT_BYTES
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
+        state = np.array([0, -1, self._x_bits, self._y_bits], np.int64)
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
-            while data := file.read(EVENT_BYTES * block_events):
-                words = np.frombuffer(data, "<u4", len(data) // EVENT_BYTES * 2).reshape(-1, 2)
-                if len(words) == 0:
-                    continue
-                address = words[:, 1]
-                x = (address & x_mask).astype(np.uint16)
-                y = ((address >> self._x_bits) & y_mask).astype(np.uint16)
-                t, full = counter.times(words[:, 0].astype(np.int64))
-                yield Columns(x, y, t, (address & p_mask) != 0, full)
+            yield from Decoding(file.readinto, _decode_events, state, word="<u4").blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
+
+
+@compiled
+def _decode_events(
+    words: npt.NDArray[np.uint32],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Decode pairs of time and address; see `Decoding`."""
+    x_bits, y_bits = state[X_BITS], state[Y_BITS]
+    x_mask, y_mask = (1 << x_bits) - 1, (1 << y_bits) - 1
+    # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
+    p_mask = 1 if x_bits == 9 else 0xF
+    count = min(len(t), len(words) // 2)
+    wraps, previous = state[WRAPS], state[PREVIOUS]
+    if previous < 0 and count:
+        previous = np.int64(words[0])
+    for index in range(count):
+        stamp, address = np.int64(words[2 * index]), np.int64(words[2 * index + 1])
+        wraps += rounds(stamp - previous, 1 << 32)
+        previous = stamp
+        x[index] = address & x_mask
+        y[index] = (address >> x_bits) & y_mask
+        t[index] = (wraps << 32) + stamp
+        p[index] = (address >> (x_bits + y_bits)) & p_mask != 0
+    state[WRAPS], state[PREVIOUS] = wraps, previous
+    return 2 * count, count, FULL if count == len(t) else MORE
 
 
 FORMAT = EventFormat(

@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import sliced
 from eventsim.dvs.compiled import compiled
+from eventsim.dvs.decoding import FULL, MORE, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"Event Stream"
 HEADER_BYTES = len(MAGIC) + 3 + 1 + 4
 EVENT_BYTES = 5
+# where the decoder keeps the time of the event before; nothing wraps
+NOW = 1
 DVS = 1
 OTHER_TYPES = {0: "generic data", 2: "an ATIS", 3: "a colour camera"}
 
@@ -79,40 +81,34 @@ class EsRecording(Recording):
         width, height = np.frombuffer(head[16:20], "<u2").tolist()
         super().__init__(str(file), (height, width) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = (height, width)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        now = decoded = 0
-        rest = b""
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with Path(self.path).open("rb") as file:
             file.seek(HEADER_BYTES)
-            while data := file.read(EVENT_BYTES * BLOCK_EVENTS):
-                data = rest + data
-                most = len(data) // EVENT_BYTES
-                x, y = np.empty(most, np.uint16), np.empty(most, np.uint16)
-                t, p = np.empty(most, np.int64), np.empty(most, np.bool_)
-                used, count, now = _decode_bytes(np.frombuffer(data, np.uint8), now, x, y, t, p)
-                rest = data[used:]
-                decoded += count
-                yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count]), block_events)
-        if rest:
+            decoding = Decoding(file.readinto, _decode_bytes, np.zeros(2, np.int64), coordinates="<u2")
+            yield from decoding.blocks(block_events)
+        if decoding.rest:
             raise InputError(
-                f"{self.path}: {len(rest)} bytes are left over after event {decoded}, expected 5 bytes per event; the "
-                "file is truncated: copy it again or cut those bytes off"
+                f"{self.path}: {len(decoding.rest)} bytes are left over after event {decoding.events}, expected 5 "
+                "bytes per event; the file is truncated: copy it again or cut those bytes off"
             )
 
 
 @compiled
 def _decode_bytes(
     data: npt.NDArray[np.uint8],
-    now: int,
+    state: npt.NDArray[np.int64],
     x: npt.NDArray[np.uint16],
     y: npt.NDArray[np.uint16],
     t: npt.NDArray[np.int64],
     p: npt.NDArray[np.bool_],
 ) -> tuple[int, int, int]:
-    """Decode all whole events; return the bytes and events, and the time after them."""
+    """Decode whole events; see `Decoding`."""
+    now = state[NOW]
     count = 0
     index = 0
+    why = MORE
     while index < len(data):
         first = data[index]
         if first == 255:
@@ -120,17 +116,21 @@ def _decode_bytes(
             index += 1
         elif first == 254:
             index += 1
-        elif index + 5 <= len(data):
+        elif index + EVENT_BYTES > len(data):
+            break
+        elif count == len(t):
+            why = FULL
+            break
+        else:
             now += first >> 1
             x[count] = data[index + 1] | (np.uint16(data[index + 2]) << 8)
             y[count] = data[index + 3] | (np.uint16(data[index + 4]) << 8)
             t[count] = now
             p[count] = first & 1
             count += 1
-            index += 5
-        else:
-            break
-    return index, count, now
+            index += EVENT_BYTES
+    state[NOW] = now
+    return index, count, why
 
 
 FORMAT = EventFormat(

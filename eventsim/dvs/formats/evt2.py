@@ -18,17 +18,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import sliced
 from eventsim.dvs.compiled import compiled
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header, sensor_of
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 WORD_BYTES = 4
-# what the decoder keeps from block to block: time without its lowest 6 bits (-1: none yet), and whole wraps of it
-TIME_HIGH, WRAPS = 0, 1
+# where the decoder keeps the time without its lowest 6 bits (-1: none yet)
+TIME_HIGH = 1
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -74,33 +74,25 @@ class Evt2Recording(Recording):
         if encoding != "2.0":
             raise InputError(
                 f"{file}: raw events of EVT {encoding or 'an unnamed version'}, expected 2.0 or 3.0; convert it with "
-                "Metavision's metavision_file_to_hdf5 or metavision_file_to_csv"
+                "Metavision's metavision_file_to_csv or metavision_file_to_dat"
             )
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = header.sensor_size()
         self._data_start = header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        state = np.array([-1, 0], np.int64)
-        decoded = 0
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
-            # the size of a read does not depend on the blocks that are asked for: small ones are cut from large ones
-            while data := file.read(WORD_BYTES * BLOCK_EVENTS):
-                words = np.frombuffer(data, "<u4", len(data) // WORD_BYTES).astype(np.uint32, copy=False)
-                x, y = np.empty(len(words), np.uint16), np.empty(len(words), np.uint16)
-                t, p = np.empty(len(words), np.int64), np.empty(len(words), np.bool_)
-                before = int(state[WRAPS])
-                count, bad = _decode_words(words, state, x, y, t, p)
-                full = int(state[WRAPS]) - before
-                yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count], full), block_events)
-                decoded += count
-                if bad >= 0:
-                    raise InputError(
-                        f"{self.path}: word {int(words[bad]):#010x} after event {decoded} is of type "
-                        f"{int(words[bad]) >> 28}, which EVT 2.0 does not define; the file is corrupt"
-                    )
+            decoding = Decoding(file.readinto, _decode_words, np.array([0, -1], np.int64), word="<u4")
+            yield from decoding.blocks(block_events)
+        if decoding.why == REFUSED:
+            word = int.from_bytes(decoding.rest[:WORD_BYTES], "little")
+            raise InputError(
+                f"{self.path}: word {word:#010x} after event {decoding.events} is of type {word >> 28}, which EVT 2.0 "
+                "does not define; the file is corrupt"
+            )
         if self._left_over:
             raise InputError(self._left_over)
 
@@ -109,20 +101,24 @@ class Evt2Recording(Recording):
 def _decode_words(
     words: npt.NDArray[np.uint32],
     state: npt.NDArray[np.int64],
-    x: npt.NDArray[np.uint16],
-    y: npt.NDArray[np.uint16],
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
     t: npt.NDArray[np.int64],
     p: npt.NDArray[np.bool_],
-) -> tuple[int, int]:
-    """Decode words; return the number of events, and the index of a word of no defined type or -1."""
-    high, wraps = state[TIME_HIGH], state[WRAPS]
+) -> tuple[int, int, int]:
+    """Decode words, up to one of no defined type; see `Decoding`."""
+    wraps, high = state[WRAPS], state[TIME_HIGH]
     base = (wraps << 34) + (high << 6)
     count = 0
-    bad = -1
+    taken = 0
+    why = MORE
     for index in range(len(words)):
         word = np.int64(words[index])
         kind = word >> 28
         if kind <= 1:
+            if count == len(t):
+                why = FULL
+                break
             if high >= 0:
                 x[count] = (word >> 11) & 0x7FF
                 y[count] = word & 0x7FF
@@ -135,10 +131,11 @@ def _decode_words(
             high = new
             base = (wraps << 34) + (high << 6)
         elif kind not in (10, 14, 15):
-            bad = index
+            why = REFUSED
             break
-    state[TIME_HIGH], state[WRAPS] = high, wraps
-    return count, bad
+        taken += 1
+    state[WRAPS], state[TIME_HIGH] = wraps, high
+    return taken, count, why
 
 
 FORMAT = EventFormat(

@@ -31,18 +31,18 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import sliced
 from eventsim.dvs.compiled import compiled
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header, sensor_of
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 WORD_BYTES = 2
-MOST_EVENTS_A_WORD = 12
-# what the decoder keeps from word to word; high is -1 before its first word
-ROW, HIGH, LOW, WRAPS, VECTOR_X, VECTOR_P = range(6)
+# what the decoder keeps beside the wraps; high is -1 before its first word, pending what is left of a vector's bits
+ROW, HIGH, LOW, VECTOR_X, VECTOR_P, PENDING = range(1, 7)
+FARTHEST = 65_000
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -88,32 +88,22 @@ class Evt3Recording(Recording):
             raise InputError(f"{file}: raw events of EVT {header.encoding()}, expected 3.0; convert it with Metavision")
         super().__init__(str(file), sensor_of(file, header) if sensor_size is None else sensor_size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = header.sensor_size()
         self._data_start = header.data_start
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 2 bytes", unit="word", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        state = np.array([0, -1, 0, 0, 0, 0], np.int64)
-        decoded = 0
-        room = BLOCK_EVENTS + MOST_EVENTS_A_WORD
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with Path(self.path).open("rb") as file:
             file.seek(self._data_start)
-            while data := file.read(WORD_BYTES * BLOCK_EVENTS):
-                words = np.frombuffer(data, "<u2", len(data) // WORD_BYTES).astype(np.uint16, copy=False)
-                taken = 0
-                while taken < len(words):
-                    x, y = np.empty(room, np.int32), np.empty(room, np.uint16)
-                    t, p = np.empty(room, np.int64), np.empty(room, np.bool_)
-                    before = int(state[WRAPS])
-                    used, count, bad = _decode_words(words[taken:], state, x, y, t, p)
-                    taken += used
-                    full = int(state[WRAPS]) - before
-                    yield from sliced(Columns(x[:count], y[:count], t[:count], p[:count], full), block_events)
-                    decoded += count
-                    if bad:
-                        raise InputError(
-                            f"{self.path}: word {int(words[taken]):#06x} after event {decoded} is of type "
-                            f"{int(words[taken]) >> 12}, which EVT 3.0 does not define; the file is corrupt"
-                        )
+            state = np.array([0, 0, -1, 0, 0, 0, 0], np.int64)
+            decoding = Decoding(file.readinto, _decode_words, state, word="<u2", coordinates="<u2")
+            yield from decoding.blocks(block_events)
+        if decoding.why == REFUSED:
+            word = int.from_bytes(decoding.rest[:WORD_BYTES], "little")
+            raise InputError(
+                f"{self.path}: word {word:#06x} after event {decoding.events} is of type {word >> 12}, which EVT 3.0 "
+                "does not define; the file is corrupt"
+            )
         if self._left_over:
             raise InputError(self._left_over)
 
@@ -122,22 +112,25 @@ class Evt3Recording(Recording):
 def _decode_words(
     words: npt.NDArray[np.uint16],
     state: npt.NDArray[np.int64],
-    x: npt.NDArray[np.int32],
+    x: npt.NDArray[np.uint16],
     y: npt.NDArray[np.uint16],
     t: npt.NDArray[np.int64],
     p: npt.NDArray[np.bool_],
-) -> tuple[int, int, bool]:
-    """Decode while there is room; return the words and events, and whether the next word is of no defined type."""
-    row, high, low, wraps = state[ROW], state[HIGH], state[LOW], state[WRAPS]
-    vector_x, vector_p = state[VECTOR_X], state[VECTOR_P]
+) -> tuple[int, int, int]:
+    """Decode words, up to one of no defined type; see `Decoding`."""
+    wraps, row, high, low = state[WRAPS], state[ROW], state[HIGH], state[LOW]
+    vector_x, vector_p, pending = state[VECTOR_X], state[VECTOR_P], state[PENDING]
     now = (wraps << 24) + (high << 12) + low
     count = 0
-    index = 0
-    bad = False
-    while index < len(words) and count + MOST_EVENTS_A_WORD <= len(t):
+    taken = 0
+    why = MORE
+    for index in range(len(words)):
         word = np.int64(words[index])
         kind = word >> 12
         if kind == 2:
+            if count == len(t):
+                why = FULL
+                break
             if high >= 0:
                 x[count] = word & 0x7FF
                 y[count] = row
@@ -148,16 +141,24 @@ def _decode_words(
             row = word & 0x7FF
         elif kind in (4, 5):
             width = 12 if kind == 4 else 8
-            valid = word & ((1 << width) - 1)
-            if high >= 0:
-                for bit in range(width):
-                    if (valid >> bit) & 1:
-                        x[count] = vector_x + bit
-                        y[count] = row
-                        t[count] = now
-                        p[count] = vector_p
-                        count += 1
-            vector_x += width
+            # of a vector that did not fit into the block before, what is left
+            valid = pending if pending else word & ((1 << width) - 1)
+            pending = np.int64(0)
+            for bit in range(width):
+                if (valid >> bit) & 1 and high >= 0:
+                    if count == len(t):
+                        pending = valid >> bit << bit
+                        break
+                    x[count] = vector_x + bit
+                    y[count] = row
+                    t[count] = now
+                    p[count] = vector_p
+                    count += 1
+            if pending:
+                why = FULL
+                break
+            # beyond all sensors; words without end shall not bring it round to the first column
+            vector_x = min(vector_x + width, FARTHEST)
         elif kind == 3:
             vector_x = word & 0x7FF
             vector_p = (word >> 11) & 1
@@ -170,12 +171,12 @@ def _decode_words(
             high = new
             now = (wraps << 24) + (high << 12) + low
         elif kind not in (7, 10, 14, 15):
-            bad = True
+            why = REFUSED
             break
-        index += 1
-    state[ROW], state[HIGH], state[LOW], state[WRAPS] = row, high, low, wraps
-    state[VECTOR_X], state[VECTOR_P] = vector_x, vector_p
-    return index, count, bad
+        taken += 1
+    state[WRAPS], state[ROW], state[HIGH], state[LOW] = wraps, row, high, low
+    state[VECTOR_X], state[VECTOR_P], state[PENDING] = vector_x, vector_p, pending
+    return taken, count, why
 
 
 FORMAT = EventFormat(

@@ -36,7 +36,7 @@ from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, described, printable
 
@@ -44,6 +44,7 @@ MAGIC = b"\x89HDF\r\n\x1a\n"
 V2E_ORDER = "txyp"
 MAX_CHUNK_BYTES = 64 << 20
 MAX_OBJECTS = 10_000
+READ_EVENTS = 1 << 17
 FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
 ECF = 36559
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
@@ -88,6 +89,7 @@ class Hdf5Recording(Recording):
     """
 
     format = "hdf5"
+    slow = True
 
     def __init__(
         self,
@@ -112,16 +114,20 @@ class Hdf5Recording(Recording):
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
+
+    def _stored_events(self) -> int:
+        return self._events
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
         with _opened(self.path, self._chunk_bytes) as file:
             sources = {column: file[name] for column, name in place.datasets.items()}
-            # reads of one size, since each one unpacks whole chunks
-            for start in range(0, self._events, BLOCK_EVENTS):
-                part = slice(start, min(start + BLOCK_EVENTS, self._events))
+            # large reads of one size, since each one takes h5py a while and unpacks whole chunks
+            for start in range(0, self._events, READ_EVENTS):
+                part = slice(start, min(start + READ_EVENTS, self._events))
                 read = {name: file[name][part] for name in dict.fromkeys(place.datasets.values())}
                 values = {}
                 for column, source in sources.items():
@@ -243,7 +249,7 @@ def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
     for number in lacking:
         known = FILTER_NAMES.get(number, f"filter {number}")
         advice = (
-            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or save it with Blosc"
+            "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or convert it with metavision_file_to_csv"
             if number == ECF
             else "pip install 'eventsim[hdf5]'"
         )

@@ -68,6 +68,7 @@ class MatlabRecording(Recording):
     """
 
     format = "matlab"
+    slow = True
 
     def __init__(
         self,
@@ -82,12 +83,16 @@ class MatlabRecording(Recording):
         if first_pixel not in (None, 0, 1):
             raise InputError(f"{file}: first_pixel={first_pixel!r} was given, expected 0 or 1")
         columns = _columns(file)
+        self._events = len(columns["t"])
         self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
         size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
+
+    def _stored_events(self) -> int:
+        return self._events
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         yield from self._blocks(_columns(readable_file(self.path)), block_events)
@@ -153,13 +158,22 @@ def _mat5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] 
 
 
 def _hdf5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] | Arrays]]:
+    left = MAX_BYTES
     with h5py.File(str(file), "r") as opened:
         for name, thing in opened.items():
+            read: npt.NDArray[Any] | Arrays
             if isinstance(thing, h5py.Group) and not name.startswith("#"):
                 fields = {key: thing[key] for key in thing if column_named(key)}
-                yield name, {key: _numbers(file, key, value) for key, value in fields.items()}
+                read = {key: _numbers(file, key, value) for key, value in fields.items()}
+                left -= sum(values.nbytes for values in read.values())
             elif isinstance(thing, h5py.Dataset) and column_named(name):
-                yield name, _numbers(file, name, thing)
+                read = _numbers(file, name, thing)
+                left -= read.nbytes
+            else:
+                continue
+            if left < 0:
+                raise InputError(f"{file}: more than {MAX_BYTES} bytes of numbers, expected less; save it in parts")
+            yield name, read
 
 
 def _numbers(file: ReadableFile, name: str, dataset: Any) -> npt.NDArray[Any]:

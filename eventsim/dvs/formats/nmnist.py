@@ -2,7 +2,7 @@
 
 Bits of an event, from the most significant: 8 bits x, 8 bits y, 1 bit polarity (1 = ON), 23 bits time in microseconds.
 A word with y = 240 is no event: it marks an overflow of the time and adds 2^13 us to the time base of every word from
-itself on. Longer recordings of some writers have no such words, and 23 bits are full after 2^23 us: see `Counter`.
+itself on. Longer recordings of some writers have no such words, and 23 bits are full after 2^23 us: see `rounds`.
 Sources: the description at https://www.garrickorchard.com/datasets/n-mnist and the dataset's own reader
 (https://github.com/gorchard/event-Python), which `tonic.io.read_mnist_file` follows; this reader gives the same events.
 """
@@ -15,17 +15,22 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import numpy.typing as npt
 
-from eventsim.dvs.counters import Counter
+from eventsim.dvs.compiled import compiled
+from eventsim.dvs.counters import rounds
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
 EVENT_BYTES = 5
 OVERFLOW_Y = 240
 OVERFLOW_US = 2**13
 NMNIST_SENSOR = (34, 34)
+# what the decoder keeps beside the wraps: the stamp before (-1: none yet), what markers added, and the row that is one
+PREVIOUS, BASE, OVERFLOW_ROW = 1, 2, 3
 
 
 class NmnistRecording(Recording):
@@ -83,24 +88,45 @@ class NmnistRecording(Recording):
             advice="truncated or of another format, or pass salvage=True",
         )
 
-    def _decode(self, block_events: int) -> Iterator[Columns]:
-        base_us = 0
-        counter = Counter(23)
+    def _decode(self, block_events: int) -> Iterator[Packed]:
+        state = np.array([0, -1, 0, -1 if self._overflow_row is None else self._overflow_row], np.int64)
         with Path(self.path).open("rb") as file:
-            while len(data := file.read(EVENT_BYTES * block_events)) >= EVENT_BYTES:
-                words = np.frombuffer(data, np.uint8, len(data) // EVENT_BYTES * EVENT_BYTES).reshape(-1, EVENT_BYTES)
-                x, y, high, middle, low = words.T
-                stamps = ((high & 0x7F).astype(np.int64) << 16) | (middle.astype(np.int64) << 8) | low
-                t, full = counter.times(stamps)
-                if self._overflow_row is not None and (is_overflow := y == self._overflow_row).any():
-                    t += base_us + OVERFLOW_US * np.cumsum(is_overflow)
-                    base_us += OVERFLOW_US * int(is_overflow.sum())
-                    keep = ~is_overflow
-                    yield Columns(x[keep], y[keep], t[keep], high[keep] >= 0x80, full)
-                else:
-                    yield Columns(x, y, t + base_us, high >= 0x80, full)
+            yield from Decoding(file.readinto, _decode_events, state).blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
+
+
+@compiled
+def _decode_events(
+    data: npt.NDArray[np.uint8],
+    state: npt.NDArray[np.int64],
+    x: npt.NDArray[np.int16],
+    y: npt.NDArray[np.int16],
+    t: npt.NDArray[np.int64],
+    p: npt.NDArray[np.bool_],
+) -> tuple[int, int, int]:
+    """Decode words of 40 bits; see `Decoding`."""
+    wraps, previous, base, overflow_row = state[WRAPS], state[PREVIOUS], state[BASE], state[OVERFLOW_ROW]
+    count = 0
+    taken = 0
+    for index in range(len(data) // EVENT_BYTES):
+        if count == len(t):
+            break
+        column, row, high = data[5 * index], data[5 * index + 1], np.int64(data[5 * index + 2])
+        stamp = (high & 0x7F) << 16 | np.int64(data[5 * index + 3]) << 8 | np.int64(data[5 * index + 4])
+        wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 23)
+        previous = stamp
+        if row == overflow_row:
+            base += OVERFLOW_US
+        else:
+            x[count] = column
+            y[count] = row
+            t[count] = (wraps << 23) + base + stamp
+            p[count] = high >= 0x80
+            count += 1
+        taken += 1
+    state[WRAPS], state[PREVIOUS], state[BASE] = wraps, previous, base
+    return EVENT_BYTES * taken, count, FULL if count == len(t) else MORE
 
 
 # no magic number: the extension tells

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,10 @@ from typing import Any
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording, map_npy
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Decoded, Orientation, SensorSize
 
+# between two times that the pages of a mapped file are let go; less often than blocks, since that takes a while
+HELD_EVENTS = 500_000
 MAGIC = b"\x93NUMPY"
 
 
@@ -53,13 +57,25 @@ class NpyRecording(ArrayRecording):
     ) -> None:
         file = readable_file(path)
         self._list: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
-        super().__init__(map_npy(file), sensor_size=sensor_size, orientation=orientation, path=str(file), **self._list)
+        mapped = map_npy(file)
+        self._map: Any = mapped.base
+        super().__init__(mapped, sensor_size=sensor_size, orientation=orientation, path=str(file), **self._list)
+
+    def _decode(self, block_events: int) -> Iterator[Decoded]:
+        held = 0
+        for columns in super()._decode(block_events):
+            yield columns
+            held += len(columns.t)
+            if held > HELD_EVENTS and hasattr(mmap, "MADV_DONTNEED"):
+                # what was read of the file may leave the memory of this process
+                self._map.madvise(mmap.MADV_DONTNEED)
+                held = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""
         size = (self._sensor_height, self._sensor_width)
         opened = partial(NpyRecording, sensor_size=size, orientation=self._orientation)
-        said = {name: value for name, value in vars(self).items() if name != "_events"}
+        said = {name: value for name, value in vars(self).items() if name not in ("_events", "_map")}
         return opened, (self.path,), said
 
 

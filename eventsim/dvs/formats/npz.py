@@ -35,8 +35,9 @@ MAGIC = b"PK\x03\x04"
 # where the name of the first member stands in an archive
 NAME_START = 30
 FRAMES = "frames.npy"
-# frames are held as a whole; the archive is refused before more is read
-MAX_FRAME_BYTES = 512 << 20
+# frames are held as a whole, and become values of 4 bytes; the archive is refused before more is read
+MAX_FRAME_BYTES = 256 << 20
+LEAST_BYTES = 4
 UNREADABLE = (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError)
 
 
@@ -65,6 +66,7 @@ class NpzRecording(Recording):
     """
 
     format = "npz"
+    slow = True
 
     def __init__(
         self,
@@ -76,16 +78,16 @@ class NpzRecording(Recording):
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
-        self._check_kinds()
+        with _opened(self.path) as archive, ExitStack() as stack:
+            _, self._events = _members(self.path, archive, stack)
         size = guessed_sensor(self.path, self._decode) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
 
-    def _check_kinds(self) -> None:
-        with _opened(self.path) as archive, ExitStack() as stack:
-            _members(self.path, archive, stack)
+    def _stored_events(self) -> int:
+        return self._events
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         with _opened(self.path) as archive, ExitStack() as stack:
@@ -193,7 +195,7 @@ def frames_of(path: str | os.PathLike[str]) -> npt.NDArray[Any] | None:
     Raises
     ------
     InputError
-        The file cannot be read, or the array is of another kind or of more than 512 MiB.
+        The file cannot be read, or the array is of another kind or of more than 256 MiB.
     """
     file: ReadableFile = readable_file(path)
     if not recognises(file.path, file.head):
@@ -204,14 +206,16 @@ def frames_of(path: str | os.PathLike[str]) -> npt.NDArray[Any] | None:
         with archive.open(FRAMES) as member:
             shape, fortran_order, dtype = _read_header(member)
             values = int(np.prod([int(side) for side in shape], dtype=object))
-            if dtype.kind not in "iufb" or values * dtype.itemsize > MAX_FRAME_BYTES:
+            if dtype.kind not in "iufb" or values * max(dtype.itemsize, LEAST_BYTES) > MAX_FRAME_BYTES:
                 raise InputError(
                     f"{file}: frames of shape {shape} and type {dtype}, expected numbers of at most "
-                    f"{MAX_FRAME_BYTES >> 20} MiB; run them in parts"
+                    f"{MAX_FRAME_BYTES >> 20} MiB, 4 bytes or more each; run them in parts"
                 )
-            # in pieces: a damaged shape shall not reserve what the archive does not hold
-            pieces = [_values(member, dtype, min(1 << 20, values - start)) for start in range(0, values, 1 << 20)]
-    flat = np.concatenate(pieces) if pieces else np.empty(0, dtype)
+            # in pieces: memory is taken as it is filled, and a damaged shape takes none that the archive does not hold
+            flat = np.empty(values, dtype)
+            for start in range(0, values, 1 << 20):
+                piece = _values(member, dtype, min(1 << 20, values - start))
+                flat[start : start + len(piece)] = piece
     return flat.reshape(shape, order="F" if fortran_order else "C")
 
 

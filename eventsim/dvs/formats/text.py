@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.blocks import guessed_sensor, sliced
+from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, column_order, polarities, time_scale
 from eventsim.dvs.numbers_of_text import NO_NUMBER, NO_REFUSAL, NOT_WHOLE, TOO_FEW, TOO_LARGE, TOO_MANY, parse_rows
@@ -39,7 +39,8 @@ from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording,
 from eventsim.errors import InputError
 from eventsim.untrusted import printable
 
-READ_BYTES = 1 << 20
+READ_BYTES = 256 << 10
+MAX_LINE_BYTES = 1 << 20
 COMMENTS = (b"#", b"%")
 SEPARATORS = r"[\s,;]+"
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -86,6 +87,7 @@ class TextRecording(Recording):
     """
 
     format = "text"
+    slow = True
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class TextRecording(Recording):
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+        self.told_size = said
         if sensor_size is None and said is None:
             self.untold = frozenset({"sensor_size"})
 
@@ -118,10 +121,10 @@ class TextRecording(Recording):
                 data = rest + data
                 end = data.rfind(b"\n") + 1
                 data, rest = data[:end], data[end:]
-                if len(rest) > READ_BYTES:
-                    raise InputError(f"{self.path}: a line of more than {READ_BYTES} bytes; the file is no text")
-                for block in self._rows(data, column_of, decoded):
-                    yield from sliced(block, block_events)
+                if len(rest) > MAX_LINE_BYTES:
+                    raise InputError(f"{self.path}: a line of more than {MAX_LINE_BYTES} bytes; the file is no text")
+                for block in self._rows(data, column_of, decoded, block_events):
+                    yield block
                     decoded += len(block.t)
             # a number may be cut there, while a polarity has one digit
             if rest.strip() and layout.order[-1] in ("x", "y", "t"):
@@ -129,26 +132,32 @@ class TextRecording(Recording):
                     f"{self.path}: the last line {printable(rest[:60].decode('latin-1'))!r} does not end, so its last "
                     "number may be cut; the file is truncated, or add a line feed"
                 )
-            for block in self._rows(rest + b"\n", column_of, decoded):
-                yield from sliced(block, block_events)
+            yield from self._rows(rest + b"\n", column_of, decoded, block_events)
 
-    def _rows(self, data: bytes, column_of: npt.NDArray[np.int64], decoded: int) -> Iterator[Columns]:
+    def _rows(
+        self, data: bytes, column_of: npt.NDArray[np.int64], decoded: int, block_events: int
+    ) -> Iterator[Columns]:
         """Parse whole lines."""
         if b"e" in data:  # as pandas writes polarities
             data = data.replace(b"True", b"1").replace(b"False", b"0")
-        rows = np.empty((data.count(b"\n"), 4), np.int64)
-        count, taken, refusal, column = parse_rows(np.frombuffer(data, np.uint8), column_of, self._layout.scale, rows)
-        if count:
-            x, y, t, p = rows[:count].T
-            yield Columns(x, y, t, polarities(self.path, p))
-        if refusal != NO_REFUSAL:
-            line = printable(data[taken:].split(b"\n", 1)[0][:60].decode("latin-1"))
-            found = REFUSALS[refusal].format(column=column + 1)
-            raise InputError(
-                f"{self.path}: the line after event {decoded + count} is {line!r}, {found}; expected "
-                f"{len(column_of)} numbers a line ({' '.join(name or '_' for name in self._layout.order)}); the file "
-                "is cut or damaged, or pass columns"
-            )
+        text = np.frombuffer(data, np.uint8)
+        taken = 0
+        while taken < len(text):
+            rows = np.empty((4, block_events), np.int64)
+            count, used, refusal, column = parse_rows(text[taken:], column_of, self._layout.scale, rows)
+            taken += used
+            decoded += count
+            if count:
+                x, y, t, p = rows[:, :count]
+                yield Columns(x, y, t, polarities(self.path, p))
+            if refusal != NO_REFUSAL:
+                line = printable(data[taken:].split(b"\n", 1)[0][:60].decode("latin-1"))
+                found = REFUSALS[refusal].format(column=column + 1)
+                raise InputError(
+                    f"{self.path}: the line after event {decoded} is {line!r}, {found}; expected {len(column_of)} "
+                    f"numbers a line ({' '.join(name or '_' for name in self._layout.order)}); the file is cut or "
+                    "damaged, or pass columns"
+                )
 
 
 def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _Layout:

@@ -23,13 +23,18 @@ from eventsim.kernels.fire_integer import (
     SHIFT,
     SHIFT_LEAK,
     Fixed,
+    advance_integer,
     fire_integer,
+    list_fired,
     repeated_integers,
+    stretch_of_integers,
+    words,
 )
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.spiking import updating
-from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
+from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+from eventsim.workers import Workers
 
 Whole = int | IntArray
 """One integer for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -222,8 +227,12 @@ class IntegerNeuronOp(Op):
         indptr = np.empty(signal.steps * self.output.positions + 1, np.int64)
         active = np.empty((signal.steps, 3), np.int64)
         current = signal.to_array()
-        fire_integer(current, self.potential, self.constants, self.fixed, indptr, indices, active)
-        if active[:, 2].any():
+        given = current, self.potential, self.constants, self.fixed
+        if context.workers.worth(current.size):  # about 1 ns for each
+            fine = self._fire_together(given, indptr, indices, active, context.workers)
+        else:
+            fine = fire_integer(*given, indptr, indices, active)
+        if not fine:
             raise LayerError(
                 f"sum {np.abs(current).max():g} found; expected at most {self.largest_input}, as proven of the layers "
                 "before"
@@ -236,6 +245,20 @@ class IntegerNeuronOp(Op):
         if self.biased:
             rows.add("bias_additions", self.output.size)
         return spikes
+
+    def _fire_together(
+        self, given: tuple[Any, ...], indptr: CountArray, indices: IntArray, active: CountArray, workers: Workers
+    ) -> bool:
+        """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
+        positions, channels = self.potential.shape
+        size, steps = positions * channels, len(active)
+        fired = np.empty((max(steps, 1), words(size)), np.uint32)
+        parts = workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
+        counted = np.zeros((len(parts), *active.shape), np.int64)
+        shared = [(*given, fired, counts, *part) for counts, part in zip(counted, parts, strict=True)]
+        workers.share(advance_integer, shared)
+        counted.sum(0, out=active)
+        return list_fired(fired, positions, channels, indptr, indices, active)
 
 
 def _fixed(layer: IntegerLIF, leak: IntArray) -> Fixed:

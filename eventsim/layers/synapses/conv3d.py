@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import ClassVar, Literal
@@ -129,7 +129,7 @@ class Conv3d(Layer):
 class Conv3dOp(Op):
     """Adds up the kernel's time steps, the earliest first: one order for every chunk size."""
 
-    def __init__(self, output: SignalType, taps: list[SynapsesOp], bias: FloatArray | None, before: int) -> None:
+    def __init__(self, output: SignalType, taps: Sequence[SynapsesOp], bias: FloatArray | None, before: int) -> None:
         self.output = output
         self.taps = taps
         self.biased = bias is not None

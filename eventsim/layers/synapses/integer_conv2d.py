@@ -10,19 +10,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import convolved, map_type
+from eventsim.layers.synapses.integer_gathering import IntegerSynapsesOp
 from eventsim.layers.synapses.integer_weights import (
-    ByteArray,
-    IntegerSynapsesOp,
+    ByteWeight,
     Width,
     check_integers,
+    packed_bytes,
     width_of,
     words_of_integers,
 )
-from eventsim.layers.synapses.weights import serving
+from eventsim.layers.synapses.weights import serving, shape_of
 from eventsim.layers.window import slide, taps_inside
 from eventsim.signals import FloatArray, SignalType
 
@@ -49,8 +50,8 @@ class IntegerConv2d(Layer):
         Of `eventsim.layers.Conv2d`.
     """
 
-    weight: ByteArray
-    scale: FloatArray
+    weight: ByteWeight = ByteWeight()  # noqa: RUF009 - a descriptor, no default
+    scale: FloatArray  # type: ignore[misc]  # to mypy, a descriptor is a default
     largest_input: int = 1
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -62,7 +63,7 @@ class IntegerConv2d(Layer):
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return int(self.weight.size)
+        return prod(shape_of(self))
 
     @cached_property
     def width(self) -> Width:
@@ -71,10 +72,10 @@ class IntegerConv2d(Layer):
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, which are integers, on the output grid."""
-        (source,), shape = inputs, self.weight.shape
+        (source,), shape = inputs, shape_of(self)
         if len(self.dilation) != 2 or min(self.dilation) < 1:
             raise LayerError(f"dilation {self.dilation} found; expected two numbers, 1 or more")
-        check_integers(self.weight, self.scale, self.largest_input, source)
+        check_integers(self, source)
         reach = tuple(d * (size - 1) + 1 for d, size in zip(self.dilation, shape[2:], strict=False))
         output = map_type(source, (*shape[:2], *reach), None, self.stride, self.padding, self.groups)
         _ = self.width
@@ -82,26 +83,22 @@ class IntegerConv2d(Layer):
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole kernel at every output pixel."""
-        return self.output_type(*inputs).positions * int(self.weight.size)
+        return self.output_type(*inputs).positions * prod(shape_of(self))
 
     def inner_macs(self, *inputs: SignalType) -> int:
         """Return the taps that lie on the map, at every output pixel."""
-        (source,), (outputs, group_inputs, *kernel) = inputs, self.weight.shape
+        (source,), (outputs, group_inputs, *kernel) = inputs, shape_of(self)
         grid = self.output_type(source).grid
         axes = zip(source.grid, grid, kernel, self.stride, self.padding, self.dilation, strict=True)
         return prod(taps_inside(*axis) for axis in axes) * int(outputs * group_inputs)
 
     def words(self, *inputs: SignalType) -> Mapping[str, Words]:
         """Return weights and sums, of the widths that they have."""
-        return words_of_integers(self.weight, self.width, self.output_type(*inputs).size)
+        return words_of_integers(self, self.output_type(*inputs).size)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes, and the input that is read."""
         return serving(inputs[0], biased=False)
-
-    def facts(self, *inputs: SignalType) -> Facts:
-        """Return what accounting knows of the layer."""
-        return replace(super().facts(*inputs), zero_weights=int(np.count_nonzero(self.weight == 0)))
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the convolution, tap by tap, in float64: integers that it holds exactly."""
@@ -115,8 +112,10 @@ class IntegerConv2d(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with its weights in tiles."""
-        (source,), kernel = inputs, self.weight.shape[2:]
+        (source,), kernel = inputs, shape_of(self)[2:]
         output = self.output_type(source)
         size: Any = kernel
         window = slide(source, output, size, self.stride, self.padding, self.dilation)
-        return IntegerSynapsesOp(source, output, self.weight, self.largest_input, window, self.groups)
+        return IntegerSynapsesOp(
+            source, output, packed_bytes(self, self.groups), 0, self.largest_input, window, self.groups
+        )

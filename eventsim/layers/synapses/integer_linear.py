@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from eventsim.facts import Entailed, Facts, Role, Words
+from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.window import Window
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
+from eventsim.layers.synapses.integer_gathering import IntegerSynapsesOp
 from eventsim.layers.synapses.integer_weights import (
-    ByteArray,
-    IntegerSynapsesOp,
+    ByteWeight,
     Width,
     check_integers,
+    packed_bytes,
     width_of,
     words_of_integers,
 )
 from eventsim.layers.synapses.linear import matrix_product, matrix_type
-from eventsim.layers.synapses.weights import serving
+from eventsim.layers.synapses.weights import serving, shape_of
 from eventsim.signals import FloatArray, SignalType
 
 
@@ -45,8 +47,8 @@ class IntegerLinear(Layer):
         Inputs are 0 to this; 1 for spikes.
     """
 
-    weight: ByteArray
-    scale: FloatArray
+    weight: ByteWeight = ByteWeight()  # noqa: RUF009 - a descriptor, no default
+    scale: FloatArray  # type: ignore[misc]  # to mypy, a descriptor is a default
     largest_input: int = 1
 
     role: ClassVar[Role] = "linear"
@@ -54,7 +56,7 @@ class IntegerLinear(Layer):
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return int(self.weight.size)
+        return prod(shape_of(self))
 
     @cached_property
     def width(self) -> Width:
@@ -63,26 +65,22 @@ class IntegerLinear(Layer):
 
     def output_type(self, *inputs: SignalType) -> SignalType:
         """Return real values, which are integers, at the same positions."""
-        check_integers(self.weight, self.scale, self.largest_input, inputs[0])
-        output = matrix_type(inputs[0], self.weight.shape, None)
+        check_integers(self, inputs[0])
+        output = matrix_type(inputs[0], shape_of(self), None)
         _ = self.width
         return output
 
     def dense_macs(self, *inputs: SignalType) -> int:
         """Return the whole matrix at every position."""
-        return inputs[0].positions * int(self.weight.size)
+        return inputs[0].positions * prod(shape_of(self))
 
     def words(self, *inputs: SignalType) -> Mapping[str, Words]:
         """Return weights and sums, of the widths that they have."""
-        return words_of_integers(self.weight, self.width, self.output_type(*inputs).size)
+        return words_of_integers(self, self.output_type(*inputs).size)
 
     def entailed(self, *inputs: SignalType) -> Entailed:
         """Return the words that a product reads and writes, and the input that is read."""
         return serving(inputs[0], biased=False)
-
-    def facts(self, *inputs: SignalType) -> Facts:
-        """Return what accounting knows of the layer."""
-        return replace(super().facts(*inputs), zero_weights=int(np.count_nonzero(self.weight == 0)))
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the matrix product, in float64: integers that it holds exactly."""
@@ -94,6 +92,11 @@ class IntegerLinear(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op, with its weights in tiles."""
-        (source,), n = inputs, inputs[0].positions
-        window = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
-        return IntegerSynapsesOp(source, self.output_type(source), self.weight, self.largest_input, window)
+        return integer_matrix_op(self, inputs[0])
+
+
+def integer_matrix_op(layer: Layer, source: SignalType) -> IntegerSynapsesOp:
+    """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer of integers."""
+    n, held = source.positions, packed_bytes(layer)
+    output = matrix_type(source, shape_of(layer), None)
+    return IntegerSynapsesOp(source, output, held, 0, layer.largest_input, Window(1, n, 1, n, 1, 1, 1, 1, 0, 0))  # type: ignore[attr-defined]

@@ -7,23 +7,21 @@ width of the sums and the spans in which `eventsim.kernels.gather_integer` takes
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.context import Context
 from eventsim.facts import Words
-from eventsim.kernels.gather_integer import BLOCK, TILE, Span, gather_integer, pack_integers
-from eventsim.kernels.packing import pack
-from eventsim.kernels.window import Window
+from eventsim.kernels.gather_integer import Span, pack_integers, unpack_integers
+from eventsim.kernels.gather_quads import LARGEST_VALUE, SERVED, pack_quads, unpack_quads
+from eventsim.kernels.packing import pack, unpack
 from eventsim.layers.layer import LayerError
-from eventsim.layers.synapses.conv2d import taps_of
-from eventsim.layers.synapses.gathering import SynapsesOp, report_products
-from eventsim.layers.synapses.weights import fan_of, is_pruned
-from eventsim.ledger import LedgerRows
-from eventsim.signals import Dense, FloatArray, Rows, SignalType
+from eventsim.layers.synapses.conv2d import taps_of, weight_of
+from eventsim.layers.synapses.weights import Packed, Weight, fan_of, is_pruned, shape_of
+from eventsim.signals import SignalType
 
 ByteArray = npt.NDArray[np.int8]
 
@@ -109,8 +107,8 @@ def _spans(taps: ByteArray, room: int) -> tuple[Span, ...]:
     return tuple(Span(*piece, n in begins, n in ends) for n, piece in enumerate(pieces))
 
 
-def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: SignalType) -> None:
-    """Refuse what integer synapses cannot be made of.
+def check_integers(layer: Any, source: SignalType) -> None:
+    """Refuse what integer synapses cannot be made of: of the fields ``weight``, ``scale`` and ``largest_input``.
 
     Raises
     ------
@@ -118,7 +116,9 @@ def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: S
         If the weights are no int8 from -127 to 127, the scales do not fit them, or the input has values that are not
         counted in units.
     """
-    if weight.dtype != np.int8 or (weight.size and weight.min() < -LARGEST_WEIGHT):
+    weight, scale, largest_input = vars(layer)["_weight"], layer.scale, layer.largest_input
+    packed = isinstance(weight, Packed)  # and has been checked
+    if not packed and (weight.dtype != np.int8 or (weight.size and weight.min() < -LARGEST_WEIGHT)):
         raise LayerError(f"weight of {weight.dtype} from {weight.min()} on found; expected int8 from -127 to 127")
     if scale.shape != weight.shape[:1] or not (np.isfinite(scale).all() and (scale > 0).all()):
         raise LayerError(f"scale of shape {scale.shape} found; expected {weight.shape[:1]} finite numbers above 0")
@@ -130,78 +130,81 @@ def check_integers(weight: Any, scale: FloatArray, largest_input: int, source: S
         )
 
 
-def words_of_integers(weight: ByteArray, width: Width, outputs: int) -> Mapping[str, Words]:
+def words_of_integers(layer: Any, outputs: int) -> Mapping[str, Words]:
     """Return the memory of integer synapses of so many outputs a time step."""
-    return {"weight": Words(weight.size, 8), "sum": Words(outputs, width.bits)}
+    return {"weight": Words(prod(shape_of(layer)), 8), "sum": Words(outputs, layer.width.bits)}
 
 
-class IntegerSynapsesOp(SynapsesOp):
-    """Convolution (a linear layer is the one with a single tap) of rows with int8 weights.
+class ByteWeight(Weight):
+    """Field of a layer that holds int8 weights, packed or not."""
 
-    Channels in groups are served by the kernel of float32, exactly, as no sum leaves `LARGEST_SUM`.
+    def __get__(self, layer: object | None, owner: type) -> Any:
+        return super().__get__(layer, owner)
+
+
+class PackedBytes(Packed):
+    """Int8 weights as a kernel reads them.
 
     Parameters
     ----------
-    source, output : SignalType
-    weight : int8 array (C_out, C_in / groups, kernel height, kernel width)
+    array : int8 array (C_out, C_in / groups[, kT][, kH, kW])
+        The weight; not kept.
+    form : {"quads", "plain", "groups"}
+        For `eventsim.kernels.gather_quads`, `eventsim.kernels.gather_integer`, or that of float32, which serves groups.
     largest_input : int
-        What the proof of the width takes for granted, and the op checks.
-    window : Window
     groups : int
+
+    Attributes
+    ----------
+    parts : list of arrays
+        One for each time step of the kernel.
+    widths : list of Width
+        What is proven of the sums of each.
     """
 
-    def __init__(
-        self,
-        source: SignalType,
-        output: SignalType,
-        weight: ByteArray,
-        largest_input: int,
-        window: Window,
-        groups: int = 1,
-    ) -> None:
-        taps = integer_taps(weight, groups)
-        fan = fan_of(taps) if is_pruned(weight) else None  # type: ignore[arg-type]
-        super().__init__(source, output, np.empty(0, np.float32), None, window, groups, fan)
-        width = width_of(weight, largest_input, groups)
-        self.largest_input = largest_input
-        if groups > 1:
-            self.weight = pack(taps.astype(np.float32), groups)
-            return
-        self.kernel = f"gather_int8_sum{width.lane}"
-        self.packed = pack_integers(taps)
-        self.spans = np.array(width.spans, np.int64).reshape(-1, 5)
-        self.lane = np.dtype(f"int{width.lane}")
-        self.own()
+    def __init__(self, array: ByteArray, form: str, largest_input: int, groups: int) -> None:
+        slices = [array[:, :, t] for t in range(array.shape[2])] if array.ndim == 5 else [array]
+        arranged = [integer_taps(part, groups) for part in slices]
+        self.widths = [width_of(part, largest_input, groups) for part in slices]
+        self.fans = [fan_of(part) if is_pruned(array) else None for part in arranged]  # type: ignore[arg-type]
+        self.shape, self.zeros = array.shape, array.size - int(np.count_nonzero(array))
+        self.form, self.tiled = form, True
+        self._taps = *arranged[0].shape, groups
+        self.parts = [PACKINGS[form][0](part, groups) for part in arranged]
 
-    def own(self) -> None:
-        """Begin without room for sums."""
-        self._sums: npt.NDArray[Any] | None = None
+    def unpack(self) -> Any:
+        """Return the weight as it was given; a new array."""
+        taps = [np.asarray(PACKINGS[self.form][1](part, *self._taps), np.int8) for part in self.parts]
+        if len(self.shape) == 2:
+            return np.ascontiguousarray(taps[0][0].T)
+        maps = [weight_of(part, (*self.shape[:2], *self.shape[-2:]), self._taps[-1]) for part in taps]  # type: ignore[arg-type]
+        whole = np.stack(maps, axis=2) if len(self.shape) == 5 else maps[0]
+        return np.array(whole, np.int8, order="C").reshape(self.shape)
 
-    def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
-        """Serve one chunk and report the products alone."""
-        assert isinstance(signal, Rows)
-        if signal.values is not None and (most := signal.values.max(initial=0)) > self.largest_input:
-            raise LayerError(
-                f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
-                "proven"
-            )
-        if self.groups > 1:
-            return super().serve(signal, rows, context)
-        size = signal.steps * self.output.positions
-        if self._sums is None:
-            self._sums = np.empty(BLOCK * TILE, self.lane)
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
-        gather_integer(
-            signal.triple, self.packed, self.spans, self._sums, out, signal.steps, self.window, products, units
-        )
-        if self.fan is not None:
-            products, units = self._count(signal)
-        report_products(signal.type, products, units, rows)
-        return Dense(self.output, signal.steps, out)
+
+PACKINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "quads": (lambda taps, _: pack_quads(taps), lambda packed, *taps: unpack_quads(packed, *taps[:3])),
+    "plain": (lambda taps, _: pack_integers(taps), lambda packed, *taps: unpack_integers(packed, *taps[:3])),
+    "groups": (
+        lambda taps, groups: pack(taps.astype(np.float32), groups),
+        unpack,
+    ),
+}
+
+
+def packed_bytes(layer: Any, groups: int = 1) -> PackedBytes:
+    """Return the field ``weight`` of a layer as a kernel reads it, and let go of any other form."""
+    form = "groups" if groups > 1 else "quads" if SERVED and layer.largest_input <= LARGEST_VALUE else "plain"
+    held = vars(layer)["_weight"]
+    if not isinstance(held, PackedBytes) or held.form != form:
+        held = PackedBytes(layer.weight, form, layer.largest_input, groups)
+        vars(layer)["_weight"] = held
+    return held
 
 
 def integer_taps(weight: ByteArray, groups: int = 1) -> ByteArray:
-    """Return a weight ``(C_out, C_in / groups, kH, kW)`` or ``(C_out, C_in)`` as ``(taps, C_in, C_out / groups)``."""
+    """Return a weight ``(C_out, C_in / groups[, kT][, kH, kW])`` as ``(taps, C_in, C_out / groups)``, time outside."""
+    if weight.ndim == 5:
+        return np.concatenate([integer_taps(weight[:, :, t], groups) for t in range(weight.shape[2])])
     maps: Any = weight if weight.ndim == 4 else weight[:, :, None, None]
     return np.ascontiguousarray(taps_of(maps, groups), np.int8)

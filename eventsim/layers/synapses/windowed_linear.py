@@ -136,10 +136,10 @@ class WindowedLinear(Layer):
         if self.longest == 1:
             return matrix_op(self, source, self.bias)
         synapses = matrix_op(self, source, None)
-        fans = self._fans() if synapses.fan is not None else None
+        fans = self.fans() if synapses.fan is not None else None
         return WindowedLinearOp(self, output, synapses, self._later_synapses(source), fans)
 
-    def _fans(self) -> CountArray:
+    def fans(self) -> CountArray:
         """Return how many synapses, not pruned, of each input reach the outputs that listen at each age."""
         exists = self.weight != 0
         return np.array([exists[self.listeners(age)].sum(axis=0) for age in range(self.longest)], np.int64)
@@ -177,7 +177,7 @@ class WindowedLinearOp(Op):
         layer: WindowedLinear,
         output: SignalType,
         synapses: SynapsesOp,
-        later: dict[int, SynapsesOp],
+        later: Mapping[int, SynapsesOp],
         fans: CountArray | None,
     ) -> None:
         self.window = layer.longest

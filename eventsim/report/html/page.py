@@ -11,10 +11,10 @@ import numpy as np
 
 from eventsim.accounting.conventions import CONVENTIONS
 from eventsim.accounting.energy import MAIN, Energy, models
-from eventsim.errors import InputError
 from eventsim.operations import OPERATIONS, synaptic_operations
 from eventsim.report.html.watching import Watched
 from eventsim.report.tables import share
+from eventsim.whole_file import whole_file
 
 WITH_MEMORY = "lemaire2022"
 """The energy model of the layers' bars: one that prices data movement by the size of a layer's memory."""
@@ -76,10 +76,8 @@ def write_report(
         verification=sample.get("verification"),
         operations=OPERATIONS,
     )
-    try:
-        Path(path).write_text(text, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from None
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 # --- what costs most

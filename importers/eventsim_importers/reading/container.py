@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from eventsim.settings import Setting
-from eventsim.untrusted import MAXIMUM_BYTES, printable
+from eventsim.untrusted import printable
 
 Array = npt.NDArray[Any]
-
-LARGEST_RATIO = 200
-"""Trained weights hardly compress; a file that unpacks to more than this many times its size is refused."""
-SMALL = 1 << 26
-"""Unpacked bytes that are allowed in any file."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +64,6 @@ class Container:
     load: Callable[[str, Iterable[str]], Mapping[str, Array]]
     metadata: Mapping[str, str] = field(default_factory=dict)
     beside: Mapping[str, bool | int | float | str] = field(default_factory=dict)
-
-
-def most_unpacked(path: Path) -> int:
-    """Return how many bytes the arrays of a file may take in memory."""
-    return min(MAXIMUM_BYTES, max(LARGEST_RATIO * path.stat().st_size, SMALL))
 
 
 def loaded(kind: str, tensors: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> Container:

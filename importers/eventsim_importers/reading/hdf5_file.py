@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import check_stored, first_line
+from eventsim.untrusted import Room, check_stored, first_line
 from eventsim_importers.reading.container import Array, Container, as_float32, loaded
 
 PROBE = """
@@ -42,6 +42,7 @@ def read(path: Path) -> Container:
 
     tensors: dict[str, Array] = {}
     metadata: dict[str, str] = {}
+    room = Room(path)
 
     def visit(name: str, item: Any) -> None:
         key = name.replace("/", ".")
@@ -55,6 +56,7 @@ def read(path: Path) -> Container:
                 metadata[key] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
             return
         check_stored(path, name, item)
+        room.take(item.size, item.dtype.itemsize)
         tensors[key] = as_float32(np.asarray(item[()]))
 
     _probe(path)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
-from eventsim_importers.reading.container import Container, as_float32, loaded, most_unpacked
+from eventsim.untrusted import first_line, most_unpacked
+from eventsim_importers.reading.container import Array, Container, as_float32, loaded
 
 
 def holds(path: Path, head: bytes) -> bool:
     """Tell whether a file is a ZIP archive of arrays."""
-    return path.suffix == ".npz" or head.startswith(b"PK")
+    return path.suffix.lower() == ".npz" or head.startswith(b"PK")
 
 
 def read(path: Path) -> Container:
@@ -32,13 +33,17 @@ def read(path: Path) -> Container:
         if size > most:
             raise InputError(f"{path}: {size} bytes unpacked found; expected at most {most} in a file of its size")
         with np.load(path, allow_pickle=False) as arrays:
-            tensors = {name: arrays[name] for name in arrays.files}
+            # one by one: what an array was before it became float32 is let go before the next is unpacked
+            tensors = {name: _array(path, name, arrays[name]) for name in arrays.files}
     except InputError:
         raise
     except Exception as error:  # NumPy evaluates headers as Python and allocates what they declare
         reason = first_line(error)[:100]
         raise InputError(f"{path}: damaged .npz file, or one that holds Python objects ({reason})") from error
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, np.ndarray):  # any other file in the archive
-            raise InputError(f"{path}: entry {name} is no array; expected arrays alone")
-    return loaded("npz", {name: as_float32(tensor) for name, tensor in tensors.items()})
+    return loaded("npz", tensors)
+
+
+def _array(path: Path, name: str, tensor: Any) -> Array:
+    if not isinstance(tensor, np.ndarray):  # any other file in the archive
+        raise InputError(f"{path}: entry {name} is no array; expected arrays alone")
+    return as_float32(tensor)

@@ -18,6 +18,7 @@ from eventsim.errors import InputError
 from eventsim.layers import Input
 from eventsim.settings import Plain, Setting
 from eventsim.signals import FLOAT32_MAX, Kind
+from eventsim.untrusted import meant
 from eventsim_importers.reading.checkpoint import Checkpoint
 
 T = TypeVar("T", bool, int, float, str)
@@ -130,8 +131,8 @@ def parse_options(format_name: str, options_type: type, given: Mapping[str, Any]
     values = {}
     for name, value in given.items():
         if name not in known:
-            names = ", ".join([*known, *common])
-            raise InputError(f"option {name!r} of format {format_name} found; expected one of {names}")
+            near = meant(name, [*known, *common])
+            raise InputError(f"option {name!r} of format {format_name} found{near}")
         try:
             values[name] = known[name].convert(value)
         except ValueError as error:

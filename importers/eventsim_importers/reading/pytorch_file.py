@@ -20,8 +20,8 @@ from typing import Any, Literal
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line, printable
-from eventsim_importers.reading.container import Array, Container, as_float32, most_unpacked, outline
+from eventsim.untrusted import first_line, most_unpacked, printable
+from eventsim_importers.reading.container import Array, Container, as_float32, outline
 from eventsim_importers.reading.pickled import (
     MOST_BYTES,
     OddTensor,
@@ -76,7 +76,7 @@ def holds(path: Path, head: bytes) -> bool:
         with zipfile.ZipFile(path) as archive:
             return any(PurePosixPath(name).name == "data.pkl" for name in archive.namelist())
     except (zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError, ValueError, OSError, EOFError):
-        return path.suffix != ".npz"  # a damaged archive, which the reader will say
+        return path.suffix.lower() != ".npz"  # a damaged archive, which the reader will say
 
 
 def read(path: Path) -> Container:

@@ -14,7 +14,7 @@ from eventsim_importers.reading.container import Array, Container, as_float32, l
 
 def holds(path: Path, head: bytes) -> bool:
     """Tell whether a file is of this kind: a length, then a JSON header."""
-    return head[5:9] == b"\0\0\0{" or (path.suffix == ".safetensors" and head[:2] not in (b"PK", b"\x80\x02"))
+    return head[5:9] == b"\0\0\0{" or (path.suffix.lower() == ".safetensors" and head[:2] not in (b"PK", b"\x80\x02"))
 
 
 def read(path: Path) -> Container:

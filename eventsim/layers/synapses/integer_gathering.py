@@ -1,0 +1,113 @@
+"""What integer convolutions and linear layers share: one op that serves int8 weights of the active inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eventsim.buffers import Buffers
+from eventsim.context import Context
+from eventsim.kernels.gather_integer import by_rows, gather_integer
+from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
+from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
+from eventsim.kernels.window import Window
+from eventsim.layers.layer import LayerError
+from eventsim.layers.synapses.gathering import SynapsesOp, report_products
+from eventsim.layers.synapses.integer_weights import PackedBytes
+from eventsim.ledger import LedgerRows
+from eventsim.signals import Dense, Rows, SignalType
+from eventsim.workers import Workers
+
+PRODUCT_NS = 0.02
+"""What a product takes, about."""
+
+
+class IntegerSynapsesOp(SynapsesOp):
+    """Convolution (a linear layer is the one with a single tap) of rows with int8 weights.
+
+    Channels in groups are served by the kernel of float32, exactly, as no sum leaves `LARGEST_SUM`.
+
+    Parameters
+    ----------
+    source, output : SignalType
+    held : PackedBytes
+    part : int
+        Which part of it is served.
+    largest_input : int
+        What the proof of the width takes for granted, and the op checks.
+    window : Window
+    groups : int
+    """
+
+    def __init__(
+        self,
+        source: SignalType,
+        output: SignalType,
+        held: PackedBytes,
+        part: int,
+        largest_input: int,
+        window: Window,
+        groups: int = 1,
+    ) -> None:
+        weight: Any = held.parts[part]
+        super().__init__(source, output, weight, None, window, groups, held.fans[part])
+        self.largest_input, self.form = largest_input, held.form
+        if self.form == "quads":
+            self.reach = reach_of(window, source.channels, output.channels)
+            self.kernel, self.tiles = "gather_int8_quads", tiles_of(output.channels)
+        elif self.form == "plain":
+            width = held.widths[part]
+            self.kernel, self.tiles = f"gather_int8_sum{width.lane}", plain_tiles_of(output.channels)
+            spans, self.reach = by_rows(width.spans, window)
+            self.spans, self.lane = np.array(spans, np.int64).reshape(-1, 5), np.empty(0, f"int{width.lane}")
+
+    def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
+        """Serve one chunk and report the products alone."""
+        assert isinstance(signal, Rows)
+        if self.form == "quads":
+            pairs, most = self._pairs_of(signal, context.buffers)
+        else:
+            most = np.float32(0 if signal.values is None else signal.values.max(initial=0))
+        if most > self.largest_input:
+            raise LayerError(
+                f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
+                "proven"
+            )
+        if self.groups > 1:
+            return super().serve(signal, rows, context)
+        size = signal.steps * self.output.positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        parts = self._parts(signal, size, context.workers)
+        if self.form == "quads":
+            quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
+            context.workers.share(gather_quads, [(*quads, part) for part in parts])
+        else:
+            plain = signal.triple, self.weight, self.spans, self.reach, self.lane, out, self.window
+            context.workers.share(gather_integer, [(*plain, part) for part in parts])
+        products, units = self._count(signal)
+        report_products(signal.type, products, units, rows)
+        return Dense(self.output, signal.steps, out)
+
+    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+        if self.groups > 1:
+            return super()._parts(signal, size, workers)
+        tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
+        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * self.output.channels):
+            return [(0, tiles, 0, size)]
+        if tiles >= workers.number:
+            return [(*part, 0, size) for part in workers.ranges(tiles)]
+        return [(0, tiles, *part) for part in workers.ranges(size, 2)]
+
+    def _pairs_of(self, signal: Rows, buffers: Buffers) -> tuple[Pairs, np.float32]:
+        """Return the pairs of a signal, and its largest value; kept with it, as several layers may hear it."""
+        w, numbered = self.window, self.reach > 1
+        distance = 0 if is_flat(w) else w.stride_width
+        key = (w.width if distance else 0, distance, numbered)
+        kept: dict[Any, tuple[Pairs, np.float32]] = signal.__dict__.setdefault("_pairs", {})
+        if key not in kept:
+            lines, channels = signal.steps * w.height, signal.type.channels
+            ends, room = room_of(w, lines, channels, signal.nonzeros)
+            pairs = np.empty(ends, np.int64), buffers.indices(room)
+            kept[key] = pairs, list_pairs(signal.triple, w.width, distance, channels, numbered, pairs)
+        return kept[key]

@@ -1,0 +1,73 @@
+"""The loop between bytes and blocks of events: wherever a read or a block ends, the events are the same."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import event_files
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from test_dvs_formats import FILES
+from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, packet
+
+from eventsim.dvs import decoding, open_recording
+from eventsim.errors import InputError
+
+# a step in time, a marker or a vector may end with a read in every way
+MANY = [(i % 34, i * 7 % 30, i // 3 * 50, i % 4 == 0) for i in range(2000)]
+NEIGHBOURS = [(x, i % 30, 50 * i, i % 4 == 0) for i in range(140) for x in range(i % 9, i % 9 + 14)]
+DECODED = {
+    **{name: data for kind in ("aedat2", "aedat3", "aedat4", "nmnist") for name, data in FILES[kind].items()},
+    "many.dat": event_files.dat(MANY),
+    "many.es": event_files.es(MANY, 128, 128),
+    "many2.raw": event_files.evt2(MANY),
+    "many3.raw": event_files.evt3(sorted(MANY, key=lambda event: event[2])),
+    "neighbours.raw": event_files.evt3(NEIGHBOURS),
+    "many.bs2": event_files.slayer(MANY),
+    "many.aedat": AEDAT3
+    + b"".join(packet(MANY[at : at + 77]) + packet(MANY[:at], kind=2) for at in range(0, 2000, 77)),
+}
+
+
+def read(path: Path, chunk: int = 65536) -> np.ndarray:
+    return np.concatenate([np.empty(0, as_array(MANY).dtype), *open_recording(path).chunks(chunk)])
+
+
+@pytest.mark.kernels
+@pytest.mark.nojit
+@pytest.mark.parametrize("name", DECODED)
+def test_a_read_may_end_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    (tmp_path / name).write_bytes(DECODED[name])
+    expected = read(tmp_path / name)
+    written = {"many": MANY, "neighbours": NEIGHBOURS}.get(name.split(".", maxsplit=1)[0].rstrip("23"))
+    if written is not None:
+        assert_array_equal(np.sort(expected), np.sort(as_array(written)))
+    for size, chunk in ((1, 65536), (3, 7), (64, 1), (100, 12), (997, 65536)):
+        monkeypatch.setattr(decoding, "READ_BYTES", size)
+        assert_array_equal(read(tmp_path / name, chunk), expected)
+
+
+@pytest.mark.kernels
+@pytest.mark.nojit
+def test_vectors_without_end_do_not_come_round(tmp_path: Path) -> None:
+    """6,000 of them lead beyond what 16 bits hold, where an event of the first column would be."""
+    words = [0x8000, 0x6000, 0x3000, *[0x4000] * 5462, 0x4FFF]
+    path = tmp_path / "a.raw"
+    path.write_bytes(b"% evt 3.0\n% geometry 40x30\n% end\n" + struct.pack(f"<{len(words)}H", *words))
+    with pytest.raises(InputError, match="event 0 has x = 65000, outside of the sensor"):
+        read(path)
+
+
+@pytest.mark.kernels
+@pytest.mark.nojit
+def test_sources_of_negative_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "a.aedat"
+    path.write_bytes(AEDAT3 + packet(GOOD_EVENTS[:5], source=-1) + packet(GOOD_EVENTS[5:], source=-1))
+    assert_array_equal(read(path), as_array(GOOD_EVENTS))
+    path.write_bytes(AEDAT3 + packet(GOOD_EVENTS[:5], source=-1) + packet(GOOD_EVENTS[5:], source=2))
+    with pytest.raises(InputError, match="pass stream=-1 or stream=2"):
+        read(path)
+    chosen = [*open_recording(path, stream=-1).chunks()]
+    assert_array_equal(np.concatenate(chosen), as_array(GOOD_EVENTS[:5]))
