@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from numba.core import event
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 LOG = logging.getLogger("eventsim")
 """Where nobody configures logging, Python writes its warnings to stderr."""
 
 
 class _Cache(FunctionCache):  # type: ignore[misc]
-    """What Numba keeps, except that a disk that is full or cannot be read stops nobody."""
+    """What Numba keeps, except that a disk that is full or cannot be read stops nobody.
+
+    Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too:
+    here it is compiled anew when any file of its folder has changed, or of the folder of kernels.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        folders = {Path(function.__code__.co_filename).parent, Path(__file__).parent / "kernels"}
+        stamps = tuple(_stamp_of(folder) for folder in sorted(folders))
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
@@ -27,6 +39,13 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         except OSError as error:
             self.disable()
             _uncached.say(f"{self.cache_path}: {error.strerror or error}")
+
+
+@cache
+def _stamp_of(folder: Path) -> tuple[tuple[str, float, int], ...]:
+    """Return name, time and size of every source file of a folder."""
+    sources = [(path.name, path.stat()) for path in sorted(folder.glob("*.py"))]
+    return tuple((name, found.st_mtime, found.st_size) for name, found in sources)
 
 
 class _Uncached(event.Listener):  # type: ignore[misc]

@@ -97,6 +97,23 @@ def test_kernels_of_others_are_not_announced() -> None:
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    """As after an upgrade, where the file of the caller may be what it was."""
+    begin = "from eventsim.kernels.jit import kernel\n"
+    calling = "from called import one\n@kernel\ndef two():\n    return one() + one()\n"
+    (tmp_path / "calling.py").write_text(begin + calling)
+    found = []
+    for number in (1, 1, 200):
+        (tmp_path / "called.py").write_text(f"{begin}@kernel\ndef one():\n    return {number}\n")
+        os.utime(tmp_path / "called.py", (number, number))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        code = "from calling import two; print(two(), sum(two.stats.cache_hits.values()))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        found.append(done.stdout.strip())
+    assert found == ["2 0", "2 1", "400 0"]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_where_no_compiled_code_can_be_kept_that_is_said_once_and_everything_works(tmp_path: Path) -> None:
     """A package of another user and a home that cannot be written, as in containers and batch jobs."""
     shutil.copytree(Path(eventsim.__file__).parent, tmp_path / "eventsim", ignore=shutil.ignore_patterns("__pycache__"))
