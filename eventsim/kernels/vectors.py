@@ -6,9 +6,6 @@ that is all that differs from one processor to another.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same in another order.
 Addresses reach beyond no array: what is not a whole vector is taken by shorter ones.
-
-Compiled code keeps what it calls: who changes a function here, or in `exponentials.py`, `layer_norm.py` or
-`pool_window.py`, touches the kernels that call it too, or the cache will not notice.
 """
 
 from __future__ import annotations
