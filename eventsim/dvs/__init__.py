@@ -30,8 +30,8 @@ from eventsim.dvs.recording import (
     Columns,
     Orientation,
     Recording,
-    RecordingSummary,
 )
+from eventsim.dvs.summary import RecordingSummary
 from eventsim.dvs.windowing import frames_by_count, frames_by_duration, frames_by_time, frames_from_events
 
 __all__ = [
