@@ -30,6 +30,7 @@ from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
+from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
 from eventsim.network import Network
@@ -40,11 +41,21 @@ from eventsim.untrusted import MAXIMUM_BYTES
 NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 WindowKind: TypeAlias = Literal[
-    "count", "time", "duration", "tonic-count", "tonic-time", "tonic-duration", "spikingjelly-duration"
+    "count",
+    "time",
+    "duration",
+    "tonic-count",
+    "tonic-time",
+    "tonic-duration",
+    "tonic-event-count",
+    "spikingjelly-duration",
 ]
 BINS = ("duration", "tonic-duration", "spikingjelly-duration")
 """Windows of a fixed duration, of which the recording says how many there are."""
 OneRecording: TypeAlias = str | Path | ReadableFile | npt.NDArray[Any] | Recording
+BINS_OF_EVENTS = "tonic-event-count"
+"""Windows of so many events each, of which it says so, too."""
+OVERLAPPING = ("tonic-duration", BINS_OF_EVENTS)
 Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording | RecordingPart
 
 
@@ -59,6 +70,10 @@ class PreparationOptions:
         `Preparation`. Default: "count".
     bin_us : int, optional
         Bin length in microseconds for "duration" and its relatives.
+    bin_events : int, optional
+        Events of a bin for "tonic-event-count".
+    overlap : int, optional
+        How much of a bin of "tonic-duration" or "tonic-event-count" is in the next one, too. Default: 0.
     binary : bool, optional
         Clip event counts to 1. Default: whether the input takes spikes.
     transpose, flip_x, flip_y, flip_polarity : bool, optional
@@ -75,6 +90,8 @@ class PreparationOptions:
 
     window: WindowKind | None = None
     bin_us: int | None = None
+    bin_events: int | None = None
+    overlap: int | None = None
     binary: bool | None = None
     transpose: bool | None = None
     flip_x: bool | None = None
@@ -89,7 +106,17 @@ class PreparationOptions:
 
 OF_FORMATS = ("format", "columns", "time_unit", "group", "first_pixel")
 OF_READING = ("start_us", "end_us", "disorder", "lag_us", "salvage", "stream", *OF_FORMATS)
-OF_RECORDINGS = ("window", "bin_us", "binary", "sensor_size", "camera", "orientation", *OF_READING)
+OF_RECORDINGS = (
+    "window",
+    "bin_us",
+    "bin_events",
+    "overlap",
+    "binary",
+    "sensor_size",
+    "camera",
+    "orientation",
+    *OF_READING,
+)
 OF_IMAGES = ("mean", "std")
 ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
 PREPARED = tuple(field.name for field in fields(PreparationOptions))
@@ -107,10 +134,16 @@ class Preparation:
         ``"count"`` (the default): T frames of equally many events, ``"time"``: of equal time, where the last frame has
         the remainder, as SpikingJelly has them. ``"tonic-count"``, ``"tonic-time"``: the same without the remainder, as
         Tonic's ``ToFrame`` has them. ``"duration"``: bins of `bin_us` from the first event on. ``"tonic-duration"``:
-        the same without an incomplete last one. ``"spikingjelly-duration"``: bins that each begin with an event, as
-        SpikingJelly's ``duration`` has them.
+        the same without an incomplete last one. ``"tonic-event-count"``: bins of `bin_events`, as Tonic's
+        ``event_count`` has them. ``"spikingjelly-duration"``: bins that each begin with an event, as SpikingJelly's
+        ``duration`` has them.
     bin_us : int, optional
         Bin length in microseconds for the windows of a duration.
+    bin_events : int, optional
+        Events of a bin for ``"tonic-event-count"``.
+    overlap : int, optional
+        How much of a bin is in the next one, too: microseconds of ``"tonic-duration"``, events of
+        ``"tonic-event-count"``.
     binary : bool, optional
         Clip event counts to 1.
     fit : {"none", "crop", "pad", "downscale"}, optional
@@ -147,6 +180,8 @@ class Preparation:
     time_steps: int | None = None
     window: WindowKind | None = None
     bin_us: int | None = None
+    bin_events: int | None = None
+    overlap: int | None = None
     binary: bool | None = None
     fit: Literal["none", "crop", "pad", "downscale"] | None = None
     sensor_size: tuple[int, int] | None = None
@@ -169,12 +204,27 @@ class Preparation:
     def __post_init__(self) -> None:
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
+        if self.window is None and self.bin_events is not None:
+            object.__setattr__(self, "window", BINS_OF_EVENTS)
         if self.window not in (None, *get_args(WindowKind)):
             raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
         if self.bin_us is not None and (self.window not in BINS or not 1 <= self.bin_us < TIME_LIMIT_US):
             raise InputError(
                 f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us with {', '.join(BINS)} "
                 "alone, 1 microsecond or more, below 2^62"
+            )
+        if self.bin_events is not None and (self.window != BINS_OF_EVENTS or self.bin_events < 1):
+            raise InputError(
+                f"window={self.window!r} with bin_events={self.bin_events} found; expected bin_events with "
+                f"{BINS_OF_EVENTS} alone, 1 or more"
+            )
+        size = self.bin_us if self.window == "tonic-duration" else self.bin_events
+        if self.overlap is not None and not (
+            self.window in (None, *OVERLAPPING) and self.overlap >= 0 and (size is None or self.overlap < size)
+        ):
+            raise InputError(
+                f"window={self.window!r} with overlap={self.overlap} found; expected overlap with "
+                f"{' and '.join(OVERLAPPING)} alone, less than a bin"
             )
         Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us)
         if self.lag_us is not None and self.disorder != "sort":
@@ -185,7 +235,14 @@ class Preparation:
         said = {name: value for name, value in _said(network).items() if getattr(self, name) is None}
         if self.window not in (None, *BINS):  # a bin of the model's is of the model's window
             said.pop("bin_us", None)
+        if self.window not in (None, BINS_OF_EVENTS):
+            said.pop("bin_events", None)
+        if self.window not in (None, said.get("window")) or {"bin_us", "bin_events"} & self._named():
+            said.pop("overlap", None)  # it is of the model's bins
         return replace(self, **{name: value for name, value in said.items() if value is not None})
+
+    def _named(self) -> set[str]:
+        return {name for name in ("bin_us", "bin_events") if getattr(self, name) is not None}
 
     def overridden(self, network: Network) -> list[str]:
         """Say each value of the network's settings that is not followed, one sentence each."""
@@ -217,6 +274,7 @@ class Preparation:
     def noted(self, network: Network) -> Network:
         """Return the network with what this preparation says in the place of what the model said, for reports."""
         mine: dict[str, Any] = {name: getattr(self, name) for name in ("time_steps", "window", "bin_us", "binary")}
+        mine |= {"bin_events": self.bin_events, "overlap": self.overlap}
         mine |= {"fit": self.fit, "camera": self.camera}
         if self.orientation is not None:
             mine |= {name: getattr(self.orientation, name) for name in ORIENTATION}
@@ -313,6 +371,19 @@ class Preparation:
         reading = Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us, defects)
         if defects is not None:
             defects.sensor = recording.overruled_size
+        if self.window == BINS_OF_EVENTS:
+            if self.time_steps is not None or self.bin_events is None:
+                raise InputError(
+                    f"{recording.path}: bins of {self.bin_events} events and {self.time_steps} time steps asked for; "
+                    "expected --bin-events alone (bin_events), the recording's length says how many bins there are"
+                )
+            of_events = {"events": self.bin_events, "overlap": self.overlap or 0}
+            return frames_of_slices(recording, **of_events, fit=fit, binary=binary, reading=reading)
+        if self.overlap and self.window != "tonic-duration":
+            raise InputError(
+                f"{recording.path}: window={self.window or 'count'!r} with overlap={self.overlap} found; expected "
+                f"overlap with {' and '.join(OVERLAPPING)} alone"
+            )
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
                 raise InputError(
@@ -321,6 +392,9 @@ class Preparation:
                 )
             if self.window == "spikingjelly-duration":
                 return frames_from_events(recording, self.bin_us, fit=fit, binary=binary, reading=reading)
+            if self.overlap:
+                of_time = {"duration_us": self.bin_us, "overlap": self.overlap}
+                return frames_of_slices(recording, **of_time, fit=fit, binary=binary, reading=reading)
             last: bool | Literal["alone"] = "alone" if self.window == "tonic-duration" else True
             return frames_by_duration(
                 recording, self.bin_us, include_incomplete=last, fit=fit, binary=binary, reading=reading
@@ -389,6 +463,7 @@ def _said(network: Network) -> dict[str, Any]:
     """Return what a network's settings say of a preparation, under the names of its attributes."""
     values = {setting.option: setting.value for setting in network.settings}
     said: dict[str, Any] = {name: values.get(name) for name in ("window", "bin_us", "binary", "fit", "camera")}
+    said |= {name: values.get(name) for name in ("bin_events", "overlap")}
     if any(name in values for name in ORIENTATION):
         said["orientation"] = Orientation(*(bool(values.get(name)) for name in ORIENTATION))
     if values.get("sensor"):
@@ -447,8 +522,22 @@ def check_options(options: PreparationOptions) -> None:
         raise InputError(f"option bin_us={options.bin_us} found; expected 1 microsecond or more, below 2^62")
     if options.window is not None and (options.window in BINS) != (options.bin_us is not None):
         raise InputError(
-            f"option window={options.window} with bin_us={options.bin_us} found; expected bin_us with "
+            f"option bin_us={options.bin_us} with window={options.window} found; expected bin_us with "
             f"{', '.join(BINS)} alone"
+        )
+    if options.window is not None and (options.window == BINS_OF_EVENTS) != (options.bin_events is not None):
+        raise InputError(
+            f"option bin_events={options.bin_events} with window={options.window} found; expected bin_events with "
+            f"{BINS_OF_EVENTS} alone"
+        )
+    if options.bin_events is not None and options.bin_events < 1:
+        raise InputError(f"option bin_events={options.bin_events} found; expected 1 or more")
+    size = options.bin_us if options.window == "tonic-duration" else options.bin_events
+    fits = options.window in OVERLAPPING and 0 <= (options.overlap or 0) < (size or 0)
+    if options.overlap is not None and options.window is not None and not fits:
+        raise InputError(
+            f"option overlap={options.overlap} with window={options.window} found; expected overlap with "
+            f"{' and '.join(OVERLAPPING)} alone, less than a bin"
         )
 
 

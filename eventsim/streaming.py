@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from eventsim.accounting.energy import Energy
 
 Events: TypeAlias = Iterable[Any] | Recording | ArrivingFile | io.BufferedIOBase | io.RawIOBase
-OPTIONS = frozenset(field.name for field in fields(Preparation)) - {*OF_IMAGES, "time_steps"}
+OPTIONS = frozenset(field.name for field in fields(Preparation)) - {*OF_IMAGES, "time_steps", "bin_events", "overlap"}
 """Options of a preparation that a stream may have."""
 OF_FILES = ("camera", "stream", "format", "group", "first_pixel")
 """Those of them that batches cannot use."""

@@ -209,3 +209,10 @@ def test_a_size_that_is_given_need_not_be_said(tmp_path: Path) -> None:
 def test_a_compression_of_no_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="compression 9, expected 0 to 4"):
         open_recording(written(tmp_path, compressed(9) + packets(body(GOOD_EVENTS))))
+
+
+def test_fields_listed_far_behind_their_table(tmp_path: Path) -> None:
+    events, far = body(GOOD_EVENTS)[32:], 500_000
+    data = struct.pack("<II4siII", 0, 8, b"EVTS", 12 - far, 4, 40) + events
+    data = data.ljust(far, b"\0") + struct.pack("<3H", 6, 8, 4)
+    assert_array_equal(read(open_recording(written(tmp_path, EMPTY + packets(data)))), as_array(GOOD_EVENTS))

@@ -20,7 +20,15 @@ from test_dvs_windowing import DATA, HEIGHT, WIDTH, event_arrays, recording_of
 
 from eventsim import NetworkBuilder, save
 from eventsim.cli import main
-from eventsim.dvs import EVENT_DTYPE, frames_by_count, frames_by_duration, frames_by_time, frames_from_events
+from eventsim.dvs import (
+    EVENT_DTYPE,
+    frames_by_count,
+    frames_by_duration,
+    frames_by_time,
+    frames_from_events,
+    frames_of_slices,
+    open_recording,
+)
 from eventsim.errors import InputError
 from eventsim.layers import Flatten, Input, Linear, MeanOverTime, Readout
 from eventsim.preparation import BINS, Preparation
@@ -92,8 +100,6 @@ def random_events(seed: int) -> Any:
 
 
 def recordings() -> list[Any]:
-    from eventsim.dvs import open_recording
-
     files = sorted(DATA.glob("dvsgesture/*.aedat"))[:1] + sorted(DATA.glob("nmnist/Test/*/*.bin"))[:2]
     return [recording_of(random_events(seed)) for seed in range(4)] + [open_recording(path) for path in files]
 
@@ -153,16 +159,23 @@ def test_every_convention_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixt
         "tonic-count": frames_by_count(recording, 4, remainder="drop"),
         "tonic-time": frames_by_time(recording, 4, remainder="drop"),
         "tonic-duration": list(frames_by_duration(recording, 700, include_incomplete=False)),
+        "tonic-event-count": list(frames_of_slices(recording, events=90)),
         "spikingjelly-duration": list(frames_from_events(recording, 700)),
     }
-    assert len({np.asarray(frames).tobytes() for frames in expected.values()}) == 7
+    assert len({np.asarray(frames).tobytes() for frames in expected.values()}) == 8
     for window, frames in expected.items():
         bin_us = 700 if window in BINS else None
-        found = Preparation(window=window, bin_us=bin_us, sensor_size=(HEIGHT, WIDTH)).frames(
-            tmp_path / "a.npy", network
+        bin_events = 90 if window == "tonic-event-count" else None
+        preparation = Preparation(
+            window=window,  # type: ignore[arg-type]
+            bin_us=bin_us,
+            bin_events=bin_events,
+            sensor_size=(HEIGHT, WIDTH),
         )
+        found = preparation.frames(tmp_path / "a.npy", network)
         assert_array_equal(list(found), frames)
         flags = ["--window", window, "--sensor", f"{WIDTH}x{HEIGHT}", *(["--bin-us", "700"] if bin_us else [])]
+        flags += ["--bin-events", "90"] if bin_events else []
         capsys.readouterr()
         assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "a.npy"), "--json", *flags]) == 0
         (sample,) = json.loads(capsys.readouterr().out)["samples"]
@@ -172,3 +185,98 @@ def test_every_convention_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixt
         Preparation(window="tonic-count", bin_us=5)
     with pytest.raises(InputError, match="window='frames' found; expected one of count, time, duration, tonic-count"):
         Preparation(window="frames")  # type: ignore[arg-type]
+
+
+@given(events=event_arrays(), size=st.integers(1, 60), overlap=st.integers(0, 59), chunk=st.integers(1, 70))
+def test_slices_that_overlap(events: Any, size: int, overlap: int, chunk: int) -> None:
+    overlap = min(overlap, size - 1)
+    recording = recording_of(events, chunk)
+    numbers = list(range(len(events)))
+    slices = reference.slices_of_tonic(numbers, size, overlap, len(events))
+    expected = reference.frames_of_slices(events, numbers, slices, HEIGHT, WIDTH)
+    assert_array_equal(list(frames_of_slices(recording, events=size, overlap=overlap)), expected)
+    times = [int(t) for t in events["t"]]
+    slices = reference.slices_of_tonic(times, size, overlap, times[-1])
+    expected = reference.frames_of_slices(events, times, slices, HEIGHT, WIDTH)
+    assert_array_equal(list(frames_of_slices(recording, duration_us=size, overlap=overlap)), expected)
+    clipped = list(frames_of_slices(recording, duration_us=size, overlap=overlap, binary=True))
+    assert_array_equal(clipped, np.minimum(expected, 1))
+
+
+def test_slices_of_tonic() -> None:
+    transforms = pytest.importorskip("tonic.transforms")
+    compared = 0
+    for recording in recordings():
+        events = np.concatenate(list(recording.chunks()))
+        sensor = (recording.width, recording.height, 2)
+        count, span = len(events), int(events["t"][-1] - events["t"][0])
+        for size in (count // 19, count // 7, count // 2, count, count + 1, 3 * count):
+            for overlap in (0, size // 3, size // 2, size - size // 9 - 1):
+                theirs = transforms.ToFrame(sensor, event_count=size, overlap=overlap)(events)
+                assert_array_equal(list(frames_of_slices(recording, events=size, overlap=overlap)), theirs)
+                compared += 1
+        for size in (span // 23 + 1, span // 10, span // 2, span, span + 1, 2 * span):
+            for overlap in (0, size // 3, size // 2, size - size // 9 - 1):
+                theirs = transforms.ToFrame(sensor, time_window=size, overlap=overlap)(events)
+                assert_array_equal(list(frames_of_slices(recording, duration_us=size, overlap=overlap)), theirs)
+                compared += 1
+    assert compared == 48 * len(recordings())
+
+
+def test_overlaps_are_those_of_the_windows_that_have_them() -> None:
+    build = NetworkBuilder("sees")
+    source = build.add("flatten", Flatten(), build.add("input", Input((2, HEIGHT, WIDTH))))
+    build.add("readout", Readout(), source)
+    network = build.build(time_steps=4)
+    recording = recording_of(random_events(6))
+    found = Preparation(bin_events=90, overlap=30).frames(recording, network)
+    assert_array_equal(list(found), list(frames_of_slices(recording, events=90, overlap=30)))
+    found = Preparation(window="tonic-duration", bin_us=700, overlap=300).frames(recording, network)
+    assert_array_equal(list(found), list(frames_of_slices(recording, duration_us=700, overlap=300)))
+    overlaps: list[dict[str, Any]] = [
+        {"bin_us": 700, "overlap": 1},
+        {"window": "count", "overlap": 1},
+        {"window": "tonic-count", "overlap": 1},
+        {"bin_events": 90, "overlap": 90},
+        {"bin_events": 90, "overlap": -1},
+        {"window": "tonic-duration", "bin_us": 700, "overlap": 700},
+    ]
+    for wrong in overlaps:
+        with pytest.raises(InputError, match=r"with overlap=-?\d+ found; expected overlap with tonic-duration"):
+            Preparation(**wrong)
+    bins: list[dict[str, Any]] = [
+        {"window": "count", "bin_events": 9},
+        {"bin_events": 0},
+        {"bin_us": 5, "bin_events": 9},
+    ]
+    for wrong in bins:
+        with pytest.raises(InputError, match=r"with bin_events=[09] found; expected bin_events with tonic-event-count"):
+            Preparation(**wrong)
+    with pytest.raises(InputError, match="window='count' with overlap=5 found"):
+        Preparation(overlap=5).frames(recording, network)
+    with pytest.raises(InputError, match="bins of 9 events and 3 time steps asked for"):
+        Preparation(bin_events=9, time_steps=3).frames(recording, network)
+    with pytest.raises(InputError, match="bins of None events and None time steps asked for"):
+        Preparation(window="tonic-event-count").frames(recording, network)
+
+
+def test_slices_that_make_no_sense() -> None:
+    recording = recording_of(random_events(1))
+    options: list[dict[str, Any]] = [
+        {},
+        {"events": 5, "duration_us": 5},
+        {"events": 5, "overlap": 5},
+        {"events": 0},
+        {"duration_us": -1},
+    ]
+    for wrong in options:
+        with pytest.raises(InputError):
+            frames_of_slices(recording, **wrong)
+    with pytest.raises(InputError, match="frames of 2 x"):
+        frames_of_slices(recording, events=2**31, overlap=2**31 - 1)
+    far = random_events(1)
+    far["t"][-1] = 2**61
+    with pytest.raises(InputError, match="expected at most 1000000; the times are corrupt"):
+        list(frames_of_slices(recording_of(far), duration_us=5))
+    with pytest.raises(InputError, match="holds no events"):
+        list(frames_of_slices(open_recording(np.zeros(0, EVENT_DTYPE), sensor_size=(5, 5)), events=5))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from test_dvs_formats import FILES
-from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, packet
+from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, npy, packet
 
 from eventsim.dvs import decoding, open_recording
 from eventsim.errors import InputError
@@ -71,3 +71,12 @@ def test_sources_of_negative_numbers(tmp_path: Path) -> None:
         read(path)
     chosen = [*open_recording(path, stream=-1).chunks()]
     assert_array_equal(np.concatenate(chosen), as_array(GOOD_EVENTS[:5]))
+
+
+def test_stored_polarities_that_are_neither_0_nor_1(tmp_path: Path) -> None:
+    data = bytearray(npy(as_array(GOOD_EVENTS)))
+    last = np.frombuffer(data, np.uint8)[-1]
+    data[-1] = 7
+    (tmp_path / "a.npy").write_bytes(data)
+    found = read(tmp_path / "a.npy")["p"].view(np.uint8)
+    assert (last, found[-1], found.max()) == (GOOD_EVENTS[-1][3], 1, 1)

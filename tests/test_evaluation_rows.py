@@ -340,3 +340,33 @@ def test_evaluations_of_resumed_rows_merge(small_network: Network, place: Path) 
     assert (again.totals, again.correct, again.confusion) == (whole.totals, whole.correct, whole.confusion)
     assert again.mean_energy_mj == whole.mean_energy_mj
     assert again.std_energy_mj == whole.std_energy_mj
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.jsonl", b"[" * 300_000 + b"\n", "line 1: no JSON (maximum recursion depth"),
+        ("rows.jsonl", b"1" * 30_000 + b"\n", "line 1: no JSON (Exceeds the limit"),
+        ("rows.csv", b"my own notes, of one line without an end", "columns of another run found"),
+        ("rows.csv", b'index,"' + b"a" * 300_000, "no CSV (unexpected end of data)"),
+    ],
+)
+def test_rows_that_are_none_are_refused_and_stay(
+    name: str, content: bytes, said: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path(name).write_bytes(content)
+    assert main(["evaluate", "m.h5", "data", "--rows", name, "--resume"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err
+    assert Path(name).read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 40])
+def test_a_header_that_was_cut_is_written_again(length: int, place: Path, call: Call) -> None:
+    code = call("data", "--rows", "whole.csv")[0]
+    header = Path("whole.csv").read_bytes().partition(b"\n")[0] + b"\n"
+    Path("rows.csv").write_bytes(header[: length or len(header)])
+    assert call("data", "--rows", "rows.csv", "--resume")[0] == code
+    assert Path("rows.csv").read_bytes().count(b"\n") == Path("whole.csv").read_bytes().count(b"\n")
+    assert Path("rows.csv").read_bytes().startswith(header)

@@ -112,6 +112,28 @@ def test_the_worst_over_a_window_is_exact_and_one_more_is_refused(sign: int) -> 
         IntegerWindowedLinear(np.full((3, 18_873), sign * 127, np.int8), np.ones(3, F), 1, 3, 1).output_type(source)
 
 
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize("channels", [6, 300])
+@pytest.mark.parametrize("size", [(3, 5), (4, 4), (2, 1)])
+def test_pixels_in_pairs_end_with_their_line(size: tuple[int, int], channels: int, stride: tuple[int, int]) -> None:
+    """Of maps with odd and even lines, whether a visit takes a tap or a row of them."""
+    rng = np.random.default_rng(channels)
+    weight = rng.integers(-127, 128, (20, channels, 3, 3)).astype(np.int8)
+    x = np.where(rng.random((2, channels, *size)) < 0.4, rng.integers(1, 6, (2, channels, *size)), 0).astype(F)
+    layer = IntegerConv2d(weight, np.ones(20, F), 5, stride, (1, 1))
+    all_chunks(layer, "graded", x, integers.conv2d(x, weight, stride, (1, 1)))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_kernel_over_time_begins_where_it_says(causal: bool) -> None:
+    weight = np.arange(1, 4, dtype=np.int8).reshape(1, 1, 3, 1, 1)
+    x = np.array([1, 0, 0, 0], F).reshape(4, 1, 1, 1)
+    layer = IntegerConv3d(weight, np.ones(1, F), time_padding="causal" if causal else "centred")
+    found = execute(layer, [(signal_type("binary", (1, 1, 1)), x)], 4).frames.ravel()
+    assert_array_equal(found, [3, 2, 1, 0] if causal else [2, 1, 0, 0])
+    assert_array_equal(found, integers.conv3d(x, weight, causal=causal).ravel())
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_the_worst_over_time_is_exact(sign: int) -> None:
     weight, x = np.full((3, 300, 3, 1, 1), sign * 127, np.int8), np.ones((4, 300, 1, 1), F)

@@ -18,7 +18,16 @@ from state_dicts import spikformer_state
 from eventsim import import_checkpoint, load, save
 from eventsim.cli import main
 from eventsim.datasets import Sample, evaluate
-from eventsim.dvs import EVENT_DTYPE, Orientation, frames_by_count, frames_by_duration, frames_by_time, open_recording
+from eventsim.dvs import (
+    EVENT_DTYPE,
+    Fit,
+    Orientation,
+    frames_by_count,
+    frames_by_duration,
+    frames_by_time,
+    frames_of_slices,
+    open_recording,
+)
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.preparation import PREPARED, Preparation
@@ -91,8 +100,6 @@ def test_an_input_of_spikes_says_that_frames_are_binary(tmp_path: Path) -> None:
 
 
 def test_frames_are_as_the_model_says(tmp_path: Path, recording: Path) -> None:
-    from eventsim.dvs import Fit
-
     network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **DVS), tmp_path)
     opened = open_recording(recording, sensor_size=(40, 40), orientation=Orientation(**TURNED))
     expected = frames_by_time(opened, 4, fit=Fit((34, 34), "crop"), binary=True)
@@ -106,14 +113,49 @@ def test_frames_are_as_the_model_says(tmp_path: Path, recording: Path) -> None:
 
 
 def test_bins_of_the_model_are_streamed(tmp_path: Path, recording: Path) -> None:
-    from eventsim.dvs import Fit
-
     options = {"bin_us": 7000, "fit": "crop", "sensor": "40x40"}
     network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **options), tmp_path)
     found = list(Preparation().frames(recording, network))
     opened = open_recording(recording, sensor_size=(40, 40))
     expected = list(frames_by_duration(opened, 7000, fit=Fit((34, 34), "crop")))
     assert_array_equal(np.stack([np.asarray(f) for f in found]), np.stack([np.asarray(f) for f in expected]))
+
+
+def test_bins_of_events_of_the_model_are_streamed(tmp_path: Path, recording: Path) -> None:
+    options = {"window": "tonic-event-count", "bin_events": 700, "overlap": 300, "fit": "crop", "sensor": "40x40"}
+    network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **options), tmp_path)
+    opened = open_recording(recording, sensor_size=(40, 40))
+
+    def same(found: Any, expected: Any) -> None:
+        assert_array_equal(np.stack(list(found)), np.stack(list(expected)))
+
+    fit = Fit((34, 34), "crop")
+    same(Preparation().frames(recording, network), frames_of_slices(opened, events=700, overlap=300, fit=fit))
+    # what is said otherwise is of other bins, which overlap as is said with them
+    mine = Preparation(bin_events=900)
+    same(mine.frames(recording, network), frames_of_slices(opened, events=900, fit=fit))
+    assert [sentence.split(" is ")[0] for sentence in mine.overridden(network)] == ["bin_events"]
+    same(Preparation(bin_us=7000).frames(recording, network), frames_by_duration(opened, 7000, fit=fit))
+    assert len(list(Preparation(window="count", time_steps=4).frames(recording, network))) == 4
+    noted = {setting.option: setting.value for setting in mine.noted(network).settings}
+    assert (noted["bin_events"], noted["window"]) == (900, "tonic-event-count")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"window": "tonic-event-count"}, "bin_events"),
+        ({"window": "count", "bin_events": 5}, "expected bin_events with tonic-event-count alone"),
+        ({"window": "tonic-event-count", "bin_events": 0}, "bin_events=0 found; expected 1 or more"),
+        ({"window": "count", "overlap": 5}, "expected overlap with tonic-duration and tonic-event-count alone"),
+        ({"window": "tonic-event-count", "bin_events": 5, "overlap": 5}, "less than a bin"),
+        ({"window": "tonic-duration", "bin_us": 5, "overlap": -1}, "less than a bin"),
+    ],
+)
+def test_bins_of_events_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        import_checkpoint(checkpoint(tmp_path), **SIZES, **options)
+    assert "\n" not in str(caught.value)
 
 
 def test_an_image_is_normalised_as_the_model_says(tmp_path: Path) -> None:
@@ -328,8 +370,6 @@ def test_what_could_never_run_is_refused_by_the_import(
 
 
 def test_the_sensor_of_the_model_stands_in_where_the_file_does_not_tell(tmp_path: Path, recording: Path) -> None:
-    from eventsim.dvs import Fit
-
     small = np.load(recording)[:300]
     small["x"] //= 2
     np.save(tmp_path / "small.npy", small)

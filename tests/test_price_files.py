@@ -369,3 +369,9 @@ def test_a_file_takes_no_name_that_there_is(tmp_path: Path) -> None:
     assert shown == ("own", "odin")
     assert list(known) == [*models(), "own"]
     assert choose([]) == (dict(models()), MAIN)
+
+
+def test_a_line_of_endless_keys_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "p.toml").write_text("a." * 400_000 + "b = 1\n")
+    with pytest.raises(InputError, match=r"p\.toml: a line with 400,000 dots found; expected a price file"):
+        load_prices(tmp_path / "p.toml")

@@ -359,7 +359,8 @@ def branches(rng: np.random.Generator, steep: float = 0.3) -> Network:
     build = NetworkBuilder("branches")
     x = build.add("input", Input((5, 6), "binary"))
     a = build.add("a", Linear(some(rng, 6, 6), some(rng, 6)), x)
-    b = build.add("b", Linear(some(rng, 6, 6) / 8, some(rng, 6)), x)
+    finer = F(2.0 ** rng.choice([-3, 3]))
+    b = build.add("b", Linear(some(rng, 6, 6) * finer, some(rng, 6)), x)
     a_if = build.add("a_if", IF(0.25), a)
     ab = build.add("ab_if", IF(0.25), build.add("ab", Residual("add"), a, b))
     spikes = build.add("spikes", Residual("add"), a_if, ab)
@@ -386,6 +387,10 @@ def test_sums_of_branches_are_of_one_unit_and_exact(rng: np.random.Generator, sc
     assert type(made["ab"]) is Residual
     assert_array_equal(made["a"].scale, made["b"].scale)
     assert_array_equal(made["c"].scale, made["d"].unit)
+    for name in "abcd":
+        scale = made[name].scale[:, None].astype(np.float64)
+        error = np.abs(made[name].weight * scale - network.layers[name].weight)  # type: ignore[attr-defined]
+        assert (error <= 0.5001 * scale).all(), name
     worth = made["beside"].factors[0]
     assert_array_equal(worth, np.rint(1 / made["c"].scale.astype(np.float64)))
     assert (np.abs(worth * made["c"].scale - 1) < 1e-6).all()

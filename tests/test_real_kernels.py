@@ -15,8 +15,10 @@ from reference.softmax_attention import softmax_attention
 from strategies import randoms
 
 from eventsim.kernels.attention_pool import pool_by_attention
+from eventsim.kernels.exponentials import sigmoids, soften
+from eventsim.kernels.layer_norm import normalise
 from eventsim.kernels.softmax_attention import attend_softly
-from eventsim.kernels.vectors import LANES, ROWS, normalise, product, sigmoids, soften, transform, weigh
+from eventsim.kernels.vectors import LANES, ROWS, product, transform, weigh
 
 pytestmark = pytest.mark.kernels
 

@@ -18,6 +18,7 @@ from eventsim.facts import ROLES
 from eventsim.operations import OPERATIONS
 
 LARGEST_FILE = 1 << 20
+MOST_DOTS = 1 << 10
 LARGEST_PRICE = 1e12
 """A joule: no price is larger, and no sum of priced counts leaves the range of floats."""
 
@@ -63,6 +64,9 @@ def parse_prices(path: str, content: bytes) -> EnergyModel:
     """
     if len(content) > LARGEST_FILE:
         raise InputError(f"{path}: more than {LARGEST_FILE:,} bytes found; expected a price file")
+    if (dots := max((line.count(b".") for line in content.splitlines()), default=0)) > MOST_DOTS:
+        # keys within keys, which take hours to read
+        raise InputError(f"{path}: a line with {dots:,} dots found; expected a price file")
     try:
         document = tomllib.loads(content.decode())
     except (ValueError, RecursionError) as error:  # bad UTF-8, bad TOML, numbers or nesting without end

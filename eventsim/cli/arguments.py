@@ -29,6 +29,8 @@ def preparation_of(args: Arguments, network: Network | None = None) -> Preparati
         time_steps=getattr(args, "time_steps", None),
         window=getattr(args, "window", None),
         bin_us=getattr(args, "bin_us", None),
+        bin_events=getattr(args, "bin_events", None),
+        overlap=getattr(args, "overlap", None),
         binary=getattr(args, "binary", None),
         fit=getattr(args, "fit", None),
         sensor_size=args.sensor,
@@ -118,6 +120,15 @@ def add_frame_options(parser: argparse.ArgumentParser) -> None:
         "as Tonic or SpikingJelly have them; default: the model's",
     )
     parser.add_argument("--bin-us", type=at_least_one, metavar="US", help="bins of fixed duration instead")
+    parser.add_argument(
+        "--bin-events", type=at_least_one, metavar="N", help="bins of so many events, as Tonic has them"
+    )
+    parser.add_argument(
+        "--overlap",
+        type=at_least_one,
+        metavar="N",
+        help="events of --bin-events, or microseconds with --window tonic-duration, that are in the next bin, too",
+    )
     parser.add_argument(
         "--disorder",
         choices=("sort", "drop", "refuse"),

@@ -19,6 +19,8 @@ FLAGS = {
     "time_steps": "time-steps",
     "window": "window",
     "bin_us": "bin-us",
+    "bin_events": "bin-events",
+    "overlap": "overlap",
     "binary": "binary",
     "fit": "fit",
     "disorder": "disorder",

@@ -16,7 +16,7 @@ from eventsim.datasets.samples import Reference, Sample, labelled_arrays, number
 from eventsim.dvs import RecordingPart
 from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
-from eventsim.untrusted import first_line
+from eventsim.untrusted import first_line, printable
 
 CLASS = {"label": 0, "class": 1}
 """Columns of the class, and the number of the first one: ``class`` counts from 1, as DVS128 Gesture does."""
@@ -184,7 +184,7 @@ def _line(dataset: Path, where: str, index: int, line: Sequence[str], columns: M
         try:
             return int(text)
         except ValueError:
-            raise InputError(f"{where} has {column} {text!r}; expected a whole number") from None
+            raise InputError(f"{where} has {column} '{printable(text)}'; expected a whole number") from None
 
     path = str(dataset / line[columns[FILE]]) if FILE in columns else str(dataset)
     if "label" in columns:

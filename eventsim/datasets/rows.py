@@ -228,7 +228,7 @@ class RowsFile:
         for number, line in enumerate(lines, 1):
             try:
                 rows.append(json.loads(line))
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise InputError(f"{self.path}: line {number}: no JSON ({first_line(error)}); expected a row") from None
         return rows, not rest
 
@@ -236,10 +236,11 @@ class RowsFile:
         lines = list(io.StringIO(text, newline=""))
         reader = csv.reader(lines, strict=True)
         rows: list[Row] = []
+        header: list[str] = []
         before = csv.field_size_limit(1 << 30)
         try:
             header = next(reader, [])
-            if len(lines) < 2 and not text.endswith("\n"):
+            if _line(self._columns()).startswith(text):  # or the beginning of it, of a run that was stopped there
                 return [], not text
             if header != self._columns():
                 differing = sorted(set(header) ^ set(self._columns()))
@@ -252,12 +253,12 @@ class RowsFile:
                     return rows, False
                 rows.append(_nested(dict(zip(header, cells, strict=True))))
         except csv.Error as error:
-            if reader.line_num == len(lines):  # cut within quotes
+            if header and reader.line_num == len(lines):  # cut within quotes
                 return rows, False
             raise InputError(f"{self.path}: line {reader.line_num}: no CSV ({first_line(error)})") from None
         except InputError:
             raise
-        except (ValueError, KeyError) as error:
+        except (ValueError, KeyError, RecursionError) as error:
             raise InputError(f"{self.path}: line {reader.line_num}: {first_line(error)}; expected a row") from None
         finally:
             csv.field_size_limit(before)

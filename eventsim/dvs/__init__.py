@@ -30,8 +30,9 @@ from eventsim.dvs.recording import (
     Columns,
     Orientation,
     Recording,
-    RecordingSummary,
 )
+from eventsim.dvs.slices import frames_of_slices
+from eventsim.dvs.summary import RecordingSummary
 from eventsim.dvs.windowing import frames_by_count, frames_by_duration, frames_by_time, frames_from_events
 
 __all__ = [
@@ -58,6 +59,7 @@ __all__ = [
     "frames_by_duration",
     "frames_by_time",
     "frames_from_events",
+    "frames_of_slices",
     "open_recording",
     "readable_file",
 ]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
 from eventsim.dvs.packing import check, joined, pack
+from eventsim.dvs.summary import RecordingSummary, summarised
 from eventsim.errors import EventsimError, InputError
 from eventsim.stopwatch import Stopwatch
 from eventsim.untrusted import described
@@ -122,43 +123,6 @@ class Orientation:
 
 
 AS_RECORDED = Orientation()
-
-
-@dataclass(frozen=True)
-class RecordingSummary:
-    """What a recording holds, from one pass over it.
-
-    Attributes
-    ----------
-    events, on_events, off_events : int
-        Number of events; events = on_events + off_events.
-    first_us, last_us : int or None
-        Earliest and latest time of an event, microseconds; None when there are no events.
-    duration_us : int
-        last_us - first_us; 0 when there are no events.
-    width, height : int
-        Sensor size in pixels, after orientation.
-    x_range, y_range : tuple of int or None
-        Smallest and largest coordinate that occurs; None when there are no events.
-    out_of_order, steps_back, largest_lag_us, wraps, damage
-        As `Defects` has them; events out of order are counted as they come.
-    """
-
-    events: int
-    on_events: int
-    off_events: int
-    first_us: int | None
-    last_us: int | None
-    duration_us: int
-    width: int
-    height: int
-    x_range: tuple[int, int] | None
-    y_range: tuple[int, int] | None
-    out_of_order: int = 0
-    steps_back: int = 0
-    largest_lag_us: int = 0
-    wraps: int = 0
-    damage: str | None = None
 
 
 class Recording(ABC):
@@ -493,38 +457,8 @@ class Recording(ABC):
         InputError
             As for `chunks`, but no event out of order is refused.
         """
-        events = on_events = 0
-        first_us: int | None = None
-        last_us: int | None = None
-        low = [MAX_SENSOR_SIDE, MAX_SENSOR_SIDE]
-        high = [0, 0]
         defects = Defects()
-        for chunk in self.chunks(disorder="keep", defects=defects):
-            events += len(chunk)
-            on_events += int(np.count_nonzero(chunk["p"]))
-            earliest, latest = int(chunk["t"].min()), int(chunk["t"].max())
-            first_us = earliest if first_us is None else min(first_us, earliest)
-            last_us = latest if last_us is None else max(last_us, latest)
-            for axis, name in enumerate("xy"):
-                low[axis] = min(low[axis], int(chunk[name].min()))
-                high[axis] = max(high[axis], int(chunk[name].max()))
-        return RecordingSummary(
-            events=events,
-            on_events=on_events,
-            off_events=events - on_events,
-            first_us=first_us,
-            last_us=last_us,
-            duration_us=0 if first_us is None or last_us is None else last_us - first_us,
-            width=self.width,
-            height=self.height,
-            x_range=(low[0], high[0]) if events else None,
-            y_range=(low[1], high[1]) if events else None,
-            out_of_order=defects.out_of_order,
-            steps_back=defects.steps_back,
-            largest_lag_us=defects.largest_lag_us,
-            wraps=defects.wraps,
-            damage=defects.damage,
-        )
+        return summarised(self.chunks(disorder="keep", defects=defects), self.width, self.height, defects)
 
 
 def _numbers(seen: int, kept: npt.NDArray[np.bool_] | None) -> Callable[[int], int]:

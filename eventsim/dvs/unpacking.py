@@ -21,8 +21,10 @@ def unpack_lz4() -> Unpack:
 
     def in_pieces(packed: bytes) -> Iterator[bytes]:
         decompressor = lz4.frame.LZ4FrameDecompressor()
+        # each call copies what it leaves of the frame: most end with the first
+        size = max(PIECE_BYTES, 4 * len(packed))
         while not decompressor.eof:
-            piece = decompressor.decompress(packed, PIECE_BYTES)
+            piece = decompressor.decompress(packed, size)
             packed = b""
             if not piece and not decompressor.eof:
                 raise ValueError("the frame of LZ4 is incomplete")

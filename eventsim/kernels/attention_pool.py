@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.kernels.exponentials import soften
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import LANES, lines, soften, transform, weigh
+from eventsim.kernels.vectors import LANES, lines, transform, weigh
 
 
 @kernel

@@ -18,8 +18,9 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.exponentials import sigmoids
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import sigmoids, transform
+from eventsim.kernels.vectors import transform
 
 LANES = 32
 """Neurons whose comparison becomes one word."""

@@ -10,8 +10,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.kernels.exponentials import sigmoids, soften
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import LANES, lines, normalise, sigmoids, soften, transform, weigh
+from eventsim.kernels.layer_norm import normalise
+from eventsim.kernels.vectors import LANES, lines, transform, weigh
 
 STRETCH = 256
 """Values of several positions that a gain is repeated for, about."""

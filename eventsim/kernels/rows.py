@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from eventsim.kernels.fire import list_bits
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import pool_window
+from eventsim.kernels.pool_window import pool_window
 from eventsim.kernels.window import Spans
 
 MISSED = 4

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.kernels.exponentials import soften
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import LANES, ROWS, lines, product, soften
+from eventsim.kernels.vectors import LANES, ROWS, lines, product
 
 
 @kernel

@@ -67,3 +67,25 @@ def windows_from_events(events, bin_us):
         else:
             windows.append(windows[-1])
     return windows
+
+
+def slices_of_tonic(positions, size, overlap, complete_at):
+    """Begin and end of Tonic's slices, in the unit of the positions, with at least one; the end is no part of it.
+
+    `complete_at` is the least position that makes a slice complete which ends there.
+    """
+    slices, begin = [], positions[0]
+    while begin + size <= complete_at:
+        slices.append((begin, begin + size))
+        begin += size - overlap
+    return slices or [(positions[0], positions[0] + size)]
+
+
+def frames_of_slices(events, positions, slices, height, width):
+    """Count events one by one, in every slice that holds them."""
+    counts = np.zeros((len(slices), 2, height, width), np.int32)
+    for event, position in zip(events, positions, strict=True):
+        for index, (begin, end) in enumerate(slices):
+            if begin <= position < end:
+                counts[index, int(event["p"]), int(event["y"]), int(event["x"])] += 1
+    return counts

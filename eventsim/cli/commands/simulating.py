@@ -211,7 +211,8 @@ def simulated(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     prepared_s = max(0.0, running.seconds - result.latency_s - (reading.seconds - before))
-    bin_us = preparation.of(simulator.network).bin_us
+    whole = preparation.of(simulator.network)
+    bin_us = None if whole.bin_us is None else whole.bin_us - (whole.overlap or 0)  # from one bin to the next
     tell_time_steps(frames, preparation, simulator.network, name)
     tell_defects(defects, name)
     return result, {

@@ -9,10 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording, map_npy
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, Decoded, Orientation, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, Decoded, Orientation, Packed, SensorSize
+from eventsim.errors import InputError
 
 # between two times that the pages of a mapped file are let go; less often than blocks, since that takes a while
 HELD_EVENTS = 500_000
@@ -57,11 +60,18 @@ class NpyRecording(ArrayRecording):
     ) -> None:
         file = readable_file(path)
         self._list: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
-        mapped = map_npy(file)
-        self._map: Any = mapped.base
+        mapped: Any = map_npy(file)
+        self._map = mapped.base
+        self._packed_from: int | None = None
         super().__init__(mapped, sensor_size=sensor_size, orientation=orientation, path=str(file), **self._list)
+        # events that are stored as they are delivered need no decoding
+        if mapped.dtype == EVENT_DTYPE and mapped.ndim == 1 and time_unit in (None, "us"):
+            self._packed_from = int(mapped.offset)
 
     def _decode(self, block_events: int) -> Iterator[Decoded]:
+        if self._packed_from is not None:
+            yield from self._stored(self._packed_from, block_events)
+            return
         held = 0
         for columns in super()._decode(block_events):
             yield columns
@@ -70,6 +80,21 @@ class NpyRecording(ArrayRecording):
                 # what was read of the file may leave the memory of this process
                 self._map.madvise(mmap.MADV_DONTNEED)
                 held = 0
+
+    def _stored(self, begin: int, block_events: int) -> Iterator[Packed]:
+        """Read packed events from a byte on."""
+        left = self._stored_events()
+        with Path(self.path).open("rb") as file:
+            file.seek(begin)
+            while left:
+                events = np.empty(min(block_events, left), EVENT_DTYPE)
+                got = file.readinto(events.view(np.uint8).data)
+                if got < events.nbytes:
+                    raise InputError(f"{self.path}: ends {events.nbytes - got} bytes early; the file is truncated")
+                # a byte of a damaged file may be neither 0 nor 1
+                events["p"] = events["p"].view(np.uint8) != 0
+                left -= len(events)
+                yield Packed(events, events.dtype["x"])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""

@@ -10,7 +10,9 @@ from eventsim.network import Network
 from eventsim.normalisation import check_normalisation
 from eventsim.preparation import (
     BINS,
+    BINS_OF_EVENTS,
     ORIENTATION,
+    OVERLAPPING,
     PREPARED,
     PreparationOptions,
     check_options,
@@ -38,6 +40,10 @@ def keep_preparation(network: Network, checkpoint: Checkpoint, options: Preparat
             raise InputError(f"{checkpoint.path}: bin_us with window={window} found; expected window=duration with it")
         if window in BINS and choose.stated("bin_us") is None:
             raise InputError(f"{checkpoint.path}: window={window} without bin_us found; expected the length of a bin")
+        if window == BINS_OF_EVENTS and choose.stated("bin_events") is None:
+            raise InputError(f"{checkpoint.path}: window={window} without bin_events found; expected the size of a bin")
+        if window in OVERLAPPING:
+            choose.stated("overlap")
         if kind == "binary":
             choose.inferred("binary", True, "the input takes spikes")
         else:
