@@ -12,6 +12,8 @@ from eventsim.kernels.fire import SPARE, Constants, advance, fire, list_fired, s
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
 from eventsim.workers import ALONE, Workers
 
+UPDATE_NS = 0.5
+"""What an update takes, about."""
 NOT_KEPT = np.empty((0, 0), np.float32)
 NO_TIMES = np.empty(0, np.float32)
 NO_INDICES: IntArray = np.empty(0, np.int32)
@@ -103,7 +105,7 @@ class Membrane:
         row, constants = start * self.output.positions, self._constants[first]
         indptr = self._indptr[row : row + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
-        if workers.worth(current.size) and not self.dynamics.multiple:  # about 1 ns for each
+        if workers.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
             self._fire_together(current, potential, constants, indptr, charged, active, workers)
             return
         listed = indptr, self._indices, self._values
