@@ -48,7 +48,7 @@ def from_torch(
         ``input_kind`` ("binary", "graded" or "real"; default: as the values of the example); ``readout`` ("mean", "sum"
         or "last") where the output has several time steps; ``fold_bn``; ``neurons``, a mapping of neuron classes to
         functions that return a `eventsim_importers.torch_program.neurons.protocol.Neuron`; and how recordings and
-        images were prepared (`eventsim.preparation.PreparationOptions`).
+        images were prepared (`eventsim.preparation_options.PreparationOptions`).
 
     Returns
     -------

@@ -16,7 +16,7 @@ from eventsim.errors import EventsimError, InputError
 from eventsim.layers import SparseLinear
 from eventsim.network import Network
 from eventsim.plugins import IMPORTERS, PluginWarning, plugins
-from eventsim.preparation import PREPARED, PreparationOptions, check_options
+from eventsim.preparation_options import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.untrusted import described, meant
 from eventsim_importers.protocol import PARTS, Importer, check_importer_parts
@@ -63,7 +63,8 @@ def import_checkpoint(path: str | Path, format: str | None = None, *, assume: bo
         Options of the format, and those that all have. ``weights``: which entry of a training checkpoint to take, such
         as ``state_dict_ema`` or ``state_dict.student``; needed where several hold weights. ``ignore``: shell-like
         patterns of tensors that enter no forward pass, as a sequence or as text with commas. And how recordings and
-        images were prepared (`eventsim.preparation.PreparationOptions`). Text is converted to the option's type.
+        images were prepared (`eventsim.preparation_options.PreparationOptions`). Text is converted to the option's
+        type.
 
     Returns
     -------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -29,79 +29,28 @@ from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import MAX_SENSOR_SIDE, TIME_LIMIT_US
+from eventsim.dvs.recording import TIME_LIMIT_US
 from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.normalisation import normalised
+from eventsim.preparation_options import (
+    BINS,
+    BINS_OF_EVENTS,
+    ORIENTATION,
+    OVERLAPPING,
+    WindowKind,
+    numbers_of,
+    size_of,
+)
 from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES
 
 NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-WindowKind: TypeAlias = Literal[
-    "count",
-    "time",
-    "duration",
-    "tonic-count",
-    "tonic-time",
-    "tonic-duration",
-    "tonic-event-count",
-    "spikingjelly-duration",
-]
-BINS = ("duration", "tonic-duration", "spikingjelly-duration")
-"""Windows of a fixed duration, of which the recording says how many there are."""
 OneRecording: TypeAlias = str | Path | ReadableFile | npt.NDArray[Any] | Recording
-BINS_OF_EVENTS = "tonic-event-count"
-"""Windows of so many events each, of which it says so, too."""
-OVERLAPPING = ("tonic-duration", BINS_OF_EVENTS)
 Source: TypeAlias = str | Path | npt.NDArray[Any] | Recording | RecordingPart
-
-
-@dataclass(frozen=True)
-class PreparationOptions:
-    """How the recordings and images of a model were prepared: options of every import; None is told by the metadata.
-
-    Attributes
-    ----------
-    window : str, optional
-        Frames of equally many events ("count"), of equal time ("time"), or bins of `bin_us` ("duration"), as of
-        `Preparation`. Default: "count".
-    bin_us : int, optional
-        Bin length in microseconds for "duration" and its relatives.
-    bin_events : int, optional
-        Events of a bin for "tonic-event-count".
-    overlap : int, optional
-        How much of a bin of "tonic-duration" or "tonic-event-count" is in the next one, too. Default: 0.
-    binary : bool, optional
-        Clip event counts to 1. Default: whether the input takes spikes.
-    transpose, flip_x, flip_y, flip_polarity : bool, optional
-        Orientation that the loader gave the events. Default: false.
-    fit : {"none", "crop", "pad", "downscale"}, optional
-        What to do where a sensor or image is not of the model's size. Default: "none".
-    sensor : str, optional
-        WIDTHxHEIGHT, for event files that do not tell.
-    camera : {"dvs128", "davis"}, optional
-        Address layout of AEDAT 2.0 files that do not tell.
-    mean, std : str, optional
-        Numbers for each channel, separated by commas: normalisation of images, after scaling to 0..1. Default: none.
-    """
-
-    window: WindowKind | None = None
-    bin_us: int | None = None
-    bin_events: int | None = None
-    overlap: int | None = None
-    binary: bool | None = None
-    transpose: bool | None = None
-    flip_x: bool | None = None
-    flip_y: bool | None = None
-    flip_polarity: bool | None = None
-    fit: Literal["none", "crop", "pad", "downscale"] | None = None
-    sensor: str | None = None
-    camera: Literal["dvs128", "davis"] | None = None
-    mean: str | None = None
-    std: str | None = None
 
 
 OF_FORMATS = ("format", "columns", "time_unit", "group", "first_pixel")
@@ -118,8 +67,6 @@ OF_RECORDINGS = (
     *OF_READING,
 )
 OF_IMAGES = ("mean", "std")
-ORIENTATION = ("transpose", "flip_x", "flip_y", "flip_polarity")
-PREPARED = tuple(field.name for field in fields(PreparationOptions))
 
 
 @dataclass(frozen=True)
@@ -472,73 +419,6 @@ def _said(network: Network) -> dict[str, Any]:
         if values.get(name):
             said[name] = numbers_of(str(values[name]))
     return said
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """Read WIDTHxHEIGHT; return (height, width).
-
-    Raises
-    ------
-    ValueError
-        Says what was expected.
-    """
-    parts = text.lower().split("x")
-    sides = [int(part) if part.strip().isdecimal() and len(part) < 9 else 0 for part in parts]
-    if len(sides) != 2 or not all(1 <= side <= MAX_SENSOR_SIDE for side in sides):
-        raise ValueError(f"WIDTHxHEIGHT such as 34x34, at most {MAX_SENSOR_SIDE} pixels a side")
-    return sides[1], sides[0]
-
-
-def numbers_of(text: str) -> tuple[float, ...]:
-    """Read numbers separated by commas.
-
-    Raises
-    ------
-    ValueError
-        Says what was expected.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError("numbers separated by commas") from None
-
-
-def check_options(options: PreparationOptions) -> None:
-    """Refuse texts of options that cannot be read.
-
-    Raises
-    ------
-    InputError
-        Names the option, what was found and what was expected.
-    """
-    for name, read in (("sensor", size_of), ("mean", numbers_of), ("std", numbers_of)):
-        text = getattr(options, name)
-        try:
-            if text is not None:
-                read(text)
-        except ValueError as error:
-            raise InputError(f"option {name}={text} found; expected {error}") from None
-    if options.bin_us is not None and not 1 <= options.bin_us < TIME_LIMIT_US:
-        raise InputError(f"option bin_us={options.bin_us} found; expected 1 microsecond or more, below 2^62")
-    if options.window is not None and (options.window in BINS) != (options.bin_us is not None):
-        raise InputError(
-            f"option bin_us={options.bin_us} with window={options.window} found; expected bin_us with "
-            f"{', '.join(BINS)} alone"
-        )
-    if options.window is not None and (options.window == BINS_OF_EVENTS) != (options.bin_events is not None):
-        raise InputError(
-            f"option bin_events={options.bin_events} with window={options.window} found; expected bin_events with "
-            f"{BINS_OF_EVENTS} alone"
-        )
-    if options.bin_events is not None and options.bin_events < 1:
-        raise InputError(f"option bin_events={options.bin_events} found; expected 1 or more")
-    size = options.bin_us if options.window == "tonic-duration" else options.bin_events
-    fits = options.window in OVERLAPPING and 0 <= (options.overlap or 0) < (size or 0)
-    if options.overlap is not None and options.window is not None and not fits:
-        raise InputError(
-            f"option overlap={options.overlap} with window={options.window} found; expected overlap with "
-            f"{' and '.join(OVERLAPPING)} alone, less than a bin"
-        )
 
 
 def is_npy(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventsim.network import Network
-from eventsim.preparation import PREPARED
+from eventsim.preparation_options import PREPARED
 
 
 def of_the_network(network: Network) -> tuple[str, ...]:

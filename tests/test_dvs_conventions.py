@@ -31,7 +31,8 @@ from eventsim.dvs import (
 )
 from eventsim.errors import InputError
 from eventsim.layers import Flatten, Input, Linear, MeanOverTime, Readout
-from eventsim.preparation import BINS, Preparation
+from eventsim.preparation import Preparation
+from eventsim.preparation_options import BINS
 
 FUNCTIONS = (
     "integrate_events_segment_to_frame",

@@ -44,7 +44,7 @@ from eventsim.layers import (
     SumPool2d,
     Threshold,
 )
-from eventsim.preparation import PREPARED
+from eventsim.preparation_options import PREPARED
 from eventsim.signals import SignalType
 from eventsim_importers.reading.synapses import linear
 

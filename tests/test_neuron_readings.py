@@ -13,7 +13,7 @@ from reference import spikformer as dense
 from state_dicts import spikformer_state
 
 from eventsim import InputError, Network, Simulator, import_checkpoint, load, save
-from eventsim.preparation import ORIENTATION
+from eventsim.preparation_options import ORIENTATION
 from eventsim.settings import CHECKPOINT_PARAMETERS
 
 F = np.float32

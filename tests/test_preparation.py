@@ -30,7 +30,8 @@ from eventsim.dvs import (
 )
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import PREPARED, Preparation
+from eventsim.preparation import Preparation
+from eventsim.preparation_options import PREPARED
 from eventsim.simulator import Simulator
 
 SIZES = {"heads": 2, "height": 34, "width": 34, "time_steps": 4}

@@ -12,7 +12,8 @@ from eventsim.accounting.energy import MAIN
 from eventsim.cli.printing import complain
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import ORIENTATION, Preparation, WindowKind, numbers_of, size_of
+from eventsim.preparation import Preparation
+from eventsim.preparation_options import ORIENTATION, WindowKind, numbers_of, size_of
 
 Arguments = argparse.Namespace
 YES_OR_NO = argparse.BooleanOptionalAction

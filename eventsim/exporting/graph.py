@@ -12,7 +12,7 @@ from eventsim.errors import InputError
 from eventsim.exporting.nodes import NODES, Fields, NoNodeError, Place, only_integrates
 from eventsim.layers import Layer
 from eventsim.network import Edge, Network
-from eventsim.preparation import PREPARED
+from eventsim.preparation_options import PREPARED
 
 DT = 1e-4
 """Time step in seconds where the network knows none: that of snnTorch, SpikingJelly and Lava."""

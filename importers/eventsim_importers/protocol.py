@@ -9,7 +9,7 @@ from typing import Any
 
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import PREPARED
+from eventsim.preparation_options import PREPARED
 from eventsim_importers.reading.checkpoint import Checkpoint
 from eventsim_importers.reading.options import declared
 

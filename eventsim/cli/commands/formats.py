@@ -14,7 +14,7 @@ from eventsim.cli.arguments import Arguments
 from eventsim.cli.printing import console, print_json
 from eventsim.errors import InputError
 from eventsim.importing import formats
-from eventsim.preparation import PreparationOptions
+from eventsim.preparation_options import PreparationOptions
 from eventsim.report import document
 from eventsim.report.provenance import machine
 from eventsim_importers.reading.options import explained

@@ -11,7 +11,7 @@ import numpy as np
 from eventsim.errors import InputError
 from eventsim.layers import DelayEach, Flatten, Input, Readout, Residual, Threshold
 from eventsim.network import Delayed, Network, NetworkBuilder, in_order
-from eventsim.preparation import PREPARED
+from eventsim.preparation_options import PREPARED
 from eventsim.settings import Setting
 from eventsim.signals import Kind, SignalType
 from eventsim_importers.nir import maps

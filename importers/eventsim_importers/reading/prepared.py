@@ -8,7 +8,7 @@ from typing import Any
 from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.normalisation import check_normalisation
-from eventsim.preparation import (
+from eventsim.preparation_options import (
     BINS,
     BINS_OF_EVENTS,
     ORIENTATION,

@@ -14,7 +14,7 @@ from torch import nn
 
 from eventsim.errors import InputError
 from eventsim.network import Network
-from eventsim.preparation import PREPARED, PreparationOptions, check_options
+from eventsim.preparation_options import PREPARED, PreparationOptions, check_options
 from eventsim.settings import CHECKPOINT_PARAMETERS, Setting
 from eventsim.signals import Kind
 from eventsim_importers.reading.checkpoint import Checkpoint
