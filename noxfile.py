@@ -68,7 +68,7 @@ NEWER = newer_python()
 
 def run_pytest(session: nox.Session, *options: str, **env: str) -> None:
     """Run pytest on every core, with compiled kernels of this session: cached ones do not tell flags apart."""
-    env["NUMBA_CACHE_DIR"] = f"{session.create_tmp()}/numba"
+    env["NUMBA_CACHE_DIR"] = str(Path(session.create_tmp()).resolve() / "numba")
     session.run("pytest", "-q", "-n", "auto", "--dist", "loadfile", *options, *session.posargs, env=env)
 
 
@@ -111,7 +111,7 @@ def conventions(session: nox.Session, counters: str) -> None:
 def mutants(session: nox.Session) -> None:
     """Read 20,000 damaged event files of every format, each within 1 GiB; after --: how many, and a seed."""
     session.install(".[test]")
-    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    env = {"NUMBA_CACHE_DIR": str(Path(session.create_tmp()).resolve() / "numba")}
     session.run("python", "tests/mutants.py", *session.posargs, env=env)
 
 
@@ -175,7 +175,7 @@ def bench(session: nox.Session) -> None:
     """Measure time beside dense engines, ceilings, start-up and memory; ``-- --quick`` takes minutes."""
     session.install(TORCH, ".[test,bench]")
     session.install("--no-deps", SPIKINGJELLY)
-    env = {"NUMBA_CACHE_DIR": f"{session.create_tmp()}/numba"}
+    env = {"NUMBA_CACHE_DIR": str(Path(session.create_tmp()).resolve() / "numba")}
     session.run("python", "tests/benchmarks/run.py", *session.posargs, env=env)
     if not session.posargs:
         session.run("python", "tests/benchmarks/fire.py", env=env)

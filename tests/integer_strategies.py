@@ -51,6 +51,7 @@ def integer_stage(draw: st.DrawFn, twin: Any, x: str, channels: int) -> str:
     largest = 1 if source.kind == "binary" else LARGEST // max(source.channels, 1)
     over_time = draw(st.booleans())
     if len(source.grid) == 2 and over_time:
+        largest = max(largest // 2, 1)  # as twice as many add up
         weight = draw(bytes_of(channels, source.channels, 2, 1, 3))
         layer: Any = IntegerConv3d(weight, np.ones(channels, F), largest, padding=(0, 1), time_padding="causal")
         parameters: dict[str, Any] = {"weight": weight, "padding": (0, 1), "causal": True}
