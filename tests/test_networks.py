@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from brute_force import brute_force
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -95,6 +96,9 @@ def counted(drawn: Drawn, outputs: dict[str, np.ndarray], name: str) -> Counts:
     inputs = network.inputs_of(name, drawn.edges, outputs)
     types, layer = drawn.network.input_types(name), drawn.network.layers[name]
     x, dense = inputs[0], types[0].dense
+    if kind in ("integer_conv3d", "integer_windowed_linear", "integer_residual"):
+        columns = brute_force(layer, types, inputs, outputs[name])
+        return main(Counts({operation: sum(column) for operation, column in columns.items()}))
     nonzero = sum(int(np.count_nonzero(a)) for a in inputs)
     offered = {"inputs": sum(a.size for a in inputs), "nonzero_inputs": nonzero}
     pool = {k: parameters.get(k) for k in ("kernel", "stride", "padding")}
@@ -276,8 +280,9 @@ def shown_once(drawn: Drawn) -> set[str]:
     """Layers that no neuron precedes: an image drives them the same way in every step."""
     once: set[str] = set()
     for name in drawn.network.order:
-        kind = drawn.layers.get(name, (name,))[0]
-        stateful = kind in {"lif", "integer_lif", "plif", "if_neuron", "mean_over_time", "readout"}
+        kind, parameters = drawn.layers.get(name, (name, {}))
+        stateful = kind in {"lif", "integer_lif", "plif", "if_neuron", "mean_over_time", "readout", "integer_conv3d"}
+        stateful |= kind == "integer_windowed_linear" and max(parameters["windows"]) > 1
         if not stateful and all(source in once for source in drawn.network.sources[name]):
             once.add(name)
     return once
@@ -294,7 +299,8 @@ def test_an_image_is_the_same_frame_in_every_step(data):
     for name, output in repeated.recorded.items():
         assert_array_equal(shown.recorded[name], output, err_msg=name)
     once = shown_once(drawn)
-    assert any(not name.endswith("input") for name in once), "at least the first synapses"
+    remembering = {"integer_conv3d", "integer_windowed_linear"} & {kind for kind, _ in drawn.layers.values()}
+    assert remembering or any(not name.endswith("input") for name in once), "at least the first synapses"
     for ours, theirs in zip(shown.profile, repeated.profile, strict=True):
         assert (ours.steps, ours.dense_macs) == (theirs.steps, theirs.dense_macs)
         total = Counts.total([ours.counts] * (steps if ours.name in once else 1))
