@@ -90,7 +90,7 @@ class SynapsesOp(Op):
         self.fan = fan
         w = window
         self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
-        self.once &= (w.pad_height, w.pad_width) == (0, 0) and fan is None
+        self.once &= (w.pad_height, w.pad_width) == (0, 0)
         self.kernel = _kernel_of(source, output, groups)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
@@ -160,7 +160,7 @@ class SynapsesOp(Op):
         Weights of zero are no synapses where there is a `fan`.
         """
         w = self.window
-        if self.once:  # each input reaches all outputs of its group
+        if self.once and self.fan is None:  # each input reaches all outputs of its group
             reached = self.output.channels // self.groups
             magnitudes = look_at(signal).sums if signal.type.kind == "graded" else NOT_ASKED
             return signal.nonzeros_by_step * reached, np.array(magnitudes) * reached
