@@ -9,13 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from plain_rows import check, chunks, execute, signal_type
+from plain_rows import check, chunks, execute, main, signal_type
 from reference import counts, dense_macs
 from reference.windowed_linear import group_of, shifted_sums, window_products, windowed_linear
 from strategies import OUTPUTS, activity, randoms, weights
 
 from eventsim import InputError, NetworkBuilder, Simulator, load, save
 from eventsim.layers import Input, Linear, MeanOverTime, Readout, WindowedLinear
+from eventsim.ledger import Counts
+from eventsim.signals import SignalType
 
 pytestmark = pytest.mark.kernels
 
@@ -77,6 +79,17 @@ def test_currents_and_counts(kind, grouped, data):
     )
     assert layer.dense_macs(source) == dense_macs.linear(layer.weight.shape, source.positions)
     assert layer.parameters == layer.weight.size + (0 if layer.bias is None else len(layer.bias))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pruned_weights_are_no_synapses_at_any_age(kind):
+    """An input that no output hears, where one output listens longer than the other."""
+    weight = np.array([[0, 0, 0], [0, -0.375, -0.9375]], F)
+    layer = WindowedLinear(weight, None, (2, 3), 0, "geometric", "reaccumulate")
+    x = np.zeros((4, 1, 3), F)
+    x[1, 0, 0] = 1
+    done = execute(layer, [(SignalType(kind, 3, (1,)), x)], 2)
+    assert main(done.counts) == Counts(inputs=12, nonzero_inputs=1, additions=8)
 
 
 @pytest.mark.parametrize("kind", KINDS)
