@@ -21,6 +21,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
+from llvmlite.binding import llvm_version_info
 from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
@@ -60,8 +61,8 @@ HALVES = "avx512vnni" not in _features()
 """Whether the instruction has 256 bits, as that of AVX-VNNI, if there is one."""
 SERVED = not HALVES or "avxvnni" in _features()
 """Whether the processor has the instruction."""
-COMPRESSED = "avx512f" in _features()
-"""Whether it moves the lanes of a vector that are set next to each other."""
+COMPRESSED = "avx512f" in _features() and llvm_version_info >= (20,)
+"""Whether it moves the lanes of a vector that are set next to each other, and LLVM can say so."""
 TILE = 48 if HALVES else 96
 """Channels of a tile: the sums of two rows fit the registers, and the weights of 384 inputs the first-level cache."""
 
