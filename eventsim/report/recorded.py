@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -24,5 +25,8 @@ def write_recorded(path: str | Path, result: Result) -> None:
     arrays = dict(result.recorded)
     arrays |= {f"{name}:potential": potentials for name, potentials in result.potentials.items()}
     arrays |= {":logits": result.logits, ":step_logits": result.step_logits}
-    with whole_file(path) as partial, partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # names of layers are no keywords of it
+    # names of layers are no keywords, as NumPy's own function wants them
+    with whole_file(path) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
