@@ -59,7 +59,7 @@ def save(network: Network, path: str | Path) -> None:
             for field, array in layer.arrays().items():
                 group.create_dataset(field, data=array)
     with whole_file(path) as partial:
-        partial.write_bytes(held.getbuffer())
+        partial.write_bytes(held.getvalue())  # no copy, where nothing is written any more
         seal(partial)
 
 

@@ -51,7 +51,7 @@ def to_nir(network: Network, path: str | Path) -> None:
         file.create_dataset("version", data=VERSION, dtype=text)
         _write(file.create_group("node"), graph.fields(), text)
     with whole_file(path) as partial:
-        partial.write_bytes(held.getbuffer())
+        partial.write_bytes(held.getvalue())  # no copy, where nothing is written any more
 
 
 def _write(group: Any, fields: Fields, text: np.dtype[Any]) -> None:
