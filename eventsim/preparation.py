@@ -24,6 +24,7 @@ from eventsim.dvs import (
     frames_from_events,
     open_recording,
 )
+from eventsim.dvs.event_lists import refuse_nameless
 from eventsim.dvs.events_array import map_npy
 from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
@@ -377,6 +378,8 @@ class Preparation:
 
     def _array(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
         """Return values that are prepared already, or pixels as an image file has them."""
+        if network.input.takes_recordings and array.ndim == 2 and array.shape[1] == 4:
+            refuse_nameless(array, name)
         if not network.input.takes_images or array.dtype.kind not in "iu":
             self._refuse_unusable(name, "frames that are prepared already", OF_RECORDINGS + OF_IMAGES + ("fit",))
             return array

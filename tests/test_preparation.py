@@ -113,6 +113,17 @@ def test_frames_are_as_the_model_says(tmp_path: Path, recording: Path) -> None:
     assert_array_equal(mine, other)
 
 
+def test_a_list_of_events_is_no_array_of_frames(tmp_path: Path) -> None:
+    """Where recordings are taken, who gives columns without names is told which option names them."""
+    network = import_checkpoint(checkpoint(tmp_path))
+    np.save(tmp_path / "list.npy", np.zeros((9, 4)))
+    for source in (tmp_path / "list.npy", np.zeros((9, 4))):
+        with pytest.raises(
+            InputError, match=r"event list of shape \(9, 4\), whose columns have no names; pass columns="
+        ):
+            Preparation().frames(source, network)
+
+
 def test_bins_of_the_model_are_streamed(tmp_path: Path, recording: Path) -> None:
     options = {"bin_us": 7000, "fit": "crop", "sensor": "40x40"}
     network = through_a_file(import_checkpoint(checkpoint(tmp_path), **SIZES, **options), tmp_path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,14 @@ def _of_fields(events: npt.NDArray[Any], path: str, columns: str | None) -> dict
     return {column: events[found[column]] for column in "xytp"}
 
 
+def refuse_nameless(events: npt.NDArray[Any], path: str) -> NoReturn:
+    """Refuse a list of events, one a row, that does not say which column is which."""
+    raise InputError(
+        f"{path}: holds an event list of shape {events.shape}, whose columns have no names; pass columns='xytp' or "
+        "another order"
+    )
+
+
 def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[str, npt.NDArray[Any]]:
     """Take the columns of a plain list, where their order was given."""
     if events.dtype.kind not in NUMBERS or events.ndim != 2 or (columns is None and events.shape[1] != 4):
@@ -81,10 +89,7 @@ def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[s
             "structured array with integer fields x, y, t and p; frames are no recording, give them to the run command"
         )
     if columns is None:
-        raise InputError(
-            f"{path}: holds an event list of shape {events.shape}, whose columns have no names; pass columns='xytp' or "
-            "another order"
-        )
+        refuse_nameless(events, path)
     order = column_order(path, columns)
     if len(order) != events.shape[1]:
         raise InputError(
