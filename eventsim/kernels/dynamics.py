@@ -1,7 +1,4 @@
-"""What a population of spiking neurons does in one time step, in the numbers and arrays that its kernel knows.
-
-Compiled code keeps the numbers: who changes one, touches `kernels/fire.py` too, or the cache will not notice.
-"""
+"""What a population of spiking neurons does in one time step, in the numbers and arrays that its kernel knows."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from eventsim.workers import Workers
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
-NOT_ASKED: list[float] = []
+NO_UNITS: npt.NDArray[np.float64] = np.empty(0)
 
 
 def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
@@ -110,10 +110,7 @@ class SynapsesOp(Op):
         else:
             given = signal.triple, self.weight, self.bias, out, self.window, self.groups
             parts = self._parts(signal, size, context.workers)
-            if len(parts) == 1:
-                gather(*given, parts[0])
-            else:
-                context.workers.share(gather, [(*given, part) for part in parts])
+            context.workers.share(gather, [(*given, part) for part in parts])
             products, units = self._count(signal)
         report_products(signal.type, products, units, rows)
         return Dense(self.output, signal.steps, out)
@@ -122,7 +119,7 @@ class SynapsesOp(Op):
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
         tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
-        if workers.number == 1 or not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
@@ -162,8 +159,8 @@ class SynapsesOp(Op):
         w = self.window
         if self.once and self.fan is None:  # each input reaches all outputs of its group
             reached = self.output.channels // self.groups
-            magnitudes = look_at(signal).sums if signal.type.kind == "graded" else NOT_ASKED
-            return signal.nonzeros_by_step * reached, np.array(magnitudes) * reached
+            units = np.array(look_at(signal).sums) * reached if signal.type.kind == "graded" else NO_UNITS
+            return signal.nonzeros_by_step * reached, units
         products, units = np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
         if self.fan is None:
             count_products(signal.triple, w, self.output.channels // self.groups, products, units)

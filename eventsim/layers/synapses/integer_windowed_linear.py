@@ -68,7 +68,7 @@ class IntegerWindowedLinear(Layer):
     @property
     def longest(self) -> int:
         """The longest window."""
-        return self._of(np.broadcast_to(np.float32(0), shape_of(self))).longest
+        return self._plain.longest
 
     def _of(self, weight: FloatArray) -> WindowedLinear:
         """Return the layer of float32 of some weights."""
