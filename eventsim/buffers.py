@@ -6,7 +6,7 @@ from sys import getrefcount
 
 import numpy as np
 
-from eventsim.signals import FloatArray, IntArray
+from eventsim.signals import CountArray, FloatArray, IntArray
 
 SMALL = 1 << 14
 """Words up to which new memory is as fast as memory used before."""
@@ -23,15 +23,21 @@ class Buffers:
 
     Blocks are kept, as new memory takes longer to come by than most layers take to run. What was in one before is still
     there. One thread at a time may ask.
+
+    Parameters
+    ----------
+    small : int
+        Words up to which memory is not kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, small: int = SMALL) -> None:
+        self._small = small
         self._blocks: list[FloatArray] = []
         self._begins: list[int] = []  # of each block, where a cache line begins
 
     def floats(self, count: int) -> FloatArray:
         """Return room for `count` numbers, float32 ``(count,)``, not initialised; if large, it begins a cache line."""
-        if count <= SMALL:
+        if count <= self._small:
             return np.empty(count, np.float32)
         blocks, chosen = self._blocks, -1
         for index in range(len(blocks)):
@@ -50,3 +56,11 @@ class Buffers:
     def indices(self, count: int) -> IntArray:
         """Return room for `count` integers, int32 ``(count,)``, not initialised."""
         return self.floats(count).view(np.int32)
+
+    def longs(self, count: int) -> CountArray:
+        """Return room for `count` integers, int64 ``(count,)``, not initialised."""
+        return self.floats(2 * count).view(np.int64)
+
+    def holds(self, address: int) -> bool:
+        """Say whether a block holds what lies at an address."""
+        return any(0 <= address - block.ctypes.data < block.nbytes for block in self._blocks)

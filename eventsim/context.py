@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from eventsim.buffers import Buffers
+from eventsim.kernels.values import count_rows, count_values
 from eventsim.ledger import LedgerRows
+from eventsim.signals import CountArray, Dense, Rows
+from eventsim.tape import Tape
 from eventsim.workers import ALONE, Workers
 
 
@@ -27,6 +33,8 @@ class Context:
         Who is told about the layer once it is done; an op that runs others hands them on.
     buffers : Buffers
         Memory for what the op emits.
+    tape : Tape, optional
+        Where calls are written down that will be made again for other samples.
     """
 
     final: bool
@@ -34,6 +42,50 @@ class Context:
     workers: Workers = ALONE
     observers: Sequence[Observer] = ()
     buffers: Buffers = field(default_factory=Buffers)
+    tape: Tape | None = None
+
+    def call(self, function: Any, *arguments: Any, holds: Callable[[Any], bool] | None = None) -> Any:
+        """Call a kernel, or a function of NumPy that writes into an array, and return what it returns.
+
+        Parameters
+        ----------
+        function : kernel or callable
+        *arguments
+            Arrays, in memory that stays, and numbers, the same for every sample of the same shape.
+        holds : callable, optional
+            Of a kernel, whether what it returned is as it has to be. The caller asks that now; of a sample to come, one
+            that it does not hold of is run once more, so that the caller can say what is wrong with it.
+        """
+        returned = function(*arguments)
+        if self.tape is not None:
+            self.tape.write(function, arguments, holds)
+        return returned
+
+    def share(self, function: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> None:
+        """Call a kernel with the arguments of every part, which write nothing in common, on several threads."""
+        if self.workers.number > 1:
+            self.workers.share(function, parts)
+            return
+        for part in parts:
+            self.call(function, *part)
+
+    def counts(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
+        """Return memory for a call to count in, not initialised; what is reported lies there."""
+        return np.empty(shape, dtype) if self.tape is None else self.tape.tally.take(shape, dtype)
+
+    def by_step(self, signal: Rows | Dense) -> CountArray:
+        """Return the non-zero values of each time step of a signal, int64 ``(steps,)``, to be reported."""
+        if self.tape is None:
+            return signal.nonzeros_by_step
+        kept: CountArray | None = signal.__dict__.get("_by_step")
+        if kept is None or self.tape.tally.place(kept) is None:
+            kept = self.counts(signal.steps)
+            if isinstance(signal, Rows):
+                self.call(count_rows, signal.indptr, signal.type.positions, kept)
+            else:
+                self.call(count_values, signal.data, signal.type.positions, kept)
+            signal.__dict__["_by_step"] = kept
+        return kept
 
 
 class Observed(Protocol):

@@ -102,16 +102,19 @@ class Columns(Mapping[str, CountArray]):
     def __init__(self, length: int) -> None:
         self.length = length
         self._sums: dict[str, CountArray] = {}
-        self._notes: list[tuple[str, int, int, Executed]] = []
+        self._notes: list[tuple[str, int, int, Executed, int]] = []
 
-    def note(self, operation: str, start: int, steps: int, executed: Executed) -> None:
-        """Note down what was executed in some time steps, in each of them or, a number, alike in all."""
-        self._notes.append((operation, start, steps, executed))
+    def note(self, operation: str, start: int, steps: int, executed: Executed, times: int) -> None:
+        """Note down what was executed in some time steps, in each of them or, a number, alike in all; and how often."""
+        if isinstance(executed, np.ndarray):
+            executed = executed.copy()  # the op may use its array again before anybody looks
+        self._notes.append((operation, start, steps, executed, times))
 
     def settle(self) -> dict[str, CountArray]:
         """Add up what was noted down, and return the columns."""
         with _SETTLING:
-            for operation, start, steps, executed in self._notes:
+            for operation, start, steps, each, times in self._notes:
+                executed = each if times == 1 else each * times
                 column = self._sums.get(operation)
                 if column is None:
                     column = self._sums[operation] = np.zeros(self.length, np.int64)
@@ -161,7 +164,7 @@ class LedgerRows:
         self.start = start
         self.steps = steps
 
-    def add(self, operation: str, executed: Executed) -> None:
+    def add(self, operation: str, executed: Executed, times: int = 1) -> None:
         """Report what was executed.
 
         Parameters
@@ -170,6 +173,8 @@ class LedgerRows:
             Its name in `eventsim.operations.OPERATIONS`.
         executed : integer array (steps,), or int
             Per time step; a number is the same in each of them.
+        times : int
+            How often each was.
 
         Raises
         ------
@@ -184,10 +189,9 @@ class LedgerRows:
         if isinstance(executed, np.ndarray):
             if executed.dtype.kind not in "iu" or executed.shape != (self.steps,):
                 raise self._refused(operation, f"{executed.dtype} {executed.shape}")
-            executed = executed.copy()  # the op may use its array again before anybody looks
         elif not isinstance(executed, (int, np.integer)):
             raise self._refused(operation, repr(executed)[:60])
-        self.columns.note(operation, self.start, self.steps, executed)
+        self.columns.note(operation, self.start, self.steps, executed, times)
 
     def part(self, start: int, stop: int) -> LedgerRows:
         """Return the rows of the steps ``start <= t < stop`` of this chunk."""

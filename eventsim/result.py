@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ class Result:
     ----------
     logits : float32 array (classes,)
     time_steps : int
-    profile : list of LayerProfile
-        In order of execution.
+    told : callable
+        Tells the profile, which is put together when somebody asks for it.
     step_latency_s : list of float
         Seconds of each chunk (each time step where the chunk is 1); of a stream, of the last step alone.
     recorded : dict of str to float32 array
@@ -53,12 +53,17 @@ class Result:
 
     logits: FloatArray
     time_steps: int
-    profile: list[LayerProfile]
+    told: Callable[[], list[LayerProfile]]
     step_latency_s: list[float]
     recorded: dict[str, FloatArray]
     latency_s: float
     step_logits: FloatArray
     potentials: dict[str, FloatArray] = field(default_factory=dict)
+
+    @cached_property
+    def profile(self) -> list[LayerProfile]:
+        """What every layer executed, in order of execution."""
+        return self.told()
 
     @property
     def prediction(self) -> int:
@@ -144,7 +149,8 @@ class Result:
         return f"<p>{html.escape(repr(self))}</p><table><thead><tr>{heading}</tr></thead><tbody>{body}</tbody></table>"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("energy", "conventions")}
+        kept = {name: value for name, value in vars(self).items() if name not in ("energy", "conventions", "told")}
+        return {**kept, "profile": self.profile}
 
     def __repr__(self) -> str:
         executed: Mapping[str, int] = self.totals

@@ -6,6 +6,7 @@ import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,18 +18,21 @@ from eventsim.errors import InputError, LayerError
 from eventsim.feeding import Chunk
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Columns, Ledger, LedgerRows
+from eventsim.looking import watch
 from eventsim.network import Edge
 from eventsim.plan import Loop, Node, Schedule
 from eventsim.profile import LayerProfile
 from eventsim.recorder import Recorder
 from eventsim.result import Result
 from eventsim.signals import Dense, FloatArray, Rows, Signal, as_static
+from eventsim.tape import TAKES_TAPES, Copy, Tape
 from eventsim.traffic import report_traffic
 from eventsim.untrusted import blame
-from eventsim.values import Values, watch
+from eventsim.values import Values
 from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
+Shape = tuple[int, bool, str, tuple[int, ...]]
 WATCHED = ("pool", "join")
 """Roles of layers whose inputs are looked at, besides those of layers that multiply."""
 
@@ -127,6 +131,11 @@ class Run:
         self._observers = (*observers, self._recorder) if record else tuple(observers)
         self._potentials = frozenset(potentials)
         self._buffers = Buffers()
+        plays = all(isinstance(part, Node) and part.op.plays and not part.delayed for part in schedule.parts)
+        self._plays = TAKES_TAPES and plays and not (record or observers or potentials)
+        self._shape: Shape | None = None
+        self._tape: Tape | None = None
+        self._writing: Tape | None = None
         self.begin(None)
 
     def begin(self, time_steps: int | None) -> None:
@@ -141,6 +150,69 @@ class Run:
         self._step_logits: list[FloatArray] = []
         self.steps = 0
         self.logits: FloatArray = np.empty(0, np.float32)
+
+    def whole(self, chunk: Chunk) -> Result:
+        """Run a sample that is one chunk.
+
+        The second of the same shape is written down, and those that follow are played; see `eventsim.tape`.
+        """
+        if self._plays and self.workers.number == 1:
+            shape = chunk.steps, chunk.frames.static, chunk.frames.array.dtype.str, chunk.frames.array.shape
+            if shape != self._shape:
+                self._shape, self._tape = shape, None
+            elif self._tape is None:
+                return self._write(chunk)
+            elif (played := self._play(self._tape, chunk)) is not None:
+                return played
+        self.begin(chunk.steps)
+        self.advance(chunk)
+        return self.result()
+
+    def _write(self, chunk: Chunk) -> Result:
+        """Run a sample, and keep what it called."""
+        self.begin(chunk.steps)
+        tape = self._writing = Tape(chunk.frames.array, chunk.steps)
+        buffers, self._buffers = self._buffers, tape.buffers
+        try:
+            for name, layer in self._layers.items():
+                layer.columns = tape.columns(name)
+            self.advance(replace(chunk, frames=replace(chunk.frames, array=tape.frames)))
+        finally:
+            self._writing, self._buffers = None, buffers
+        if self._plays:
+            tape.finish(self._emitted, {name: layer.seen for name, layer in self._layers.items()})
+            self._tape, self._buffers = tape, Buffers()
+        return self.result()
+
+    def _play(self, tape: Tape, chunk: Chunk) -> Result | None:
+        """Run a sample as another was; return None where it has to be run for itself."""
+        began = time.perf_counter()
+        copy = tape.play(chunk.frames.array)
+        if copy is None:
+            return None
+        step_logits = tape.output.copy()
+        took = time.perf_counter() - began
+        profile = partial(self._profile_of, tape, copy)
+        return Result(step_logits[-1].copy(), chunk.steps, profile, [took], {}, took, step_logits)
+
+    def _profile_of(self, tape: Tape, copy: Copy) -> list[LayerProfile]:
+        """Return what was executed in a sample that was played."""
+        seconds = tape.seconds(copy)
+        return [
+            LayerProfile(
+                node.name,
+                node.kind,
+                node.op.kernel,
+                node.facts,
+                tape.seen[node.name],
+                seconds[node.name],
+                tape.columns_of(node.name, copy),
+                True,
+                tape.values_of(node.name, len(node.inputs), copy),
+                node.sources,
+            )
+            for node in self._schedule.nodes
+        ]
 
     def begin_sums(self) -> None:
         """Forget what was executed and how long it took; the sample goes on."""
@@ -163,6 +235,7 @@ class Run:
                     self._step_logits.clear()
                 self._step_logits.append(signals[self._schedule.output].to_array().copy())
                 self.logits = self._step_logits[-1][-1]
+                self._emitted = signals[self._schedule.output].to_array()
             for name in done:
                 signals.pop(name, None)
         self.steps += chunk.steps
@@ -174,6 +247,8 @@ class Run:
     def _run_layer(self, layer: Passage, signals: Signals, chunk: Chunk) -> None:
         """Run one layer; once per sample, where nothing changes from one time step to the next."""
         node, given = layer.node, self._given(layer.node, signals, chunk)
+        if self._writing is not None:
+            self._writing.layer = node.name
         static = 0
         for signal in given:
             static += signal.static
@@ -205,9 +280,12 @@ class Run:
     def _expanded(self, signal: Signal, steps: int) -> Signal:
         """Repeat a static signal, in memory used before."""
         if not (signal.static and isinstance(signal, Dense)):
+            self._plays &= not signal.static  # how many there are is not known before
             return signal.expand(steps)
         repeated = self._buffers.floats(steps * signal.data.size).reshape(steps, *signal.data.shape)
-        repeated[:] = signal.data
+        np.copyto(repeated, signal.data)
+        if self._writing is not None:
+            self._writing.write(np.copyto, (repeated, signal.data), None)
         return Dense(signal.type, steps, repeated.reshape(-1, signal.type.channels))
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
@@ -256,16 +334,17 @@ class Run:
     def _execute(self, layer: Passage, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
         rows = LedgerRows(layer.columns, start, steps)
+        context = Context(chunk.final, rows, self.workers, self._observers, self._buffers, self._writing)
         try:
             if layer.values:  # first: what was emitted last is still in the caches
-                watch(layer.values, given, rows if layer.multiplies else None)
-            output = layer.advance(given, Context(chunk.final, rows, self.workers, self._observers, self._buffers))
+                watch(layer.values, given, context, layer.multiplies)
+            output = layer.advance(given, context)
             if not isinstance(output, (Rows, Dense)):
                 raise LayerError(f"emits {type(output).__name__}; expected Rows or Dense")
             if self._potentials and steps == 1:
                 self._recorder.on_step(layer.node, output.type)
             if layer.has_traffic:
-                report_traffic(given, output, layer.node.facts, rows)
+                report_traffic(given, output, layer.node.facts, context)
             return output
         except Exception as error:  # noqa: BLE001 - raised again, with the layer it is about
             blame(error, layer.node.name, layer.node.op)
@@ -300,7 +379,7 @@ class Run:
         return Result(
             self.logits.copy(),
             self.steps,
-            profile,
+            lambda: profile,
             latencies,
             recorded,
             self._latency_s,

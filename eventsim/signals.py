@@ -106,8 +106,17 @@ class Rows:
 
     @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
-        """The arrays as kernels take them: values are empty where all are 1."""
-        return self.indptr, self.indices, NO_VALUES if self.values is None else self.values
+        """The arrays as kernels take them, which may have room for more: values are empty where all are 1."""
+        kept: tuple[CountArray, IntArray, FloatArray] | None = self.__dict__.get("_triple")
+        return (self.indptr, self.indices, NO_VALUES if self.values is None else self.values) if kept is None else kept
+
+    @classmethod
+    def within(cls, kind: SignalType, steps: int, indptr: CountArray, indices: IntArray, values: FloatArray) -> Rows:
+        """Return rows that take up the first part of arrays, `values` empty where all are 1."""
+        count = indptr[-1]
+        rows = cls(kind, steps, indptr, indices[:count], None if kind.kind == "binary" else values[:count])
+        rows.__dict__["_triple"] = indptr, indices, values[:0] if kind.kind == "binary" else values
+        return rows
 
     def to_array(self) -> FloatArray:
         """Every value, float32 ``(steps * positions, channels)``."""
@@ -150,13 +159,16 @@ class Dense:
         """Non-zero values held."""
         return int(np.count_nonzero(self.data))
 
-    @cached_property
+    @property
     def nonzeros_by_step(self) -> CountArray:
         """Non-zero values of each time step, int64 ``(steps,)``."""
-        n = self.type.positions
-        active = self.data != 0  # NumPy counts truths five times as fast as numbers
-        counted = [np.count_nonzero(active[step * n : (step + 1) * n]) for step in range(self.steps)]
-        return np.array(counted, np.int64)
+        kept: CountArray | None = self.__dict__.get("_by_step")
+        if kept is None:
+            n = self.type.positions
+            active = self.data != 0  # NumPy counts truths five times as fast as numbers
+            counted = [np.count_nonzero(active[step * n : (step + 1) * n]) for step in range(self.steps)]
+            self.__dict__["_by_step"] = kept = np.array(counted, np.int64)
+        return kept
 
     def to_array(self) -> FloatArray:
         """Every value, float32 ``(steps * positions, channels)``; no copy."""

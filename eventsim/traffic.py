@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from eventsim.context import Context
 from eventsim.facts import Facts
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows
 
 
-def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: Facts, rows: LedgerRows) -> None:
+def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: Facts, context: Context) -> None:
     """Report what one layer read and wrote in a chunk.
 
     Of rows, each non-zero value is a message with an address, and a value where it is not a plain spike. Of dense
@@ -23,16 +24,17 @@ def report_traffic(given: Sequence[Rows | Dense], output: Rows | Dense, facts: F
         All end with the last step of `rows`, however many steps they have.
     facts : Facts
         Of the layer.
-    rows : LedgerRows
-        The layer's rows of the time steps at hand.
+    context : Context
+        Of the layer, and of the time steps at hand.
     """
+    rows = context.rows
     for place, operations in facts.reads:
         signal = given[place]
         read = _of_its_steps(rows, signal)
         for operation in operations:
-            read.add(operation, signal.type.size if isinstance(signal, Dense) else signal.nonzeros_by_step)
+            read.add(operation, signal.type.size if isinstance(signal, Dense) else context.by_step(signal))
     for operation in facts.writes:
-        executed = output.type.size if isinstance(output, Dense) else output.nonzeros_by_step
+        executed = output.type.size if isinstance(output, Dense) else context.by_step(output)
         _of_its_steps(rows, output).add(operation, executed)
 
 

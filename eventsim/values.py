@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from operator import add
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from eventsim.kernels.values import GIVEN_UP, TOLD, look
-from eventsim.ledger import LedgerRows
-from eventsim.signals import CountArray, Dense, Rows
+from eventsim.kernels.values import GIVEN_UP, TOLD
+from eventsim.signals import CountArray, FloatArray, SignalType
 
 MOST_LEVELS = 31
 """The longest list of distinct values that a published rule asks about: 0 to 30 spikes."""
@@ -46,20 +44,14 @@ class Values:
     largest: float = -np.inf
     distinct: frozenset[float] | None = NOTHING
 
-    def take(self, signal: Rows | Dense) -> CountArray | None:
-        """Add the values of a chunk.
+    def take_spikes(self, kind: SignalType, steps: int, nonzero: int) -> None:
+        """Add the values of some time steps of a binary signal."""
+        self.elements += steps * kind.size
+        self.nonzero += nonzero
 
-        Returns
-        -------
-        int64 array (steps,), or None
-            How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
-        """
-        kind = signal.type
-        self.elements += signal.steps * kind.size
-        if kind.kind == "binary":
-            self.nonzero += signal.nonzeros
-            return None
-        found = look_at(signal)
+    def take(self, kind: SignalType, steps: int, found: Look) -> None:
+        """Add what a look at a signal that is not binary found."""
+        self.elements += steps * kind.size
         self.nonzero += found.ones + found.others
         self.others += found.others
         for rest in found.rest:  # step by step, so that the sum does not depend on the chunk
@@ -70,7 +62,6 @@ class Values:
         elif self.distinct is not None and not self.distinct.issuperset(found.levels):
             distinct = self.distinct.union(found.levels)
             self.distinct = distinct if len(distinct) <= MOST_LEVELS else None
-        return found.valued
 
     def copy(self) -> Values:
         """Return what is known now."""
@@ -129,10 +120,6 @@ class Look(NamedTuple):
         The smallest and the largest of them; infinite, in this order, where there is none.
     levels : list of float, or None
         Those that are distinct; None where they are more than 31, or not all in 0 to 30.
-    valued : int64 array (steps,), or None
-        How many values of each time step are neither 0 nor of magnitude 1; None where there is none.
-    sums : list of float
-        The sum of all values of each time step.
     """
 
     ones: int
@@ -141,48 +128,29 @@ class Look(NamedTuple):
     low: float
     high: float
     levels: list[float] | None
-    valued: CountArray | None
-    sums: list[float]
 
 
-def look_at(signal: Rows | Dense) -> Look:
-    """Look at the values of a signal that is not binary, once for all the layers that hear it."""
-    kept: Look | None = signal.__dict__.get("_look")
-    if kept is not None:
-        return kept
-    if isinstance(signal, Dense):
-        values, ends = signal.data.reshape(-1), np.arange(signal.steps + 1) * signal.type.size
-    else:
-        assert signal.values is not None  # of rows that are not binary
-        values = signal.values
-        ends = np.ascontiguousarray(signal.indptr[:: signal.type.positions])  # as of dense ones: compiled once
-    levels, sums = np.empty(MOST_LEVELS, np.float32), np.empty(2 + signal.steps)
-    counted = np.empty(TOLD + 3 * signal.steps, np.int64)
-    look(values, ends, levels, sums, counted)
-    ones, others, listed, *by_step = counted.tolist()
-    low, high, *rest = sums.tolist()
-    distinct = None if listed == GIVEN_UP else levels[:listed].tolist()
-    valued = counted[TOLD : TOLD + signal.steps] if any(by_step[: signal.steps]) else None
-    totals = list(map(add, rest, by_step[signal.steps : 2 * signal.steps]))
-    if isinstance(signal, Dense):
-        signal.nonzeros_by_step = signal.type.size - counted[TOLD + 2 * signal.steps :]  # is asked for next
-    found = Look(ones, others, rest, low, high, distinct, valued, totals)
-    signal.__dict__["_look"] = found
-    return found
+class Looked(NamedTuple):
+    """The same as the kernel writes it.
 
-
-def watch(seen: Sequence[Values], given: Sequence[Rows | Dense], rows: LedgerRows | None) -> None:
-    """Look at what a layer was given in a chunk.
-
-    Parameters
+    Attributes
     ----------
-    seen : sequence of Values
-        One for each input; added to.
-    given : sequence of Rows or Dense
-    rows : LedgerRows, optional
-        Where to report ``valued_inputs``, of a layer that multiplies.
+    levels : float32 array (31,)
+    sums : float64 array (2 + steps,)
+    counted : int64 array (3 + 2 * steps,)
+        See `eventsim.kernels.values.look`.
     """
-    for values, signal in zip(seen, given, strict=True):
-        valued = values.take(signal)
-        if rows is not None and valued is not None:
-            rows.add("valued_inputs", valued)
+
+    levels: FloatArray
+    sums: npt.NDArray[np.float64]
+    counted: CountArray
+
+    def valued(self, steps: int) -> CountArray:
+        """Return how many values of each time step are neither 0 nor of magnitude 1."""
+        return self.counted[TOLD : TOLD + steps]
+
+    def read(self) -> Look:
+        """Return what was found."""
+        ones, others, listed = self.counted[:TOLD].tolist()
+        low, high, *rest = self.sums.tolist()
+        return Look(ones, others, rest, low, high, None if listed == GIVEN_UP else self.levels[:listed].tolist())

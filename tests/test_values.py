@@ -12,11 +12,14 @@ from numpy.testing import assert_array_equal
 from reference.counts import conv2d_counts
 
 from eventsim import Network, Simulator
+from eventsim.context import Context
 from eventsim.layers import Conv2d, Conv3d, Linear
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, SignalType
+from eventsim.ledger import Ledger
+from eventsim.looking import look_at, watch
+from eventsim.signals import Dense, Signal, SignalType
 from eventsim.testing import strategies
-from eventsim.values import MOST_LEVELS, Values, look_at
+from eventsim.values import MOST_LEVELS, Values
 
 pytestmark = pytest.mark.kernels
 KINDS = [SignalType("binary", 3, (2,)), SignalType("graded", 3, (2,)), SignalType("real", 3, (2,))]
@@ -28,7 +31,7 @@ def test_values_are_those_of_the_array(data: st.DataObject, kind: SignalType, ch
     taken, arrays = Values(), [np.empty(0, np.float32)]
     for _ in range(chunks):
         signal = data.draw(strategies.signals(kind))
-        taken.take(signal)
+        take(taken, signal)
         arrays.append(signal.to_array().ravel())
     check(taken, np.concatenate(arrays))
 
@@ -50,9 +53,17 @@ def test_the_limits_of_the_levels(values: Any, dense: bool, parts: int) -> None:
     for part in np.array_split(array, parts):
         kind = SignalType("real", 1, (len(part),), dense)
         column = part[:, None]
-        taken.take(Dense(kind, 1, column) if dense else rows_from_dense(kind, 1, column))
+        take(taken, Dense(kind, 1, column) if dense else rows_from_dense(kind, 1, column))
     check(taken, array)
     assert taken.levels is None or len(taken.levels) <= MOST_LEVELS
+
+
+def context_of(signal: Signal) -> Context:
+    return Context(True, Ledger(["layer"], signal.steps).rows("layer", 0, signal.steps))
+
+
+def take(taken: Values, signal: Signal) -> None:
+    watch([taken], [signal], context_of(signal), multiplies=False)
 
 
 def check(taken: Values, array: np.ndarray) -> None:
@@ -75,14 +86,16 @@ def test_a_signal_is_looked_at_once(dense: bool) -> None:
     column = np.array([[2], [0], *[[1]] * 1030, [-1], [0.5], [3]], np.float32)
     kind = SignalType("real", 1, (len(column),), dense)
     signal = Dense(kind, 1, column) if dense else rows_from_dense(kind, 1, column)
-    found = look_at(signal)
-    assert look_at(signal) is found
+    looked = look_at(signal, context_of(signal))
+    assert look_at(signal, context_of(signal)) is looked
+    found = looked.read()
     assert (found.ones, found.others, found.low, found.high, found.levels) == (1030, 4, -1, 3, None)
-    assert (found.rest, found.sums) == ([4.5], [1034.5])
-    assert found.valued is not None
-    assert found.valued.tolist() == [3]
+    assert found.rest == [4.5]
+    assert looked.valued(1).tolist() == [3]
+    assert signal.nonzeros_by_step.tolist() == [1034]
     first, second = Values(), Values()
-    assert first.take(signal) is second.take(signal)
+    for values in (first, second):
+        take(values, signal)
     assert first == second
 
 

@@ -16,7 +16,7 @@ def gather_synapses(
     synapse_weights: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
     products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
+    units: npt.NDArray[np.int64],
 ) -> None:
     """Serve the synapses of each active input channel: fan-out lists in CSR form.
 
@@ -29,7 +29,7 @@ def gather_synapses(
     synapse_weights : float32 array (synapses,)
     out : float32 array (steps * positions, output channels)
         Holds the bias on entry.
-    products, units : int64 and float64 arrays (steps,)
+    products, units : int64 arrays (steps,)
         Written, as by `eventsim.kernels.products.count_products`.
     """
     indptr, indices, values = rows

@@ -254,7 +254,7 @@ def _by_column(
     indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
 ) -> npt.NDArray[np.int32]:
     """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
-    out = np.empty(len(indices), np.int32)
+    out = np.empty(indptr[-1], np.int32)
     for row in range(len(indptr) - 1):
         shift = np.int32(row % width * inputs)
         for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):

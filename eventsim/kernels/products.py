@@ -44,7 +44,7 @@ def count_products(
     window: Window,
     fan: int,
     products: npt.NDArray[np.int64],
-    units: npt.NDArray[np.float64],
+    units: npt.NDArray[np.int64] | npt.NDArray[np.float64],
 ) -> None:
     """Count the synapses that the active inputs reach: through each tap that lies on the map, `fan` of them.
 
@@ -57,7 +57,7 @@ def count_products(
         Output channels that an input channel reaches through a tap.
     products : int64 array (steps,)
         Written: synapses reached by non-zero inputs in each step.
-    units : float64 array (steps,)
+    units : int64 or float64 array (steps,)
         Written: the same, each weighted by the magnitude of its input; exact while integers stay below 2**53. 0 where
         all values are 1.
     """

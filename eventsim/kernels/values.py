@@ -148,7 +148,8 @@ def _list_level(level: np.float32, levels: npt.NDArray[np.float32], listed: int)
 @kernel
 def look(
     values: npt.NDArray[np.float32],
-    ends: npt.NDArray[np.int64],
+    indptr: npt.NDArray[np.int64],
+    size: int,
     levels: npt.NDArray[np.float32],
     sums: npt.NDArray[np.float64],
     counted: npt.NDArray[np.int64],
@@ -158,16 +159,18 @@ def look(
     Parameters
     ----------
     values : float32 array
-    ends : int64 array (steps + 1,)
-        Where the values of each time step begin, and where the last ones end.
+    indptr : int64 array (steps * size + 1,) or (0,)
+        Of rows, where the values of each begin, and where the last ones end; empty for dense values.
+    size : int
+        Rows of a time step, or, where there are none, its values.
     levels : float32 array (most,)
         Written: distinct values that are neither 0 nor 1. Only those in 0 to ``most - 1`` are few; at most 63.
     sums : float64 array (2 + steps,)
         Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
         their sum in each time step, whose order of additions does not depend on the other steps.
-    counted : int64 array (3 + 3 * steps,)
+    counted : int64 array (3 + 2 * steps,)
         Written: ones; values that are neither 0 nor 1; how many levels are listed, `GIVEN_UP` where there are too
-        many; the values of each time step that are neither 0 nor of magnitude 1; its ones; and its zeros.
+        many; the values of each time step that are neither 0 nor of magnitude 1; and those that are not 0.
     """
     most = len(levels)
     largest = np.float32(most - 1)
@@ -178,9 +181,10 @@ def look(
     integers = np.uint64(0)
     small = True
     ones = others = listed = 0
-    for step in range(len(ends) - 1):
-        begin = start = ends[step]
-        stop = ends[step + 1]
+    steps = len(sums) - 2
+    for step in range(steps):
+        begin = start = indptr[step * size] if len(indptr) > 0 else step * size
+        stop = indptr[(step + 1) * size] if len(indptr) > 0 else (step + 1) * size
         one = zero = minus = 0
         total = 0.0
         while small and start < stop:
@@ -216,8 +220,7 @@ def look(
         others += stop - begin - zero - one
         sums[2 + step] = total
         counted[TOLD + step] = stop - begin - zero - one - minus
-        counted[TOLD + len(ends) - 1 + step] = one
-        counted[TOLD + 2 * (len(ends) - 1) + step] = zero
+        counted[TOLD + steps + step] = stop - begin - zero
     for number in range(2, most):
         if integers >> np.uint64(number) & np.uint64(1):
             level = np.float32(number)
@@ -232,3 +235,21 @@ def look(
     counted[0] = ones
     counted[1] = others
     counted[2] = listed
+
+
+@kernel
+def count_rows(indptr: npt.NDArray[np.int64], positions: int, counted: npt.NDArray[np.int64]) -> None:
+    """Count the values of rows in each time step of so many `positions`; `counted` (steps,) is written."""
+    for step in range(len(counted)):
+        counted[step] = indptr[(step + 1) * positions] - indptr[step * positions]
+
+
+@kernel
+def count_values(data: npt.NDArray[np.float32], positions: int, counted: npt.NDArray[np.int64]) -> None:
+    """Count the values that are not 0 in each time step of so many rows of `data`; `counted` (steps,) is written."""
+    values, size = data.reshape(-1), positions * data.shape[1]
+    for step in range(len(counted)):
+        active = 0
+        for index in range(step * size, (step + 1) * size):
+            active += values[index] != 0
+        counted[step] = active

@@ -114,6 +114,7 @@ class InputOp(Op):
 
     def __init__(self, output: SignalType) -> None:
         self.output = output
+        self.plays = output.dense or len(output.grid) == 2
 
     def advance(self, inputs: tuple[Frames], context: Context) -> Rows | Dense:
         """Encode one chunk of frames; nothing is counted, the input is given."""
@@ -122,14 +123,17 @@ class InputOp(Op):
         last = len(output.grid) < 2  # channels are the last axis, else they come before the map
         if output.dense:
             rows = array if last else np.moveaxis(array, 1, -1)
-            data = np.ascontiguousarray(rows, np.float32).reshape(steps * output.positions, output.channels)
-            return Dense(output, steps, data)
+            data = context.buffers.floats(array.size)
+            context.call(np.copyto, data.reshape(rows.shape), rows)
+            return Dense(output, steps, data.reshape(-1, output.channels))
         if last:
             data = np.ascontiguousarray(array, np.float32).reshape(-1, output.channels)
             return rows_from_dense(output, steps, data)
-        nonzeros = int(np.count_nonzero(array))
-        indptr = np.empty(steps * output.positions + 1, np.int64)
-        indices, values = np.empty(nonzeros + 1, np.int32), np.empty(nonzeros + 1, np.float32)
+        listed = (
+            context.buffers.longs(steps * output.positions + 1),
+            context.buffers.indices(array.size + 1),
+            context.buffers.floats(array.size + 1),
+        )
         maps = np.ascontiguousarray(array).reshape(steps, output.channels, output.positions)
-        list_frames(maps, indptr, indices, values)
-        return Rows(output, steps, indptr, indices[:-1], None if output.kind == "binary" else values[:-1])
+        context.call(list_frames, maps, *listed)
+        return Rows.within(output, steps, *listed)

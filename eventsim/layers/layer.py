@@ -192,8 +192,18 @@ class Op(ABC):
         A step depends on a later one, or on how many there are. All steps must then be in one chunk.
     once_if_static : bool
         Where every input is the same in all time steps, so is the output: it is computed, and counted, once.
+
+    One more it may declare:
+
+    Attributes
+    ----------
+    plays : bool
+        Whatever `advance` does with values of a sample, it does by `Context.call` in memory of `Context.buffers`, and
+        what it reports of them lies in that of `Context.counts`; what it decides, it decides by the types and the
+        number of steps. Then samples of the same shape can be run without it; see `eventsim.tape`.
     """
 
+    plays: bool = False
     kernel: str
     state_names: tuple[str, ...]
     looks_ahead: bool

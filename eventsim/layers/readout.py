@@ -60,7 +60,7 @@ class Readout(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
-        return ReadoutOp(self, self.output_type(*inputs))
+        return ReadoutOp(self, inputs[0], self.output_type(*inputs))
 
 
 class ReadoutOp(Op):
@@ -69,8 +69,9 @@ class ReadoutOp(Op):
     kernel = "readout"
     looks_ahead = False
 
-    def __init__(self, layer: Readout, output: SignalType) -> None:
+    def __init__(self, layer: Readout, source: SignalType, output: SignalType) -> None:
         self.reduce = layer.reduce
+        self.plays = source.dense and layer.reduce == "last"
         self.once_if_static = layer.reduce == "last"
         self.state_names = () if self.once_if_static else ("logits",)
         self.output = output
@@ -83,9 +84,12 @@ class ReadoutOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Take in one chunk and emit the logits after each of its steps."""
         signal = inputs[0]
+        if self.reduce == "last":
+            so_far = context.buffers.floats(signal.steps * self.output.channels).reshape(-1, self.output.channels)
+            context.call(np.copyto, so_far, signal.to_array())
+            return Dense(self.output, signal.steps, so_far)
         so_far = signal.to_array().copy()
-        if self.reduce == "sum":
-            for logits in so_far:
-                self.logits = logits[:] = self.logits + logits
-            context.rows.add("additions", signal.nonzeros_by_step)
+        for logits in so_far:
+            self.logits = logits[:] = self.logits + logits
+        context.rows.add("additions", signal.nonzeros_by_step)
         return Dense(self.output, signal.steps, so_far)

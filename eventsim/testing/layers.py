@@ -21,6 +21,7 @@ from eventsim.ledger import Ledger
 from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
+from eventsim.testing.playing import check_playing
 from eventsim.testing.samples import random_signal
 from eventsim.workers import ALONE, Workers
 
@@ -52,8 +53,9 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     Types, rows, role and what operations entail are as declared, and memory that is counted is memory that it owns;
     chunks of every size give the same outputs and the same counts of each time step; the dense form computes the same,
     also step by step; no sample, fork or thread disturbs another, nor do threads that share its work; nothing is
-    remembered by reference; a state that was taken, pickled and given back goes on; and what the op declares is true in
-    both directions: an op that says that it looks ahead, keeps state, or may not be computed once for a static input,
+    remembered by reference; what plays does the same for other samples; a state that was taken, pickled and given back
+    goes on; and what the op declares is true in both directions: an op that says that it looks ahead, keeps state, or
+    may not be computed once for a static input,
     must show it in one of the samples at least.
 
     Parameters
@@ -95,6 +97,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
         contract.check_state(sample)
         contract.check_forks(sample, other)
         contract.check_workers(sample)
+    check_playing(layer, sources, samples)
     check_has_dense_form(layer)
     for sample in samples:
         check_dense_form(layer, sources, sample, contract.alone(sample).frames)

@@ -10,13 +10,13 @@ from eventsim.signals import Dense, FloatArray, Signal, SignalType
 DENSITY = 0.4
 
 
-def random_signal(kind: SignalType, steps: int, rng: np.random.Generator) -> Signal:
-    """Return spikes, small integers or multiples of 1/8, two fifths of them not zero; real ones of both signs."""
-    rows = random_rows(kind, steps * kind.positions, rng)
+def random_signal(kind: SignalType, steps: int, rng: np.random.Generator, density: float = DENSITY) -> Signal:
+    """Return spikes, small integers or multiples of 1/8, so many of them not zero; real ones of both signs."""
+    rows = random_rows(kind, steps * kind.positions, rng, density)
     return Dense(kind, steps, rows) if kind.dense else rows_from_dense(kind, steps, rows)
 
 
-def random_rows(kind: SignalType, rows: int, rng: np.random.Generator) -> FloatArray:
+def random_rows(kind: SignalType, rows: int, rng: np.random.Generator, density: float = DENSITY) -> FloatArray:
     """Return the values ``(rows, channels)`` of a random signal."""
     shape = (rows, kind.channels)
     if kind.kind == "binary":
@@ -25,4 +25,4 @@ def random_rows(kind: SignalType, rows: int, rng: np.random.Generator) -> FloatA
         values = rng.choice([1, 1, 2, 3, 17], shape)
     else:
         values = rng.integers(1, 17, shape) * rng.choice([-1, 1, 1], shape) / 8
-    return np.where(rng.random(shape) < DENSITY, values, 0).astype(np.float32)
+    return np.where(rng.random(shape) < density, values, 0).astype(np.float32)

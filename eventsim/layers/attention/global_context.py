@@ -207,7 +207,7 @@ class GlobalContextOp(Op):
         out = context.buffers.floats(maps.size).reshape(shape)
         key, value, query, norm = self.arrays
         attend_globally(maps, key, value, query, norm, self.eps, self.kind, out)
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         for operation, executed in self.executed.items():
             if executed:
                 context.rows.add(operation, executed)

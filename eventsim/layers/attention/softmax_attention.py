@@ -149,7 +149,7 @@ class SoftmaxAttentionOp(Op):
         parts = context.workers.ranges(groups) if worth else [(0, groups)]
         given = [(qkv, self.heads, part, pitches, tokens, self.scale, out) for part in parts]
         context.workers.share(attend_softly, given)
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         context.rows.add("macs", 2 * pairs * channels)
         context.rows.add("coincidences", pairs * channels)
         context.rows.add("value_additions", pairs * channels)

@@ -112,6 +112,7 @@ class SpikingAttentionOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, layer: SpikingAttention, output: SignalType) -> None:
         self.output = output
@@ -128,12 +129,13 @@ class SpikingAttentionOp(Op):
     def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
         """Attend within each step of one chunk."""
         q, k, v = inputs
-        out = np.empty((q.steps * self.output.positions, self.output.channels), np.float32)
-        pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        executed = np.empty((3, q.steps), np.int64)
-        self.attend(pairs[0], pairs[1], pairs[2], self.output.positions, self.heads, self.scale, out, executed)
+        size = q.steps * self.output.positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        pairs = [rows.triple[:2] for rows in inputs]
+        executed = context.counts((3, q.steps))
+        context.call(self.attend, *pairs, self.output.positions, self.heads, self.scale, out, executed)
         for part in (q, k, v):
-            report_inputs(part, context.rows)
+            report_inputs(part, context)
         report_attention(executed, "acs", self.scale, context.rows)
         return Dense(self.output, q.steps, out)
 
@@ -151,7 +153,8 @@ def report_attention(executed: CountArray, operation: str, scale: np.float32, ro
     rows : LedgerRows
     """
     coincidences, additions, outputs = executed
-    rows.add(operation, coincidences + additions)
+    rows.add(operation, coincidences)
+    rows.add(operation, additions)
     rows.add("coincidences", coincidences)
     rows.add("value_additions", additions)
     if scale != 1:
@@ -185,7 +188,7 @@ class GradedAttentionOp(Op):
             executed[2, step] = np.count_nonzero(attended)
             out[step] = attended.swapaxes(0, 1).reshape(out[step].shape)
         for signal in inputs:
-            report_inputs(signal, context.rows)
+            report_inputs(signal, context)
         report_attention(executed, "graded_macs" if self.graded else "acs", self.scale, context.rows)
         if self.graded:
             context.rows.add("graded_acs", units)

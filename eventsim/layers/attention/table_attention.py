@@ -126,7 +126,7 @@ class TableAttentionOp(Op):
         lookups, kept = executed[3:]
         rows = context.rows
         for part in (q, k, v):
-            report_inputs(part, rows)
+            report_inputs(part, context)
         report_attention(executed[:3], "acs", self.scale, rows)
         rows.add("table_lookups", lookups)
         rows.add("scores", len(self.table) * tokens**2)

@@ -14,7 +14,6 @@ from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import rows_from_dense, without_zeros
 from eventsim.layers.synapses.gathering import report_inputs
-from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Kind, Rows, SignalType
 
 
@@ -87,7 +86,7 @@ class GateOp(Op):
             meetings = x.nonzeros_by_step
         else:
             gated, meetings = self._rows(g, x)
-        self._report(inputs, gated, meetings, context.rows)
+        self._report(inputs, gated, meetings, context)
         return gated
 
     def _dense(self, g: Rows | Dense, x: Dense) -> tuple[Rows | Dense, CountArray]:
@@ -110,13 +109,14 @@ class GateOp(Op):
         return Rows(self.output, x.steps, indptr, indices[:n], kept), meetings
 
     def _report(
-        self, inputs: tuple[Rows | Dense, ...], gated: Rows | Dense, meetings: CountArray, rows: LedgerRows
+        self, inputs: tuple[Rows | Dense, ...], gated: Rows | Dense, meetings: CountArray, context: Context
     ) -> None:
+        rows = context.rows
         if self.passing:
             rows.add("comparisons", meetings)
             return
         for signal in inputs:
-            report_inputs(signal, rows)
+            report_inputs(signal, context)
         if self.output.kind == "real":
             rows.add("macs", meetings)
             return

@@ -73,6 +73,7 @@ class ResidualOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, mode: int) -> None:
         self.output = output
@@ -87,25 +88,23 @@ class ResidualOp(Op):
             return Dense(self.output, a.steps, self._added(a, b, context))
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        room = a.nonzeros + b.nonzeros + 1
-        indptr = np.empty(len(a.indptr), np.int64)
-        indices, values = np.empty(room, np.int32), np.empty(room, np.float32)
-        meetings = np.empty(a.steps, np.int64)
-        join_rows(a.triple, b.triple, self.output.channels, self.mode, indptr, indices, values, meetings)
+        room = a.steps * self.output.size + 1
+        joined = context.buffers.longs(len(a.indptr)), context.buffers.indices(room), context.buffers.floats(room)
+        meetings = context.counts(a.steps)
+        context.call(join_rows, a.triple, b.triple, self.output.channels, self.mode, *joined, meetings)
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
-        n = indptr[-1]
-        return Rows(self.output, a.steps, indptr, indices[:n], None if self.output.kind == "binary" else values[:n])
+        return Rows.within(self.output, a.steps, *joined)
 
     def _added(self, a: Rows | Dense, b: Rows | Dense, context: Context) -> FloatArray:
         """Return the sum of two signals, of which one at least is dense."""
         size = a.steps * self.output.positions
         added = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(a, Dense) and isinstance(b, Dense):
-            np.add(a.data, b.data, out=added)
+            context.call(np.add, a.data, b.data, added)
             return added
         dense, rows = (b, a) if isinstance(a, Rows) else (a, b)
         assert isinstance(dense, Dense)
         assert isinstance(rows, Rows)
-        np.copyto(added, dense.data)
-        sum_rows(*rows.triple, 1, added)
+        context.call(np.copyto, added, dense.data)
+        context.call(sum_rows, *rows.triple, 1, added)
         return added

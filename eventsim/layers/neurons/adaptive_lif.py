@@ -347,7 +347,7 @@ class AdaptiveLIFOp(Op):
         indices = context.buffers.indices(steps * size + SPARE)
         list_fired(fired, positions, channels, (indptr, indices, NO_VALUES), NO_VALUES, 0)
         spikes = Rows(self.output, steps, indptr, indices[: indptr[-1]])
-        report_inputs(signal, rows)
+        report_inputs(signal, context)
         rows.add("spikes", spikes.nonzeros_by_step)
         rows.add("updates_with_input", signal.nonzeros_by_step)
         rows.add("updates_with_change", changed)

@@ -103,7 +103,7 @@ class LeakyIntegratorOp(MembraneOp):
         signal = inputs[0]
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps, context.buffers)
-        self.fire(0, current, emitted, context.workers)
+        self.membrane.begin(signal.steps, context)
+        self.fire(0, current, context, emitted)
         self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

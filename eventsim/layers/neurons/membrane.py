@@ -6,11 +6,11 @@ import copy
 
 import numpy as np
 
-from eventsim.buffers import Buffers
+from eventsim.context import Context
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import SPARE, Constants, advance, fire, list_fired, stretch_of, words
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
-from eventsim.workers import ALONE, Workers
+from eventsim.workers import Workers
 
 UPDATE_NS = 0.5
 """What an update takes, about."""
@@ -55,7 +55,7 @@ class Membrane:
             True: (constants[0], constants[1], constants[2], constants[3]),
         }  # whether the sample begins with these steps
         self._indices, self._values = NO_INDICES, NO_VALUES
-        self._active = np.empty((0, 2), np.int64)
+        self._active: CountArray = np.empty((0, 2), np.int64)
 
     def own(self) -> Membrane:
         """Return a membrane of the same constants with buffers of its own."""
@@ -68,22 +68,23 @@ class Membrane:
         potential[:] = np.resize(start, len(potential)) if start.any() else 0
         return potential.reshape(self.output.positions, self.output.channels)
 
-    def begin(self, steps: int, buffers: Buffers) -> None:
+    def begin(self, steps: int, context: Context) -> None:
         """Take room for the spikes of a chunk."""
+        buffers = context.buffers
         self._indices = buffers.indices(steps * self.output.size + SPARE)
         self._values = buffers.floats(len(self._indices)) if self.dynamics.multiple else NO_VALUES
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0
-        self._active = np.empty((steps, 2), np.int64)
+        self._active = context.counts((steps, 2))
 
     def fire(
         self,
         start: int,
         current: FloatArray,
         potential: FloatArray,
-        charged: FloatArray = NOT_KEPT,
-        workers: Workers = ALONE,
-        first: bool = False,
+        charged: FloatArray,
+        first: bool,
+        context: Context,
     ) -> None:
         """Charge, fire and reset in one step or several.
 
@@ -95,21 +96,21 @@ class Membrane:
             Input.
         potential : float32 array (positions, channels)
             Changed in place.
-        charged : float32 array (steps * positions, channels), optional
+        charged : float32 array (steps * positions, channels), or `NOT_KEPT`
             Written: the potential after the charge, before any reset.
-        workers : Workers
-            Who shares the neurons; one of them lists the spikes.
         first : bool
             The sample begins with these steps, whatever the potential is.
+        context : Context
+            Whose workers share the neurons; one of them lists the spikes.
         """
         row, constants = start * self.output.positions, self._constants[first]
         indptr = self._indptr[row : row + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
-        if workers.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
-            self._fire_together(current, potential, constants, indptr, charged, active, workers)
+        if context.workers.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
+            self._fire_together(current, potential, constants, indptr, charged, active, context.workers)
             return
         listed = indptr, self._indices, self._values
-        fire(current, potential, constants, self.dynamics, listed, charged, active)
+        context.call(fire, current, potential, constants, self.dynamics, listed, charged, active)
 
     def _fire_together(
         self,
@@ -134,20 +135,19 @@ class Membrane:
 
     def spikes(self, steps: int) -> Rows:
         """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""
-        n = self._indptr[-1]
-        values = self._values[:n] if self.dynamics.multiple else None
-        indices, self._indices, self._values = self._indices[:n], NO_INDICES, NO_VALUES
-        return Rows(self.output, steps, self._indptr, indices, values)
+        rows = Rows.within(self.output, steps, self._indptr, self._indices, self._values)
+        self._indices, self._values = NO_INDICES, NO_VALUES
+        return rows
 
     @property
     def active(self) -> CountArray:
         """The neurons with an input, and those whose charge changed the potential, in each step: ``(steps, 2)``."""
         return self._active
 
-    def spikes_by_step(self, spikes: Rows) -> CountArray:
+    def spikes_by_step(self, spikes: Rows, context: Context) -> CountArray:
         """Return the number of spikes in each time step."""
         if spikes.values is None:
-            return spikes.nonzeros_by_step
+            return context.by_step(spikes)
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(spikes.values.astype(np.int64))])
         ends = before[spikes.indptr[:: spikes.type.positions]]
         return np.asarray(ends[1:] - ends[:-1], np.int64)

@@ -54,8 +54,8 @@ class PLIAFOp(NeuronOp):
         signal = inputs[0]
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps, context.buffers)
-        self.fire(0, current, emitted, context.workers)
+        self.membrane.begin(signal.steps, context)
+        self.fire(0, current, context, emitted)
         np.maximum(emitted, 0, out=emitted)
         output = self.membrane.output
         context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)

@@ -17,7 +17,6 @@ from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.membrane import NOT_KEPT, Membrane
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
-from eventsim.workers import ALONE, Workers
 
 PerNeuron = float | FloatArray
 """One number for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -214,7 +213,9 @@ class Neuron(Layer):
         """Return the op."""
         (source,) = inputs
         membrane = self.membrane(source, self.output_type(source))
-        return NeuronOp(membrane) if self.emits == "spikes" else PotentialOp(membrane, self.emits == "charge")
+        if self.emits != "spikes":
+            return PotentialOp(membrane, self.emits == "charge")
+        return NeuronOp(membrane, plays=source.dense and not self.multiple_spikes)
 
     def membrane(self, source: SignalType, output: SignalType) -> Membrane:
         """Return the membrane potentials of these neurons, with every constant spread over the channels."""
@@ -394,7 +395,7 @@ class MembraneOp(Op):
     def potential(self, potential: FloatArray) -> None:
         self._room, self._begun = potential, True
 
-    def fire(self, start: int, current: FloatArray, charged: FloatArray = NOT_KEPT, workers: Workers = ALONE) -> None:
+    def fire(self, start: int, current: FloatArray, context: Context, charged: FloatArray = NOT_KEPT) -> None:
         """Charge, fire and reset in one step or several; see `Membrane.fire`.
 
         The memory of the sample before is used again, and what is in it is not: to set it to the start takes as long as
@@ -402,7 +403,7 @@ class MembraneOp(Op):
         """
         if self._room is None:
             self._room = self.membrane.at_rest()
-        self.membrane.fire(start, current, self._room, charged, workers, first=not self._begun)
+        self.membrane.fire(start, current, self._room, charged, not self._begun, context)
         self._begun |= len(current) > 0
 
     def report(self, rows: LedgerRows) -> None:
@@ -418,15 +419,19 @@ class NeuronOp(MembraneOp):
 
     kernel = "fire"
 
+    def __init__(self, membrane: Membrane, plays: bool = False) -> None:
+        super().__init__(membrane)
+        self.plays = plays
+
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
-        self.membrane.begin(signal.steps, context.buffers)
-        self.fire(0, signal.to_array(), workers=context.workers)
+        self.membrane.begin(signal.steps, context)
+        self.fire(0, signal.to_array(), context)
         spikes = self.membrane.spikes(signal.steps)
-        context.rows.add("spikes", self.membrane.spikes_by_step(spikes))
+        context.rows.add("spikes", self.membrane.spikes_by_step(spikes, context))
         if spikes.values is not None:
-            context.rows.add("updates_with_spike", spikes.nonzeros_by_step)
+            context.rows.add("updates_with_spike", context.by_step(spikes))
         self.report(context.rows)
         return spikes
 
@@ -445,14 +450,14 @@ class PotentialOp(MembraneOp):
         (signal,) = inputs
         current = signal.to_array()
         emitted = np.empty_like(current)
-        self.membrane.begin(signal.steps, context.buffers)
+        self.membrane.begin(signal.steps, context)
         if self.charged:
-            self.fire(0, current, emitted, context.workers)
+            self.fire(0, current, context, emitted)
         else:
             positions = signal.type.positions
             for step in range(signal.steps):
                 rows = slice(step * positions, (step + 1) * positions)
-                self.fire(step, current[rows])
+                self.fire(step, current[rows], context)
                 emitted[rows] = self.potential
         context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
         self.report(context.rows)

@@ -38,4 +38,4 @@ class AdaptiveMaxPool2d(Comparing):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return MaxPool2dOp(self.output_type(source), adaptive_spans(source.grid, self.output_size))
+        return MaxPool2dOp(source, self.output_type(source), adaptive_spans(source.grid, self.output_size))

@@ -108,7 +108,7 @@ class AttentionPoolOp(Op):
         signal = inputs[0]
         shape = signal.steps, signal.type.positions, signal.type.channels
         pool_by_attention(np.ascontiguousarray(signal.to_array()).reshape(shape), self.weight, self.seen, self.pooled)
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         context.rows.add("macs", 2 * signal.type.size)
         context.rows.add("weight_reads", signal.type.size)
         context.rows.add("exponentials", signal.type.positions)

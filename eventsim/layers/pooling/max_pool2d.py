@@ -12,7 +12,7 @@ from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.pooling.pool import Comparing
-from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
+from eventsim.layers.pooling.pooled_rows import pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -71,7 +71,7 @@ class MaxPool2d(Comparing):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return MaxPool2dOp(self.output_type(source), self._spans(source))
+        return MaxPool2dOp(source, self.output_type(source), self._spans(source))
 
 
 class MaxPool2dOp(Op):
@@ -81,20 +81,21 @@ class MaxPool2dOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, output: SignalType, spans: Spans) -> None:
+    def __init__(self, source: SignalType, output: SignalType, spans: Spans) -> None:
         self.output = output
+        self.plays = source.dense == output.dense
         self.spans = spans
-        self.overlap = overlap_of(spans)
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Pool one chunk."""
         signal = inputs[0]
         if isinstance(signal, Rows) and not self.output.dense:
-            rows, compared = pooled_rows(signal, self.output, self.spans, self.overlap, maximum=True)
+            rows, compared = pooled_rows(signal, self.output, self.spans, context, maximum=True)
             context.rows.add("comparisons", compared)
             return rows
-        pooled = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
-        touched = pool_dense(signal.to_array(), signal.steps, self.spans, pooled, True)
-        context.rows.add("comparisons", np.full(signal.steps, touched // max(signal.steps, 1)))
+        size = signal.steps * self.output.positions
+        pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        touched = context.call(pool_dense, signal.to_array(), signal.steps, self.spans, pooled, True)
+        context.rows.add("comparisons", touched // max(signal.steps, 1))
         return Dense(self.output, signal.steps, pooled)

@@ -53,23 +53,26 @@ class SumOverPositionsOp(Op):
     def __init__(self, source: SignalType, output: SignalType, divisor: int | None) -> None:
         self.positions = source.positions
         self.output = output
+        self.plays = output.kind != "graded"
         self.divisor = divisor
         self.kernel = "dense_sum" if source.dense else "sum_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Add up each step of one chunk."""
         signal = inputs[0]
-        sums = np.zeros((signal.steps, self.output.channels), np.float32)
+        sums = context.buffers.floats(signal.steps * self.output.channels).reshape(-1, self.output.channels)
         if isinstance(signal, Dense):
             for step, rows in enumerate(signal.data.reshape(signal.steps, self.positions, self.output.channels)):
-                sums[step] = rows.sum(axis=0)
+                context.call(np.add.reduce, rows, 0, None, sums[step])
             context.rows.add("additions", signal.type.size)
         else:
-            sum_rows(*signal.triple, self.positions, sums)
-            context.rows.add("additions", signal.nonzeros_by_step)
+            context.call(np.copyto, sums, np.float32(0))
+            context.call(sum_rows, *signal.triple, self.positions, sums)
+            context.rows.add("additions", context.by_step(signal))
         if self.output.kind == "graded":
             return rows_from_dense(self.output, signal.steps, sums)
         if self.divisor is None:
             return Dense(self.output, signal.steps, sums)
         context.rows.add("divisions", self.output.size)
-        return Dense(self.output, signal.steps, sums / np.float32(self.divisor))
+        context.call(np.divide, sums, np.float32(self.divisor), sums)
+        return Dense(self.output, signal.steps, sums)

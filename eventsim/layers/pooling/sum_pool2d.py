@@ -13,7 +13,7 @@ from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import without_zeros
 from eventsim.layers.pooling.pool import Adding
-from eventsim.layers.pooling.pooled_rows import overlap_of, pooled_rows
+from eventsim.layers.pooling.pooled_rows import pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -76,7 +76,7 @@ class SumPool2dOp(Op):
     def __init__(self, output: SignalType, spans: Spans, divisors: FloatArray | None) -> None:
         self.output = output
         self.spans = spans
-        self.overlap = overlap_of(spans)
+        self.plays = output.dense or divisors is None
         self.divisors = divisors
         if divisors is not None and (divisors == divisors.flat[:1]).all():
             self.divisors = divisors[:1]  # of every window
@@ -86,7 +86,7 @@ class SumPool2dOp(Op):
         """Pool one chunk."""
         signal = inputs[0]
         if isinstance(signal, Rows):
-            rows, added = pooled_rows(signal, self.output, self.spans, self.overlap, maximum=False)
+            rows, added = pooled_rows(signal, self.output, self.spans, context, maximum=False)
             context.rows.add("additions", added)
             if self.divisors is None:
                 return rows
@@ -94,11 +94,11 @@ class SumPool2dOp(Op):
             return self._averaged(rows, self.divisors)
         size = signal.steps * self.output.positions
         pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        touched = pool_dense(signal.data, signal.steps, self.spans, pooled, False)
-        context.rows.add("additions", np.full(signal.steps, touched // max(signal.steps, 1)))
+        touched = context.call(pool_dense, signal.data, signal.steps, self.spans, pooled, False)
+        context.rows.add("additions", touched // max(signal.steps, 1))
         if self.divisors is not None:
             context.rows.add("divisions", self.output.size)
-            pooled /= self._of_rows(self.divisors, signal.steps)
+            context.call(np.divide, pooled, self._of_rows(self.divisors, signal.steps), pooled)
         return Dense(self.output, signal.steps, pooled)
 
     def _averaged(self, rows: Rows, divisors: FloatArray) -> Rows:

@@ -88,7 +88,7 @@ class AffineOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Transform one chunk."""
         signal = inputs[0]
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         if not self.output.dense:
             assert isinstance(signal, Rows)
             context.rows.add("macs", signal.nonzeros_by_step)

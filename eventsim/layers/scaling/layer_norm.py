@@ -106,7 +106,7 @@ class LayerNormOp(Op):
         size = signal.steps * self.output.positions
         data = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         normalise(np.ascontiguousarray(signal.to_array()), self.weight, self.bias, self.eps, data)
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)
         context.rows.add("square_roots", self.output.positions)

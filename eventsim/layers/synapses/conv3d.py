@@ -152,7 +152,7 @@ class Conv3dOp(Op):
         old = seen.steps - signal.steps
         out = np.empty((signal.steps, self.output.positions, self.output.channels), np.float32)
         out[:] = self.bias
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
         for tap, synapses in enumerate(self.taps):

@@ -14,40 +14,43 @@ from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
-from eventsim.values import look_at
 from eventsim.workers import Workers
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
-NO_UNITS: npt.NDArray[np.float64] = np.empty(0)
+NO_UNITS: CountArray = np.empty(0, np.int64)
 
 
-def report_inputs(signal: Rows | Dense, rows: LedgerRows) -> None:
+def report_inputs(signal: Rows | Dense, context: Context) -> None:
     """Report the values offered to a layer that multiplies, and those that are not zero."""
-    rows.add("inputs", signal.type.size)
-    rows.add("nonzero_inputs", signal.nonzeros_by_step)
+    context.rows.add("inputs", signal.type.size)
+    context.rows.add("nonzero_inputs", context.by_step(signal))
 
 
-def report_products(kind: SignalType, products: CountArray, units: np.ndarray, rows: LedgerRows) -> None:
+def report_products(
+    kind: SignalType, products: CountArray | int, units: CountArray, rows: LedgerRows, times: int = 1
+) -> None:
     """Sort executed products under the operation of the input's kind.
 
     Parameters
     ----------
     kind : SignalType
         Of the input served.
-    products : int64 array (steps,)
+    products : int64 array (steps,), or int
         Non-zero inputs times their synapses.
-    units : float64 array (steps,)
+    units : int64 array (steps,)
         The same, each weighted by the magnitude of the input; of graded inputs.
     rows : LedgerRows
+    times : int
+        How often there are so many products; the units are all.
     """
     if kind.kind == "binary":
-        rows.add("acs", products)
+        rows.add("acs", products, times)
     elif kind.kind == "graded":
-        rows.add("graded_macs", products)
-        rows.add("graded_acs", np.rint(units).astype(np.int64))
+        rows.add("graded_macs", products, times)
+        rows.add("graded_acs", units)
     else:
-        rows.add("macs", products)
+        rows.add("macs", products, times)
 
 
 class SynapsesOp(Op):
@@ -88,6 +91,7 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
+        self.plays = fan is None
         w = window
         self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
         self.once &= (w.pad_height, w.pad_width) == (0, 0)
@@ -95,7 +99,7 @@ class SynapsesOp(Op):
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
-        report_inputs(inputs[0], context.rows)
+        report_inputs(inputs[0], context)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
         return self.serve(inputs[0], context.rows, context)
@@ -105,14 +109,12 @@ class SynapsesOp(Op):
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(signal, Dense):
-            products = np.full(signal.steps, self._multiply_dense(signal, out), np.int64)
-            units = np.zeros(signal.steps)
+            report_products(signal.type, self._multiply_dense(signal, out, context), NO_UNITS, rows)
         else:
             given = signal.triple, self.weight, self.bias, out, self.window, self.groups
             parts = self._parts(signal, size, context.workers)
-            context.workers.share(gather, [(*given, part) for part in parts])
-            products, units = self._count(signal)
-        report_products(signal.type, products, units, rows)
+            context.share(gather, [(*given, part) for part in parts])
+            self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
     def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
@@ -125,18 +127,18 @@ class SynapsesOp(Op):
             return [(*part, 0, size) for part in workers.ranges(tiles)]
         return [(0, tiles, *part) for part in workers.ranges(size)]
 
-    def _multiply_dense(self, signal: Dense, out: FloatArray) -> int:
+    def _multiply_dense(self, signal: Dense, out: FloatArray, context: Context) -> int:
         """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
         w, groups = self.window, self.groups
         if len(self.weight) == groups == w.stride_height == w.stride_width == 1 and w.pad_height == w.pad_width == 0:
             rows = signal.data.reshape(signal.steps, self.source.positions, self.source.channels)
             sums = out.reshape(signal.steps, self.output.positions, self.output.channels)
-            np.matmul(rows, self.weight[0], out=sums)  # NumPy multiplies a stack of matrices one by one
+            context.call(np.matmul, rows, self.weight[0], sums)  # NumPy multiplies a stack of matrices one by one
             if self.biased:
-                np.add(sums, self.bias, out=sums)
+                context.call(np.add, sums, self.bias, sums)
             fan = self.source.channels * self.output.channels if self.fan is None else int(self.fan.sum())
             return self.source.positions * fan
-        out[:] = self.bias
+        context.call(np.copyto, out, self.bias)
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
         maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
@@ -148,31 +150,33 @@ class SynapsesOp(Op):
             for step in range(signal.steps):
                 for group in range(groups):
                     block = tap_weight[group * group_inputs : (group + 1) * group_inputs]
-                    sums[step, ys, xs, group] += maps[step, source_ys, source_xs, group] @ block
+                    reached, read = sums[step, ys, xs, group], maps[step, source_ys, source_xs, group]
+                    context.call(_add_product, reached, read, block)
         return products
 
-    def _count(self, signal: Rows) -> tuple[CountArray, npt.NDArray[np.float64]]:
-        """Return the products of each step and, of graded inputs, their units.
+    def report(self, signal: Rows, rows: LedgerRows, context: Context) -> None:
+        """Report the products of each step and, of graded inputs, their units."""
+        reached = self.output.channels // self.groups
+        if self.fan is not None:
+            report_products(signal.type, *self._count(signal, self.fan), rows)
+        elif self.once and signal.type.kind != "graded":  # each input reaches all outputs of its group
+            report_products(signal.type, context.by_step(signal), NO_UNITS, rows, reached)
+        else:
+            products, units = context.counts((2, signal.steps))
+            context.call(count_products, signal.triple, self.window, reached, products, units)
+            report_products(signal.type, products, units, rows)
 
-        Weights of zero are no synapses where there is a `fan`.
-        """
-        w = self.window
-        if self.once and self.fan is None:  # each input reaches all outputs of its group
-            reached = self.output.channels // self.groups
-            units = np.array(look_at(signal).sums) * reached if signal.type.kind == "graded" else NO_UNITS
-            return signal.nonzeros_by_step * reached, units
-        products, units = np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
-        if self.fan is None:
-            count_products(signal.triple, w, self.output.channels // self.groups, products, units)
-            return products, units
-        for tap, of_channel in enumerate(self.fan):
+    def _count(self, signal: Rows, fan: CountArray) -> tuple[CountArray, CountArray]:
+        """Return the products of each step and their units; weights of zero are no synapses."""
+        w, products, units = self.window, np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
+        for tap, of_channel in enumerate(fan):
             (_, ys), (_, xs) = _tap_ranges(w, tap)
             served = of_channel[signal.indices]
             products += _by_row(served, signal.indptr).reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
             if signal.values is not None:
                 weighed = _by_row(np.abs(signal.values) * served.astype(np.float64), signal.indptr)
                 units += weighed.reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
-        return products, units
+        return products, np.rint(units).astype(np.int64)
 
 
 def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
@@ -181,6 +185,10 @@ def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
         return "dense_matmul"
     alone = groups > 1 and groups == source.channels and output.channels < LANES * groups
     return "gather_channels" if alone else "gather"
+
+
+def _add_product(sums: FloatArray, rows: FloatArray, weight: FloatArray) -> None:
+    sums += rows @ weight
 
 
 def _by_row(values: npt.NDArray[Any], indptr: CountArray) -> npt.NDArray[Any]:

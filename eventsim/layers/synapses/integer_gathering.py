@@ -13,7 +13,7 @@ from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
 from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError
-from eventsim.layers.synapses.gathering import SynapsesOp, report_products
+from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.integer_weights import PackedBytes
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows, SignalType
@@ -85,8 +85,7 @@ class IntegerSynapsesOp(SynapsesOp):
         else:
             plain = signal.triple, self.weight, self.spans, self.reach, self.lane, out, self.window
             context.workers.share(gather_integer, [(*plain, part) for part in parts])
-        products, units = self._count(signal)
-        report_products(signal.type, products, units, rows)
+        self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
     def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:

@@ -121,7 +121,7 @@ class SparseLinear(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
-        return SparseLinearOp(self, self.output_type(*inputs))
+        return SparseLinearOp(self, inputs[0], self.output_type(*inputs))
 
 
 class SparseLinearOp(Op):
@@ -132,7 +132,8 @@ class SparseLinearOp(Op):
     looks_ahead = False
     once_if_static = True
 
-    def __init__(self, layer: SparseLinear, output: SignalType) -> None:
+    def __init__(self, layer: SparseLinear, source: SignalType, output: SignalType) -> None:
+        self.plays = not source.dense
         self.synapses = (layer.indptr, layer.targets, layer.weights)
         self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
@@ -141,13 +142,14 @@ class SparseLinearOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
         signal = inputs[0]
-        report_inputs(signal, context.rows)
+        report_inputs(signal, context)
         if isinstance(signal, Dense):
             signal = rows_from_dense(signal.type, signal.steps, signal.data)
-        out = np.empty((signal.steps * self.output.positions, self.output.channels), np.float32)
-        out[:] = self.bias
-        products, units = np.empty(signal.steps, np.int64), np.empty(signal.steps)
-        gather_synapses(signal.triple, *self.synapses, out, products, units)
+        size = signal.steps * self.output.positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        context.call(np.copyto, out, self.bias)
+        products, units = context.counts((2, signal.steps))
+        context.call(gather_synapses, signal.triple, *self.synapses, out, products, units)
         report_products(signal.type, products, units, context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)

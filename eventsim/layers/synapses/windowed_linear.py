@@ -203,7 +203,7 @@ class WindowedLinearOp(Op):
         """Serve one chunk, and the steps before it that its window reaches."""
         signal, rows = inputs[0], context.rows
         steps, positions = signal.steps, self.output.positions
-        report_inputs(signal, rows)
+        report_inputs(signal, context)
         if self.biased:
             rows.add("bias_additions", self.output.size)
         arrived = self.synapses.serve(signal, rows, context) if self.once else signal

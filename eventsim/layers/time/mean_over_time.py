@@ -46,6 +46,7 @@ class MeanOverTimeOp(Op):
     state_names = ("total", "steps")
     looks_ahead = False
     once_if_static = False
+    plays = True
 
     def __init__(self, output: SignalType) -> None:
         self.output = output
@@ -59,15 +60,19 @@ class MeanOverTimeOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Add one chunk; emit the mean if it is the final one, else nothing."""
         signal = inputs[0]
+        if self.steps == 0:
+            context.call(np.copyto, self.total, np.float32(0))
         if isinstance(signal, Rows):
             # step by step and row by row, as the kernel adds the steps of one row after the other
-            total_rows(*signal.triple, self.output.positions, self.total)
+            context.call(total_rows, *signal.triple, self.output.positions, self.total)
         else:
             for rows in signal.data.reshape(signal.steps, *self.total.shape):
-                self.total += rows
+                context.call(np.add, self.total, rows, self.total)
         self.steps += signal.steps
-        context.rows.add("additions", signal.nonzeros_by_step)
+        context.rows.add("additions", context.by_step(signal))
         if not context.final:
             return Dense(self.output, 0, self.total[:0])
         context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.size)
-        return Dense(self.output, 1, self.total / np.float32(self.steps))
+        mean = context.buffers.floats(self.total.size).reshape(self.total.shape)
+        context.call(np.divide, self.total, np.float32(self.steps), mean)
+        return Dense(self.output, 1, mean)
