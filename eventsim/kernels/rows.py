@@ -395,3 +395,35 @@ def total_rows(
     for row in range(len(indptr) - 1):
         for e in range(indptr[row], indptr[row + 1]):
             out[row % positions, indices[e]] += np.float32(1) if binary else values[e]
+
+
+@kernel
+def total_dense(data: npt.NDArray[np.float32], total: npt.NDArray[np.float32]) -> None:
+    """Add every time step of `data` (steps * positions, channels) to `total` (positions, channels), in their order."""
+    sums, values = total.reshape(-1), data.reshape(-1)
+    for step in range(len(values) // max(len(sums), 1)):
+        for index in range(len(sums)):
+            sums[index] += values[step * len(sums) + index]
+
+
+@kernel
+def add_rows(
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    factors: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Add rows, each value times the factor of its channel, to `out` (rows, channels)."""
+    indptr, indices, values = rows
+    binary = len(values) == 0
+    for row in range(len(indptr) - 1):
+        for e in range(indptr[row], indptr[row + 1]):
+            value = np.float32(1) if binary else values[e]
+            out[row, indices[e]] += value * factors[indices[e]]
+
+
+@kernel
+def add_dense(data: npt.NDArray[np.float32], factors: npt.NDArray[np.float32], out: npt.NDArray[np.float32]) -> None:
+    """Add dense rows, each value times the factor of its channel, to `out` (rows, channels)."""
+    for row in range(len(data)):
+        for channel in range(len(factors)):
+            out[row, channel] += data[row, channel] * factors[channel]

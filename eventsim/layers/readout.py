@@ -10,6 +10,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
+from eventsim.kernels.filling import copy
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -86,7 +87,7 @@ class ReadoutOp(Op):
         signal = inputs[0]
         if self.reduce == "last":
             so_far = context.buffers.floats(signal.steps * self.output.channels).reshape(-1, self.output.channels)
-            context.call(np.copyto, so_far, signal.to_array())
+            context.call(copy, signal.to_array(), so_far)
             return Dense(self.output, signal.steps, so_far)
         so_far = signal.to_array().copy()
         for logits in so_far:

@@ -9,6 +9,8 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, merged
+from eventsim.kernels.filling import fill
+from eventsim.kernels.rows import add_dense, add_rows
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
@@ -69,20 +71,24 @@ class IntegerResidualOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
     kernel = "dense_add"
 
     def __init__(self, layer: IntegerResidual, output: SignalType) -> None:
         self.output = output
-        self.factors = [None if (row == 1).all() else row.astype(np.float32) for row in layer.factors]
+        self.factors = layer.factors.astype(np.float32)
 
     def advance(self, inputs: tuple[Rows | Dense, Rows | Dense], context: Context) -> Dense:
         """Join one chunk."""
-        parts = []
+        size = inputs[0].steps * self.output.positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        context.call(fill, out, 0.0)
         for signal, factors in zip(inputs, self.factors, strict=True):
-            values = signal.to_array()
-            if factors is not None:
-                values = values * factors
-                context.rows.add("scale_multiplications", signal.nonzeros_by_step)
-            parts.append(values)
+            if isinstance(signal, Dense):
+                context.call(add_dense, signal.data, factors, out)
+            else:
+                context.call(add_rows, signal.triple, factors, out)
+            if (factors != 1).any():
+                context.rows.add("scale_multiplications", context.by_step(signal))
         context.rows.add("additions", self.output.size)
-        return Dense(self.output, inputs[0].steps, parts[0] + parts[1])
+        return Dense(self.output, inputs[0].steps, out)

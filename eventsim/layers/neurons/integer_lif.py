@@ -12,6 +12,7 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
+from eventsim.kernels.filling import fill
 from eventsim.kernels.fire import SPARE
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
@@ -33,7 +34,7 @@ from eventsim.kernels.fire_integer import (
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.spiking import updating
-from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 from eventsim.workers import Workers
 
 Whole = int | IntArray
@@ -193,6 +194,7 @@ class IntegerNeuronOp(Op):
 
     def __init__(self, layer: IntegerLIF, source: SignalType, output: SignalType) -> None:
         self.output = output
+        self.plays = source.dense
         self.kernel = "fire_integer"
         self.largest_input = layer.largest_input
         self.biased = layer.bias is not None
@@ -214,31 +216,46 @@ class IntegerNeuronOp(Op):
 
     def own(self) -> None:
         """Begin with a potential of its own."""
-        self.potential = np.empty((self.output.positions, self.output.channels), np.int32)
+        self._potential = np.empty((self.output.positions, self.output.channels), np.int32)
+        self._begun = False
 
     def reset(self) -> None:
-        """Set every potential to 0."""
-        self.potential[:] = 0
+        """Let every potential begin at 0."""
+        self._begun = False
+
+    @property
+    def potential(self) -> IntArray:
+        """The potentials, int32 ``(positions, channels)``."""
+        if not self._begun:
+            self.potential = np.zeros_like(self._potential)
+        return self._potential
+
+    @potential.setter
+    def potential(self, potential: IntArray) -> None:
+        self._potential, self._begun = potential, True
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         (signal,), rows = inputs, context.rows
         indices = context.buffers.indices(signal.steps * self.output.size + SPARE)
-        indptr = np.empty(signal.steps * self.output.positions + 1, np.int64)
-        active = np.empty((signal.steps, 3), np.int64)
+        indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
+        active = context.counts((signal.steps, 3))
         current = signal.to_array()
-        given = current, self.potential, self.constants, self.fixed
+        if not self._begun:
+            self._begun = True
+            context.call(fill, self._potential, 0)
+        given = current, self._potential, self.constants, self.fixed
         if context.workers.worth(current.size):  # about 1 ns for each
             fine = self._fire_together(given, indptr, indices, active, context.workers)
         else:
-            fine = fire_integer(*given, indptr, indices, active)
+            fine = context.call(fire_integer, *given, indptr, indices, active, holds=bool)
         if not fine:
             raise LayerError(
                 f"sum {np.abs(current).max():g} found; expected at most {self.largest_input}, as proven of the layers "
                 "before"
             )
-        spikes = Rows(self.output, signal.steps, indptr, indices[: indptr[-1]])
-        rows.add("spikes", spikes.nonzeros_by_step)
+        spikes = Rows.within(self.output, signal.steps, indptr, indices, NO_VALUES)
+        rows.add("spikes", context.by_step(spikes))
         rows.add("neuron_updates", self.output.size)
         rows.add("updates_with_input", active[:, 0])
         rows.add("updates_with_change", active[:, 1])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import divide, fill
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, tokens
 from eventsim.layers.layer import Op
@@ -66,7 +67,7 @@ class SumOverPositionsOp(Op):
                 context.call(np.add.reduce, rows, 0, None, sums[step])
             context.rows.add("additions", signal.type.size)
         else:
-            context.call(np.copyto, sums, np.float32(0))
+            context.call(fill, sums, 0.0)
             context.call(sum_rows, *signal.triple, self.positions, sums)
             context.rows.add("additions", context.by_step(signal))
         if self.output.kind == "graded":
@@ -74,5 +75,5 @@ class SumOverPositionsOp(Op):
         if self.divisor is None:
             return Dense(self.output, signal.steps, sums)
         context.rows.add("divisions", self.output.size)
-        context.call(np.divide, sums, np.float32(self.divisor), sums)
+        context.call(divide, sums, np.float32(self.divisor))
         return Dense(self.output, signal.steps, sums)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from eventsim.buffers import Buffers
 from eventsim.context import Context
 from eventsim.kernels.gather_integer import by_rows, gather_integer
 from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
@@ -53,6 +52,7 @@ class IntegerSynapsesOp(SynapsesOp):
         weight: Any = held.parts[part]
         super().__init__(source, output, weight, None, window, groups, held.fans[part])
         self.largest_input, self.form = largest_input, held.form
+        self.plays &= self.form == "quads" or source.kind == "binary"  # which values there are is asked by its kernel
         if self.form == "quads":
             self.reach = reach_of(window, source.channels, output.channels)
             self.kernel, self.tiles = "gather_int8_quads", tiles_of(output.channels)
@@ -66,7 +66,7 @@ class IntegerSynapsesOp(SynapsesOp):
         """Serve one chunk and report the products alone."""
         assert isinstance(signal, Rows)
         if self.form == "quads":
-            pairs, most = self._pairs_of(signal, context.buffers)
+            pairs, most = self._pairs_of(signal, context)
         else:
             most = np.float32(0 if signal.values is None else signal.values.max(initial=0))
         if most > self.largest_input:
@@ -81,10 +81,10 @@ class IntegerSynapsesOp(SynapsesOp):
         parts = self._parts(signal, size, context.workers)
         if self.form == "quads":
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
-            context.workers.share(gather_quads, [(*quads, part) for part in parts])
+            context.share(gather_quads, [(*quads, part) for part in parts])
         else:
             plain = signal.triple, self.weight, self.spans, self.reach, self.lane, out, self.window
-            context.workers.share(gather_integer, [(*plain, part) for part in parts])
+            context.share(gather_integer, [(*plain, part) for part in parts])
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
@@ -98,15 +98,19 @@ class IntegerSynapsesOp(SynapsesOp):
             return [(*part, 0, size) for part in workers.ranges(tiles)]
         return [(0, tiles, *part) for part in workers.ranges(size, 2)]
 
-    def _pairs_of(self, signal: Rows, buffers: Buffers) -> tuple[Pairs, np.float32]:
+    def _pairs_of(self, signal: Rows, context: Context) -> tuple[Pairs, np.float32]:
         """Return the pairs of a signal, and its largest value; kept with it, as several layers may hear it."""
         w, numbered = self.window, self.reach > 1
         distance = 0 if is_flat(w) else w.stride_width
-        key = (w.width if distance else 0, distance, numbered)
+        key = (w.width if distance else 0, distance, numbered, self.largest_input)
         kept: dict[Any, tuple[Pairs, np.float32]] = signal.__dict__.setdefault("_pairs", {})
         if key not in kept:
             lines, channels = signal.steps * w.height, signal.type.channels
-            ends, room = room_of(w, lines, channels, signal.nonzeros)
-            pairs = np.empty(ends, np.int64), buffers.indices(room)
-            kept[key] = pairs, list_pairs(signal.triple, w.width, distance, channels, numbered, pairs)
+            ends, room = room_of(w, lines, channels, signal.steps * signal.type.size)
+            pairs = np.empty(ends, np.int64), context.buffers.indices(room)
+            given = signal.triple, w.width, distance, channels, numbered, pairs
+            kept[key] = pairs, context.call(list_pairs, *given, holds=self._fits)
         return kept[key]
+
+    def _fits(self, most: np.float32) -> bool:
+        return bool(most <= self.largest_input)
