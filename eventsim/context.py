@@ -63,11 +63,10 @@ class Context:
 
     def share(self, function: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> None:
         """Call a kernel with the arguments of every part, which write nothing in common, on several threads."""
-        if self.workers.number > 1:
-            self.workers.share(function, parts)
-            return
-        for part in parts:
-            self.call(function, *part)
+        self.workers.share(function, parts)
+        if self.tape is not None:
+            for number, part in enumerate(parts):
+                self.tape.write(function, part, part=number)
 
     def counts(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """Return memory for a call to count in, not initialised; what is reported lies there."""

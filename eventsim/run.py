@@ -32,7 +32,7 @@ from eventsim.values import Values
 from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
-Shape = tuple[int, bool, str, tuple[int, ...]]
+Shape = tuple[int, bool, str, tuple[int, ...], int]
 WATCHED = ("pool", "join")
 """Roles of layers whose inputs are looked at, besides those of layers that multiply."""
 
@@ -156,8 +156,9 @@ class Run:
 
         The second of the same shape is written down, and those that follow are played; see `eventsim.tape`.
         """
-        if self._plays and self.workers.number == 1:
-            shape = chunk.steps, chunk.frames.static, chunk.frames.array.dtype.str, chunk.frames.array.shape
+        if self._plays:
+            array = chunk.frames.array
+            shape = chunk.steps, chunk.frames.static, array.dtype.str, array.shape, self.workers.number
             if shape != self._shape:
                 self._shape, self._tape = shape, None
             elif self._tape is None:
@@ -171,7 +172,7 @@ class Run:
     def _write(self, chunk: Chunk) -> Result:
         """Run a sample, and keep what it called."""
         self.begin(chunk.steps)
-        tape = self._writing = Tape(chunk.frames.array, chunk.steps)
+        tape = self._writing = Tape(chunk.frames.array, chunk.steps, self.workers)
         buffers, self._buffers = self._buffers, tape.buffers
         try:
             for name, layer in self._layers.items():
@@ -285,7 +286,7 @@ class Run:
         repeated = self._buffers.floats(steps * signal.data.size).reshape(steps, *signal.data.shape)
         np.copyto(repeated, signal.data)
         if self._writing is not None:
-            self._writing.write(np.copyto, (repeated, signal.data), None)
+            self._writing.write(np.copyto, (repeated, signal.data))
         return Dense(signal.type, steps, repeated.reshape(-1, signal.type.channels))
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:

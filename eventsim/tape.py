@@ -18,10 +18,11 @@ import numpy.typing as npt
 
 from eventsim.buffers import Buffers
 from eventsim.errors import LayerError
-from eventsim.kernels.calls import PLAYABLE, make, size_of, write
+from eventsim.kernels.calls import LINE, PLAYABLE, make, make_together, size_of, write
 from eventsim.ledger import Columns, Executed
 from eventsim.signals import CountArray, FloatArray, SignalType
 from eventsim.values import Looked, Values
+from eventsim.workers import ALONE, Workers
 
 TAKES_TAPES = PLAYABLE and not (numba.config.DISABLE_JIT or numba.config.BOUNDSCHECK)
 """Whether calls can be made again: compiled ones, and not where a kernel may refuse an index."""
@@ -79,12 +80,24 @@ class Tally:
 
 
 class Call(NamedTuple):
-    """A call that was written down."""
+    """A call that was written down.
+
+    Attributes
+    ----------
+    layer : str
+    function : kernel, or callable
+    arguments : tuple
+    holds : callable, or None
+        What has to hold of what a kernel returns.
+    part : int
+        Of calls that write nothing in common, and may be made at the same time: which of them.
+    """
 
     layer: str
     function: Any
     arguments: tuple[Any, ...]
     holds: Callable[[Any], bool] | None
+    part: int
 
 
 class Stretch:
@@ -94,9 +107,11 @@ class Stretch:
     ----------
     calls : sequence of Call
     tally : Tally
+    workers : Workers
+        Who shares those that have parts.
     """
 
-    def __init__(self, calls: Sequence[Call], tally: Tally) -> None:
+    def __init__(self, calls: Sequence[Call], tally: Tally, workers: Workers) -> None:
         self.layers = [call.layer for call in calls]
         self._entries: list[npt.NDArray[np.uint64]] = []
         self._calls = np.empty((len(calls), 2), np.uint64)
@@ -105,6 +120,11 @@ class Stretch:
         self.place = tally.place(self._ends)
         for number, call in enumerate(calls):
             self._calls[number] = self._written(call)
+        self._workers = workers if any(call.part for call in calls) else ALONE
+        self._progress = np.zeros((self._workers.number, LINE), np.int64)
+        self._threads = np.array([call.part % self._workers.number for call in calls], np.int64)
+        begins = [number - call.part for number, call in enumerate(calls)]
+        self._after = np.array(begins, np.int64)
 
     def _written(self, call: Call) -> tuple[int, int]:
         """Write an entry, and return what `make` needs."""
@@ -119,12 +139,26 @@ class Stretch:
 
     def play(self) -> bool:
         """Make the calls; say whether what they returned is as it has to be."""
-        if make(self._calls, self._ends) < len(self._calls):
+        if self._workers.number == 1:
+            if make(self._calls, self._ends) < len(self._calls):
+                return False
+        elif not self._together():
             return False
         for returned, holds in self._checks:  # noqa: SIM110 - half the time
             if not holds(returned[0]):
                 return False
         return True
+
+    def _together(self) -> bool:
+        self._progress[:] = 0
+        given = self._calls, self._threads, self._after, self._progress, self._ends
+        made: list[int] = []
+
+        def work(thread: int) -> None:
+            made.append(make_together(*given, thread))
+
+        self._workers.share(work, [(thread,) for thread in range(self._workers.number)])
+        return min(made) == len(self._calls)
 
 
 class Step:
@@ -217,6 +251,8 @@ class Tape:
         What the first sample was; the same memory is what all others are copied into.
     length : int
         Time steps of the sample.
+    workers : Workers
+        Threads that share calls.
 
     Attributes
     ----------
@@ -235,9 +271,10 @@ class Tape:
     output: FloatArray
     seen: Mapping[str, int]
 
-    def __init__(self, frames: npt.NDArray[Any], length: int) -> None:
+    def __init__(self, frames: npt.NDArray[Any], length: int, workers: Workers = ALONE) -> None:
         self.frames = frames.copy()
         self.length = length
+        self._workers = workers
         self.buffers = Buffers(small=0)
         self.tally = Tally()
         self.layer = ""
@@ -249,9 +286,15 @@ class Tape:
         """Return columns for a layer to write into while its calls are written down."""
         return ScriptColumns(self.length, self._scripts.setdefault(layer, Script()), self.tally)
 
-    def write(self, function: Any, arguments: tuple[Any, ...], holds: Callable[[Any], bool] | None) -> None:
-        """Write a call down that was made."""
-        self._calls.append(Call(self.layer, function, tuple(map(self._borrowed, arguments)), holds))
+    def write(
+        self,
+        function: Any,
+        arguments: tuple[Any, ...],
+        holds: Callable[[Any], bool] | None = None,
+        part: int = 0,
+    ) -> None:
+        """Write a call down that was made; see `Call`."""
+        self._calls.append(Call(self.layer, function, tuple(map(self._borrowed, arguments)), holds, part))
 
     def _borrowed(self, argument: Any) -> Any:
         """Return an argument whose arrays do not keep a buffer from being used again; all others are kept."""
@@ -296,11 +339,11 @@ class Tape:
                 kernels.append(call)
                 continue
             if kernels:
-                self._parts.append(Stretch(kernels, self.tally))
+                self._parts.append(Stretch(kernels, self.tally, self._workers))
                 kernels = []
             self._parts.append(Step(call, self.tally))
         if kernels:
-            self._parts.append(Stretch(kernels, self.tally))
+            self._parts.append(Stretch(kernels, self.tally, self._workers))
 
     def play(self, frames: npt.NDArray[Any]) -> Copy | None:
         """Make all calls for other frames.

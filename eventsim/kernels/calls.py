@@ -23,6 +23,11 @@ from eventsim.kernels.jit import kernel
 BEFORE = 16
 """Bytes of an entry before the arguments: the address of the kernel, and what it returns, a number or nothing."""
 
+LINE = 8
+"""Words of a cache line, which one thread writes."""
+PATIENCE = 2000
+"""Looks at what another thread does, before it is taken to be asleep."""
+
 _BYTES, _STATUS, _WIDE = ir.IntType(8).as_pointer(), ir.IntType(32), ir.IntType(64)
 
 
@@ -162,6 +167,99 @@ def make(calls: npt.NDArray[np.uint64], ends: npt.NDArray[np.int64]) -> int:
             return index
         ends[index + 1] = _now()
     return len(calls)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _tell(typingctx: Any, address: Any, number: Any) -> Any:
+    """Write a number for other threads, who then see all that was written before."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        address, number = given
+        builder.store_atomic(number, builder.inttoptr(address, _WIDE.as_pointer()), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.int64), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _told(typingctx: Any, address: Any) -> Any:
+    """Read a number that another thread writes."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        return builder.load_atomic(builder.inttoptr(given[0], _WIDE.as_pointer()), "acquire", 8)
+
+    return types.int64(types.uintp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _give_way(typingctx: Any) -> Any:
+    """Let another thread run."""
+
+    def generate(context: Any, builder: Any, signature: Any, given: Any) -> Any:
+        kind = ir.FunctionType(_STATUS, [])
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@kernel
+def _wait(progress: npt.NDArray[np.int64], until: int) -> None:
+    """Wait until every thread has come so far, awake, as falling asleep and waking take longer than most calls."""
+    for thread in range(len(progress)):
+        tries = 0
+        while _told(np.uintp(progress.ctypes.data + 8 * LINE * thread)) < until:
+            tries += 1
+            if tries > PATIENCE:
+                _give_way()
+
+
+@kernel
+def make_together(
+    calls: npt.NDArray[np.uint64],
+    threads: npt.NDArray[np.int64],
+    after: npt.NDArray[np.int64],
+    progress: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    me: int,
+) -> int:
+    """Make those of the calls that are for this thread, while others make theirs.
+
+    Parameters
+    ----------
+    calls : uint64 array (calls, 2)
+        As for `make`.
+    threads : int64 array (calls,)
+        Who makes each.
+    after : int64 array (calls,)
+        So many of the calls, from the first one on, have to be made before.
+    progress : int64 array (threads, LINE)
+        Zeros; shared by the threads.
+    ends : int64 array (calls + 1,)
+        Written by thread 0: as by `make`, its waiting for others included.
+    me : int
+
+    Returns
+    -------
+    int
+        How many calls came before one that raised an error; all where none did.
+    """
+    mine = np.uintp(progress.ctypes.data + 8 * LINE * me)
+    made = len(calls)
+    for index in range(len(calls)):
+        if threads[index] == me:
+            _tell(mine, index)
+            _wait(progress[:, 0], after[index])
+        if me == 0:
+            ends[index] = _now()
+        if threads[index] == me and _call(calls[index, 0], calls[index, 1]) != 0:
+            made = index
+            break
+    _tell(mine, len(calls))
+    if me == 0:
+        _wait(progress[:, 0], len(calls))
+        ends[len(calls)] = _now()
+    return made
 
 
 PLAYABLE = hasattr(time, "CLOCK_MONOTONIC") and sys.platform != "win32"

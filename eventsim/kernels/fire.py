@@ -469,6 +469,33 @@ def advance(  # noqa: PLR0917
 
 
 @kernel
+def advance_part(  # noqa: PLR0917
+    current: npt.NDArray[np.float32],
+    potential: npt.NDArray[np.float32],
+    constants: Constants,
+    dynamics: Dynamics,
+    fired: npt.NDArray[np.uint32],
+    charged: npt.NDArray[np.float32],
+    active: npt.NDArray[np.int64],
+    first: int,
+    last: int,
+) -> None:
+    """Advance some of the neurons by all steps, as `advance` does, with counts of their own, which are written."""
+    active[:] = 0
+    advance(current, potential, constants, dynamics, fired, charged, np.empty(0, np.float32), active, 0, first, last)
+
+
+@kernel
+def add_up(counted: npt.NDArray[np.int64], active: npt.NDArray[np.int64]) -> None:
+    """Add up the counts (parts, ...) of all parts; `active` (...) is written."""
+    parts, sums = counted.reshape(len(counted), -1), active.reshape(-1)
+    for index in range(len(sums)):
+        sums[index] = 0
+        for part in range(len(parts)):
+            sums[index] += parts[part, index]
+
+
+@kernel
 def list_fired(
     fired: npt.NDArray[np.uint32],
     positions: int,

@@ -226,7 +226,6 @@ def fire_integer(
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
     fired = np.empty((max(steps, 1), words(neurons)), np.uint32)
-    active[:] = 0
     advance_integer(current, potential, constants, fixed, fired, active, 0, neurons)
     return list_fired(fired, positions, channels, indptr, indices, active)
 
@@ -257,11 +256,12 @@ def advance_integer(
     fired : uint32 array (steps, words)
         Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
     active : int64 array (steps, 3)
-        Added to: as for `fire_integer`.
+        Written, of these neurons: as for `fire_integer`.
     first, last : int
         The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
     """
     bias, leak, fires_at, taken = constants
+    active[:] = 0
     neurons, steps = potential.size, active.shape[0]
     x, v = current.reshape(-1), potential.reshape(-1)
     whole = len(bias) == neurons

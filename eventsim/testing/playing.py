@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from eventsim.ledger import Ledger, LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
 from eventsim.tape import TAKES_TAPES, Tape
 from eventsim.testing.samples import random_signal
+from eventsim.workers import ALONE, Workers
 
 NAME = "layer"
 
@@ -20,7 +22,8 @@ NAME = "layer"
 def check_playing(layer: Layer, sources: Sequence[SignalType], samples: Sequence[tuple[Signal, ...]]) -> None:
     """Compare, for an op that declares `plays`, what is played with what the op emits and counts.
 
-    Calls are written down with each sample and made again for the others, for silence and for inputs without a zero.
+    Calls are written down with each sample and made again for the others, for silence and for inputs without a zero, on
+    one thread and on two.
 
     Raises
     ------
@@ -32,8 +35,8 @@ def check_playing(layer: Layer, sources: Sequence[SignalType], samples: Sequence
     steps, rng = samples[0][0].steps, np.random.default_rng(0)
     extremes = [tuple(random_signal(kind, steps, rng, density) for kind in sources) for density in (0.0, 1.0)]
     every = [*samples, *extremes]
-    for first in every:
-        played = _Played(layer.op(*sources), first)
+    for first, workers in product(every, (ALONE, Workers(2, shortest_ns=0))):
+        played = _Played(layer.op(*sources), first, workers)
         for sample in every:
             emitted, counts = _alone(layer.op(*sources), sample)
             again, counted = played.play(sample)
@@ -57,13 +60,13 @@ def _alone(op: Op, sample: tuple[Signal, ...]) -> tuple[FloatArray, Mapping[str,
 class _Played:
     """The calls of an op for one sample, and where they read and write."""
 
-    def __init__(self, op: Op, sample: tuple[Signal, ...]) -> None:
+    def __init__(self, op: Op, sample: tuple[Signal, ...], workers: Workers) -> None:
         steps = sample[0].steps
-        self.tape = Tape(np.empty(0), steps)
+        self.tape = Tape(np.empty(0), steps, workers)
         self.tape.layer = NAME
         self.inputs = tuple(map(_with_room, sample))
         rows = LedgerRows(self.tape.columns(NAME), 0, steps)
-        context = Context(True, rows, buffers=self.tape.buffers, tape=self.tape)
+        context = Context(True, rows, workers, buffers=self.tape.buffers, tape=self.tape)
         self.output: Signal = op.advance(self.inputs, context)
         self.tape.finish(np.empty((0, 0), np.float32), {})
 

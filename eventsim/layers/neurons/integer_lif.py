@@ -13,7 +13,7 @@ from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
 from eventsim.kernels.filling import fill
-from eventsim.kernels.fire import SPARE
+from eventsim.kernels.fire import SPARE, add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
     LARGEST_CURRENT,
@@ -35,7 +35,6 @@ from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.spiking import updating
 from eventsim.signals import NO_VALUES, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
-from eventsim.workers import Workers
 
 Whole = int | IntArray
 """One integer for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -246,7 +245,7 @@ class IntegerNeuronOp(Op):
             context.call(fill, self._potential, 0)
         given = current, self._potential, self.constants, self.fixed
         if context.workers.worth(current.size):  # about 1 ns for each
-            fine = self._fire_together(given, indptr, indices, active, context.workers)
+            fine = self._fire_together(given, indptr, indices, active, context)
         else:
             fine = context.call(fire_integer, *given, indptr, indices, active, holds=bool)
         if not fine:
@@ -264,18 +263,19 @@ class IntegerNeuronOp(Op):
         return spikes
 
     def _fire_together(
-        self, given: tuple[Any, ...], indptr: CountArray, indices: IntArray, active: CountArray, workers: Workers
+        self, given: tuple[Any, ...], indptr: CountArray, indices: IntArray, active: CountArray, context: Context
     ) -> bool:
         """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
-        positions, channels = self.potential.shape
+        positions, channels = self._potential.shape
         size, steps = positions * channels, len(active)
         fired = np.empty((max(steps, 1), words(size)), np.uint32)
-        parts = workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
-        counted = np.zeros((len(parts), *active.shape), np.int64)
+        parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
+        counted = np.empty((len(parts), *active.shape), np.int64)
         shared = [(*given, fired, counts, *part) for counts, part in zip(counted, parts, strict=True)]
-        workers.share(advance_integer, shared)
-        counted.sum(0, out=active)
-        return list_fired(fired, positions, channels, indptr, indices, active)
+        context.share(advance_integer, shared)
+        context.call(add_up, counted, active)
+        fine: bool = context.call(list_fired, fired, positions, channels, indptr, indices, active, holds=bool)
+        return fine
 
 
 def _fixed(layer: IntegerLIF, leak: IntArray) -> Fixed:

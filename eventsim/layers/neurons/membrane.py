@@ -8,9 +8,8 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import SPARE, Constants, advance, fire, list_fired, stretch_of, words
+from eventsim.kernels.fire import SPARE, Constants, add_up, advance_part, fire, list_fired, stretch_of, words
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
-from eventsim.workers import Workers
 
 UPDATE_NS = 0.5
 """What an update takes, about."""
@@ -107,7 +106,7 @@ class Membrane:
         indptr = self._indptr[row : row + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
         if context.workers.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
-            self._fire_together(current, potential, constants, indptr, charged, active, context.workers)
+            self._fire_together(current, potential, constants, indptr, charged, active, context)
             return
         listed = indptr, self._indices, self._values
         context.call(fire, current, potential, constants, self.dynamics, listed, charged, active)
@@ -120,18 +119,18 @@ class Membrane:
         indptr: CountArray,
         charged: FloatArray,
         active: CountArray,
-        workers: Workers,
+        context: Context,
     ) -> None:
         """Do what the kernel `fire` does, each worker with neurons of its own."""
         size = self.output.size
         fired = np.empty((len(active), words(size)), np.uint32)
-        parts = workers.ranges(size, stretch_of(constants, size))
-        counted = np.zeros((len(parts), *active.shape), np.int64)
-        given = current, potential, constants, self.dynamics, fired, charged, NO_TIMES
-        workers.share(advance, [(*given, counts, 0, *part) for counts, part in zip(counted, parts, strict=True)])
-        active[:] = counted.sum(axis=0)
+        parts = context.workers.ranges(size, stretch_of(constants, size))
+        counted = np.empty((len(parts), *active.shape), np.int64)
+        given = current, potential, constants, self.dynamics, fired, charged
+        context.share(advance_part, [(*given, counts, *part) for counts, part in zip(counted, parts, strict=True)])
+        context.call(add_up, counted, active)
         listed = indptr, self._indices, self._values
-        list_fired(fired, self.output.positions, self.output.channels, listed, NO_TIMES, 0)
+        context.call(list_fired, fired, self.output.positions, self.output.channels, listed, NO_TIMES, 0)
 
     def spikes(self, steps: int) -> Rows:
         """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""
