@@ -162,8 +162,14 @@ class Simulator:
         """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""
         return map_in_order(lambda sample: self._run(sample, time_steps, "input", None, ALONE), samples, self.threads)
 
-    def warm_up(self) -> float:
-        """Compile every kernel that this network needs, or load it from the cache; return the seconds it took."""
+    def warm_up(self, *, many: bool = False) -> float:
+        """Compile every kernel that this network needs, or load it from the cache; return the seconds it took.
+
+        Parameters
+        ----------
+        many : bool
+            Whether many samples follow, of which all but the first two are played.
+        """
         began = time.perf_counter()
         ahead = any(node.op.looks_ahead for node in self.schedule.nodes)
         steps = (self.network.time_steps or 1) if ahead else 1
@@ -174,7 +180,7 @@ class Simulator:
         for frames in (np.zeros(shape, np.int32), np.zeros(shape, np.float32)):
             run = Run(self.schedule)
             with suppress(*refused):
-                for _ in range(ALL_WAYS):
+                for _ in range(ALL_WAYS if many else 1):
                     run.whole(Chunk(Frames(frames, static=False), steps, final=True))
         return time.perf_counter() - began
 

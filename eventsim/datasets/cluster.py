@@ -81,7 +81,7 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
                 threadpool_limits(1)
                 self.parts: tuple[Simulator, Preparation, Mapping[str, EnergyModel]] = pickle.loads(self.pickled)
                 with _one_of_this_machine():  # the others find the kernels in the cache
-                    self.parts[0].warm_up()
+                    self.parts[0].warm_up(many=True)
                 self.pickled = b""
         return self.parts
 

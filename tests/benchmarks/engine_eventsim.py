@@ -27,7 +27,7 @@ def int8(workload: Workload, batches: list[list[int]]) -> list[Job]:
 def _jobs(workload: Workload, network: Network, batches: list[list[int]]) -> list[Job]:
     """Return a job for each batch; where the workload names a layer, its seconds alone count."""
     simulator = Simulator(network, record=[workload.layer] if workload.layer else [])
-    simulator.warm_up()
+    simulator.warm_up(many=True)
 
     def job_of(batch: list[int]) -> Job:
         def job() -> tuple[Array, float]:

@@ -117,7 +117,7 @@ def measure(args: Arguments) -> int:
         for outcome in rows.outcomes(samples, simulator.schedule):
             evaluation.take(outcome)
     kept = len(evaluation.predictions) + len(evaluation.failed)
-    compile_s = simulator.warm_up()
+    compile_s = simulator.warm_up(many=True)
     code = _simulate(args, simulator, samples, preparation, models, evaluation, rows)
     if rows is not None:
         complete = len(evaluation.predictions) + len(evaluation.failed) == len(samples)
