@@ -150,15 +150,13 @@ class Stretch:
         return True
 
     def _together(self) -> bool:
-        self._progress[:] = 0
-        given = self._calls, self._threads, self._after, self._progress, self._ends
-        made: list[int] = []
+        calls, progress = self._calls, self._progress
+        progress[:] = 0
 
-        def work(thread: int) -> None:
-            made.append(make_together(*given, thread))
+        def work(thread: int) -> bool:
+            return make_together(calls, self._threads, self._after, progress, self._ends, thread) == len(calls)
 
-        self._workers.share(work, [(thread,) for thread in range(self._workers.number)])
-        return min(made) == len(self._calls)
+        return self._workers.meet(work, lambda: progress.fill(len(calls)))
 
 
 class Step:

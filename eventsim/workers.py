@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import pairwise
+from threading import Lock
 from typing import Any
 
 
@@ -38,9 +39,7 @@ class Workers:
             for part in parts:
                 work(*part)
             return
-        if self._process != os.getpid():  # threads do not follow into a forked process
-            self._process = os.getpid()
-            self._pool = ThreadPoolExecutor(self.number - 1, thread_name_prefix="eventsim")
+        self._settle()
         others = [self._pool.submit(work, *part) for part in parts[1:]]
         try:
             work(*parts[0])
@@ -48,6 +47,40 @@ class Workers:
             wait(others)
         for other in others:
             other.result()
+
+    def meet(self, work: Callable[[int], bool], release: Callable[[], None]) -> bool:
+        """Call `work` on every thread at the same time, with its number, where threads wait for each other.
+
+        Parameters
+        ----------
+        work : callable
+        release : callable
+            Lets the others go on where the caller was interrupted.
+
+        Returns
+        -------
+        bool
+            Whether all returned true.
+        """
+        self._settle()
+        others: list[Future[bool]] = []
+        with self._meeting:  # of two callers, each could wait for a thread that the other one holds
+            try:
+                others += [self._pool.submit(work, thread) for thread in range(1, self.number)]
+                done = work(0)
+            except BaseException:
+                release()
+                raise
+            finally:
+                wait(others)
+        return all(other.result() for other in others) and done
+
+    def _settle(self) -> None:
+        """Make threads, which do not follow into a forked process, and a lock that nobody holds there."""
+        if self._process != os.getpid():
+            self._process = os.getpid()
+            self._pool = ThreadPoolExecutor(self.number - 1, thread_name_prefix="eventsim")
+            self._meeting = Lock()
 
     def ranges(self, items: int, of: int = 1) -> list[tuple[int, int]]:
         """Divide ``range(items)`` into one part for each thread, alike in size; each but the last of whole `of`."""
