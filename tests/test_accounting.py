@@ -40,7 +40,7 @@ def executed(layer: Layer, types: Sequence[SignalType], inputs: Sequence[np.ndar
         given = tuple(encode(kind, x[start : start + chunk]) for kind, x in zip(types, inputs, strict=True))
         rows = ledger.rows("layer", start, given[0].steps)
         signal = op.advance(given, Context(start + chunk >= steps, rows))
-        report_traffic(given, signal, facts, rows)
+        report_traffic(given, signal, facts, Context(True, rows))
         emitted.append(decode(signal).copy())
     profile = LayerProfile("layer", type(layer).__name__, op.kernel, facts, steps, 0.0, ledger.columns("layer"), True)
     return np.concatenate(emitted), told(profile)
