@@ -23,7 +23,10 @@ from eventsim.tape import TAKES_TAPES, Tape
 from eventsim.testing import strategies
 from eventsim.workers import Workers
 
-pytestmark = pytest.mark.skipif(not TAKES_TAPES, reason="kernels are not compiled, or look at every index")
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.skipif(not TAKES_TAPES, reason="kernels are not compiled, or look at every index"),
+]
 WEIGHTS = Path(__file__).parent.parent / "examples" / "weights"
 
 
