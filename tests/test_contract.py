@@ -37,6 +37,13 @@ def random(*shape: int) -> np.ndarray:
     return (rng.integers(1, 17, shape) * rng.choice([-1, 1], shape) / 16).astype(F)
 
 
+def pruned(*shape: int) -> np.ndarray:
+    """Weights of which most are 0."""
+    weight = random(*shape)
+    weight.reshape(-1)[np.arange(weight.size) % 5 > 1] = 0
+    return weight
+
+
 def integers(*shape: int, least: int = -127) -> np.ndarray:
     """From `least` to 127."""
     return np.random.default_rng(sum(shape)).integers(least, 128, shape)
@@ -89,6 +96,7 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Conv2d(random(5, 6, 2, 3), stride=(2, 1), padding=(1, 2), dilation=(2, 1)), MAP),
     (layers.Conv2d(random(4, 3, 3, 2), groups=2, padding=(1, 0), dilation=(1, 3)), COUNTS),
     (layers.Conv2d(random(5, 6, 2, 2), random(5), dilation=(3, 2)), CURRENTS),
+    (layers.Conv2d(pruned(5, 6, 3, 2), None, (2, 1), (1, 0), dilation=(1, 2)), COUNTS),
     (layers.CropOverTime(2), MAP),
     (layers.CropOverTime(1, 3), CURRENTS),
     (layers.DecayLIF(decay=0.75, v_threshold=0.5, reset="subtract_late", strict=True), CURRENTS),
@@ -140,6 +148,7 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.LeakyIntegrator(), CURRENTS),
     (layers.Linear(random(5, 6)), MAP),
     (layers.Linear(random(33, 6), random(33)), CURRENTS),
+    (layers.Linear(pruned(5, 6)), MAP),
     (layers.MaxPool2d((2, 2), (2, 2)), MAP),
     (layers.MaxPool2d((3, 3), (2, 2), (1, 1)), CURRENTS),
     (layers.MaxPool2d((2, 2), (1, 2), (1, 0), (2, 1), ceil_mode=True), COUNTS),

@@ -82,3 +82,53 @@ def count_products(
                     weighed += times * _magnitude(values, indptr[first + x], indptr[first + x + 1])
         products[step] = total * fan
         units[step] = weighed * fan
+
+
+@kernel
+def _reaches(place: int, tap: int, out_size: int, stride: int, pad: int, dilation: int) -> bool:
+    """Say whether an input pixel reaches an output pixel through a tap, along one axis."""
+    at = place + pad - tap * dilation
+    return at >= 0 and at % stride == 0 and at // stride < out_size
+
+
+@kernel
+def count_pruned(
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    window: Window,
+    fans: npt.NDArray[np.int64],
+    products: npt.NDArray[np.int64],
+    units: npt.NDArray[np.int64],
+) -> None:
+    """Count the synapses that the active inputs reach where an input does not reach all outputs.
+
+    Parameters
+    ----------
+    rows, window, products, units
+        As for `count_products`.
+    fans : int64 array (taps, input channels)
+        Output channels that each input channel reaches through each tap.
+    """
+    indptr, indices, values = rows
+    w = window
+    valued = len(values) > 0
+    for step in range(len(products)):
+        total, weighed = 0, 0.0
+        for y in range(w.height):
+            for x in range(w.width):
+                row = (step * w.height + y) * w.width + x
+                if indptr[row] == indptr[row + 1]:
+                    continue
+                for tap in range(len(fans)):
+                    down, across = tap // w.kernel_width, tap % w.kernel_width
+                    if not (
+                        _reaches(y, down, w.out_height, w.stride_height, w.pad_height, w.dilation_height)
+                        and _reaches(x, across, w.out_width, w.stride_width, w.pad_width, w.dilation_width)
+                    ):
+                        continue
+                    for e in range(indptr[row], indptr[row + 1]):
+                        fan = fans[tap, indices[e]]
+                        total += fan
+                        if valued:
+                            weighed += abs(values[e]) * fan
+        products[step] = total
+        units[step] = weighed

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.kernels.gather import LANES, gather, tiles_of
-from eventsim.kernels.products import count_products
+from eventsim.kernels.products import count_products, count_pruned
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
@@ -72,6 +69,7 @@ class SynapsesOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(
         self,
@@ -91,7 +89,6 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
-        self.plays = fan is None
         w = window
         self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
         self.once &= (w.pad_height, w.pad_width) == (0, 0)
@@ -157,26 +154,16 @@ class SynapsesOp(Op):
     def report(self, signal: Rows, rows: LedgerRows, context: Context) -> None:
         """Report the products of each step and, of graded inputs, their units."""
         reached = self.output.channels // self.groups
-        if self.fan is not None:
-            report_products(signal.type, *self._count(signal, self.fan), rows)
-        elif self.once and signal.type.kind != "graded":  # each input reaches all outputs of its group
+        all_alike = self.once and self.fan is None  # each input reaches all outputs of its group
+        if all_alike and signal.type.kind != "graded":
             report_products(signal.type, context.by_step(signal), NO_UNITS, rows, reached)
         else:
             products, units = context.counts((2, signal.steps))
-            context.call(count_products, signal.triple, self.window, reached, products, units)
+            if self.fan is None:
+                context.call(count_products, signal.triple, self.window, reached, products, units)
+            else:
+                context.call(count_pruned, signal.triple, self.window, self.fan, products, units)
             report_products(signal.type, products, units, rows)
-
-    def _count(self, signal: Rows, fan: CountArray) -> tuple[CountArray, CountArray]:
-        """Return the products of each step and their units; weights of zero are no synapses."""
-        w, products, units = self.window, np.zeros(signal.steps, np.int64), np.zeros(signal.steps)
-        for tap, of_channel in enumerate(fan):
-            (_, ys), (_, xs) = _tap_ranges(w, tap)
-            served = of_channel[signal.indices]
-            products += _by_row(served, signal.indptr).reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
-            if signal.values is not None:
-                weighed = _by_row(np.abs(signal.values) * served.astype(np.float64), signal.indptr)
-                units += weighed.reshape(signal.steps, w.height, w.width)[:, ys, xs].sum((1, 2))
-        return products, np.rint(units).astype(np.int64)
 
 
 def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
@@ -189,13 +176,6 @@ def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
 
 def _add_product(sums: FloatArray, rows: FloatArray, weight: FloatArray) -> None:
     sums += rows @ weight
-
-
-def _by_row(values: npt.NDArray[Any], indptr: CountArray) -> npt.NDArray[Any]:
-    """Return the sum of each row."""
-    before = np.concatenate([np.zeros(1, values.dtype), np.cumsum(values)])
-    sums: npt.NDArray[Any] = before[indptr[1:]] - before[indptr[:-1]]
-    return sums
 
 
 def _tap_ranges(w: Window, tap: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
