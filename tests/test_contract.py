@@ -195,6 +195,9 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.WindowedLinear(random(5, 6), window=2, exponent=1), MAP),
     (layers.WindowedLinear(random(5, 6), random(5), 3, 1, form="reaccumulate"), COUNTS),
     (layers.WindowedLinear(random(6, 6), random(6), (1, 3, 2), (1, 0, 2), form="reaccumulate"), COUNTS),
+    (layers.WindowedLinear(random(6, 6), None, (3, 1), (2, 0), "constant"), MAP),
+    (layers.WindowedLinear(pruned(6, 6), None, (2, 3), 1, form="reaccumulate"), SPARSE),
+    (layers.WindowedLinear(random(5, 6), random(5), 3, 1, form="reaccumulate"), CURRENTS),
     (layers.WindowedLinear(random(5, 6)), MAP),
 ]
 

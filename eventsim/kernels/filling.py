@@ -26,6 +26,16 @@ def copy(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
 
 
 @kernel
+def repeat(source: npt.NDArray[Any], target: npt.NDArray[Any]) -> None:
+    """Copy a contiguous array into another one of several times as many elements, again and again."""
+    given, elements = source.reshape(-1), target.reshape(-1)
+    for first in range(0, len(elements), max(len(given), 1)):
+        part = elements[first : first + len(given)]
+        for index in range(len(part)):
+            part[index] = given[index]
+
+
+@kernel
 def divide(array: npt.NDArray[Any], divisor: float) -> None:
     """Divide every element of a contiguous array."""
     elements = array.reshape(-1)

@@ -427,3 +427,18 @@ def add_dense(data: npt.NDArray[np.float32], factors: npt.NDArray[np.float32], o
     for row in range(len(data)):
         for channel in range(len(factors)):
             out[row, channel] += data[row, channel] * factors[channel]
+
+
+@kernel
+def add_some(
+    data: npt.NDArray[np.float32],
+    factors: npt.NDArray[np.float32],
+    channels: npt.NDArray[np.int64],
+    out: npt.NDArray[np.float32],
+) -> None:
+    """Do what `add_dense` does for some channels of `out`, one for each factor; `data` has only these, or all."""
+    every = data.shape[1] == out.shape[1]
+    for row in range(len(data)):
+        for number in range(len(channels)):
+            channel = channels[number]
+            out[row, channel] += data[row, channel if every else number] * factors[number]

@@ -10,12 +10,16 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
+from eventsim.kernels.filling import repeat
+from eventsim.kernels.products import count_pruned
+from eventsim.kernels.rows import add_dense, add_some
 from eventsim.layers.dense import Memory, in_shape, tokens, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.linear import Linear, matrix_op, matrix_type
 from eventsim.layers.synapses.weights import Weight, fan_of, is_pruned, serving, shape_of, words_of
-from eventsim.layers.time.steps import join_steps, take_steps
+from eventsim.layers.time.steps import join_steps, shared_steps, take_steps
+from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType
 
 DECAYS = ("geometric", "constant")
@@ -168,7 +172,7 @@ def _listed(values: int | tuple[int, ...]) -> tuple[int, ...]:
 class WindowedLinearOp(Op):
     """Remembers the currents, or the inputs, of the steps before."""
 
-    state_names = ("memory", "products")
+    state_names = ("memory", "served")
     looks_ahead = False
     once_if_static = False
 
@@ -183,10 +187,10 @@ class WindowedLinearOp(Op):
         self.window = layer.longest
         self.listeners = [layer.listeners(age) for age in range(layer.longest)]
         self.attenuation = [layer.attenuation(age) for age in range(layer.longest)]
-        self.listening = np.array([[len(factors)] for factors in self.attenuation], np.int64)
         self.output = output
         self.synapses = synapses
         self.later = later
+        self.plays = synapses.plays and all(op.plays for op in later.values())
         self.fans = fans
         self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
@@ -197,7 +201,7 @@ class WindowedLinearOp(Op):
     def reset(self) -> None:
         """Forget the steps before."""
         self.memory: Signal | None = None
-        self.products = np.zeros((self.window, 0), np.int64)  # at each age, of each step remembered
+        self.served: CountArray = np.zeros((1 if self.fans is None else self.window, 0), np.int64)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk, and the steps before it that its window reaches."""
@@ -206,38 +210,60 @@ class WindowedLinearOp(Op):
         report_inputs(signal, context)
         if self.biased:
             rows.add("bias_additions", self.output.size)
-        arrived = self.synapses.serve(signal, rows, context) if self.once else signal
-        memory = arrived if self.memory is None else join_steps(self.memory, arrived)
-        products = np.concatenate([self.products, self._products_by_age(signal)], axis=1)
-        out = np.empty((steps * positions, self.output.channels), np.float32)
-        out[:] = self.bias
+        memory = self.synapses.serve(signal, rows, context) if self.once else signal
+        served = self._served(signal, context)
+        if self.memory is not None:
+            memory, served = join_steps(self.memory, memory), np.concatenate([self.served, served], axis=1)
+        size = steps * positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        context.call(repeat, self.bias, out)
         before = memory.steps - steps
         for age in range(min(self.window, memory.steps)):
             first = max(age - before, 0)  # step of the chunk; those before it had no input so long ago
             start, stop = before + first - age, memory.steps - age
             felt = rows.part(first, steps) if first else rows
-            listeners, factors = self.listeners[age], self.attenuation[age]
-            if self.once:
-                arriving = memory.to_array()[start * positions : stop * positions, listeners]
-            else:
-                currents = take_steps(memory, start, stop)
-                arriving = self.later.get(age, self.synapses).serve(currents, felt, context).to_array()
-            out[first * positions :, listeners] += factors * arriving
-            felt.add("window_products", products[age, start:stop])
+            arriving = shared_steps(memory, start, stop)
+            if not self.once:
+                arriving = self.later.get(age, self.synapses).serve(arriving, felt, context)
+            self._add(arriving.to_array(), age, out[first * positions :], context)
+            self._report_products(signal.type, age, served[:, start:stop], felt)
             if age:
-                felt.add("additions", positions * len(factors))
+                felt.add("additions", positions * len(self.attenuation[age]))
         keep = min(self.window - 1, memory.steps)
         self.memory = join_steps(take_steps(memory, memory.steps - keep, memory.steps))
-        self.products = products[:, memory.steps - keep :]
+        self.served = served[:, memory.steps - keep :].copy()
         return Dense(self.output, steps, out)
 
-    def _products_by_age(self, signal: Signal) -> CountArray:
-        """Return the synapses that the inputs of each step serve at each age, ``(window, steps)``."""
-        if self.fans is None:
-            served = np.full(signal.steps, signal.type.size) if isinstance(signal, Dense) else signal.nonzeros_by_step
-            return self.listening * served
+    def _add(self, arriving: FloatArray, age: int, out: FloatArray, context: Context) -> None:
+        """Add currents, attenuated, to the outputs that listen."""
+        listeners, factors = self.listeners[age], self.attenuation[age]
+        if isinstance(listeners, slice):
+            context.call(add_dense, arriving, factors, out)
+        else:
+            context.call(add_some, arriving, factors, listeners, out)
+
+    def _served(self, signal: Signal, context: Context) -> CountArray:
+        """Return what is counted of the inputs of each step and remembered with them, ``(1 or window, steps)``.
+
+        Those that are not zero or, of a pruned weight, the synapses that they serve at each age; nothing of dense ones.
+        """
         if isinstance(signal, Dense):
-            return np.repeat(self.fans.sum(axis=1, keepdims=True) * signal.type.positions, signal.steps, axis=1)
-        before = np.zeros((self.window, signal.nonzeros + 1), np.int64)
-        np.cumsum(self.fans[:, signal.indices], axis=1, out=before[:, 1:])
-        return np.diff(before[:, signal.indptr[:: signal.type.positions]], axis=1)
+            return np.zeros((len(self.served), signal.steps), np.int64)
+        if self.fans is None:
+            return context.by_step(signal)[None]
+        served, units = context.counts((self.window, signal.steps)), context.counts(signal.steps)
+        for age in range(self.window):
+            fans = self.fans[age : age + 1]
+            context.call(count_pruned, signal.triple, self.synapses.window, fans, served[age], units)
+        return served
+
+    def _report_products(self, kind: SignalType, age: int, served: CountArray, rows: LedgerRows) -> None:
+        """Report the synapses that the inputs of some steps serve at an age."""
+        listening = len(self.attenuation[age])
+        if kind.dense:
+            fan = kind.channels * listening if self.fans is None else int(self.fans[age].sum())
+            rows.add("window_products", kind.positions * fan)
+        elif self.fans is None:
+            rows.add("window_products", served[0], listening)
+        else:
+            rows.add("window_products", served[age])
