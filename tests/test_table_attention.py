@@ -78,6 +78,7 @@ def test_denoised_scores_cost_nothing_more():
     done = execute(TableAttention(np.array([[0, 0, 5]], np.int32), 1.0), [(source, q), (source, k), (source, v)], 1)
     assert_array_equal(done.frames, np.array([[[0, 0], [10, 10]]], F))
     assert (done.counts.scores, done.counts.nonzero_scores, done.counts.kept_scores) == (4, 4, 2)
+    assert done.counts.removed_scores == 2
     assert done.counts.acs == 6 + 2 * 2
 
 

@@ -109,6 +109,7 @@ class TableAttentionOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, layer: TableAttention, output: SignalType) -> None:
         self.output = output
@@ -119,10 +120,11 @@ class TableAttentionOp(Op):
         """Attend within each step of one chunk."""
         q, k, v = inputs
         tokens = self.output.positions
-        out = np.empty((q.steps * tokens, self.output.channels), np.float32)
-        pairs = [(rows.indptr, rows.indices) for rows in inputs]
-        executed = np.empty((5, q.steps), np.int64)
-        attend_through_table(pairs[0], pairs[1], pairs[2], tokens, self.table, self.scale, out, executed)
+        size = q.steps * tokens
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        pairs = [rows.triple[:2] for rows in inputs]
+        executed = context.counts((5, q.steps))
+        context.call(attend_through_table, *pairs, tokens, self.table, self.scale, out, executed)
         lookups, kept = executed[3:]
         rows = context.rows
         for part in (q, k, v):
@@ -132,5 +134,6 @@ class TableAttentionOp(Op):
         rows.add("scores", len(self.table) * tokens**2)
         rows.add("nonzero_scores", lookups)
         rows.add("kept_scores", kept)
-        rows.add("removed_scores", lookups - kept)
+        rows.add("removed_scores", lookups)
+        rows.add("removed_scores", kept, times=-1)
         return Dense(self.output, q.steps, out)
