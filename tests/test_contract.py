@@ -93,6 +93,8 @@ EXAMPLES: list[tuple[Layer, SignalType]] = [
     (layers.Conv3d(random(5, 6, 2, 3, 3), time_padding="causal"), MAP),
     (layers.Conv3d(random(5, 6, 3, 3, 3), random(5)), MAP),
     (layers.Conv3d(random(4, 3, 1, 3, 3), groups=2), CURRENTS),
+    (layers.Conv3d(random(5, 6, 3, 1, 1), random(5)), SPARSE),
+    (layers.Conv3d(pruned(5, 6, 2, 1, 3), padding=(0, 1), time_padding="causal"), MAP),
     (layers.Conv2d(random(5, 6, 2, 3), stride=(2, 1), padding=(1, 2), dilation=(2, 1)), MAP),
     (layers.Conv2d(random(4, 3, 3, 2), groups=2, padding=(1, 0), dilation=(1, 3)), COUNTS),
     (layers.Conv2d(random(5, 6, 2, 2), random(5), dilation=(3, 2)), CURRENTS),

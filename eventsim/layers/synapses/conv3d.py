@@ -11,12 +11,13 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
+from eventsim.kernels.filling import increase, repeat
 from eventsim.layers.dense import Memory, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import convolved, map_type, taps_of, weight_of
 from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
 from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
-from eventsim.layers.time.steps import join_steps, take_steps
+from eventsim.layers.time.steps import join_steps, shared_steps, take_steps
 from eventsim.layers.window import slide, taps_inside
 from eventsim.signals import Dense, FloatArray, Rows, Signal, SignalType
 
@@ -138,6 +139,7 @@ class Conv3dOp(Op):
         self.looks_ahead = before < len(taps) - 1
         self.once_if_static = len(taps) == 1
         self.state_names = () if self.looks_ahead or not before else ("history",)
+        self.plays = all(synapses.plays for synapses in taps)
         self.kernel = taps[0].kernel
         self.reset()
 
@@ -150,8 +152,9 @@ class Conv3dOp(Op):
         signal = inputs[0]
         seen = signal if self.history is None else join_steps(self.history, signal)
         old = seen.steps - signal.steps
-        out = np.empty((signal.steps, self.output.positions, self.output.channels), np.float32)
-        out[:] = self.bias
+        positions, channels = self.output.positions, self.output.channels
+        out = context.buffers.floats(signal.steps * positions * channels).reshape(-1, channels)
+        context.call(repeat, self.bias, out)
         report_inputs(signal, context)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)
@@ -160,9 +163,9 @@ class Conv3dOp(Op):
             start, stop = max(0, -shift), min(signal.steps, seen.steps - shift)
             if start >= stop:
                 continue
-            read, rows = take_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
+            read, rows = shared_steps(seen, start + shift, stop + shift), context.rows.part(start, stop)
             part = synapses.serve(read, rows, context)
-            out[start:stop] += part.data.reshape(stop - start, *out.shape[1:])
+            context.call(increase, out[start * positions : stop * positions], part.data)
         if self.state_names:
             self.history = join_steps(take_steps(seen, max(0, seen.steps - self.before), seen.steps))
-        return Dense(self.output, signal.steps, out.reshape(-1, self.output.channels))
+        return Dense(self.output, signal.steps, out)
