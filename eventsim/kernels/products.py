@@ -66,20 +66,22 @@ def count_products(
     valued = len(values) > 0
     down = _reached(w.height, w.out_height, w.kernel_height, w.stride_height, w.pad_height, w.dilation_height)
     across = _reached(w.width, w.out_width, w.kernel_width, w.stride_width, w.pad_width, w.dilation_width)
-    once = w.kernel_height * w.kernel_width * w.stride_height * w.stride_width == 1 and w.pad_height + w.pad_width == 0
+    ends, runs = np.empty(w.width + 1, np.int64), 0  # of pixels side by side that reach equally many
+    ends[0] = 0
+    for x in range(1, w.width + 1):
+        if x == w.width or across[x] != across[x - 1]:
+            runs += 1
+            ends[runs] = x
     for step in range(len(products)):
         total, weighed = 0, 0.0
         for y in range(w.height):
-            first = (step * w.height + y) * w.width
-            if once:  # every pixel reaches one, so that a line is counted at a time
-                total += indptr[first + w.width] - indptr[first]
-                weighed += _magnitude(values, indptr[first], indptr[first + w.width]) if valued else 0.0
-                continue
-            for x in range(w.width):
-                times = down[y] * across[x]
-                total += times * (indptr[first + x + 1] - indptr[first + x])
+            line = (step * w.height + y) * w.width
+            for run in range(runs):
+                times = down[y] * across[ends[run]]
+                first, last = indptr[line + ends[run]], indptr[line + ends[run + 1]]
+                total += times * (last - first)
                 if valued:
-                    weighed += times * _magnitude(values, indptr[first + x], indptr[first + x + 1])
+                    weighed += times * _magnitude(values, first, last)
         products[step] = total * fan
         units[step] = weighed * fan
 
