@@ -16,9 +16,10 @@ from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.ledger import LedgerRows
-from eventsim.signals import FLOAT32_MAX, CountArray, Dense, FloatArray, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 Matrices: TypeAlias = npt.NDArray[np.float64]
+Triple: TypeAlias = tuple[CountArray, IntArray, FloatArray]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -168,8 +169,10 @@ class GradedAttentionOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, layer: SpikingAttention, inputs: tuple[SignalType, ...], output: SignalType) -> None:
+        self.inputs = inputs
         self.output = output
         self.heads = layer.heads
         self.scale = np.float32(layer.scale)
@@ -179,20 +182,27 @@ class GradedAttentionOp(Op):
     def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
         """Attend within each step of one chunk."""
         steps = inputs[0].steps
-        out = np.empty((steps, self.output.positions, self.output.channels), np.float32)
-        executed, units = np.empty((3, steps), np.int64), np.empty(steps, np.int64)
-        parts = [self._by_head(signal) for signal in inputs]
-        for step in range(steps):
-            q, k, v = (part[step] for part in parts)
-            attended, executed[:2, step], units[step] = self.multiply(q, k, v)
-            executed[2, step] = np.count_nonzero(attended)
-            out[step] = attended.swapaxes(0, 1).reshape(out[step].shape)
+        size = steps * self.output.positions
+        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        executed, units = context.counts((3, steps)), context.counts(steps)
+        context.call(self._attend, tuple(signal.triple for signal in inputs), out, executed, units)
         for signal in inputs:
             report_inputs(signal, context)
         report_attention(executed, "graded_macs" if self.graded else "acs", self.scale, context.rows)
         if self.graded:
             context.rows.add("graded_acs", units)
-        return Dense(self.output, steps, out.reshape(-1, self.output.channels) * self.scale)
+        return Dense(self.output, steps, out)
+
+    def _attend(self, triples: tuple[Triple, ...], out: FloatArray, executed: CountArray, units: CountArray) -> None:
+        """Write the output, and the counts of each step."""
+        given = zip(self.inputs, triples, strict=True)
+        parts = [self._by_head(Rows.within(kind, len(units), *triple)) for kind, triple in given]
+        maps = out.reshape(len(units), self.output.positions, self.output.channels)
+        for step, (q, k, v) in enumerate(zip(*parts, strict=True)):
+            attended, executed[:2, step], units[step] = self.multiply(q, k, v)
+            executed[2, step] = np.count_nonzero(attended)
+            maps[step] = attended.swapaxes(0, 1).reshape(maps[step].shape)
+        np.multiply(out, self.scale, out)
 
     def _by_head(self, signal: Rows) -> Matrices:
         """Return every value ``(steps, heads, tokens, d)``."""
