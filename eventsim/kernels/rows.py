@@ -40,6 +40,21 @@ def list_nonzeros(
 
 
 @kernel
+def unlist(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    data: npt.NDArray[np.float32],
+) -> None:
+    """Write every channel of every row to `data` (rows, channels); `values` is empty where all are 1."""
+    binary = len(values) == 0
+    for row in range(len(data)):
+        data[row] = 0
+        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            data[row, np.uint64(indices[e])] = np.float32(1) if binary else values[e]
+
+
+@kernel
 def list_frames(
     frames: npt.NDArray[Any],
     indptr: npt.NDArray[np.int64],
