@@ -36,6 +36,6 @@ def join_steps(*signals: Signal) -> Signal:
         steps,
         np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
         np.concatenate([part.indices for part in rows]),
-        None if head.values is None else np.concatenate([part.triple[2] for part in rows]),
+        None if head.values is None else np.concatenate([part.triple[2][: part.nonzeros] for part in rows]),
         head.static,
     )
