@@ -46,6 +46,16 @@ def add(array: npt.NDArray[Any], term: npt.NDArray[Any], sums: npt.NDArray[Any])
 
 
 @kernel
+def increase(sums: npt.NDArray[Any], term: npt.NDArray[Any]) -> None:
+    """Add a contiguous array to another one; if it has fewer elements, it is repeated."""
+    terms, elements = term.reshape(-1), sums.reshape(-1)
+    for first in range(0, len(elements), max(len(terms), 1)):
+        part = elements[first : first + len(terms)]
+        for index in range(len(part)):
+            part[index] += terms[index]
+
+
+@kernel
 def divide(array: npt.NDArray[Any], divisor: float) -> None:
     """Divide every element of a contiguous array."""
     elements = array.reshape(-1)

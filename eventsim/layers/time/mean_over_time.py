@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import copy, divide, fill, increase
 from eventsim.kernels.rows import total_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -61,18 +63,19 @@ class MeanOverTimeOp(Op):
         """Add one chunk; emit the mean if it is the final one, else nothing."""
         signal = inputs[0]
         if self.steps == 0:
-            context.call(np.copyto, self.total, np.float32(0))
+            context.call(fill, self.total, np.float32(0))
         if isinstance(signal, Rows):
             # step by step and row by row, as the kernel adds the steps of one row after the other
             context.call(total_rows, *signal.triple, self.output.positions, self.total)
         else:
-            for rows in signal.data.reshape(signal.steps, *self.total.shape):
-                context.call(np.add, self.total, rows, self.total)
+            for rows in every_channel(signal, context).reshape(signal.steps, *self.total.shape):
+                context.call(increase, self.total, rows)
         self.steps += signal.steps
         context.rows.add("additions", context.by_step(signal))
         if not context.final:
             return Dense(self.output, 0, self.total[:0])
         context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.size)
         mean = context.buffers.floats(self.total.size).reshape(self.total.shape)
-        context.call(np.divide, self.total, np.float32(self.steps), mean)
+        context.call(copy, self.total, mean)
+        context.call(divide, mean, np.float32(self.steps))
         return Dense(self.output, 1, mean)
