@@ -189,12 +189,13 @@ def test_attention_where_one_token_is_all():
 @pytest.mark.nojit
 def test_a_pool_that_meets_the_largest_logit_last():
     """The first step's weight becomes nothing beside the second's; half of the third's equal logits are its own."""
-    seen, pooled = np.array([-np.inf, 0], F), np.zeros(2, F)
+    seen, pooled, mean = np.array([-np.inf, 0], F), np.zeros(2, F), np.empty(2, F)
     steps = F([[[1, 7]], [[1000, 5]], [[1000, 9]]])
     for step in steps:
-        pool_by_attention(step[None], F([1, 0]), seen, pooled)
-    assert_array_equal(pooled / seen[1], [1000, 7])
+        pool_by_attention(step[None], F([1, 0]), seen, pooled, mean)
+    assert_array_equal(mean, [1000, 7])
     together, all_at_once = np.array([-np.inf, 0], F), np.zeros(2, F)
-    pool_by_attention(steps, F([1, 0]), together, all_at_once)
+    pool_by_attention(steps, F([1, 0]), together, all_at_once, mean)
+    assert_array_equal(mean, [1000, 7])
     assert_array_equal(all_at_once, pooled)
     assert_array_equal(together, seen)

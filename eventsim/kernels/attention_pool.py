@@ -16,6 +16,7 @@ def pool_by_attention(
     weight: npt.NDArray[np.float32],
     seen: npt.NDArray[np.float32],
     pooled: npt.NDArray[np.float32],
+    mean: npt.NDArray[np.float32],
 ) -> None:
     """Add some time steps to a weighted sum of rows.
 
@@ -28,6 +29,8 @@ def pool_by_attention(
         The largest logit so far, and the sum of exponentials of logits less that; changed in place.
     pooled : float32 array (channels,)
         The sum of rows times these exponentials; changed in place.
+    mean : float32 array (channels,)
+        Written: the weighted mean of all rows so far.
     """
     steps, positions, channels = x.shape
     rows, total = lines(1, (positions + LANES - 1) // LANES * LANES), np.ones(1, np.float32)
@@ -46,3 +49,5 @@ def pool_by_attention(
         seen[1] = seen[1] * kept + total[0] * new
         for c in range(channels):
             pooled[c] = pooled[c] * kept + added[c] * new
+    for c in range(channels):
+        mean[c] = pooled[c] / seen[1]

@@ -40,6 +40,21 @@ def list_nonzeros(
 
 
 @kernel
+def unlist(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    data: npt.NDArray[np.float32],
+) -> None:
+    """Write every channel of every row to `data` (rows, channels); `values` is empty where all are 1."""
+    binary = len(values) == 0
+    for row in range(len(data)):
+        data[row] = 0
+        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            data[row, np.uint64(indices[e])] = np.float32(1) if binary else values[e]
+
+
+@kernel
 def list_frames(
     frames: npt.NDArray[Any],
     indptr: npt.NDArray[np.int64],
@@ -316,20 +331,21 @@ def gate_rows(
 
 @kernel
 def flatten_rows(
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     positions: int,
     channels: int,
-    order: npt.NDArray[np.int64],
-    flat: npt.NDArray[np.int32],
+    flat: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
 ) -> None:
     """Turn the rows of each time step into one row in channel-major order: index = channel * positions + position.
 
-    Written: `order`, where each output value comes from, and `flat`, its index; both as long as `indices`.
+    Written: `flat`, a triple (indptr, indices, values) as `rows` is one; no values where all are 1.
     """
-    steps = (len(indptr) - 1) // positions
+    indptr, indices, values = rows
+    ends, places, kept = flat
+    binary = len(values) == 0
     fill = np.empty(channels + 1, np.int64)
-    for step in range(steps):
+    ends[0] = indptr[0]
+    for step in range(len(ends) - 1):
         first = indptr[step * positions]
         fill[:] = 0
         for e in range(first, indptr[(step + 1) * positions]):
@@ -341,8 +357,10 @@ def flatten_rows(
                 c = indices[e]
                 slot = first + fill[c]
                 fill[c] += 1
-                order[slot] = e
-                flat[slot] = c * positions + p
+                places[slot] = c * positions + p
+                if not binary:
+                    kept[slot] = values[e]
+        ends[step + 1] = indptr[(step + 1) * positions]
 
 
 @kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +14,7 @@ from eventsim.facts import Role
 from eventsim.kernels.rows import list_frames
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import room_for
 from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 
 
@@ -111,10 +111,10 @@ class InputOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType) -> None:
         self.output = output
-        self.plays = output.dense or len(output.grid) == 2
 
     def advance(self, inputs: tuple[Frames], context: Context) -> Rows | Dense:
         """Encode one chunk of frames; nothing is counted, the input is given."""
@@ -126,14 +126,9 @@ class InputOp(Op):
             data = context.buffers.floats(array.size)
             context.call(np.copyto, data.reshape(rows.shape), rows)
             return Dense(output, steps, data.reshape(-1, output.channels))
+        listed = room_for(replace(output, kind="real"), steps, context)
+        maps = np.ascontiguousarray(array)
         if last:
-            data = np.ascontiguousarray(array, np.float32).reshape(-1, output.channels)
-            return rows_from_dense(output, steps, data)
-        listed = (
-            context.buffers.longs(steps * output.positions + 1),
-            context.buffers.indices(array.size + 1),
-            context.buffers.floats(array.size + 1),
-        )
-        maps = np.ascontiguousarray(array).reshape(steps, output.channels, output.positions)
-        context.call(list_frames, maps, *listed)
+            maps = maps.reshape(steps, output.positions, output.channels).swapaxes(1, 2)
+        context.call(list_frames, maps.reshape(steps, output.channels, output.positions), *listed)
         return Rows.within(output, steps, *listed)

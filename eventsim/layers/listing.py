@@ -1,4 +1,4 @@
-"""From every channel to the active ones."""
+"""From every channel to the active ones, and back."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from eventsim.kernels.rows import list_nonzeros
-from eventsim.signals import FloatArray, Rows, SignalType
+from eventsim.context import Context
+from eventsim.kernels.rows import list_nonzeros, unlist
+from eventsim.signals import NO_VALUES, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
 def rows_from_dense(output: SignalType, steps: int, data: FloatArray) -> Rows:
@@ -18,6 +19,34 @@ def rows_from_dense(output: SignalType, steps: int, data: FloatArray) -> Rows:
     values = np.empty(nonzeros + 1, np.float32)
     list_nonzeros(data, indptr, indices, values)
     return Rows(output, steps, indptr, indices[:-1], None if output.kind == "binary" else values[:-1])
+
+
+def room_for(output: SignalType, steps: int, context: Context) -> tuple[CountArray, IntArray, FloatArray]:
+    """Return memory for rows of as many values as there can be, and one more: indptr, indices and values."""
+    room = steps * output.size + 1
+    indptr = context.buffers.longs(steps * output.positions + 1)
+    values = NO_VALUES if output.kind == "binary" else context.buffers.floats(room)
+    return indptr, context.buffers.indices(room), values
+
+
+def listed(output: SignalType, steps: int, data: FloatArray, context: Context) -> Rows:
+    """Do what `rows_from_dense` does, in memory of the context with room for every value."""
+    rows = room_for(replace(output, kind="real"), steps, context)
+    context.call(list_nonzeros, data, *rows)
+    return Rows.within(output, steps, *rows)
+
+
+def every_channel(signal: Rows | Dense, context: Context) -> FloatArray:
+    """Return every value of a signal, contiguous float32 ``(steps * positions, channels)``; no copy of dense values."""
+    if isinstance(signal, Dense) and signal.data.flags.c_contiguous:
+        return signal.data
+    rows = signal.steps * signal.type.positions
+    data = context.buffers.floats(rows * signal.type.channels).reshape(rows, signal.type.channels)
+    if isinstance(signal, Dense):
+        context.call(np.copyto, data, signal.data)
+    else:
+        context.call(unlist, *signal.triple, data)
+    return data
 
 
 def without_zeros(rows: Rows) -> Rows:

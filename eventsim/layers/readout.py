@@ -10,9 +10,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.filling import copy
+from eventsim.kernels.filling import copy, fill
+from eventsim.kernels.values_of_channels import add_up_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -69,28 +71,30 @@ class ReadoutOp(Op):
 
     kernel = "readout"
     looks_ahead = False
+    plays = True
 
     def __init__(self, layer: Readout, source: SignalType, output: SignalType) -> None:
         self.reduce = layer.reduce
-        self.plays = source.dense and layer.reduce == "last"
         self.once_if_static = layer.reduce == "last"
-        self.state_names = () if self.once_if_static else ("logits",)
+        self.state_names = () if self.once_if_static else ("logits", "steps")
         self.output = output
         self.reset()
 
     def reset(self) -> None:
         """Forget the steps seen."""
         self.logits = np.zeros(self.output.channels, np.float32)
+        self.steps = 0
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Take in one chunk and emit the logits after each of its steps."""
         signal = inputs[0]
+        so_far = context.buffers.floats(signal.steps * self.output.channels).reshape(-1, self.output.channels)
         if self.reduce == "last":
-            so_far = context.buffers.floats(signal.steps * self.output.channels).reshape(-1, self.output.channels)
-            context.call(copy, signal.to_array(), so_far)
+            context.call(copy, every_channel(signal, context), so_far)
             return Dense(self.output, signal.steps, so_far)
-        so_far = signal.to_array().copy()
-        for logits in so_far:
-            self.logits = logits[:] = self.logits + logits
-        context.rows.add("additions", signal.nonzeros_by_step)
+        if self.steps == 0:
+            context.call(fill, self.logits, np.float32(0))
+        self.steps += signal.steps
+        context.call(add_up_rows, every_channel(signal, context), self.logits, so_far)
+        context.rows.add("additions", context.by_step(signal))
         return Dense(self.output, signal.steps, so_far)

@@ -13,6 +13,7 @@ from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.global_context import attend_globally
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.layers.synapses.weights import BIAS
@@ -167,6 +168,7 @@ class GlobalContextOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, layer: GlobalContext, output: SignalType, dense_macs: int) -> None:
         self.output = output
@@ -203,10 +205,10 @@ class GlobalContextOp(Op):
         """Transform one chunk."""
         signal = inputs[0]
         shape = signal.steps, self.output.positions, self.output.channels
-        maps = np.ascontiguousarray(signal.to_array()).reshape(shape)
+        maps = every_channel(signal, context).reshape(shape)
         out = context.buffers.floats(maps.size).reshape(shape)
         key, value, query, norm = self.arrays
-        attend_globally(maps, key, value, query, norm, self.eps, self.kind, out)
+        context.call(attend_globally, maps, key, value, query, norm, self.eps, self.kind, out)
         report_inputs(signal, context)
         for operation, executed in self.executed.items():
             if executed:

@@ -14,6 +14,7 @@ from eventsim.kernels.softmax_attention import attend_softly
 from eventsim.layers.attention.spiking_attention import ATTENDING
 from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -122,6 +123,7 @@ class SoftmaxAttentionOp(Op):
     """Compares all pairs; sums have an order that depends on the tokens of a group alone."""
 
     state_names = ()
+    plays = True
 
     def __init__(self, layer: SoftmaxAttention, output: SignalType) -> None:
         self.output = output
@@ -143,12 +145,12 @@ class SoftmaxAttentionOp(Op):
         if self.time_steps is not None:  # the steps of one position attend to each other
             tokens, groups, pitches = steps, positions, (1, positions)
         pairs = positions * tokens
-        qkv = np.ascontiguousarray(signal.to_array())
+        qkv = every_channel(signal, context)
         out = context.buffers.floats(rows * channels).reshape(rows, channels)
         worth = context.workers.worth(PAIR_NS * groups * tokens**2 * channels)
         parts = context.workers.ranges(groups) if worth else [(0, groups)]
         given = [(qkv, self.heads, part, pitches, tokens, self.scale, out) for part in parts]
-        context.workers.share(attend_softly, given)
+        context.share(attend_softly, given)
         report_inputs(signal, context)
         context.rows.add("macs", 2 * pairs * channels)
         context.rows.add("coincidences", pairs * channels)

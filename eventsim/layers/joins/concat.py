@@ -8,8 +8,10 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.moving import concat_channels, concat_rows
 from eventsim.layers.dense import Memory, channel_axis
 from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.listing import every_channel, room_for
 from eventsim.layers.routing import Routing
 from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
 
@@ -47,6 +49,7 @@ class ConcatOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType) -> None:
         self.output = output
@@ -56,18 +59,11 @@ class ConcatOp(Op):
         """Join one chunk."""
         a, b = inputs
         if self.output.dense:
-            data = np.concatenate([a.to_array(), b.to_array()], axis=1)
+            data = context.buffers.floats(a.steps * self.output.size).reshape(-1, self.output.channels)
+            context.call(concat_channels, every_channel(a, context), every_channel(b, context), data)
             return Dense(self.output, a.steps, data)
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        # an event of a comes after the events of earlier rows of b, one of b after those of a up to its own row
-        from_a = np.arange(a.nonzeros) + np.repeat(b.indptr[:-1], np.diff(a.indptr))
-        from_b = np.arange(b.nonzeros) + np.repeat(a.indptr[1:], np.diff(b.indptr))
-        indices = np.empty(a.nonzeros + b.nonzeros, np.int32)
-        indices[from_a], indices[from_b] = a.indices, b.indices + np.int32(a.type.channels)
-        values = None
-        if self.output.kind == "graded":
-            values = np.empty(len(indices), np.float32)
-            values[from_a] = 1 if a.values is None else a.values
-            values[from_b] = 1 if b.values is None else b.values
-        return Rows(self.output, a.steps, a.indptr + b.indptr, indices, values)
+        joined = room_for(self.output, a.steps, context)
+        context.call(concat_rows, a.triple, b.triple, a.type.channels, joined)
+        return Rows.within(self.output, a.steps, *joined)

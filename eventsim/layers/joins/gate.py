@@ -10,9 +10,11 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.rows import gate_rows
+from eventsim.kernels.values_of_channels import gate_channels
+from eventsim.kernels.values_of_rows import add_up_steps, gate_by_values
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import rows_from_dense, without_zeros
+from eventsim.layers.listing import every_channel, listed, room_for
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import CountArray, Dense, FloatArray, Kind, Rows, SignalType
 
@@ -65,6 +67,7 @@ class GateOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, gate: SignalType, source: SignalType, output: SignalType) -> None:
         self.output = output
@@ -77,51 +80,48 @@ class GateOp(Op):
         """Gate one chunk."""
         g, x = inputs
         if isinstance(x, Dense):
-            gated, meetings = self._dense(g, x)
+            gated, meetings, times = self._dense(g, x, context)
         elif isinstance(g, Dense):
-            row = np.repeat(np.arange(len(x.indptr) - 1), np.diff(x.indptr))
-            factors = g.data[row // self.shared, x.indices // self.size]
-            values = factors if x.values is None else x.values * factors
-            gated = without_zeros(Rows(self.output, x.steps, x.indptr, x.indices, values))
-            meetings = x.nonzeros_by_step
+            products = room_for(replace(self.output, kind="real"), x.steps, context)
+            context.call(gate_by_values, every_channel(g, context), x.triple, self.shared, self.size, products)
+            gated, meetings, times = Rows.within(self.output, x.steps, *products), context.by_step(x), 1
         else:
-            gated, meetings = self._rows(g, x)
-        self._report(inputs, gated, meetings, context)
+            products, meetings, times = (
+                room_for(replace(self.output, kind="real"), x.steps, context),
+                context.counts(x.steps),
+                1,
+            )
+            context.call(gate_rows, g.triple, x.triple, self.shared, self.size, products, meetings)
+            gated = Rows.within(self.output, x.steps, *products)
+        self._report(inputs, gated, (meetings, times), context)
         return gated
 
-    def _dense(self, g: Rows | Dense, x: Dense) -> tuple[Rows | Dense, CountArray]:
-        """Multiply every value; a gate in rows says how many meet one."""
-        rows = len(x.data) // self.shared
-        gates = g.type.channels
-        factors = g.to_array().reshape(rows, 1, gates, 1)
-        data = (x.data.reshape(rows, self.shared, gates, self.size) * factors).reshape(x.data.shape)
+    def _dense(self, g: Rows | Dense, x: Dense, context: Context) -> tuple[Rows | Dense, CountArray | int, int]:
+        """Multiply every value; a gate in rows says how many meet one, for each non-zero gate so many."""
+        data = context.buffers.floats(x.data.size).reshape(x.data.shape)
+        context.call(gate_channels, every_channel(g, context), every_channel(x, context), self.shared, self.size, data)
         if isinstance(g, Dense):
-            return Dense(self.output, x.steps, data), np.full(x.steps, self.output.size, np.int64)
-        return rows_from_dense(self.output, x.steps, data), g.nonzeros_by_step * (self.shared * self.size)
-
-    def _rows(self, g: Rows, x: Rows) -> tuple[Rows, CountArray]:
-        indptr = np.empty(len(x.indptr), np.int64)
-        indices, values = np.empty(x.nonzeros, np.int32), np.empty(x.nonzeros, np.float32)
-        meetings = np.empty(x.steps, np.int64)
-        gate_rows(g.triple, x.triple, self.shared, self.size, (indptr, indices, values), meetings)
-        n = indptr[-1]
-        kept = None if self.output.kind == "binary" else values[:n]
-        return Rows(self.output, x.steps, indptr, indices[:n], kept), meetings
+            return Dense(self.output, x.steps, data), self.output.size, 1
+        return listed(self.output, x.steps, data, context), context.by_step(g), self.shared * self.size
 
     def _report(
-        self, inputs: tuple[Rows | Dense, ...], gated: Rows | Dense, meetings: CountArray, context: Context
+        self,
+        inputs: tuple[Rows | Dense, ...],
+        gated: Rows | Dense,
+        met: tuple[CountArray | int, int],
+        context: Context,
     ) -> None:
         rows = context.rows
         if self.passing:
-            rows.add("comparisons", meetings)
+            rows.add("comparisons", *met)
             return
         for signal in inputs:
             report_inputs(signal, context)
         if self.output.kind == "real":
-            rows.add("macs", meetings)
+            rows.add("macs", *met)
             return
         assert isinstance(gated, Rows)
-        assert gated.values is not None
-        units = np.concatenate([np.zeros(1, np.int64), np.cumsum(gated.values.astype(np.int64))])
-        rows.add("graded_macs", meetings)
-        rows.add("graded_acs", np.diff(units[gated.indptr[:: self.output.positions]]))
+        units = context.counts(gated.steps)
+        context.call(add_up_steps, gated.indptr, gated.triple[2], self.output.positions, units)
+        rows.add("graded_macs", *met)
+        rows.add("graded_acs", units)

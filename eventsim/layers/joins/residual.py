@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.kernels.filling import add, copy
 from eventsim.kernels.rows import join_rows, sum_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 MODES = ("add", "iand", "and")
@@ -100,11 +100,11 @@ class ResidualOp(Op):
         size = a.steps * self.output.positions
         added = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(a, Dense) and isinstance(b, Dense):
-            context.call(np.add, a.data, b.data, added)
+            context.call(add, every_channel(a, context), every_channel(b, context), added)
             return added
         dense, rows = (b, a) if isinstance(a, Rows) else (a, b)
         assert isinstance(dense, Dense)
         assert isinstance(rows, Rows)
-        context.call(np.copyto, added, dense.data)
+        context.call(copy, every_channel(dense, context), added)
         context.call(sum_rows, *rows.triple, 1, added)
         return added

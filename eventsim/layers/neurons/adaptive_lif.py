@@ -11,10 +11,12 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.dynamics import INTEGRATE, aligned
+from eventsim.kernels.filling import fill
 from eventsim.kernels.fire import SPARE, list_fired, words
 from eventsim.kernels.fire_adaptive import Rules, fire_adaptively, stretch_of
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.neurons.spiking import DenseStep, Flags, stepped, updating
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
@@ -297,6 +299,7 @@ class AdaptiveLIFOp(Op):
     state_names = ("potential", "step", "past")
     looks_ahead = False
     once_if_static = False
+    plays = True
 
     def __init__(self, layer: AdaptiveLIF, output: SignalType) -> None:
         self.output = output
@@ -337,19 +340,23 @@ class AdaptiveLIFOp(Op):
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
         positions, channels, size = self.output.positions, self.output.channels, self.output.size
-        x = np.ascontiguousarray(signal.to_array()).reshape(steps, size)
-        fired, changed = np.empty((steps, words(size)), np.uint32), np.empty(steps, np.int64)
-        held = self.potential.reshape(-1)
-        told = fired, changed
-        fire_adaptively(x, held, self.coefficients, self.arrays, self.rules, self.step, self.past, told)
+        x = every_channel(signal, context).reshape(steps, size)
+        fired = context.buffers.indices(steps * words(size)).view(np.uint32).reshape(steps, words(size))
+        changed, held = context.counts(steps), self.potential.reshape(-1)
+        if self.step == 0:
+            context.call(fill, held, np.float32(0))
+            context.call(fill, self.past, np.float32(0))
+        given = x, held, self.coefficients, self.arrays, self.rules, self.step, self.past, (fired, changed)
+        context.call(fire_adaptively, *given)
         self.step += steps
         indptr = np.zeros(steps * positions + 1, np.int64)
         indices = context.buffers.indices(steps * size + SPARE)
-        list_fired(fired, positions, channels, (indptr, indices, NO_VALUES), NO_VALUES, 0)
-        spikes = Rows(self.output, steps, indptr, indices[: indptr[-1]])
+        listed = indptr, indices, NO_VALUES
+        context.call(list_fired, fired, positions, channels, listed, NO_VALUES, 0)
+        spikes = Rows.within(self.output, steps, *listed)
         report_inputs(signal, context)
-        rows.add("spikes", spikes.nonzeros_by_step)
-        rows.add("updates_with_input", signal.nonzeros_by_step)
+        rows.add("spikes", context.by_step(spikes))
+        rows.add("updates_with_input", context.by_step(signal))
         rows.add("updates_with_change", changed)
         for operation, executed in self.executed.items():
             rows.add(operation, executed)

@@ -13,6 +13,7 @@ from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.dynamics import DECAY, INTEGRATE, Dynamics
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import MembraneOp, PerNeuron, rows_of, updating
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -97,12 +98,13 @@ class LeakyIntegratorOp(MembraneOp):
     """Passes on what a membrane was charged to that cannot fire."""
 
     kernel = "integrate"
+    plays = True
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Leak and take in, in every step of one chunk."""
         signal = inputs[0]
-        current = signal.to_array()
-        emitted = np.empty_like(current)
+        current = every_channel(signal, context)
+        emitted = context.buffers.floats(current.size).reshape(current.shape)
         self.membrane.begin(signal.steps, context)
         self.fire(0, current, context, emitted)
         self.report(context.rows)

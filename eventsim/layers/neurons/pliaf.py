@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.values_of_channels import limit
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import every_channel, listed
 from eventsim.layers.neurons.spiking import PLIF, NeuronOp, stepped
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -41,7 +42,7 @@ class PLIAF(PLIF):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return PLIAFOp(self.membrane(source, self.output_type(source)))
+        return PLIAFOp(self.membrane(source, self.output_type(source)), plays=True)
 
 
 class PLIAFOp(NeuronOp):
@@ -52,12 +53,12 @@ class PLIAFOp(NeuronOp):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, emit and reset in every step of one chunk."""
         signal = inputs[0]
-        current = signal.to_array()
-        emitted = np.empty_like(current)
+        current = every_channel(signal, context)
+        emitted = context.buffers.floats(current.size).reshape(current.shape)
         self.membrane.begin(signal.steps, context)
         self.fire(0, current, context, emitted)
-        np.maximum(emitted, 0, out=emitted)
+        context.call(limit, emitted, np.float32(0), np.float32(np.inf), emitted)
         output = self.membrane.output
-        context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
+        context.rows.add("updates_with_spike", context.by_step(self.membrane.spikes(signal.steps)))
         self.report(context.rows)
-        return rows_from_dense(output, signal.steps, emitted)
+        return listed(output, signal.steps, emitted, context)

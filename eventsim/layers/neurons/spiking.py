@@ -12,8 +12,10 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.dynamics import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
+from eventsim.kernels.filling import copy
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.neurons.membrane import NOT_KEPT, Membrane
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -215,7 +217,7 @@ class Neuron(Layer):
         membrane = self.membrane(source, self.output_type(source))
         if self.emits != "spikes":
             return PotentialOp(membrane, self.emits == "charge")
-        return NeuronOp(membrane, plays=source.dense and not self.multiple_spikes)
+        return NeuronOp(membrane, plays=not self.multiple_spikes)
 
     def membrane(self, source: SignalType, output: SignalType) -> Membrane:
         """Return the membrane potentials of these neurons, with every constant spread over the channels."""
@@ -427,7 +429,7 @@ class NeuronOp(MembraneOp):
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
         self.membrane.begin(signal.steps, context)
-        self.fire(0, signal.to_array(), context)
+        self.fire(0, every_channel(signal, context), context)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes, context))
         if spikes.values is not None:
@@ -440,6 +442,7 @@ class PotentialOp(MembraneOp):
     """Does what a `NeuronOp` does, and passes on the potential instead of the spikes."""
 
     kernel = "fire"
+    plays = True
 
     def __init__(self, membrane: Membrane, charged: bool) -> None:
         super().__init__(membrane)
@@ -448,8 +451,8 @@ class PotentialOp(MembraneOp):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Charge, fire and reset in every step of one chunk."""
         (signal,) = inputs
-        current = signal.to_array()
-        emitted = np.empty_like(current)
+        current = every_channel(signal, context)
+        emitted = context.buffers.floats(current.size).reshape(current.shape)
         self.membrane.begin(signal.steps, context)
         if self.charged:
             self.fire(0, current, context, emitted)
@@ -458,7 +461,7 @@ class PotentialOp(MembraneOp):
             for step in range(signal.steps):
                 rows = slice(step * positions, (step + 1) * positions)
                 self.fire(step, current[rows], context)
-                emitted[rows] = self.potential
-        context.rows.add("updates_with_spike", self.membrane.spikes(signal.steps).nonzeros_by_step)
+                context.call(copy, self.potential, emitted[rows])
+        context.rows.add("updates_with_spike", context.by_step(self.membrane.spikes(signal.steps)))
         self.report(context.rows)
         return Dense(self.membrane.output, signal.steps, emitted)

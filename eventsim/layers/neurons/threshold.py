@@ -9,9 +9,10 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Role
+from eventsim.kernels.values_of_channels import list_above
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import every_channel, room_for
 from eventsim.layers.neurons.spiking import PerNeuron, rows_of
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -66,16 +67,18 @@ class ThresholdOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, threshold: FloatArray, strict: bool) -> None:
         self.output = output
         self.threshold = threshold
-        self.compare = np.greater if strict else np.greater_equal
+        self.strict = strict
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Compare one chunk."""
         signal = inputs[0]
-        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
-        fired = self.compare(maps, self.threshold).astype(np.float32)
+        indptr, indices, no_values = room_for(self.output, signal.steps, context)
+        data = every_channel(signal, context)
+        context.call(list_above, data, self.threshold, self.strict, indptr, indices)
         context.rows.add("comparisons", self.output.size)
-        return rows_from_dense(self.output, signal.steps, fired.reshape(-1, self.output.channels))
+        return Rows.within(self.output, signal.steps, indptr, indices, no_values)

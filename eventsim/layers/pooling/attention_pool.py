@@ -11,8 +11,10 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.attention_pool import pool_by_attention
+from eventsim.kernels.filling import fill
 from eventsim.layers.dense import Memory, Reals, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -89,9 +91,10 @@ class AttentionPoolOp(Op):
     """Holds the largest logit, and the sums of weights and of weighted rows."""
 
     kernel = "attention_pool"
-    state_names = ("seen", "pooled")
+    state_names = ("seen", "pooled", "steps")
     looks_ahead = False
     once_if_static = False
+    plays = True
 
     def __init__(self, weight: FloatArray, output: SignalType) -> None:
         self.weight = np.ascontiguousarray(weight, np.float32)
@@ -102,17 +105,25 @@ class AttentionPoolOp(Op):
         """Forget the steps seen."""
         self.seen = np.array([-np.inf, 0], np.float32)
         self.pooled = np.zeros(self.output.channels, np.float32)
+        self.steps = 0
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Add one chunk; emit the weighted mean if it is the final one, else nothing."""
         signal = inputs[0]
         shape = signal.steps, signal.type.positions, signal.type.channels
-        pool_by_attention(np.ascontiguousarray(signal.to_array()).reshape(shape), self.weight, self.seen, self.pooled)
+        rows = every_channel(signal, context).reshape(shape)
+        if self.steps == 0:
+            context.call(fill, self.seen[:1], np.float32(-np.inf))
+            context.call(fill, self.seen[1:], np.float32(0))
+            context.call(fill, self.pooled, np.float32(0))
+        mean = context.buffers.floats(self.output.channels)
+        context.call(pool_by_attention, rows, self.weight, self.seen, self.pooled, mean)
+        self.steps += signal.steps
         report_inputs(signal, context)
         context.rows.add("macs", 2 * signal.type.size)
         context.rows.add("weight_reads", signal.type.size)
         context.rows.add("exponentials", signal.type.positions)
         if not context.final:
-            return Dense(self.output, 0, self.pooled[None][:0])
+            return Dense(self.output, 0, mean[None][:0])
         context.rows.part(signal.steps - 1, signal.steps).add("divisions", self.output.channels)
-        return Dense(self.output, 1, (self.pooled / self.seen[1])[None])
+        return Dense(self.output, 1, mean[None])

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import fill
 from eventsim.kernels.rows import sum_groups
+from eventsim.kernels.values_of_channels import add_neighbours
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import LayerError, Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import every_channel, listed
 from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -55,6 +57,7 @@ class SumOverChannelsOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType) -> None:
         self.size = source.channels // output.channels
@@ -64,15 +67,14 @@ class SumOverChannelsOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Add up each row of one chunk."""
         signal, output = inputs[0], self.output
-        sums = np.zeros((signal.steps * output.positions, output.channels), np.float32)
+        sums = context.buffers.floats(signal.steps * output.size).reshape(-1, output.channels)
         if isinstance(signal, Dense):
-            parts = signal.data.reshape(len(sums), output.channels, self.size)
-            for place in range(self.size):  # one order of additions, whatever the shape
-                sums += parts[:, :, place]
+            context.call(add_neighbours, every_channel(signal, context), self.size, sums)
             context.rows.add("additions", signal.type.size)
         else:
-            sum_groups(*signal.triple, self.size, sums)
-            context.rows.add("additions", signal.nonzeros_by_step)
+            context.call(fill, sums, np.float32(0))
+            context.call(sum_groups, *signal.triple, self.size, sums)
+            context.rows.add("additions", context.by_step(signal))
         if output.kind == "graded":
-            return rows_from_dense(output, signal.steps, sums)
+            return listed(output, signal.steps, sums, context)
         return Dense(output, signal.steps, sums)

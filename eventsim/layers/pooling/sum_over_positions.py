@@ -11,7 +11,7 @@ from eventsim.kernels.filling import divide, fill
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, tokens
 from eventsim.layers.layer import Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import listed
 from eventsim.layers.pooling.pool import Adding
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -50,11 +50,11 @@ class SumOverPositionsOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType, divisor: int | None) -> None:
         self.positions = source.positions
         self.output = output
-        self.plays = output.kind != "graded"
         self.divisor = divisor
         self.kernel = "dense_sum" if source.dense else "sum_rows"
 
@@ -67,11 +67,11 @@ class SumOverPositionsOp(Op):
                 context.call(np.add.reduce, rows, 0, None, sums[step])
             context.rows.add("additions", signal.type.size)
         else:
-            context.call(fill, sums, 0.0)
+            context.call(fill, sums, np.float32(0))
             context.call(sum_rows, *signal.triple, self.positions, sums)
             context.rows.add("additions", context.by_step(signal))
         if self.output.kind == "graded":
-            return rows_from_dense(self.output, signal.steps, sums)
+            return listed(self.output, signal.steps, sums, context)
         if self.divisor is None:
             return Dense(self.output, signal.steps, sums)
         context.rows.add("divisions", self.output.size)

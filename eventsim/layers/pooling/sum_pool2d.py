@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import divide_by_row
 from eventsim.kernels.rows import pool_dense
+from eventsim.kernels.values_of_rows import divide_rows
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
-from eventsim.layers.listing import without_zeros
 from eventsim.layers.pooling.pool import Adding
 from eventsim.layers.pooling.pooled_rows import pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
@@ -72,14 +73,14 @@ class SumPool2dOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, spans: Spans, divisors: FloatArray | None) -> None:
         self.output = output
         self.spans = spans
-        self.plays = output.dense or divisors is None
-        self.divisors = divisors
-        if divisors is not None and (divisors == divisors.flat[:1]).all():
-            self.divisors = divisors[:1]  # of every window
+        self.divisors = None if divisors is None else np.ascontiguousarray(divisors.reshape(-1), np.float32)
+        if self.divisors is not None and (self.divisors == self.divisors[0]).all():
+            self.divisors = self.divisors[:1]  # of every window
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
@@ -90,27 +91,14 @@ class SumPool2dOp(Op):
             context.rows.add("additions", added)
             if self.divisors is None:
                 return rows
-            context.rows.add("divisions", rows.nonzeros_by_step)
-            return self._averaged(rows, self.divisors)
+            context.rows.add("divisions", context.by_step(rows))
+            context.call(divide_rows, *rows.triple, self.divisors)
+            return Rows.within(self.output, signal.steps, *rows.triple)
         size = signal.steps * self.output.positions
         pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         touched = context.call(pool_dense, signal.data, signal.steps, self.spans, pooled, False)
         context.rows.add("additions", touched // max(signal.steps, 1))
         if self.divisors is not None:
             context.rows.add("divisions", self.output.size)
-            context.call(np.divide, pooled, self._of_rows(self.divisors, signal.steps), pooled)
+            context.call(divide_by_row, pooled, self.divisors)
         return Dense(self.output, signal.steps, pooled)
-
-    def _averaged(self, rows: Rows, divisors: FloatArray) -> Rows:
-        """Divide each sum by the number of values that its window averages."""
-        assert rows.values is not None
-        each = (
-            divisors[0] if len(divisors) == 1 else np.repeat(self._of_rows(divisors, rows.steps), np.diff(rows.indptr))
-        )
-        rows.values /= each
-        return without_zeros(rows)
-
-    @staticmethod
-    def _of_rows(divisors: FloatArray, steps: int) -> FloatArray:
-        """Return divisors as they meet the rows of some steps, one if it is the same for all."""
-        return divisors if len(divisors) == 1 else np.tile(divisors, (steps, 1))

@@ -9,9 +9,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.kernels.values_of_channels import limit
+from eventsim.kernels.values_of_rows import limit_rows
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import without_zeros
+from eventsim.layers.listing import every_channel, room_for
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -104,48 +106,50 @@ class ActivationOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, function: str, least: float | None, most: float | None) -> None:
         self.output = output
         self.function = function
         self.kernel = function
-        self.limits = [None if limit is None else np.float32(limit) for limit in (least, most)]
+        self.comparisons = (least is not None) + (most is not None)
+        self.least = np.float32(-np.inf if least is None else least)
+        self.most = np.float32(np.inf if most is None else most)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Transform one chunk."""
         signal, output = inputs[0], self.output
         if self.function in ("relu", "clamp"):
             return self._limited(signal, context)
-        apply = sigmoid if self.function == "sigmoid" else _softmax
+        apply = _write_sigmoid if self.function == "sigmoid" else _write_softmax
         context.rows.add("exponentials", output.size)
-        data = np.empty((signal.steps, output.positions, output.channels), np.float32)
-        for x, y in zip(signal.to_array().reshape(data.shape), data, strict=True):
-            y[:] = apply(x)
+        data = context.buffers.floats(signal.steps * output.size).reshape(-1, output.positions, output.channels)
+        for x, y in zip(every_channel(signal, context).reshape(data.shape), data, strict=True):
+            context.call(apply, x, y)
         return Dense(output, signal.steps, data.reshape(-1, output.channels))
 
     def _limited(self, signal: Rows | Dense, context: Context) -> Rows | Dense:
         """Return values within the limits."""
-        output, count = self.output, sum(limit is not None for limit in self.limits)
+        output = self.output
         if output.dense:
-            context.rows.add("comparisons", count * output.size)
-            return Dense(output, signal.steps, self._within(signal.to_array()).reshape(-1, output.channels))
+            context.rows.add("comparisons", self.comparisons * output.size)
+            data = context.buffers.floats(signal.steps * output.size).reshape(-1, output.channels)
+            context.call(limit, every_channel(signal, context), self.least, self.most, data)
+            return Dense(output, signal.steps, data)
         assert isinstance(signal, Rows)
-        context.rows.add("comparisons", count * signal.nonzeros_by_step)
-        values = signal.values
-        if values is None:
-            if output.kind == "binary":
-                return replace(signal, type=output)
-            values = np.ones(signal.nonzeros, np.float32)
-        return without_zeros(replace(signal, type=output, values=self._within(values)))
-
-    def _within(self, values: FloatArray) -> FloatArray:
-        least, most = self.limits
-        values = values if least is None else np.maximum(values, least)
-        return values if most is None else np.minimum(values, most)
+        context.rows.add("comparisons", context.by_step(signal), self.comparisons)
+        if output.kind == "binary":
+            return Rows.within(output, signal.steps, *signal.triple)
+        limited = room_for(output, signal.steps, context)
+        context.call(limit_rows, signal.triple, self.least, self.most, limited)
+        return Rows.within(output, signal.steps, *limited)
 
 
-def _softmax(x: FloatArray) -> FloatArray:
-    """Return the softmax of each row."""
+def _write_sigmoid(x: FloatArray, out: FloatArray) -> None:
+    out[:] = sigmoid(x)
+
+
+def _write_softmax(x: FloatArray, out: FloatArray) -> None:
+    """Write the softmax of each row."""
     powers: FloatArray = np.exp(x - x.max(axis=1, keepdims=True))
-    powers /= powers.sum(axis=1, keepdims=True)
-    return powers
+    np.divide(powers, powers.sum(axis=1, keepdims=True), out)

@@ -10,9 +10,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
+from eventsim.kernels.values_of_channels import scale_and_shift
+from eventsim.kernels.values_of_rows import scale_rows
 from eventsim.layers.dense import Memory, spread
 from eventsim.layers.layer import Layer, Op
-from eventsim.layers.listing import without_zeros
+from eventsim.layers.listing import every_channel, room_for
 from eventsim.layers.neurons.spiking import rows_of
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
@@ -78,11 +80,12 @@ class AffineOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, scale: FloatArray, shift: FloatArray | None) -> None:
         self.output = output
         self.scale = scale
-        self.shift = shift
+        self.shift = np.empty((0, output.channels), np.float32) if shift is None else shift
         self.kernel = "affine_dense" if output.dense else "affine_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
@@ -91,15 +94,12 @@ class AffineOp(Op):
         report_inputs(signal, context)
         if not self.output.dense:
             assert isinstance(signal, Rows)
-            context.rows.add("macs", signal.nonzeros_by_step)
-            row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr)) % len(self.scale)
-            factors = self.scale[row, signal.indices]
-            values = factors if signal.values is None else signal.values * factors
-            # a scale of 0 silences a channel
-            return without_zeros(Rows(self.output, signal.steps, signal.indptr, signal.indices, values))
+            context.rows.add("macs", context.by_step(signal))
+            scaled = room_for(self.output, signal.steps, context)
+            context.call(scale_rows, signal.triple, self.scale, scaled)
+            return Rows.within(self.output, signal.steps, *scaled)
         context.rows.add("macs", self.output.size)
-        maps = signal.to_array().reshape(signal.steps, self.output.positions, self.output.channels)
-        data = maps * self.scale
-        if self.shift is not None:
-            data += self.shift
-        return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels))
+        size = signal.steps * self.output.positions
+        data = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+        context.call(scale_and_shift, every_channel(signal, context), self.scale, self.shift, data)
+        return Dense(self.output, signal.steps, data)

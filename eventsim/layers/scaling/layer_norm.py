@@ -13,6 +13,7 @@ from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.layer_norm import normalise
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.synapses.gathering import report_inputs
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -93,6 +94,7 @@ class LayerNormOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, layer: LayerNorm, output: SignalType) -> None:
         bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
@@ -105,7 +107,7 @@ class LayerNormOp(Op):
         signal = inputs[0]
         size = signal.steps * self.output.positions
         data = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        normalise(np.ascontiguousarray(signal.to_array()), self.weight, self.bias, self.eps, data)
+        context.call(normalise, every_channel(signal, context), self.weight, self.bias, self.eps, data)
         report_inputs(signal, context)
         context.rows.add("macs", 2 * self.output.size)
         context.rows.add("additions", self.output.size)

@@ -9,9 +9,11 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
+from eventsim.kernels.filling import add, repeat
 from eventsim.kernels.rows import sum_rows
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 
@@ -73,6 +75,7 @@ class PositionEncodingOp(Op):
 
     kernel = "dense_add"
     looks_ahead = False
+    plays = True
 
     def __init__(self, encoding: FloatArray, output: SignalType) -> None:
         steps = np.broadcast_to(encoding.swapaxes(1, 2), (len(encoding), output.positions, output.channels))
@@ -98,12 +101,11 @@ class PositionEncodingOp(Op):
                 raise LayerError(f"{stop} time steps found; the encoding has {len(encoding)}, import it for more steps")
             encoding = encoding[self.step : stop]
             self.step = stop
-        shape = signal.steps, self.output.positions, self.output.channels
-        data = context.buffers.floats(signal.steps * self.output.size).reshape(shape)
+        data = context.buffers.floats(signal.steps * self.output.size).reshape(-1, self.output.channels)
         if isinstance(signal, Dense):
-            np.add(signal.data.reshape(shape), encoding, out=data)
+            context.call(add, every_channel(signal, context), encoding, data)
         else:
-            np.copyto(data, encoding)
-            sum_rows(*signal.triple, 1, data.reshape(-1, self.output.channels))
+            context.call(repeat, encoding, data)
+            context.call(sum_rows, *signal.triple, 1, data)
         context.rows.add("additions", self.output.size)
-        return Dense(self.output, signal.steps, data.reshape(-1, self.output.channels))
+        return Dense(self.output, signal.steps, data)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.moving import flatten_tokens
 from eventsim.kernels.rows import flatten_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Op
+from eventsim.layers.listing import room_for
 from eventsim.layers.routing import Routing
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -44,6 +46,7 @@ class FlattenOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType) -> None:
         self.source = source
@@ -55,16 +58,15 @@ class FlattenOp(Op):
         positions, channels = self.source.positions, self.source.channels
         channel_major = len(self.source.grid) == 2
         if isinstance(signal, Dense):
-            maps = signal.data.reshape(signal.steps, positions, channels)
-            data = np.ascontiguousarray(maps.swapaxes(1, 2) if channel_major else maps)
+            if not channel_major:
+                return Dense(self.output, signal.steps, signal.data.reshape(signal.steps, self.output.channels))
+            data = context.buffers.floats(signal.data.size).reshape(signal.steps, channels, positions)
+            context.call(np.copyto, data, signal.data.reshape(signal.steps, positions, channels).swapaxes(1, 2))
             return Dense(self.output, signal.steps, data.reshape(signal.steps, self.output.channels))
-        indptr = np.ascontiguousarray(signal.indptr[::positions])
-        if not channel_major:
-            row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr)) % positions
-            flat = (row * channels + signal.indices).astype(np.int32)
-            return Rows(self.output, signal.steps, indptr, flat, signal.values)
-        order = np.empty(signal.nonzeros, np.int64)
-        flat = np.empty(signal.nonzeros, np.int32)
-        flatten_rows(signal.indptr, signal.indices, positions, channels, order, flat)
-        values = None if signal.values is None else signal.values[order]
-        return Rows(self.output, signal.steps, indptr, flat, values)
+        if channel_major:
+            flat = room_for(self.output, signal.steps, context)
+            context.call(flatten_rows, signal.triple, positions, channels, flat)
+            return Rows.within(self.output, signal.steps, *flat)
+        indptr, indices, _ = room_for(replace(self.output, kind="binary"), signal.steps, context)
+        context.call(flatten_tokens, signal.triple, positions, channels, indptr, indices)
+        return Rows.within(self.output, signal.steps, indptr, indices, signal.triple[2])

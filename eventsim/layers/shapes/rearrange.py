@@ -8,9 +8,12 @@ from math import prod
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.moving import take_values
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.routing import Routing
+from eventsim.layers.shapes.moved_rows import moved_rows
 from eventsim.layers.shapes.reshape import places_of
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
@@ -77,10 +80,11 @@ class RearrangeOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType, indices: CountArray) -> None:
         self.output = output
-        self.size = source.size
+        self.source = source
         self.kernel = "rearrange_dense" if output.dense else "rearrange_rows"
         taken = np.full(output.size, -1, np.int64)  # by place in the rows of a step, the place in the input's
         taken[places_of(output)] = np.where(indices < 0, -1, places_of(source)[indices])
@@ -88,26 +92,14 @@ class RearrangeOp(Op):
         filled = np.flatnonzero(taken >= 0)
         # the places in the output that each value of the input goes to, one list after the other
         self.places = filled[np.argsort(taken[filled], kind="stable")]
-        self.copies = np.bincount(taken[filled], minlength=source.size)
-        self.first = np.cumsum(self.copies) - self.copies
+        self.begins = np.concatenate([[0], np.cumsum(np.bincount(taken[filled], minlength=source.size))])
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Move the values of one chunk."""
         signal, output = inputs[0], self.output
         if isinstance(signal, Dense):
-            data = np.take(signal.data.reshape(signal.steps, self.size), np.maximum(self.taken, 0), axis=1)
-            data[:, self.taken < 0] = 0
+            data = context.buffers.floats(signal.steps * output.size).reshape(signal.steps, output.size)
+            given = every_channel(signal, context).reshape(signal.steps, self.source.size)
+            context.call(take_values, given, self.taken, data)
             return Dense(output, signal.steps, data.reshape(-1, output.channels))
-        row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr))
-        step, position = np.divmod(row, signal.type.positions)
-        given = position * signal.type.channels + signal.indices
-        copies = self.copies[given]
-        event = np.repeat(np.arange(signal.nonzeros), copies)
-        nth = np.arange(len(event)) - (np.cumsum(copies) - copies)[event]
-        place = step[event] * output.size + self.places[self.first[given[event]] + nth]
-        order = np.argsort(place)
-        new_row, channel = np.divmod(place[order], output.channels)
-        counts = np.bincount(new_row, minlength=signal.steps * output.positions)
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64)
-        values = None if signal.values is None else signal.values[event[order]]
-        return Rows(output, signal.steps, indptr, channel.astype(np.int32), values)
+        return moved_rows(signal, output, (self.begins, self.places), context)

@@ -8,9 +8,12 @@ from math import prod
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.moving import take_values
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.routing import Routing
+from eventsim.layers.shapes.moved_rows import moved_rows
 from eventsim.signals import Dense, FloatArray, IntArray, Rows, SignalType
 
 
@@ -54,29 +57,25 @@ class ReshapeOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType) -> None:
         self.output = output
-        self.taken = places_of(source)  # by place in PyTorch's order: where the value is in rows
-        self.place = np.empty(source.size, np.int32)  # by place in the source's rows: where it is in the output's
-        self.place[self.taken[_inverse(places_of(output))]] = np.arange(source.size, dtype=np.int32)
+        taken = places_of(source)  # by place in PyTorch's order: where the value is in rows
+        place = np.empty(source.size, np.int64)  # by place in the source's rows: where it is in the output's
+        place[taken[_inverse(places_of(output))]] = np.arange(source.size)
+        self.lists = np.arange(source.size + 1), place
+        self.source_of = np.argsort(place)
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Reshape each step of one chunk."""
         signal, output = inputs[0], self.output
         if isinstance(signal, Dense):
-            data = np.empty((signal.steps, output.size), np.float32)
-            data[:, self.place] = signal.data.reshape(signal.steps, output.size)
+            data = context.buffers.floats(signal.steps * output.size).reshape(signal.steps, output.size)
+            given = every_channel(signal, context).reshape(signal.steps, output.size)
+            context.call(take_values, given, self.source_of, data)
             return Dense(output, signal.steps, data.reshape(-1, output.channels))
-        row = np.repeat(np.arange(len(signal.indptr) - 1), np.diff(signal.indptr))
-        step, position = np.divmod(row, signal.type.positions)
-        place = step * output.size + self.place[position * signal.type.channels + signal.indices]
-        order = np.argsort(place)
-        new_row, channel = np.divmod(place[order], output.channels)
-        counts = np.bincount(new_row, minlength=signal.steps * output.positions)
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)]).astype(np.int64)
-        values = None if signal.values is None else signal.values[order]
-        return Rows(output, signal.steps, indptr, channel.astype(np.int32), values)
+        return moved_rows(signal, output, self.lists, context)
 
 
 def places_of(kind: SignalType) -> IntArray:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.moving import take_values
 from eventsim.layers.dense import Memory, channel_axis
 from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.routing import Routing
+from eventsim.layers.shapes.moved_rows import moved_rows
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 
@@ -63,31 +66,21 @@ class SelectChannelsOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, output: SignalType, indices: CountArray, channels: int) -> None:
         self.output = output
-        self.indices = indices
-        self.ascending = bool((np.diff(indices) > 0).all())
+        self.indices = indices.astype(np.int64)
         # the places in the output that each channel of the input goes to, one list after the other
-        self.places = np.argsort(indices, kind="stable")
-        self.copies = np.bincount(indices, minlength=channels)
-        self.first = np.cumsum(self.copies) - self.copies
+        begins = np.concatenate([[0], np.cumsum(np.bincount(indices, minlength=channels))])
+        self.lists = begins, np.argsort(indices, kind="stable")
         self.kernel = "select_dense" if output.dense else "select_rows"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Select from one chunk."""
         signal, output = inputs[0], self.output
         if isinstance(signal, Dense):
-            return Dense(output, signal.steps, np.take(signal.data, self.indices, axis=1))
-        rows = len(signal.indptr) - 1
-        copies = self.copies[signal.indices]
-        event = np.repeat(np.arange(signal.nonzeros), copies)
-        nth = np.arange(len(event)) - (np.cumsum(copies) - copies)[event]
-        row = np.repeat(np.arange(rows), np.diff(signal.indptr))[event]
-        channel = self.places[self.first[signal.indices[event]] + nth]
-        if not self.ascending:
-            order = np.argsort(row * output.channels + channel)
-            event, channel = event[order], channel[order]  # rows stay in order
-        indptr = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.bincount(row, minlength=rows))])
-        values = None if signal.values is None else signal.values[event]
-        return Rows(output, signal.steps, indptr, channel.astype(np.int32), values)
+            data = context.buffers.floats(signal.steps * output.size).reshape(-1, output.channels)
+            context.call(take_values, every_channel(signal, context), self.indices, data)
+            return Dense(output, signal.steps, data)
+        return moved_rows(signal, output, self.lists, context, together=False)

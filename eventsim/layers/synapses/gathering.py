@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import increase, repeat
 from eventsim.kernels.gather import LANES, gather, tiles_of
 from eventsim.kernels.products import count_products, count_pruned
 from eventsim.kernels.window import Window
@@ -132,10 +133,10 @@ class SynapsesOp(Op):
             sums = out.reshape(signal.steps, self.output.positions, self.output.channels)
             context.call(np.matmul, rows, self.weight[0], sums)  # NumPy multiplies a stack of matrices one by one
             if self.biased:
-                context.call(np.add, sums, self.bias, sums)
+                context.call(increase, sums, self.bias)
             fan = self.source.channels * self.output.channels if self.fan is None else int(self.fan.sum())
             return self.source.positions * fan
-        context.call(np.copyto, out, self.bias)
+        context.call(repeat, self.bias, out)
         group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
         maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
         sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)

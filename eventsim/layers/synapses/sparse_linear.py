@@ -11,9 +11,10 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.fan_out import gather_synapses
+from eventsim.kernels.filling import repeat
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import rows_from_dense
+from eventsim.layers.listing import every_channel, listed
 from eventsim.layers.synapses.gathering import report_inputs, report_products
 from eventsim.layers.synapses.weights import serving
 from eventsim.signals import CountArray, Dense, FloatArray, IntArray, Rows, SignalType
@@ -121,7 +122,7 @@ class SparseLinear(Layer):
 
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
-        return SparseLinearOp(self, inputs[0], self.output_type(*inputs))
+        return SparseLinearOp(self, self.output_type(*inputs))
 
 
 class SparseLinearOp(Op):
@@ -131,9 +132,9 @@ class SparseLinearOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
-    def __init__(self, layer: SparseLinear, source: SignalType, output: SignalType) -> None:
-        self.plays = not source.dense
+    def __init__(self, layer: SparseLinear, output: SignalType) -> None:
         self.synapses = (layer.indptr, layer.targets, layer.weights)
         self.biased = layer.bias is not None
         self.bias = np.zeros(output.channels, np.float32) if layer.bias is None else layer.bias
@@ -144,10 +145,10 @@ class SparseLinearOp(Op):
         signal = inputs[0]
         report_inputs(signal, context)
         if isinstance(signal, Dense):
-            signal = rows_from_dense(signal.type, signal.steps, signal.data)
+            signal = listed(signal.type, signal.steps, every_channel(signal, context), context)
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        context.call(np.copyto, out, self.bias)
+        context.call(repeat, self.bias, out)
         products, units = context.counts((2, signal.steps))
         context.call(gather_synapses, signal.triple, *self.synapses, out, products, units)
         report_products(signal.type, products, units, context.rows)

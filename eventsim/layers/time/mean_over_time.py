@@ -62,7 +62,7 @@ class MeanOverTimeOp(Op):
         """Add one chunk; emit the mean if it is the final one, else nothing."""
         signal = inputs[0]
         if self.steps == 0:
-            context.call(fill, self.total, 0.0)
+            context.call(fill, self.total, np.float32(0))
         if isinstance(signal, Rows):
             # step by step and row by row, as the kernel adds the steps of one row after the other
             context.call(total_rows, *signal.triple, self.output.positions, self.total)
