@@ -7,7 +7,8 @@ signal is either `Rows` (CSR: only the non-zero channels) or `Dense` (every chan
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 from typing import Literal, TypeAlias
@@ -184,7 +185,9 @@ Signal: TypeAlias = Rows | Dense
 
 def as_static(signal: Signal) -> Signal:
     """Mark a signal of one step as the same in every step of the sample."""
-    return replace(signal, static=True)
+    static = copy(signal)  # the room of its arrays, too
+    static.static = True
+    return static
 
 
 def zeros(kind: SignalType, steps: int) -> Signal:

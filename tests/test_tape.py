@@ -18,7 +18,7 @@ from eventsim.layers import Conv2d, Input, IntegerLIF, Linear, MeanOverPositions
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.network import NetworkBuilder
 from eventsim.result import Result
-from eventsim.signals import Dense
+from eventsim.signals import Dense, Rows, SignalType, as_static
 from eventsim.tape import TAKES_TAPES, Tape
 from eventsim.testing import strategies
 from eventsim.workers import Workers
@@ -181,6 +181,16 @@ def test_static_rows_are_not_played_and_right() -> None:
     for seed in range(4):
         image = frames(seed)[0]
         same(simulator.run(image), Simulator(classifier()).run(image))
+
+
+def test_static_rows_keep_the_room_of_their_arrays() -> None:
+    """Another image may have more values than the one whose calls were written down."""
+    indices, values = np.zeros(5, np.int32), np.ones(5, np.float32)
+    rows = Rows.within(SignalType("graded", 5), 1, np.array([0, 1]), indices, values)
+    static = as_static(rows)
+    assert static.static and not rows.static
+    assert static.triple[1] is indices
+    assert static.triple[2] is values
 
 
 def test_dense_signals_hold_their_counts() -> None:
