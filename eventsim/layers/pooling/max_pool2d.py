@@ -11,6 +11,7 @@ from eventsim.kernels.rows import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
+from eventsim.layers.listing import every_channel
 from eventsim.layers.pooling.pool import Comparing
 from eventsim.layers.pooling.pooled_rows import pooled_rows
 from eventsim.layers.window import output_grid, sliding_spans, taps_over
@@ -80,10 +81,10 @@ class MaxPool2dOp(Op):
     state_names = ()
     looks_ahead = False
     once_if_static = True
+    plays = True
 
     def __init__(self, source: SignalType, output: SignalType, spans: Spans) -> None:
         self.output = output
-        self.plays = source.dense == output.dense
         self.spans = spans
         self.kernel = "pool_dense" if output.dense else "pool_rows"
 
@@ -96,6 +97,6 @@ class MaxPool2dOp(Op):
             return rows
         size = signal.steps * self.output.positions
         pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        touched = context.call(pool_dense, signal.to_array(), signal.steps, self.spans, pooled, True)
+        touched = context.call(pool_dense, every_channel(signal, context), signal.steps, self.spans, pooled, True)
         context.rows.add("comparisons", touched // max(signal.steps, 1))
         return Dense(self.output, signal.steps, pooled)
