@@ -25,6 +25,7 @@ from reference.synapses import conv2d, linear
 from strategies import Sliding, activity, randoms, slidings, weights
 
 from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
+from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import (
     DECAY,
     INTEGRATE,
@@ -37,7 +38,7 @@ from eventsim.kernels.dynamics import (
     repeated,
 )
 from eventsim.kernels.fan_out import gather_synapses
-from eventsim.kernels.fire import SPARE, fire
+from eventsim.kernels.fire import fire
 from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products

@@ -23,6 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.bits import list_bits
 from eventsim.kernels.dynamics import (
     INTEGRATE,
     LANES,
@@ -40,19 +41,12 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.jit import kernel
 
-SPARE = 8
-"""Entries that a list of spikes has more than there can be spikes, as eight are written at a time."""
-
 COMPILED = not numba.config.DISABLE_JIT
 
 Constants: TypeAlias = tuple[
     npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]
 ]
 """The constant, the threshold, the floor and the start of a population, see `fire`."""
-
-_LISTED = np.array(
-    [[i for i in range(8) if byte >> i & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)], np.uint8
-)
 
 _WIDE, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
 _FLOATS = ir.VectorType(_FLOAT, LANES)
@@ -226,45 +220,6 @@ def _advancing(strict: bool) -> Any:
 _advance, _advance_strict = _advancing(strict=False), _advancing(strict=True)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _emit(typingctx: Any, bits: Any, width: Any, first: Any, listed: Any, out: Any) -> Any:
-    """Write the indices of the bits that are set, and return how many: of `width` bits, 64 at most, from `first` on.
-
-    Sixteen bits at a time, and of each eight the whole entry of `_LISTED`, whose address is given: the next one writes
-    over what is too much.
-    """
-    signature = types.int64(types.uint64, types.int64, types.int64, types.uintp, types.uintp)
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        b, (bits, width, first, listed, out) = builder, arguments
-        entries, numbers = ir.VectorType(ir.IntType(8), 8), ir.VectorType(_WORD, 8)
-        nowhere, zeros = ir.Constant(numbers, ir.Undefined), ir.Constant(numbers, [0] * 8)
-        start = b.insert_element(nowhere, b.trunc(first, _WORD), ir.Constant(_WORD, 0))
-        start = b.shuffle_vector(start, nowhere, zeros)
-        n, ends, end = ir.Constant(_WIDE, 0), [], b.append_basic_block("emitted")
-        for eight in range(8):
-            byte = b.and_(b.lshr(bits, ir.Constant(_WIDE, 8 * eight)), ir.Constant(_WIDE, 255))
-            entry = b.load(_pointer(b, listed, entries, b.shl(byte, ir.Constant(_WIDE, 3))), align=1)
-            index = b.add(b.add(b.zext(entry, numbers), start), ir.Constant(numbers, [8 * eight] * 8))
-            b.store(index, _pointer(b, out, numbers, b.shl(n, ir.Constant(_WIDE, 2))), align=4)
-            n = b.add(n, b.ctpop(byte))
-            if eight % 2:
-                following = b.append_basic_block("bits") if eight < 7 else end
-                ends.append((n, b.block))
-                if eight < 7:
-                    b.cbranch(b.icmp_signed(">", width, ir.Constant(_WIDE, 8 * eight + 8)), following, end)
-                    b.position_at_end(following)
-                else:
-                    b.branch(end)
-                    b.position_at_end(end)
-        total = b.phi(_WIDE)
-        for count, block in ends:
-            total.add_incoming(count, block)
-        return total
-
-    return signature, generate
-
-
 @kernel
 def _charge(v: np.float32, x: np.float32, k: np.float32, charge: int) -> np.float32:
     if charge == INTEGRATE:
@@ -278,35 +233,6 @@ def _charge(v: np.float32, x: np.float32, k: np.float32, charge: int) -> np.floa
     if charge == LEAK_FREE_MULTIPLY:
         return v - v * k + x
     return v * k + x
-
-
-@kernel
-def list_bits(
-    fired: npt.NDArray[np.uint64],
-    channels: int,
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
-) -> None:
-    """List the bits of one step, row by row."""
-    n = indptr[0]
-    for row in range(len(indptr) - 1):
-        for first in range(0, channels, 64):
-            bit, width = row * channels + first, min(64, channels - first)
-            word, shift = bit >> 6, np.uint64(bit & 63)
-            bits = fired[word] >> shift
-            if shift + width > 64:
-                bits |= fired[word + 1] << (np.uint64(64) - shift)
-            if width < 64:
-                bits &= (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-            if bits == 0:
-                continue
-            if COMPILED:
-                n += _emit(bits, width, first, _LISTED.ctypes.data, indices.ctypes.data + 4 * n)
-            else:
-                for i in range(width):
-                    indices[n] = first + i
-                    n += np.int64(bits >> np.uint64(i) & np.uint64(1))
-        indptr[row + 1] = n
 
 
 @kernel
@@ -334,8 +260,8 @@ def fire(
     dynamics : Dynamics
     listed : tuple (indptr, indices, values)
         Written: ends of the rows, int64 (steps * positions + 1,), where ``indptr[0]`` is given and says where the
-        spikes begin in `indices`; the channels that fired, int32, with room for `SPARE` more than there are neurons and
-        steps; and, where `Dynamics.multiple`, how many spikes each of these stands for, float32.
+        spikes begin in `indices`; the channels that fired, int32, with room for `eventsim.kernels.bits.SPARE` more than
+        there are neurons and steps; and, where `Dynamics.multiple`, how many spikes each of these stands for, float32.
     charged : float32 array (steps * positions, channels) or (0, channels)
         Written where it has room: the potentials after the charge, before any reset.
     active : int64 array (steps, 2)

@@ -20,8 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.bits import list_bits
 from eventsim.kernels.dynamics import LANES, STRETCH
-from eventsim.kernels.fire import list_bits
 from eventsim.kernels.jit import kernel
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -213,7 +213,7 @@ def fire_integer(
     indptr : int64 array (steps * positions + 1,)
         Written: ends of the rows of spikes.
     indices : int32 array
-        Written: the channels that fired; with room for `eventsim.kernels.fire.SPARE` more than neurons and steps.
+        Written: the channels that fired; with room for `eventsim.kernels.bits.SPARE` more than neurons and steps.
     active : int64 array (steps, 3)
         Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a
         count that is not 0 where an input was beyond the largest.

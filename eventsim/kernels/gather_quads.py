@@ -21,13 +21,12 @@ import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
-from llvmlite.binding import llvm_version_info
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.processor import COMPRESSED, FEATURES
 from eventsim.kernels.window import Window
 
 QUAD = 4
@@ -51,18 +50,10 @@ _SUMS, _FLOATS = ir.VectorType(_WORD, LANES), ir.VectorType(_FLOAT, LANES)
 _NOWHERE, _NOTHING = ir.Constant(_SUMS, ir.Undefined), ir.Constant(_SUMS, [0] * LANES)
 
 
-def _features() -> set[str]:
-    """Return what the processor has that kernels are compiled for."""
-    *_, features = cpu_target.target_context.codegen().magic_tuple()
-    return {name[1:] for name in features.split(",") if name.startswith("+")}
-
-
-HALVES = "avx512vnni" not in _features()
+HALVES = "avx512vnni" not in FEATURES
 """Whether the instruction has 256 bits, as that of AVX-VNNI, if there is one."""
-SERVED = not HALVES or "avxvnni" in _features()
+SERVED = not HALVES or "avxvnni" in FEATURES
 """Whether the processor has the instruction."""
-COMPRESSED = "avx512f" in _features() and llvm_version_info >= (20,)
-"""Whether it moves the lanes of a vector that are set next to each other, and LLVM can say so."""
 TILE = 48 if HALVES else 96
 """Channels of a tile: the sums of two rows fit the registers, and the weights of 384 inputs the first-level cache."""
 

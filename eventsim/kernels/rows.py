@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.kernels.fire import list_bits
+from eventsim.kernels.bits import list_bits
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.pool_window import pool_window
 from eventsim.kernels.window import Spans

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
+from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
 from eventsim.kernels.filling import fill
-from eventsim.kernels.fire import SPARE, add_up
+from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
     LARGEST_CURRENT,

@@ -7,8 +7,9 @@ import copy
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import SPARE, Constants, add_up, advance_part, fire, list_fired, stretch_of, words
+from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of, words
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
 
 UPDATE_NS = 0.5

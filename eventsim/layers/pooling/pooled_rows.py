@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventsim.context import Context
-from eventsim.kernels.fire import SPARE
+from eventsim.kernels.bits import SPARE
 from eventsim.kernels.rows import pool_rows
 from eventsim.kernels.window import Spans
 from eventsim.signals import NO_VALUES, CountArray, Rows, SignalType

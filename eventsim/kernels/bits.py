@@ -1,0 +1,156 @@
+"""Lists of the bits that are set: a row of channels becomes a list of those that are active.
+
+A processor that moves bytes next to each other lists 64 bits at once, and writes as many vectors of 16 as they fill;
+others look up what eight bits list, in a table. Neither has a branch on a bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eventsim.kernels.jit import kernel
+from eventsim.kernels.processor import COMPRESSED_BYTES
+
+SPARE = 16
+"""Entries that a list has more than there can be bits, as so many are written at a time."""
+
+COMPILED = not numba.config.DISABLE_JIT
+
+_LISTED = np.array(
+    [[i for i in range(8) if byte >> i & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)], np.uint8
+)
+
+_WIDE, _WORD, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+
+
+def _number(value: int) -> Any:
+    return ir.Constant(_WIDE, value)
+
+
+def _pointer(b: Any, address: Any, kind: Any, offset: Any) -> Any:
+    """Return a pointer to what lies so many bytes behind an address."""
+    return b.inttoptr(b.add(address, offset), kind.as_pointer())
+
+
+def _everywhere(b: Any, value: Any, lanes: int) -> Any:
+    """Return a vector of one word."""
+    nowhere = ir.Constant(ir.VectorType(_WORD, lanes), ir.Undefined)
+    first = b.insert_element(nowhere, value, ir.Constant(_WORD, 0))
+    return b.shuffle_vector(first, nowhere, ir.Constant(ir.VectorType(_WORD, lanes), [0] * lanes))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _emit_by_table(typingctx: Any, bits: Any, width: Any, first: Any, listed: Any, out: Any) -> Any:
+    """Write the indices of the bits that are set, and return how many: of `width` bits, 64 at most, from `first` on.
+
+    Sixteen bits at a time, and of each eight the whole entry of `_LISTED`, whose address is given: the next one writes
+    over what is too much.
+    """
+    signature = types.int64(types.uint64, types.int64, types.int64, types.uintp, types.uintp)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        b, (bits, width, first, listed, out) = builder, arguments
+        entries, numbers = ir.VectorType(_BYTE, 8), ir.VectorType(_WORD, 8)
+        start = _everywhere(b, b.trunc(first, _WORD), 8)
+        n, ends, end = _number(0), [], b.append_basic_block("emitted")
+        for eight in range(8):
+            byte = b.and_(b.lshr(bits, _number(8 * eight)), _number(255))
+            entry = b.load(_pointer(b, listed, entries, b.shl(byte, _number(3))), align=1)
+            index = b.add(b.add(b.zext(entry, numbers), start), ir.Constant(numbers, [8 * eight] * 8))
+            b.store(index, _pointer(b, out, numbers, b.shl(n, _number(2))), align=4)
+            n = b.add(n, b.ctpop(byte))
+            if eight % 2:
+                following = b.append_basic_block("bits") if eight < 7 else end
+                ends.append((n, b.block))
+                if eight < 7:
+                    b.cbranch(b.icmp_signed(">", width, _number(8 * eight + 8)), following, end)
+                    b.position_at_end(following)
+                else:
+                    b.branch(end)
+                    b.position_at_end(end)
+        total = b.phi(_WIDE)
+        for count, block in ends:
+            total.add_incoming(count, block)
+        return total
+
+    return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _emit_at_once(typingctx: Any, bits: Any, first: Any, out: Any) -> Any:
+    """Do what `_emit_by_table` does with 64 bits: list them in bytes, and widen 16 of these at a time."""
+    signature = types.int64(types.uint64, types.int64, types.uintp)
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        b, (bits, first, out) = builder, arguments
+        many, numbers = ir.VectorType(_BYTE, 64), ir.VectorType(_WORD, SPARE)
+        mask = b.bitcast(bits, ir.VectorType(ir.IntType(1), 64))
+        kind = ir.FunctionType(many, [many, mask.type, many])
+        compress = cgutils.get_or_insert_function(b.module, kind, "llvm.experimental.vector.compress.v64i8")
+        listed = b.call(compress, [ir.Constant(many, list(range(64))), mask, ir.Constant(many, [0] * 64)])
+        start, count = _everywhere(b, b.trunc(first, _WORD), SPARE), b.ctpop(bits)
+        end = b.append_basic_block("emitted")
+        for part in range(0, 64, SPARE):
+            lanes = ir.Constant(ir.VectorType(_WORD, SPARE), list(range(part, part + SPARE)))
+            index = b.add(b.zext(b.shuffle_vector(listed, listed, lanes), numbers), start)
+            b.store(index, _pointer(b, out, numbers, _number(4 * part)), align=4)
+            following = end if part + SPARE == 64 else b.append_basic_block("bits")
+            if following is end:
+                b.branch(end)
+            else:  # few are more than a vector
+                b.cbranch(b.icmp_signed(">", count, _number(part + SPARE)), following, end)
+            b.position_at_end(following)
+        return count
+
+    return signature, generate
+
+
+@kernel
+def list_bits(
+    fired: npt.NDArray[np.uint64],
+    channels: int,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+) -> None:
+    """List the bits that are set, row by row.
+
+    Parameters
+    ----------
+    fired : uint64 array
+        A bit for each channel, row after row; read is up to one word behind the last of them.
+    channels : int
+        Of a row.
+    indptr : int64 array (rows + 1,)
+        Written: ends of the rows; the first entry is given, and says where they begin.
+    indices : int32 array
+        Written: channels, with room for `SPARE` more than there are.
+    """
+    n = indptr[0]
+    for row in range(len(indptr) - 1):
+        for first in range(0, channels, 64):
+            bit, width = row * channels + first, min(64, channels - first)
+            word, shift = bit >> 6, np.uint64(bit & 63)
+            bits = fired[word] >> shift
+            if shift + width > 64:
+                bits |= fired[word + 1] << (np.uint64(64) - shift)
+            if width < 64:
+                bits &= (np.uint64(1) << np.uint64(width)) - np.uint64(1)
+            if COMPILED and COMPRESSED_BYTES:
+                n += _emit_at_once(bits, first, indices.ctypes.data + 4 * n)
+            elif bits == 0:
+                continue
+            elif COMPILED:
+                n += _emit_by_table(bits, width, first, _LISTED.ctypes.data, indices.ctypes.data + 4 * n)
+            else:
+                for i in range(width):
+                    indices[n] = first + i
+                    n += np.int64(bits >> np.uint64(i) & np.uint64(1))
+        indptr[row + 1] = n

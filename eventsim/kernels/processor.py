@@ -1,0 +1,19 @@
+"""What the processor has that kernels are compiled for."""
+
+from __future__ import annotations
+
+from llvmlite.binding import llvm_version_info
+from numba.core.registry import cpu_target
+
+
+def _features() -> set[str]:
+    *_, features = cpu_target.target_context.codegen().magic_tuple()
+    return {name[1:] for name in features.split(",") if name.startswith("+")}
+
+
+FEATURES = _features()
+"""As LLVM names them: those of this processor, or of the one that `NUMBA_CPU_NAME` says."""
+COMPRESSED = "avx512f" in FEATURES and llvm_version_info >= (20,)
+"""Whether it moves the lanes of a vector that are set next to each other, and LLVM can say so."""
+COMPRESSED_BYTES = COMPRESSED and "avx512vbmi2" in FEATURES
+"""Whether it does so with lanes of a byte, too."""
