@@ -40,6 +40,7 @@ from eventsim.kernels.dynamics import (
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import fire
 from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
+from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products
 from eventsim.kernels.rows import (
@@ -771,14 +772,20 @@ def test_join_rows_small(mode):
 
 def check_joined(mode: str, a: np.ndarray, b: np.ndarray, a_binary: bool, b_binary: bool) -> None:
     left, right = csr(a, a_binary), csr(b, b_binary)
-    room = len(left[1]) + len(right[1]) + 1
-    indptr, indices, values = np.empty(len(a) + 1, np.int64), np.empty(room, np.int32), np.empty(room, F)
+    room = len(left[1]) + len(right[1]) + SPARE_SUMS
+    indptr = np.empty(len(a) + 1, np.int64)
+    (indices, indices_room), (values, values_room) = (
+        guarded(np.empty(room, np.int32), -8),
+        guarded(np.empty(room, F), 7),
+    )
     meetings = np.full(2 if len(a) % 2 == 0 else 1, -7)
     join_rows(left, right, a.shape[1], MODES[mode], indptr, indices, values, meetings)
     expected = csr(residual(a, b, mode))
     assert_array_equal(indptr, expected[0])
     assert_array_equal(indices[: indptr[-1]], expected[1])
     assert_array_equal(values[: indptr[-1]], expected[2])
+    assert (guards_of(indices_room) == -8).all()
+    assert (guards_of(values_room) == 7).all()
     halves = zip(np.split(a, len(meetings)), np.split(b, len(meetings)), strict=True)
     assert meetings.tolist() == [counts.residual_add_coincidences(x, y) for x, y in halves]
 

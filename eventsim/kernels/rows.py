@@ -9,11 +9,16 @@ import numpy.typing as npt
 
 from eventsim.kernels.bits import list_bits
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.nonzeros import BY_VECTORS, list_sums, whole_vectors
 from eventsim.kernels.pool_window import pool_window
 from eventsim.kernels.window import Spans
 
 MISSED = 4
 """What a branch that was not foreseen costs, in values that are listed one after the other."""
+LOOKED_AT = 6 if BY_VECTORS else 4
+"""Channels of a row that are looked at in the time that one takes which is merged."""
+
+_whole_vectors = kernel(whole_vectors)
 
 
 @kernel
@@ -215,14 +220,15 @@ def join_rows(
     Sparse rows are merged. To add rows that are not, every channel is looked at, which takes no branch.
 
     An input is a triple (indptr, indices, values), values empty where all are 1. The outputs have room for the
-    non-zeros of both and one more; `meetings` (steps,) is written: the places where both inputs were non-zero in each
-    step.
+    non-zeros of both and `eventsim.kernels.nonzeros.SPARE` more; `meetings` (steps,) is written: the places where both
+    inputs were non-zero in each step.
     """
     a_indptr, a_indices, a_values = a
     b_indptr, b_indices, b_values = b
     a_binary = len(a_values) == 0
     b_binary = len(b_values) == 0
-    sums = np.zeros(channels, np.float32)
+    sums = np.zeros(_whole_vectors(channels), np.float32)
+    looked_at = channels // LOOKED_AT
     meetings[:] = 0
     positions = max((len(a_indptr) - 1) // max(len(meetings), 1), 1)
     n = np.int64(0)
@@ -234,21 +240,14 @@ def join_rows(
         i_stop = a_indptr[row + 1]
         j_stop = b_indptr[row + 1]
         fewer = min(i_stop - i, j_stop - j)  # where a merge changes sides, which no processor foresees
-        if mode == 0 and i_stop - i + j_stop - j + MISSED * fewer > channels // MISSED:
+        if mode == 0 and i_stop - i + j_stop - j + MISSED * fewer > looked_at:
             for e in range(np.uint64(i), np.uint64(i_stop)):
                 sums[np.uint64(a_indices[e])] = np.float32(1) if a_binary else a_values[e]
             for e in range(np.uint64(j), np.uint64(j_stop)):
                 at = np.uint64(b_indices[e])
                 met += sums[at] != 0
                 sums[at] += np.float32(1) if b_binary else b_values[e]
-            end = np.uint64(n)
-            for c in range(np.uint64(channels)):
-                indices[end] = c
-                end += np.uint64(sums[c] != 0)  # real values can cancel
-            for e in range(np.uint64(n), end):
-                values[e] = sums[np.uint64(indices[e])]
-            sums[:] = 0
-            n = np.int64(end)
+            n = list_sums(sums, n, indices, values)  # real values can cancel
             i = i_stop
             j = j_stop
         while i < i_stop or j < j_stop:

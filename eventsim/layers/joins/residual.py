@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.filling import add, copy
+from eventsim.kernels.nonzeros import SPARE
 from eventsim.kernels.rows import join_rows, sum_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
@@ -88,7 +89,7 @@ class ResidualOp(Op):
             return Dense(self.output, a.steps, self._added(a, b, context))
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        room = a.steps * self.output.size + 1
+        room = a.steps * self.output.size + SPARE
         joined = context.buffers.longs(len(a.indptr)), context.buffers.indices(room), context.buffers.floats(room)
         meetings = context.counts(a.steps)
         context.call(join_rows, a.triple, b.triple, self.output.channels, self.mode, *joined, meetings)
