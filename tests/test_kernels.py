@@ -24,7 +24,8 @@ from reference.residual import residual
 from reference.synapses import conv2d, linear
 from strategies import Sliding, activity, randoms, slidings, weights
 
-from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
+from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.attention_masked import attend_masked
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import (
     DECAY,
@@ -468,7 +469,8 @@ def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale:
 @given(data=st.data())
 def test_attention(data):
     heads, size = data.draw(st.integers(1, 4)), data.draw(st.sampled_from([1, 2, 7, 16, 17, 31, 32, 33, 65]))
-    shape = (data.draw(st.integers(1, 3)), data.draw(st.integers(1, 10)), heads * size)
+    tokens = data.draw(st.one_of(st.integers(1, 10), st.sampled_from([63, 64, 65, 130])))
+    shape = (data.draw(st.integers(1, 3)), tokens, heads * size)
     q, k, v = (data.draw(activity("binary", *shape)) for _ in range(3))
     scale = data.draw(st.sampled_from([0.125, 1.0, 0.3]))
     expected = spiking_attention(q, k, v, heads, scale)
@@ -503,11 +505,12 @@ def test_attention_by_hand():
 
 def test_attention_where_all_spike():
     """The largest scores: every token hears every other one in every channel."""
-    full = np.ones((2, 70, 2 * 130), F)
-    for order, y, additions in attention_of(full, full, full, 2, 1.0):
-        assert (y == 70 * 130).all()
-        per_head = 70 * 70 * 130 * 2 if order == "qk_v" else 70 * 130 * 130 * 2
-        assert additions == [2 * per_head] * 2
+    for size in (130, 255, 256):
+        full = np.ones((2, 70, 2 * size), F)
+        for order, y, additions in attention_of(full, full, full, 2, 1.0):
+            assert (y == 70 * size).all()
+            per_head = 70 * 70 * size * 2 if order == "qk_v" else 70 * size * size * 2
+            assert additions == [2 * per_head] * 2
 
 
 # --- neurons

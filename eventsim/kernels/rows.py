@@ -247,7 +247,7 @@ def join_rows(
                 at = np.uint64(b_indices[e])
                 met += sums[at] != 0
                 sums[at] += np.float32(1) if b_binary else b_values[e]
-            n = list_sums(sums, n, indices, values)  # real values can cancel
+            n = np.int64(list_sums(sums, int(n), indices, values))  # real values can cancel
             i = i_stop
             j = j_stop
         while i < i_stop or j < j_stop:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
-from eventsim.kernels.attention import attend_context_first, attend_masked, attend_scores_first
+from eventsim.kernels.attention import attend_context_first, attend_scores_first
+from eventsim.kernels.attention_masked import attend_masked
 from eventsim.layers.dense import Memory, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
