@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from integer_strategies import bytes_of
 from numpy.testing import assert_array_equal
-from plain_rows import chunks, execute, rows_of_frames, signal_type
+from plain_rows import chunks, execute, one_call, rows_of_frames, signal_type
 from reference import integers
 from strategies import Sliding, activity, randoms, slidings
 
@@ -20,6 +20,7 @@ from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL
 from eventsim.layers import IntegerConv2d, IntegerConv3d, IntegerLIF, IntegerLinear, IntegerWindowedLinear
 from eventsim.layers.synapses import integer_weights
 from eventsim.layers.synapses.integer_weights import LARGEST_SUM, NARROW_SUM, width_of
+from eventsim.signals import Dense
 
 pytestmark = pytest.mark.kernels
 
@@ -294,6 +295,24 @@ def test_potentials_stay_where_they_end(sign: int, leak: int, input_leaks: bool)
         IntegerLIF(1, largest, fraction=6).output_type(signal_type("real", (40,)))
     with pytest.raises(LayerError, match=r"^sums up to 16777216 with 5 bits behind the point and biases up to 1 found"):
         IntegerLIF(1, largest, fraction=5, bias=np.ones(40, np.int32)).output_type(signal_type("real", (40,)))
+
+
+@pytest.mark.parametrize("channels", [3, 64, 5000])
+def test_a_sample_begins_at_0_whatever_the_one_before_left(channels: int) -> None:
+    """In vectors and beside them; and so does what is told of the potential before it begins."""
+    sums = np.random.default_rng(channels).integers(-9, 90, (3, channels)).astype(F)
+    kind = signal_type("real", (channels,))
+    op: Any = IntegerLIF(40, 90, leak=1 << 13, fraction=0).op(kind)
+    for sample in (sums, sums[::-1].copy()):
+        op.reset()
+        expected, _, before, _ = integers.lif(sample, 40, leak=1 << 13)
+        begun = op.advance((Dense(kind, 2, sample[:2]),), one_call(2, final=False)[0])
+        assert_array_equal(begun.to_array(), expected[:2])
+        assert_array_equal(op.potential[0], before[2])
+        ended = op.advance((Dense(kind, 1, sample[2:]),), one_call(1)[0])
+        assert_array_equal(ended.to_array(), expected[2:])
+    op.reset()
+    assert not op.state()["potential"].any()
 
 
 @pytest.mark.parametrize("channels", [3, 64])

@@ -57,6 +57,8 @@ class Fixed(NamedTuple):
         A spike takes the threshold off the potential, else it leaves 0.
     largest : int
         Magnitude that a sum which arrives may have.
+    fresh : bool
+        The first of the steps begins from 0, whatever the potential is at hand.
     """
 
     way: int
@@ -64,6 +66,7 @@ class Fixed(NamedTuple):
     fraction: int
     subtract: bool
     largest: int
+    fresh: bool = False
 
 
 def repeated_integers(constant: npt.NDArray[np.int32], positions: int) -> npt.NDArray[np.int32]:
@@ -77,20 +80,22 @@ def repeated_integers(constant: npt.NDArray[np.int32], positions: int) -> npt.ND
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _advance(  # noqa: PLR0917
-    typingctx: Any, x: Any, v: Any, bias: Any, leak: Any, fires_at: Any, taken: Any, words: Any, active: Any,
+    typingctx: Any, x: Any, u: Any, v: Any, bias: Any, leak: Any, fires_at: Any, taken: Any, words: Any, active: Any,
     vectors: Any, way: Any, shift: Any, fraction: Any, subtract: Any, largest: Any,
 ) -> Any:  # fmt: skip
     """Advance vectors of neurons by one step.
 
-    Addresses of: inputs, potentials, biases, leaks, the least potential that fires, what a spike takes off, words of
-    spikes, and three counts that are added to: neurons with an input, with a change, and, not 0 if there was one,
-    inputs beyond the largest.
+    Addresses of: inputs, potentials before and after, biases, leaks, the least potential that fires, what a spike takes
+    off, words of spikes, and three counts that are added to: neurons with an input, with a change, and, not 0 if there
+    was one, inputs beyond the largest.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(*[address] * 8, *[size] * 6)
+    signature = types.void(*[address] * 9, *[size] * 6)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
-        x, v, bias, leak, fires_at, taken, words, active, vectors, way, shift, fraction, subtract, largest = arguments
+        x, u, v, bias, leak, fires_at, taken, words, active, vectors, way, shift, fraction, subtract, largest = (
+            arguments
+        )
         nil, nothing = ir.Constant(_WIDE, 0), ir.Constant(_WORDS, [0] * LANES)
 
         def spread(value: Any, kind: Any) -> Any:
@@ -118,7 +123,7 @@ def _advance(  # noqa: PLR0917
             given = b.load(at(x, _FLOATS), align=4)
             fetch_ahead(b, x, offset, vectors)
             current = b.add(b.shl(b.call(rounded_to, [given]), point), b.load(at(bias), align=4))
-            before = b.load(at(v), align=4)
+            before = b.load(at(u), align=4)
 
             def scaled(value: Any) -> Any:
                 product = b.mul(b.sext(value, _WIDES), b.sext(b.load(at(leak), align=4), _WIDES))
@@ -271,11 +276,13 @@ def advance_integer(
     if last == neurons:
         fired[:, neurons // LANES :] = 0
     if COMPILED:
+        nothing = np.zeros(stretch if fixed.fresh else 0, np.int32)
         for a in range(first, last, stretch):
             at = 4 * a if whole else 0
             for step in range(steps):
                 _advance(
                     x.ctypes.data + 4 * (step * neurons + a),
+                    nothing.ctypes.data if fixed.fresh and step == 0 else v.ctypes.data + 4 * a,
                     v.ctypes.data + 4 * a,
                     bias.ctypes.data + at,
                     leak.ctypes.data + at,
@@ -296,6 +303,8 @@ def advance_integer(
             fired[:, first // LANES : last // LANES] = 0
         for step in range(steps):
             given = x[step * neurons : (step + 1) * neurons]
+            if fixed.fresh and step == 0:
+                v[rest:last] = 0
             _rest(rest, last, given, v, constants, fixed, fired[step], active[step])
 
 

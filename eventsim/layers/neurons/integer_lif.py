@@ -13,7 +13,6 @@ from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
-from eventsim.kernels.filling import fill
 from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
@@ -212,27 +211,27 @@ class IntegerNeuronOp(Op):
         self.constants: Any = tuple(repeated_integers(constant, output.positions) for constant in spread)
         self.fixed = _fixed(layer, leak)
         self.own()
-        self.reset()
 
     def own(self) -> None:
         """Begin with a potential of its own."""
-        self._potential = np.empty((self.output.positions, self.output.channels), np.int32)
+        self._room = np.empty((self.output.positions, self.output.channels), np.int32)
         self._begun = False
 
     def reset(self) -> None:
-        """Let every potential begin at 0."""
+        """Let every potential begin at 0: what the sample before left is not read, as to clear it takes as long."""
         self._begun = False
 
     @property
     def potential(self) -> IntArray:
-        """The potentials, int32 ``(positions, channels)``."""
+        """The potentials, ``(positions, channels)``."""
         if not self._begun:
-            self.potential = np.zeros_like(self._potential)
-        return self._potential
+            self._room[:] = 0
+            self._begun = True
+        return self._room
 
     @potential.setter
     def potential(self, potential: IntArray) -> None:
-        self._potential, self._begun = potential, True
+        self._room, self._begun = potential, True
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
@@ -241,10 +240,8 @@ class IntegerNeuronOp(Op):
         indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
         active = context.counts((signal.steps, 3))
         current = signal.to_array()
-        if not self._begun:
-            self._begun = True
-            context.call(fill, self._potential, 0)
-        given = current, self._potential, self.constants, self.fixed
+        given = current, self._room, self.constants, self.fixed._replace(fresh=not self._begun)
+        self._begun |= signal.steps > 0
         if context.workers.worth(current.size):  # about 1 ns for each
             fine = self._fire_together(given, indptr, indices, active, context)
         else:
@@ -267,7 +264,7 @@ class IntegerNeuronOp(Op):
         self, given: tuple[Any, ...], indptr: CountArray, indices: IntArray, active: CountArray, context: Context
     ) -> bool:
         """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
-        positions, channels = self._potential.shape
+        positions, channels = self._room.shape
         size, steps = positions * channels, len(active)
         fired = np.empty((max(steps, 1), words(size)), np.uint32)
         parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
