@@ -253,3 +253,12 @@ def count_values(data: npt.NDArray[np.float32], positions: int, counted: npt.NDA
         for index in range(step * size, (step + 1) * size):
             active += values[index] != 0
         counted[step] = active
+
+
+@kernel
+def largest(indptr: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> np.float32:
+    """Return the largest of the values that rows hold, or 0 if that is more."""
+    most = np.float32(0)
+    for e in range(np.uint64(indptr[0]), np.uint64(indptr[-1])):
+        most = max(most, values[e])
+    return most

@@ -10,6 +10,7 @@ from eventsim.context import Context
 from eventsim.kernels.gather_integer import by_rows, gather_integer
 from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
 from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
+from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError
 from eventsim.layers.synapses.gathering import SynapsesOp
@@ -52,7 +53,6 @@ class IntegerSynapsesOp(SynapsesOp):
         weight: Any = held.parts[part]
         super().__init__(source, output, weight, None, window, groups, held.fans[part])
         self.largest_input, self.form = largest_input, held.form
-        self.plays &= self.form == "quads" or source.kind == "binary"  # which values there are is asked by its kernel
         if self.form == "quads":
             self.reach = reach_of(window, source.channels, output.channels)
             self.kernel, self.tiles = "gather_int8_quads", tiles_of(output.channels)
@@ -68,7 +68,8 @@ class IntegerSynapsesOp(SynapsesOp):
         if self.form == "quads":
             pairs, most = self._pairs_of(signal, context)
         else:
-            most = np.float32(0 if signal.values is None else signal.values.max(initial=0))
+            indptr, _, values = signal.triple
+            most = np.float32(1) if signal.values is None else context.call(largest, indptr, values, holds=self._fits)
         if most > self.largest_input:
             raise LayerError(
                 f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
