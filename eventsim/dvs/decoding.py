@@ -80,9 +80,11 @@ class Decoding:
             block = Packed(np.empty(block_events, EVENT_DTYPE), self._coordinates)
             fields = (block.x, block.y, block.t, block.p)
             full, count, error = int(self._state[WRAPS]), 0, None
+            if self._begin == self._end and not self._as_they_come:
+                self._fill()  # no decoder keeps an event that waits for none of its bytes
             while True:
                 words = self._buffer[self._begin : self._end - (self._end - self._begin) % self._word.itemsize]
-                left = (field[count:] for field in fields)
+                left = [field[count:] for field in fields] if count else fields
                 used, found, self.why = self._decoder(words.view(self._word), self._state, *left)
                 self._begin += used * self._word.itemsize
                 count += found

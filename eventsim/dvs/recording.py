@@ -189,7 +189,7 @@ class Recording(ABC):
             )
         self.path = path
         self._sensor_height, self._sensor_width = int(height), int(width)
-        self._orientation = orientation
+        self._orientation, self._turned = orientation, orientation != AS_RECORDED
         self.height, self.width = self._sensor_height, self._sensor_width
         if orientation.transpose:
             self.height, self.width = self.width, self.height
@@ -391,9 +391,9 @@ class Recording(ABC):
         package = type(self).__module__
         try:
             for columns in self._decode(block_events):
-                kinds = [np.asarray(getattr(columns, name)).dtype.kind for name in "xytp"]
+                kinds = _kinds(columns)
                 if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
-                    raise TypeError(f"columns of kinds {kinds}, expected integers and a boolean polarity")
+                    raise TypeError(f"columns of kinds {[*kinds]}, expected integers and a boolean polarity")
                 yield columns
         except EventsimError:
             raise
@@ -432,7 +432,7 @@ class Recording(ABC):
         """Turn the picture and pack the columns; tell whether all events are sound, and none is before `latest`."""
         turn = self._orientation
         limits = (self._sensor_height, self._sensor_width, TIME_LIMIT_US, latest)
-        if isinstance(columns, Packed) and turn == AS_RECORDED:
+        if isinstance(columns, Packed) and not self._turned:
             return columns.events, *check(columns.x, columns.y, columns.t, *limits)
         events = np.empty(len(columns.t), EVENT_DTYPE)
         # of one type and layout, so that one loop is compiled
@@ -459,6 +459,13 @@ class Recording(ABC):
         """
         defects = Defects()
         return summarised(self.chunks(disorder="keep", defects=defects), self.width, self.height, defects)
+
+
+def _kinds(columns: Decoded) -> str:
+    """Return the kinds of the types of x, y, t and p."""
+    if isinstance(columns, Packed) and columns.events.dtype == EVENT_DTYPE:
+        return 2 * columns.coordinates.kind + "ib"
+    return "".join(np.asarray(getattr(columns, name)).dtype.kind for name in "xytp")
 
 
 def _numbers(seen: int, kept: npt.NDArray[np.bool_] | None) -> Callable[[int], int]:

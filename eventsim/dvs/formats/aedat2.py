@@ -37,7 +37,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.counters import rounds
+from eventsim.dvs.counters import rounds, steady
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
@@ -169,7 +169,9 @@ def _decode_words(
                 why = REFUSED
                 break
         if keep:
-            wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 32)
+            step = stamp - previous
+            if not steady(step, 1 << 32) and previous >= 0:
+                wraps += rounds(step, 1 << 32)
             previous = stamp
             x[count] = right - (address >> 12 & 0x3FF if davis else address >> 1 & 0x7F)
             y[count] = address >> 22 & 0x1FF if davis else address >> 8 & 0x7F

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.counters import rounds
+from eventsim.dvs.counters import rounds, steady
 from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import readable_file
@@ -115,7 +115,9 @@ def _decode_events(
             break
         column, row, high = data[5 * index], data[5 * index + 1], np.int64(data[5 * index + 2])
         stamp = (high & 0x7F) << 16 | np.int64(data[5 * index + 3]) << 8 | np.int64(data[5 * index + 4])
-        wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 23)
+        step = stamp - previous
+        if not steady(step, 1 << 23) and previous >= 0:
+            wraps += rounds(step, 1 << 23)
         previous = stamp
         if row == overflow_row:
             base += OVERFLOW_US
