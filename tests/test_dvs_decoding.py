@@ -83,7 +83,6 @@ TIMES = st.sampled_from([-LIMIT - 1, -LIMIT, -1, 0, 1, 2, LIMIT - 1, LIMIT, 2**6
 
 
 @pytest.mark.kernels
-@pytest.mark.nojit
 @given(
     st.lists(st.tuples(PIXELS, PIXELS, TIMES), max_size=6),
     st.sampled_from(["<i2", "<u2"]),
