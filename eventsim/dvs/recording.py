@@ -267,6 +267,7 @@ class Recording(ABC):
         disorder: Disorder = "refuse",
         lag_us: int = DEFAULT_LAG_US,
         defects: Defects | None = None,
+        on_arrival: Callable[[int], None] | None = None,
     ) -> Iterator[EventArray]:
         """Read the events from the beginning as `chunks` does, but in blocks of any length that wait for no others.
 
@@ -274,6 +275,8 @@ class Recording(ABC):
         ----------
         disorder, lag_us, defects
             As for `chunks`.
+        on_arrival : callable, optional
+            Called with the latest time, microseconds, of events that were read, before ``"sort"`` holds any of them.
 
         Yields
         ------
@@ -285,11 +288,14 @@ class Recording(ABC):
         InputError
             As for `chunks`.
         """
-        return self._counted(BLOCK_EVENTS, Reading(disorder, lag_us, Defects() if defects is None else defects))
+        taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
+        return self._counted(BLOCK_EVENTS, taken, on_arrival)
 
-    def _counted(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+    def _counted(
+        self, block_events: int, taken: Reading, on_arrival: Callable[[int], None] | None = None
+    ) -> Iterator[EventArray]:
         assert taken.defects is not None
-        for block in self._ordered(block_events, taken):
+        for block in self._ordered(block_events, taken, on_arrival):
             taken.defects.events += len(block)
             yield block
 
@@ -345,7 +351,9 @@ class Recording(ABC):
         if pending:
             yield joined(pending)
 
-    def _ordered(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+    def _ordered(
+        self, block_events: int, taken: Reading, on_arrival: Callable[[int], None] | None
+    ) -> Iterator[EventArray]:
         """Check, select, turn and order; a recording that is salvaged ends at what is refused."""
         assert taken.defects is not None and taken.disorder is not None
         defects = taken.defects
@@ -364,6 +372,8 @@ class Recording(ABC):
                     kept = self._selected(events["t"])
                     events = events if kept is None else events[kept]
                     if len(events):
+                        if on_arrival is not None:
+                            on_arrival(int(events["t"][-1] if ordered else events["t"].max()))
                         yield from order.take(events, _numbers(seen, kept), ordered)
                 if refusal is not None:
                     raise refusal
