@@ -17,6 +17,7 @@ import numpy.typing as npt
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
 from eventsim.dvs.packing import check, joined, pack
+from eventsim.dvs.soundness import first_unsound
 from eventsim.dvs.summary import RecordingSummary, summarised
 from eventsim.errors import EventsimError, InputError
 from eventsim.stopwatch import Stopwatch
@@ -195,6 +196,10 @@ class Recording(ABC):
             self.height, self.width = self.width, self.height
 
     @property
+    def _limits(self) -> tuple[int, int, int]:
+        return self._sensor_height, self._sensor_width, TIME_LIMIT_US
+
+    @property
     def size_source(self) -> SizeSource:
         """Who says how large the sensor is: the file, the caller, the format's custom, or nobody, so it was guessed."""
         if "sensor_size" in self.untold:
@@ -222,6 +227,10 @@ class Recording(ABC):
 
     def _stored_events(self) -> int | None:
         """Return how many events there are where that is known without decoding them."""
+        return None
+
+    def _stored_end(self) -> int | None:
+        """Return the time of the last event where the end of the file tells it, in which this may be wrong."""
         return None
 
     def chunks(
@@ -330,6 +339,14 @@ class Recording(ABC):
         untold = self._chooses(disorder) or self.waiting is not None
         return None if untold else self._stored_events()
 
+    def likely_last_us(self, disorder: Disorder = "refuse") -> int | None:
+        """Return the time in microseconds that the last event is likely to have; None where only reading tells.
+
+        Reading may find another: times may be out of order, or a counter have been full.
+        """
+        untold = self._chooses(disorder) or self.waiting is not None
+        return None if untold else self._stored_end()
+
     def _chooses(self, disorder: Disorder) -> bool:
         """Tell whether some events may be left out."""
         return disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None
@@ -366,7 +383,7 @@ class Recording(ABC):
                 refusal = None
                 events, sound, ordered = self._packed(columns, order.latest)
                 if not sound:
-                    first, refusal = self._first_unsound(columns, seen)
+                    first, refusal = first_unsound(columns, seen, self.path, *self._limits)
                     events, ordered = events[:first], False
                 if len(events):
                     kept = self._selected(events["t"])
@@ -415,33 +432,10 @@ class Recording(ABC):
                 "the file or it is damaged"
             ) from error
 
-    def _first_unsound(self, columns: Decoded, seen: int) -> tuple[int, InputError | None]:
-        """Return the index of the first event that lies outside of the sensor or of all time, and its refusal."""
-        first, refusal = len(columns.t), None
-        for axis, values, side in (("x", columns.x, self._sensor_width), ("y", columns.y, self._sensor_height)):
-            if values.min() < 0 or values.max() >= side:
-                at = int(np.argmax((values < 0) | (values >= side)))
-                if at < first:
-                    first, refusal = at, self._outside(seen + at, axis, int(values[at]))
-        t = columns.t
-        if t.min() < -TIME_LIMIT_US or t.max() >= TIME_LIMIT_US:
-            at = int(np.argmax((t < -TIME_LIMIT_US) | (t >= TIME_LIMIT_US)))
-            if at < first:
-                words = f"event {seen + at} has t = {t[at]} us, expected less than 2^62; the times are corrupt"
-                first, refusal = at, InputError(f"{self.path}: {words}")
-        return first, refusal
-
-    def _outside(self, number: int, axis: str, value: int) -> InputError:
-        return InputError(
-            f"{self.path}: event {number} has {axis} = {value}, outside of the sensor (width {self._sensor_width}, "
-            f"height {self._sensor_height}); pass the camera's sensor_size=(height, width), or the file is corrupt: "
-            "salvage=True reads up to there"
-        )
-
     def _packed(self, columns: Decoded, latest: int) -> tuple[EventArray, bool, bool]:
         """Turn the picture and pack the columns; tell whether all events are sound, and none is before `latest`."""
         turn = self._orientation
-        limits = (self._sensor_height, self._sensor_width, TIME_LIMIT_US, latest)
+        limits = (*self._limits, latest)
         if isinstance(columns, Packed) and not self._turned:
             return columns.events, *check(columns.x, columns.y, columns.t, *limits)
         events = np.empty(len(columns.t), EVENT_DTYPE)

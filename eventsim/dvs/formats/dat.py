@@ -20,10 +20,10 @@ import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.counters import rounds, steady
-from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ByteReader, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -97,11 +97,16 @@ class DatRecording(Recording):
     def _stored_events(self) -> int:
         return (self._file.size - self._data_start) // EVENT_BYTES
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, self._data_start, EVENT_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state = np.array([0, -1, self._x_bits, self._y_bits], np.int64)
+        return Decoding(file.readinto, _decode_events, state, word="<u4", as_they_come=self._file.arrives)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(self._data_start, EVENT_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_events, state, word="<u4", as_they_come=self._file.arrives)
-            yield from decoding.blocks(block_events)
+            yield from self._decoding(file).blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
 

@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.counters import rounds, steady
-from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ByteReader, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -88,11 +88,16 @@ class NmnistRecording(Recording):
             advice="truncated or of another format, or pass salvage=True",
         )
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, 0, EVENT_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state = np.array([0, -1, 0, -1 if self._overflow_row is None else self._overflow_row], np.int64)
+        return Decoding(file.readinto, _decode_events, state, as_they_come=self._file.arrives)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(0, EVENT_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_events, state, as_they_come=self._file.arrives)
-            yield from decoding.blocks(block_events)
+            yield from self._decoding(file).blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
 
