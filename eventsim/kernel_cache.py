@@ -18,12 +18,12 @@ class _Cache(FunctionCache):  # type: ignore[misc]
     """What Numba keeps, except that a disk that is full or cannot be read stops nobody.
 
     Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too:
-    here it is compiled anew when any file of its folder has changed, or of the folder of kernels.
+    here it is compiled anew when any file of its folder has changed, or of the folder of kernels, or of others named.
     """
 
-    def __init__(self, function: Any) -> None:
+    def __init__(self, function: Any, *others: Path) -> None:
         super().__init__(function)
-        folders = {Path(function.__code__.co_filename).parent, Path(__file__).parent / "kernels"}
+        folders = {Path(function.__code__.co_filename).parent, Path(__file__).parent / "kernels", *others}
         stamps = tuple(_stamp_of(folder) for folder in sorted(folders))
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamps)
 
@@ -76,13 +76,15 @@ _uncached = _Uncached()
 event.register("numba:compile", _uncached)
 
 
-def keep(dispatcher: Any) -> bool:
+def keep(dispatcher: Any, *folders: Path) -> bool:
     """Let Numba keep on disk what it compiles of a function.
 
     Parameters
     ----------
     dispatcher : numba dispatcher
         Of `numba.njit`, made without ``cache``, which refuses to work where nothing can be kept.
+    *folders : Path
+        Of functions that it calls, beside its own and that of the kernels.
 
     Returns
     -------
@@ -90,7 +92,7 @@ def keep(dispatcher: Any) -> bool:
         Whether there is a folder for it; where there is none, that is said when the function is compiled.
     """
     try:
-        dispatcher._cache = _Cache(dispatcher.py_func)
+        dispatcher._cache = _Cache(dispatcher.py_func, *folders)
     except (RuntimeError, OSError):  # Numba's for: no folder
         _uncached.without.add(dispatcher)
         return False

@@ -298,6 +298,8 @@ class Preparation:
 
     def recording_for(self, source: OneRecording, network: Network) -> Recording:
         """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
+        if isinstance(source, (str, Path)):
+            source = readable_file(source)  # looked at once, however often it is opened
         mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
         said = _said(network)
         known = {name: said[name] for name in ("sensor_size", "camera") if said.get(name) and not getattr(self, name)}

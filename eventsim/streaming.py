@@ -17,7 +17,7 @@ from eventsim.dvs.arriving import ArrivingFile, arriving_file
 from eventsim.dvs.batches import Batches
 from eventsim.dvs.live_bins import bins_as_they_come
 from eventsim.dvs.order import DEFAULT_LAG_US
-from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, EventArray
+from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE
 from eventsim.errors import InputError
 from eventsim.ledger import Counts
 from eventsim.network import Network
@@ -64,8 +64,8 @@ class Bin:
         How far behind real time it is: for so long events that come in real time have been waiting when this bin is
         done. 0 where the work keeps up; see `stream`.
     clock_lag_s : float
-        Seconds by the clock from the end of the bin until it was done, for events that come as they happen. The clock
-        is set by the event that came soonest after its time so far.
+        Seconds by the clock from the end of the bin until it was done, for events that come as they happen; what
+        ``disorder="sort"`` holds back is in it. The clock is set by the event that came soonest after its time so far.
     """
 
     index: int
@@ -270,14 +270,14 @@ class Streaming:
         lag_us = DEFAULT_LAG_US if whole.lag_us is None else whole.lag_us
         reading = Reading(whole.disorder, lag_us, self.defects)
         self._binned = partial(bins_as_they_come, bin_us=self.bin_us, fit=fit, binary=bool(whole.binary))
-        self._bins = self._binned(self.recording, reading=reading, on_block=self._note)
+        self._bins = self._binned(self.recording, reading=reading, on_arrival=self._note)
 
-    def _note(self, events: EventArray) -> None:
-        """Note when events were there to be worked on."""
+    def _note(self, latest_us: int) -> None:
+        """Note when events came, whether or not they are held back to be sorted."""
         now = perf_counter()
         if self._ahead_s is None:
             self._mark, self._mark_waited = now, self._waited()
-        ahead_s = now - int(events["t"][-1]) / 1e6
+        ahead_s = now - latest_us / 1e6
         self._ahead_s = ahead_s if self._ahead_s is None else min(self._ahead_s, ahead_s)
 
     def _waited(self) -> float:

@@ -8,11 +8,15 @@ from pathlib import Path
 import event_files
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from test_dvs_formats import FILES
 from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, npy, packet
 
-from eventsim.dvs import decoding, open_recording
+from eventsim.dvs import EVENT_DTYPE, decoding, open_recording
+from eventsim.dvs.packing import check
+from eventsim.dvs.recording import Packed
 from eventsim.errors import InputError
 
 # a step in time, a marker or a vector may end with a read in every way
@@ -71,6 +75,38 @@ def test_sources_of_negative_numbers(tmp_path: Path) -> None:
         read(path)
     chosen = [*open_recording(path, stream=-1).chunks()]
     assert_array_equal(np.concatenate(chosen), as_array(GOOD_EVENTS[:5]))
+
+
+LIMIT = 2**62
+PIXELS = st.sampled_from([0, 1, 32, 33, 34, 255, 32766, 32767, 32768, 65535])
+TIMES = st.sampled_from([-LIMIT - 1, -LIMIT, -1, 0, 1, 2, LIMIT - 1, LIMIT, 2**63 - 1])
+
+
+@pytest.mark.kernels
+@given(
+    st.lists(st.tuples(PIXELS, PIXELS, TIMES), max_size=6),
+    st.sampled_from(["<i2", "<u2"]),
+    st.sampled_from([33, 34, 32767]),
+    st.sampled_from([-(2**63), -LIMIT, 0, 1]),
+    st.booleans(),
+)
+@example([(0, 0, 5), (0, 0, LIMIT)], "<i2", 33, 0, True)
+@example([(0, 0, -LIMIT - 1), (0, 0, 5)], "<i2", 33, -(2**63), True)
+def test_packed_events_are_checked(
+    events: list[tuple[int, int, int]], stored: str, side: int, latest: int, by_time: bool
+) -> None:
+    """Against the definition: within the sensor and all time; and never earlier than the one before."""
+    if by_time:
+        events = sorted(events, key=lambda event: event[2])
+    packed = Packed(np.zeros(len(events), EVENT_DTYPE), np.dtype(stored))
+    packed.x[:] = np.array([x for x, _, _ in events], "<u2").view(stored)
+    packed.y[:] = np.array([y for _, y, _ in events], "<u2").view(stored)
+    packed.t[:] = [t for _, _, t in events]
+    sound = all(x < side and y < 34 and -LIMIT <= t < LIMIT for x, y, t in events)
+    times = [latest, *(t for _, _, t in events)]
+    found = check(packed.x, packed.y, packed.t, 34, side, LIMIT, latest)
+    assert found[0] == sound
+    assert not sound or found[1] == (times == sorted(times))
 
 
 def test_stored_polarities_that_are_neither_0_nor_1(tmp_path: Path) -> None:

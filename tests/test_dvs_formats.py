@@ -14,8 +14,9 @@ from pathlib import Path
 import event_files
 import numpy as np
 import pytest
-from test_dvs_aedat4 import PACKERS, packed
+from test_dvs_aedat4 import PACKERS, compressed, packed, packets
 from test_dvs_readers import AEDAT2, AEDAT3, GOOD, GOOD_EVENTS, aedat2_word, aedat4, as_array, npy, packet
+from test_dvs_small_packets import streamed, table
 
 from eventsim import plugins, save
 from eventsim.cli import main
@@ -44,6 +45,8 @@ FILES = {
             f"{kind.partition(',')[0]}.aedat4": packed(*PACKERS[kind], GOOD_EVENTS)
             for kind in ("lz4, sized", "zstd, streamed")
         },
+        "small.aedat4": compressed(1)
+        + packets(*(streamed(table(GOOD_EVENTS[at : at + 5])) for at in range(0, len(GOOD_EVENTS), 5))),
     },
     "nmnist": {"a.bin": GOOD["a.bin"], "marker.BIN": bytes([1, 240, 0, 0, 0]) + GOOD["a.bin"]},
     "bs2": {"a.bs2": event_files.slayer(GOOD_EVENTS)},

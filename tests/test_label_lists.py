@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from eventsim import InputError, NetworkBuilder, Simulator, save
+from eventsim import InputError, NetworkBuilder, Simulator, load, save
 from eventsim.cli import main
 from eventsim.datasets import Sample, evaluate, labelled_by, labelled_parts, open_sample
 from eventsim.dvs import EVENT_DTYPE, RecordingPart, frames_by_count, open_recording
 from eventsim.layers import Flatten, Input, Linear, MeanOverTime, Readout
 from eventsim.preparation import Preparation
+from eventsim.settings import Setting
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cases" / "dvs"
 HEAD = "class,startTime_usec,endTime_usec\n"
@@ -63,8 +67,6 @@ def test_parts_of_a_recording(tmp_path: Path, gestures: Path, model: Path, capsy
 
 
 def test_a_part_is_what_lies_between_its_times(gestures: Path, model: Path) -> None:
-    from eventsim import load
-
     network = load(model)
     frames = Preparation(sensor_size=(1, 3)).frames(RecordingPart(str(gestures), 50, 200), network)
     recording = open_recording(gestures, sensor_size=(1, 3), start_us=50, end_us=200)
@@ -138,6 +140,108 @@ def test_other_times_are_another_run(
     table(tmp_path, HEAD + "1,0,110\n")
     assert main(given) == 2
     assert "rows of another run: samples_sha256 " in capsys.readouterr().err
+
+
+@pytest.fixture
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each name is looked at from now on: a file's by its stat, a folder's by its listing."""
+    looked: Counter[str] = Counter()
+
+    def counted(of: Callable[..., Any]) -> Callable[..., Any]:
+        def look(path: Any = ".", *rest: Any, **more: Any) -> Any:
+            if not isinstance(path, int):
+                looked[os.fspath(path)] += 1
+            return of(path, *rest, **more)
+
+        return look
+
+    for name in ("stat", "listdir", "scandir"):
+        monkeypatch.setattr(os, name, counted(getattr(os, name)))
+    return looked
+
+
+def test_a_list_for_another_folder(
+    tmp_path: Path, model: Path, looked_at: Counter[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of none of its recordings being there is said once, and each is looked for once; of a part, no others are."""
+    labels = table(tmp_path, "file,label\n" + "".join(f"{number}.bin,0\n" for number in range(50)), "list.csv")
+    rows = tmp_path / "rows.csv"
+    given = ["evaluate", str(model), str(tmp_path), "--labels", str(labels), "--rows", str(rows)]
+    for flags, places in ([], range(50)), (["--limit", "2"], (0, 25)), (["--shard", "2/25", "--resume"], (1, 26)):
+        looked_at.clear()
+        assert main([*given, *flags]) == 2
+        first = tmp_path / f"{places[0]}.bin"
+        assert capsys.readouterr().err.splitlines() == [
+            f"eventsim: {labels}: none of {len(places)} recordings is there, the first is {first}; expected them in "
+            "the folder of the data set: name the folder that the names in the table begin from"
+        ]
+        times = [looked_at[str(tmp_path / f"{number}.bin")] for number in range(50)]
+        assert times == [int(number in places) for number in range(50)]
+        assert not rows.exists()
+
+
+def test_one_recording_of_a_list_is_there(tmp_path: Path, gestures: Path, model: Path, capsys: Any) -> None:
+    labels = table(tmp_path, f"file,label\na.bin,0\n{gestures.name},0\nb.bin,1\n", "list.csv")
+    given = ["evaluate", str(model), str(tmp_path), "--labels", str(labels), "--sensor", "3x1", "--json"]
+    assert main(given) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert [each["input"] for each in document["failed"]] == [str(tmp_path / "a.bin"), str(tmp_path / "b.bin")]
+    assert document["samples"] == 1
+
+
+def test_a_recording_is_looked_at_once_whatever_the_model_says(
+    tmp_path: Path, model: Path, looked_at: Counter[str]
+) -> None:
+    """What the model says of sensor and camera is tried where the file says nothing, on the file that was opened."""
+    network = load(model).with_settings(
+        Setting("sensor", "3x1", "option", "so"), Setting("camera", "dvs128", "option", "so")
+    )
+    absent = tmp_path / "absent.aedat"
+    with pytest.raises(InputError, match="no such file"):
+        Preparation().frames(absent, network)
+    assert looked_at[str(absent)] == 1
+
+
+def test_class_folders_are_listed_without_a_look_at_each_file(
+    tmp_path: Path, gestures: Path, model: Path, looked_at: Counter[str], capsys: Any
+) -> None:
+    """Links apart, which may lead nowhere, or round."""
+    for label in "01":
+        (tmp_path / "data" / label / "a_folder").mkdir(parents=True)
+        for number in range(20):
+            (tmp_path / "data" / label / f"{number:02}.npy").write_bytes(gestures.read_bytes())
+        (tmp_path / "data" / label / "98.npy").symlink_to(gestures)
+        (tmp_path / "data" / label / "97.npy").symlink_to(tmp_path / "nowhere")
+        (tmp_path / "data" / label / "99.npy").symlink_to("99.npy")
+    (tmp_path / "data" / "2").symlink_to(tmp_path / "data" / "1")
+    looked_at.clear()
+    assert main(["evaluate", str(model), str(tmp_path / "data"), "--limit", "3", "--sensor", "3x1", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    names = [str(tmp_path / "data" / label / "00.npy") for label in "012"]  # 3 of 63: every 21st
+    assert [each["input"] for each in document["predictions"]] == names
+    others = [name for name in looked_at if name.endswith(".npy") and name not in names and not Path(name).is_symlink()]
+    assert others == []
+
+
+def test_a_folder_is_listed_once_for_all_tables(tmp_path: Path, gestures: Path, looked_at: Counter[str]) -> None:
+    """Names are no patterns, and those that begin alike are of others."""
+    lists, recordings = tmp_path / "lists", tmp_path / "recordings"
+    lists.mkdir()
+    recordings.mkdir()
+    for name in ("a", "a[b]", "a.b", "ab"):
+        (recordings / f"{name}x.npy").write_bytes(b"")
+        if name != "a":  # a.b.npy is of a.*, too
+            (recordings / f"{name}.npy").write_bytes(gestures.read_bytes())
+            table(lists, HEAD + "1,0,100\n", f"{name}_labels.csv")
+    found = labelled_parts(recordings, lists)
+    assert [each.name for each in found] == [f"{recordings / name}.npy[0]" for name in ("a.b", "a[b]", "ab")]
+    assert looked_at[str(recordings)] == 1
+    table(lists, HEAD + "1,0,100\n", "a_labels.csv")
+    (recordings / "a.npy").write_bytes(gestures.read_bytes())
+    with pytest.raises(InputError, match=r"a_labels.csv: 3 recordings .*a\.\* found; expected one"):
+        labelled_parts(recordings, lists)
+    with pytest.raises(InputError, match=r"nowhere: cannot be listed \(.*\), expected a folder of recordings$"):
+        labelled_parts(tmp_path / "nowhere", lists)
 
 
 @pytest.mark.parametrize(

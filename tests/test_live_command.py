@@ -218,6 +218,7 @@ def test_what_ends_within_an_event_is_told_behind_its_bins(
     assert "its writer stopped there" in document["failed"][0]["error"]
     code, lines, messages = said(capsys, monkeypatch, data, *bins, "--salvage")
     assert code == 0
+    assert lines[4].startswith("bin 4  ") and "5 bins" in lines[5]
     assert "8 events read, up to the damage" in messages[-1]
 
 

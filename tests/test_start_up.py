@@ -114,6 +114,28 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_decoder_is_compiled_anew_when_what_it_calls_has_changed(tmp_path: Path) -> None:
+    """Formats lie in a folder of their own, and call what stands above it."""
+    shutil.copytree(Path(eventsim.__file__).parent, tmp_path / "eventsim", ignore=shutil.ignore_patterns("__pycache__"))
+    (events,) = (tmp_path / "eventsim" / "demo").glob("digit_*_4.bin")
+    code = f"""
+import eventsim
+from eventsim.dvs.formats.nmnist import _decode_events
+eventsim.open_recording({str(events)!r}).summary()
+print(sum(_decode_events.stats.cache_hits.values()))
+"""
+    found = []
+    for number in (1, 1, 200):
+        os.utime(tmp_path / "eventsim" / "dvs" / "counters.py", (number, number))
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment, cwd=tmp_path
+        )
+        found.append(done.stdout.strip())
+    assert found == ["0", "1", "0"]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_where_no_compiled_code_can_be_kept_that_is_said_once_and_everything_works(tmp_path: Path) -> None:
     """A package of another user and a home that cannot be written, as in containers and batch jobs."""
     shutil.copytree(Path(eventsim.__file__).parent, tmp_path / "eventsim", ignore=shutil.ignore_patterns("__pycache__"))

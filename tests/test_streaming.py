@@ -317,6 +317,23 @@ def test_the_clock_is_set_by_the_event_that_came_soonest(monkeypatch) -> None:
     assert [each.clock_lag_s for each in found] == [0, 0, 0, 0, 0, 1.5, 0.5]
 
 
+def test_what_is_held_back_to_be_sorted_is_on_the_clock(monkeypatch) -> None:
+    """A bin of a second is done when an event two seconds behind its end has come; work takes no time."""
+    now = [0.0]
+    monkeypatch.setattr("eventsim.streaming.perf_counter", lambda: now[0])
+
+    def camera() -> Iterator[np.ndarray]:
+        events = some_events(9, 1_000_000)
+        events["t"][[4, 5]] = events["t"][[5, 4]]
+        for number, event in enumerate(np.split(events, 9)):
+            now[0] = float(number)
+            yield event
+
+    found = streamed(NETWORKS["sum"], camera(), bin_us=1_000_000, disorder="sort", lag_us=2_000_000)
+    # number 4 is of second 5, which sets the clock a second on; it frees two bins, and the end of the events three
+    assert [each.clock_lag_s for each in found] == [2, 3, 2, 3, 3, 3, 2, 1, 0]
+
+
 def test_a_bin_is_looked_at() -> None:
     first, *_, last = streamed(NETWORKS["sum"], some_events(), bin_us=50)
     assert repr(first).startswith("Bin(0, 0 to 50 us, 8 events, prediction ")

@@ -8,11 +8,14 @@ as in the recording, the end excluded (as SpikingJelly splits them). https://res
 from __future__ import annotations
 
 import csv
+import os
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from pathlib import Path
 
-from eventsim.datasets.samples import Reference, Sample, labelled_arrays, numbered
+from eventsim.datasets.samples import ArrayReference, Reference, Sample, labelled_arrays, numbered
 from eventsim.dvs import RecordingPart
 from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
@@ -87,7 +90,52 @@ def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
     tables = sorted(table for table in labels.iterdir() if table.name.lower().endswith(SUFFIX))
     if not tables:
         raise InputError(f"{labels}: no tables NAME{SUFFIX} found; expected one for each recording")
-    return _samples([line for table in tables for line in _of_table(_recording_of(dataset, table), table)])
+    try:
+        names = sorted(os.listdir(dataset))
+    except OSError as error:
+        raise InputError(
+            f"{dataset}: cannot be listed ({first_line(error)}), expected a folder of recordings"
+        ) from None
+    return _samples([line for table in tables for line in _of_table(_recording_of(dataset, names, table), table)])
+
+
+def refuse_absent(samples: Iterable[Sample], labels: str | Path) -> None:
+    """Refuse samples of which no recording is there: they were listed for another folder.
+
+    Up to the first recording that is there, each is looked for once.
+
+    Parameters
+    ----------
+    samples : iterable of Sample
+        As `labelled_parts` lists them; others are taken to be there.
+    labels : path
+        The table, for the message.
+
+    Raises
+    ------
+    InputError
+        All are absent.
+    """
+    absent: dict[str, None] = {}
+    for sample in samples:
+        path = getattr(sample.reference, "path", sample.reference)
+        if isinstance(sample.reference, ArrayReference) or not isinstance(path, str):
+            return
+        if path in absent:
+            continue
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            absent[path] = None
+            continue
+        except (OSError, ValueError):
+            pass  # opening it says more
+        return
+    if absent:
+        raise InputError(
+            f"{labels}: none of {len(absent):,} recordings is there, the first is {next(iter(absent))}; expected them "
+            "in the folder of the data set: name the folder that the names in the table begin from"
+        )
 
 
 def _samples(lines: Sequence[_Line]) -> list[Sample]:
@@ -102,9 +150,12 @@ def _samples(lines: Sequence[_Line]) -> list[Sample]:
     return [Sample(line.name, numbers[line.label], line.reference, index) for index, line in enumerate(lines)]
 
 
-def _recording_of(folder: Path, table: Path) -> Path:
+def _recording_of(folder: Path, names: Sequence[str], table: Path) -> Path:
+    """Return the one file of a folder that a table is of; `names` are those in it, sorted."""
     name = table.name[: -len(SUFFIX)]
-    found = sorted(path for path in folder.glob(f"{name}.*") if path.is_file())
+    begin = bisect_left(names, f"{name}.")
+    alike = takewhile(lambda each: each.startswith(f"{name}."), islice(names, begin, None))
+    found = [folder / each for each in alike if (folder / each).is_file()]
     if len(found) != 1:
         raise InputError(f"{table}: {len(found)} recordings {folder / name}.* found; expected one")
     return found[0]

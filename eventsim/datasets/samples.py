@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -138,17 +139,25 @@ def labelled_files(root: str | Path) -> list[Sample]:
     root = Path(root)
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set laid out as FOLDER/<label>/<recording>")
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
-    files = [
-        (path, folder.name)
-        for folder in folders
-        for path in sorted(folder.iterdir())
-        if path.is_file() and not path.name.startswith(".")
-    ]
+    folders = _listed(root, folders=True)
+    files = [(f"{root / name}{os.sep}{file}", name) for name in folders for file in _listed(root / name, folders=False)]
     if not files:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
-    numbers = numbered([folder.name for folder in folders])
-    return [Sample(str(path), numbers[name], str(path), index) for index, (path, name) in enumerate(files)]
+    numbers = numbered(folders)
+    return [Sample(path, numbers[name], path, index) for index, (path, name) in enumerate(files)]
+
+
+def _listed(folder: Path, *, folders: bool) -> list[str]:
+    """Return the names of the folders or files in a folder, sorted; the listing tells what each is, links apart."""
+    with os.scandir(folder) as entries:
+        shown = (entry for entry in entries if not entry.name.startswith("."))
+        return sorted(entry.name for entry in shown if _is(entry, folder=folders))
+
+
+def _is(entry: os.DirEntry[str], *, folder: bool) -> bool:
+    if entry.is_symlink():  # one that leads nowhere, or round, is neither
+        return Path(entry).is_dir() if folder else Path(entry).is_file()
+    return entry.is_dir() if folder else entry.is_file()
 
 
 def labelled_arrays(
@@ -206,8 +215,8 @@ def labelled_tonic(name: str, root: str | Path, split: Split | None = None) -> l
         If the data set is not known or not there.
     """
     labels = _tonic(name, str(root), split).labels
-    names = sorted({label for label in labels if isinstance(label, str)})
-    numbers = [names.index(label) if isinstance(label, str) else int(label) for label in labels]
+    names = {label: number for number, label in enumerate(sorted({each for each in labels if isinstance(each, str)}))}
+    numbers = [names[label] if isinstance(label, str) else int(label) for label in labels]
     return [
         Sample(f"{name}[{index}]", number, TonicReference(name, str(root), split, index), index)
         for index, number in enumerate(numbers)

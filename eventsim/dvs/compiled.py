@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
@@ -16,5 +17,5 @@ def compiled(function: F) -> F:
     """Compile at the first call, for the types that it is called with."""
     decoder = numba.njit(nogil=True, error_model="numpy")(function)
     if not numba.config.DISABLE_JIT:
-        keep(decoder)
+        keep(decoder, Path(__file__).parent)  # decoders of formats call what stands here
     return cast(F, decoder)

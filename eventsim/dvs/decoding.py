@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
+from eventsim.dvs.readable_file import ByteReader, ReadableFile
 from eventsim.dvs.recording import EVENT_DTYPE, Packed
 from eventsim.errors import InputError
 
@@ -24,6 +25,8 @@ WRAPS = 0
 
 # with the block that is made of them they stay in the cache of a core
 READ_BYTES = 128 << 10
+# of the end of a file: times are in it; and of files that are not much larger, nothing is gained by that
+END_BYTES, LEAST_BYTES = 32 << 10, 1 << 20
 
 Decoder: TypeAlias = Callable[..., tuple[int, int, int]]
 Read: TypeAlias = Callable[[memoryview], int]
@@ -80,9 +83,11 @@ class Decoding:
             block = Packed(np.empty(block_events, EVENT_DTYPE), self._coordinates)
             fields = (block.x, block.y, block.t, block.p)
             full, count, error = int(self._state[WRAPS]), 0, None
+            if self._begin == self._end and not self._as_they_come:
+                self._fill()  # no decoder keeps an event that waits for none of its bytes
             while True:
                 words = self._buffer[self._begin : self._end - (self._end - self._begin) % self._word.itemsize]
-                left = (field[count:] for field in fields)
+                left = [field[count:] for field in fields] if count else fields
                 used, found, self.why = self._decoder(words.view(self._word), self._state, *left)
                 self._begin += used * self._word.itemsize
                 count += found
@@ -119,6 +124,35 @@ class Decoding:
         got = self._read(self._buffer.data[len(rest) :])
         self._end += got
         return got > 0
+
+
+def time_at_the_end(
+    file: ReadableFile, begin: int, unit: int, decoding: Callable[[ByteReader], Decoding]
+) -> int | None:
+    """Decode the end of a file alone, for `Recording._stored_end`.
+
+    Parameters
+    ----------
+    file : ReadableFile
+    begin, unit : int
+        Where the events begin, and the bytes of one or of a word.
+    decoding : callable
+        Makes one pass of what reads from some unit on.
+
+    Returns
+    -------
+    int or None
+        The time of the last event in it, as if the counter had not been full before; None where there is none.
+    """
+    units = (file.size - begin) // unit
+    if file.arrives or units * unit < LEAST_BYTES:
+        return None
+    last = None
+    with file.opened(begin + (units - END_BYTES // unit) * unit, unit) as opened:
+        for block in decoding(opened).blocks(END_BYTES // unit):
+            if len(block.events):
+                last = int(block.events["t"][-1])
+    return last
 
 
 @compiled

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,6 +88,12 @@ class ArrayRecording(Recording):
 
     def _stored_events(self) -> int:
         return len(self._events["t"])
+
+    def _stored_end(self) -> int | None:
+        last = self._events["t"][-1:]
+        with suppress(InputError):  # reading tells
+            return int(microseconds(self.path, last, self._scale)[0]) if len(last) else None
+        return None
 
     def _decode(self, block_events: int) -> Iterator[Decoded]:
         for start in range(0, len(self._events["t"]), block_events):

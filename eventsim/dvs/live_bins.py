@@ -10,7 +10,7 @@ import numpy as np
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, PixelMap, pixel_map, positive
 from eventsim.dvs.order import Reading
-from eventsim.dvs.recording import EventArray, Recording
+from eventsim.dvs.recording import Recording
 from eventsim.dvs.timed_bins import TimedBin, timed_bins
 from eventsim.dvs.windowing import AS_NEEDED, check_order, empty_frames, refuse_empty
 
@@ -22,7 +22,7 @@ def bins_as_they_come(
     fit: Fit = SENSOR_SIZE,
     binary: bool = False,
     reading: Reading = AS_NEEDED,
-    on_block: Callable[[EventArray], None] | None = None,
+    on_arrival: Callable[[int], None] | None = None,
 ) -> Iterator[TimedBin]:
     """Stream the bins of `frames_by_duration`, each as soon as an event behind it has come, however many there are.
 
@@ -39,8 +39,8 @@ def bins_as_they_come(
     reading : Reading
         What to do with events out of order; they are refused when nothing is said. ``"sort"`` holds a bin back until
         an event one lag behind it has come.
-    on_block : callable, optional
-        Called with the events that were read, before their bins are yielded.
+    on_arrival : callable, optional
+        As of `Recording.blocks`.
 
     Yields
     ------
@@ -58,13 +58,7 @@ def bins_as_they_come(
     positive("bin_us", bin_us)
     check_order(recording, "refuse", reading)
     counted = replace(reading, defects=reading.defects or Defects())
-    return _as_they_come(recording, bin_us, pixels, binary, counted, on_block)
-
-
-def _told(blocks: Iterator[EventArray], on_block: Callable[[EventArray], None]) -> Iterator[EventArray]:
-    for block in blocks:
-        on_block(block)
-        yield block
+    return _as_they_come(recording, bin_us, pixels, binary, counted, on_arrival)
 
 
 def _as_they_come(
@@ -73,11 +67,14 @@ def _as_they_come(
     pixels: PixelMap,
     binary: bool,
     reading: Reading,
-    on_block: Callable[[EventArray], None] | None,
+    on_arrival: Callable[[int], None] | None,
 ) -> Iterator[TimedBin]:
-    blocks = recording.blocks(disorder=reading.disorder or "refuse", lag_us=reading.lag_us, defects=reading.defects)
-    if on_block is not None:
-        blocks = _told(blocks, on_block)
+    blocks = recording.blocks(
+        disorder=reading.disorder or "refuse",
+        lag_us=reading.lag_us,
+        defects=reading.defects,
+        on_arrival=on_arrival,
+    )
     empty = True
     for each in timed_bins(blocks, bin_us, pixels, recording.path):
         empty = False

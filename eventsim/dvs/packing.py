@@ -84,7 +84,28 @@ def check(
     limit: int,
     latest: int,
 ) -> tuple[bool, bool]:
-    """Check packed events as `pack` does, which see for parameters and results."""
+    """Check packed events as `pack` does, which see for parameters and results; x and y are of 16 bits."""
+    before = latest
+    for index in range(len(t)):
+        # without their signs, so that one comparison finds the negative ones, too
+        if t[index] < before or np.uint16(x[index]) >= width or np.uint16(y[index]) >= height:
+            return _look(x, y, t, height, width, limit, latest)
+        before = t[index]
+    # of times in order, the ends tell of all
+    return bool(len(t) == 0 or (t[0] >= -limit and before < limit)), True
+
+
+@compiled
+def _look(
+    x: npt.NDArray[Any],
+    y: npt.NDArray[Any],
+    t: npt.NDArray[np.int64],
+    height: int,
+    width: int,
+    limit: int,
+    latest: int,
+) -> tuple[bool, bool]:
+    """Check events of which something is known to be not sound or not in order, as `pack` does."""
     wrong = back = np.int64(0)
     for index in range(len(t)):
         column, row, now = np.int64(x[index]), np.int64(y[index]), t[index]

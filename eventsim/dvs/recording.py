@@ -17,6 +17,7 @@ import numpy.typing as npt
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
 from eventsim.dvs.packing import check, joined, pack
+from eventsim.dvs.soundness import first_unsound
 from eventsim.dvs.summary import RecordingSummary, summarised
 from eventsim.errors import EventsimError, InputError
 from eventsim.stopwatch import Stopwatch
@@ -189,10 +190,14 @@ class Recording(ABC):
             )
         self.path = path
         self._sensor_height, self._sensor_width = int(height), int(width)
-        self._orientation = orientation
+        self._orientation, self._turned = orientation, orientation != AS_RECORDED
         self.height, self.width = self._sensor_height, self._sensor_width
         if orientation.transpose:
             self.height, self.width = self.width, self.height
+
+    @property
+    def _limits(self) -> tuple[int, int, int]:
+        return self._sensor_height, self._sensor_width, TIME_LIMIT_US
 
     @property
     def size_source(self) -> SizeSource:
@@ -222,6 +227,10 @@ class Recording(ABC):
 
     def _stored_events(self) -> int | None:
         """Return how many events there are where that is known without decoding them."""
+        return None
+
+    def _stored_end(self) -> int | None:
+        """Return the time of the last event where the end of the file tells it, in which this may be wrong."""
         return None
 
     def chunks(
@@ -267,6 +276,7 @@ class Recording(ABC):
         disorder: Disorder = "refuse",
         lag_us: int = DEFAULT_LAG_US,
         defects: Defects | None = None,
+        on_arrival: Callable[[int], None] | None = None,
     ) -> Iterator[EventArray]:
         """Read the events from the beginning as `chunks` does, but in blocks of any length that wait for no others.
 
@@ -274,6 +284,8 @@ class Recording(ABC):
         ----------
         disorder, lag_us, defects
             As for `chunks`.
+        on_arrival : callable, optional
+            Called with the latest time, microseconds, of events that were read, before ``"sort"`` holds any of them.
 
         Yields
         ------
@@ -285,11 +297,14 @@ class Recording(ABC):
         InputError
             As for `chunks`.
         """
-        return self._counted(BLOCK_EVENTS, Reading(disorder, lag_us, Defects() if defects is None else defects))
+        taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
+        return self._counted(BLOCK_EVENTS, taken, on_arrival)
 
-    def _counted(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+    def _counted(
+        self, block_events: int, taken: Reading, on_arrival: Callable[[int], None] | None = None
+    ) -> Iterator[EventArray]:
         assert taken.defects is not None
-        for block in self._ordered(block_events, taken):
+        for block in self._ordered(block_events, taken, on_arrival):
             taken.defects.events += len(block)
             yield block
 
@@ -324,6 +339,14 @@ class Recording(ABC):
         untold = self._chooses(disorder) or self.waiting is not None
         return None if untold else self._stored_events()
 
+    def likely_last_us(self, disorder: Disorder = "refuse") -> int | None:
+        """Return the time in microseconds that the last event is likely to have; None where only reading tells.
+
+        Reading may find another: times may be out of order, or a counter have been full.
+        """
+        untold = self._chooses(disorder) or self.waiting is not None
+        return None if untold else self._stored_end()
+
     def _chooses(self, disorder: Disorder) -> bool:
         """Tell whether some events may be left out."""
         return disorder == "drop" or self.salvage or self.start_us is not None or self.end_us is not None
@@ -345,7 +368,9 @@ class Recording(ABC):
         if pending:
             yield joined(pending)
 
-    def _ordered(self, block_events: int, taken: Reading) -> Iterator[EventArray]:
+    def _ordered(
+        self, block_events: int, taken: Reading, on_arrival: Callable[[int], None] | None
+    ) -> Iterator[EventArray]:
         """Check, select, turn and order; a recording that is salvaged ends at what is refused."""
         assert taken.defects is not None and taken.disorder is not None
         defects = taken.defects
@@ -358,12 +383,14 @@ class Recording(ABC):
                 refusal = None
                 events, sound, ordered = self._packed(columns, order.latest)
                 if not sound:
-                    first, refusal = self._first_unsound(columns, seen)
+                    first, refusal = first_unsound(columns, seen, self.path, *self._limits)
                     events, ordered = events[:first], False
                 if len(events):
                     kept = self._selected(events["t"])
                     events = events if kept is None else events[kept]
                     if len(events):
+                        if on_arrival is not None:
+                            on_arrival(int(events["t"][-1] if ordered else events["t"].max()))
                         yield from order.take(events, _numbers(seen, kept), ordered)
                 if refusal is not None:
                     raise refusal
@@ -391,9 +418,9 @@ class Recording(ABC):
         package = type(self).__module__
         try:
             for columns in self._decode(block_events):
-                kinds = [np.asarray(getattr(columns, name)).dtype.kind for name in "xytp"]
+                kinds = _kinds(columns)
                 if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
-                    raise TypeError(f"columns of kinds {kinds}, expected integers and a boolean polarity")
+                    raise TypeError(f"columns of kinds {[*kinds]}, expected integers and a boolean polarity")
                 yield columns
         except EventsimError:
             raise
@@ -405,34 +432,11 @@ class Recording(ABC):
                 "the file or it is damaged"
             ) from error
 
-    def _first_unsound(self, columns: Decoded, seen: int) -> tuple[int, InputError | None]:
-        """Return the index of the first event that lies outside of the sensor or of all time, and its refusal."""
-        first, refusal = len(columns.t), None
-        for axis, values, side in (("x", columns.x, self._sensor_width), ("y", columns.y, self._sensor_height)):
-            if values.min() < 0 or values.max() >= side:
-                at = int(np.argmax((values < 0) | (values >= side)))
-                if at < first:
-                    first, refusal = at, self._outside(seen + at, axis, int(values[at]))
-        t = columns.t
-        if t.min() < -TIME_LIMIT_US or t.max() >= TIME_LIMIT_US:
-            at = int(np.argmax((t < -TIME_LIMIT_US) | (t >= TIME_LIMIT_US)))
-            if at < first:
-                words = f"event {seen + at} has t = {t[at]} us, expected less than 2^62; the times are corrupt"
-                first, refusal = at, InputError(f"{self.path}: {words}")
-        return first, refusal
-
-    def _outside(self, number: int, axis: str, value: int) -> InputError:
-        return InputError(
-            f"{self.path}: event {number} has {axis} = {value}, outside of the sensor (width {self._sensor_width}, "
-            f"height {self._sensor_height}); pass the camera's sensor_size=(height, width), or the file is corrupt: "
-            "salvage=True reads up to there"
-        )
-
     def _packed(self, columns: Decoded, latest: int) -> tuple[EventArray, bool, bool]:
         """Turn the picture and pack the columns; tell whether all events are sound, and none is before `latest`."""
         turn = self._orientation
-        limits = (self._sensor_height, self._sensor_width, TIME_LIMIT_US, latest)
-        if isinstance(columns, Packed) and turn == AS_RECORDED:
+        limits = (*self._limits, latest)
+        if isinstance(columns, Packed) and not self._turned:
             return columns.events, *check(columns.x, columns.y, columns.t, *limits)
         events = np.empty(len(columns.t), EVENT_DTYPE)
         # of one type and layout, so that one loop is compiled
@@ -459,6 +463,13 @@ class Recording(ABC):
         """
         defects = Defects()
         return summarised(self.chunks(disorder="keep", defects=defects), self.width, self.height, defects)
+
+
+def _kinds(columns: Decoded) -> str:
+    """Return the kinds of the types of x, y, t and p."""
+    if isinstance(columns, Packed) and columns.events.dtype == EVENT_DTYPE:
+        return 2 * columns.coordinates.kind + "ib"
+    return "".join(np.asarray(getattr(columns, name)).dtype.kind for name in "xytp")
 
 
 def _numbers(seen: int, kept: npt.NDArray[np.bool_] | None) -> Callable[[int], int]:

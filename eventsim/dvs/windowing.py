@@ -101,7 +101,7 @@ def frames_by_time(
     t1 and whatever the rounding of d left over. Tonic's ``ToFrame(n_time_bins=T)`` has the same windows but drops the
     events from t0 + T * d on, of which there is always at least one. A window without events is a frame of zeros
     (SpikingJelly fails there). The recording is read twice, first for t0 and t1, unless it is slow to
-    decode and holds two million events at most.
+    decode and holds two million events at most, or t1 turns out to be what the end of the file says.
 
     Parameters
     ----------
@@ -131,11 +131,18 @@ def frames_by_time(
     """
     pixels = pixel_map(recording, fit)
     frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
-    first_us = last_us = 0
+    first_us = last_us = likely_us = 0
     twice = _Twice(recording, "refuse", reading)
+    likely_last_us = recording.likely_last_us(reading.disorder or "refuse")
     for index, events in enumerate(twice.first()):
-        first_us = first_us if index else int(events["t"][0])
         last_us = int(events["t"][-1])
+        if index == 0:
+            first_us = int(events["t"][0])
+            likely_us = 0 if likely_last_us is None else max(likely_last_us - first_us, 0) // time_steps
+        # a window that turns out to be another is of no use; and of too short ones there might be millions
+        likely_us = 0 if likely_last_us is None or last_us > likely_last_us else likely_us
+        if likely_us:
+            _add(frames, pixels, parts_by_time(events, first_us, likely_us), remainder)
     refuse_empty(recording, twice.defects)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
@@ -143,8 +150,10 @@ def frames_by_time(
             f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
-    for events in twice.again():
-        _add(frames, pixels, parts_by_time(events, first_us, window_us), remainder)
+    if likely_us != window_us:
+        frames.fill(0)
+        for events in twice.again():
+            _add(frames, pixels, parts_by_time(events, first_us, window_us), remainder)
     return np.minimum(frames, 1) if binary else frames
 
 

@@ -37,6 +37,7 @@ from eventsim.datasets import (
     labelled_tonic,
     part,
 )
+from eventsim.datasets.label_list import refuse_absent
 from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
 from eventsim.errors import INTERRUPTED, InputError
@@ -117,6 +118,13 @@ def measure(args: Arguments) -> int:
         for outcome in rows.outcomes(samples, simulator.schedule):
             evaluation.take(outcome)
     kept = len(evaluation.predictions) + len(evaluation.failed)
+    if args.labels is not None and args.cluster is None and kept < len(samples):  # workers may see other files
+        try:
+            refuse_absent(samples, args.labels)
+        except InputError:
+            if rows is not None:
+                rows.finish(complete=False)  # as it was
+            raise
     compile_s = simulator.warm_up(many=True)
     code = _simulate(args, simulator, samples, preparation, models, evaluation, rows)
     if rows is not None:

@@ -37,10 +37,10 @@ import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.counters import rounds
-from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
+from eventsim.dvs.counters import rounds, steady
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.readable_file import ReadableFile, readable_file
+from eventsim.dvs.readable_file import ByteReader, ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -122,10 +122,16 @@ class Aedat2Recording(Recording):
             self.untold = frozenset(name for name, value in given.items() if value is None)
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "8 bytes per event", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, self._data_start, WORD_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state = np.array([0, -1, self._layout == "davis", self._sensor_width - 1], np.int64)
+        return Decoding(file.readinto, _decode_words, state, word="<u4", as_they_come=self._file.arrives)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(self._data_start, WORD_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_words, state, word="<u4", as_they_come=self._file.arrives)
+            decoding = self._decoding(file)
             yield from decoding.blocks(block_events)
         if decoding.why == REFUSED:
             raise InputError(
@@ -169,7 +175,9 @@ def _decode_words(
                 why = REFUSED
                 break
         if keep:
-            wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 32)
+            step = stamp - previous
+            if not steady(step, 1 << 32) and previous >= 0:
+                wraps += rounds(step, 1 << 32)
             previous = stamp
             x[count] = right - (address >> 12 & 0x3FF if davis else address >> 1 & 0x7F)
             y[count] = address >> 22 & 0x1FF if davis else address >> 8 & 0x7F

@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.aedat4_header import Aedat4Header, parsed_aedat4_header
+from eventsim.dvs.aedat4_packets import EVENT_BYTES, EVENTS, HEADER_BYTES, SMALL_BYTES, SmallFrames, list_of_events
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
@@ -38,13 +39,10 @@ MAGIC = b"#!AER-DAT4.0\r\n"
 MAX_HEADER_BYTES = 16 << 20
 INT32 = struct.Struct("<i")
 PACKET_HEADER = struct.Struct("<ii")
-HEADER_BYTES = PACKET_HEADER.size
-EVENT_BYTES = 16
-EVENTS = "EVTS"
 SIDES = ("sizeX", "sizeY")
-EVENTS_WORD = int.from_bytes(EVENTS.encode(), "little")
 # by the number in the header: LZ4 and Zstandard, each also at a higher level
 COMPRESSIONS: dict[int, Callable[[], Unpack]] = {1: unpack_lz4, 2: unpack_lz4, 3: unpack_zstd, 4: unpack_zstd}
+LZ4 = (1, 2)
 # small packets are stepped over many at a time, and of large ones little is read
 STEP_BYTES = 16 << 10
 UNPACKED_BYTES = 64 << 10
@@ -145,18 +143,27 @@ class Aedat4Recording(Recording):
     def _unpacked(self, file: BinaryIO, state: npt.NDArray[np.int64]) -> Callable[[memoryview], int]:
         """Return what reads the packets of the stream unpacked, each behind a header with its new size."""
         unpack = COMPRESSIONS[self._compression]()
+        small = SmallFrames(self._stream_id) if self._compression in LZ4 else None
         left = memoryview(b"")
         refusal: InputError | None = None
 
         def more() -> bytes:
             nonlocal refusal
-            pieces, size = [], 0
+            pieces: list[bytes | memoryview] = []
+            size = 0
             try:
                 while size < UNPACKED_BYTES and file.tell() < self._data_end:
                     stream, packed = PACKET_HEADER.unpack(file.read(HEADER_BYTES))
                     if stream != self._stream_id:
                         file.seek(packed, os.SEEK_CUR)
                         continue
+                    if small is not None and packed <= SMALL_BYTES:
+                        file.seek(-HEADER_BYTES, os.SEEK_CUR)
+                        if together := small.unpack(file, self._data_end):
+                            pieces.append(together)
+                            size += len(together)
+                            continue
+                        file.seek(HEADER_BYTES, os.SEEK_CUR)
                     data = unpack(file.read(packed))
                     pieces += [PACKET_HEADER.pack(stream, len(data)), data]
                     size += len(data)
@@ -179,58 +186,6 @@ class Aedat4Recording(Recording):
             return got
 
         return read
-
-
-@compiled
-def _list_of_events(body: npt.NDArray[np.uint8], size: int) -> tuple[int, int, bool]:
-    """Find the vector of events in the data of a packet.
-
-    Parameters
-    ----------
-    body : ndarray of uint8
-        The data, or as much of them as there is.
-    size : int
-        Bytes of the data.
-
-    Returns
-    -------
-    tuple
-        Its first byte and its number of events, each -1 without a sound one; and whether there are bytes enough to
-        tell.
-    """
-    if len(body) < min(size, 12):
-        return -1, -1, False
-    if size < 12 or int32(body, 8) != EVENTS_WORD:
-        return -1, -1, True
-    # each place is read once it is known to lie in the packet, and in what there is of it
-    table = 4 + (int32(body, 4) & 0xFFFFFFFF)
-    if table + 4 > size:
-        return -1, -1, True
-    if table + 4 > len(body):
-        return -1, -1, False
-    vtable = table - int32(body, table)
-    if vtable < 0 or vtable + 6 > size:
-        return -1, -1, True
-    if vtable + 6 > len(body):
-        return -1, -1, False
-    entry = int32(body, vtable + 2) >> 16 & 0xFFFF
-    if int32(body, vtable) & 0xFFFF < 6 or entry == 0:
-        # no vector is one of no events
-        return 0, 0, True
-    field = table + entry
-    if field + 4 > size:
-        return -1, -1, True
-    if field + 4 > len(body):
-        return -1, -1, False
-    vector = field + (int32(body, field) & 0xFFFFFFFF)
-    if vector + 4 > size:
-        return -1, -1, True
-    if vector + 4 > len(body):
-        return -1, -1, False
-    number = int32(body, vector) & 0xFFFFFFFF
-    if number > (size - vector - 4) // EVENT_BYTES:
-        return -1, -1, True
-    return vector + 4, number, True
 
 
 @compiled
@@ -283,7 +238,7 @@ def _decode_packets(
             used += HEADER_BYTES
             state[BEHIND] = size
             continue
-        begin, number, known = _list_of_events(body, size)
+        begin, number, known = list_of_events(body, size)
         if not known:
             break
         if begin < 0:

@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.counters import rounds
-from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
+from eventsim.dvs.counters import rounds, steady
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ByteReader, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -97,11 +97,16 @@ class DatRecording(Recording):
     def _stored_events(self) -> int:
         return (self._file.size - self._data_start) // EVENT_BYTES
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, self._data_start, EVENT_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state = np.array([0, -1, self._x_bits, self._y_bits], np.int64)
+        return Decoding(file.readinto, _decode_events, state, word="<u4", as_they_come=self._file.arrives)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(self._data_start, EVENT_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_events, state, word="<u4", as_they_come=self._file.arrives)
-            yield from decoding.blocks(block_events)
+            yield from self._decoding(file).blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
 
@@ -116,23 +121,25 @@ def _decode_events(
     p: npt.NDArray[np.bool_],
 ) -> tuple[int, int, int]:
     """Decode pairs of time and address; see `Decoding`."""
-    x_bits, y_bits = state[X_BITS], state[Y_BITS]
-    x_mask, y_mask = (1 << x_bits) - 1, (1 << y_bits) - 1
+    x_bits, p_bit = np.uint32(state[X_BITS]), np.uint32(state[X_BITS] + state[Y_BITS])
+    x_mask, y_mask = np.uint32((1 << state[X_BITS]) - 1), np.uint32((1 << state[Y_BITS]) - 1)
     # version 1 leaves the bits above its one polarity bit unused, version 2 has four of them
-    p_mask = 1 if x_bits == 9 else 0xF
+    p_mask = np.uint32((1 if x_bits == 9 else 0xF) << p_bit)
     count = min(len(t), len(words) // 2)
-    wraps, previous = state[WRAPS], state[PREVIOUS]
+    base, previous = state[WRAPS] << 32, state[PREVIOUS]
     if previous < 0 and count:
         previous = np.int64(words[0])
     for index in range(count):
-        stamp, address = np.int64(words[2 * index]), np.int64(words[2 * index + 1])
-        wraps += rounds(stamp - previous, 1 << 32)
+        stamp, address = np.int64(words[2 * index]), words[2 * index + 1]
+        step = stamp - previous
+        if not steady(step, 1 << 32):
+            base += rounds(step, 1 << 32) << 32
         previous = stamp
         x[index] = address & x_mask
         y[index] = (address >> x_bits) & y_mask
-        t[index] = (wraps << 32) + stamp
-        p[index] = (address >> (x_bits + y_bits)) & p_mask != 0
-    state[WRAPS], state[PREVIOUS] = wraps, previous
+        t[index] = base + stamp
+        p[index] = address & p_mask != 0
+    state[WRAPS], state[PREVIOUS] = base >> 32, previous
     return 2 * count, count, FULL if count == len(t) else MORE
 
 

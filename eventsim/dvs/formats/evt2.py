@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding
+from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header, sensor_of
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ByteReader, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -82,10 +82,16 @@ class Evt2Recording(Recording):
         self.told_size = header.sensor_size()
         self._left_over = file.left_over(self._data_start, WORD_BYTES, "words of 4 bytes", unit="word", salvage=salvage)
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, self._data_start, WORD_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state, live = np.array([0, -1], np.int64), self._file.arrives
+        return Decoding(file.readinto, _decode_words, state, word="<u4", as_they_come=live)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(self._data_start, WORD_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_words, state, word="<u4", as_they_come=live)
+            decoding = self._decoding(file)
             yield from decoding.blocks(block_events)
         if decoding.why == REFUSED:
             word = int.from_bytes(decoding.rest[:WORD_BYTES], "little")

@@ -17,10 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.compiled import compiled
-from eventsim.dvs.counters import rounds
-from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding
+from eventsim.dvs.counters import rounds, steady
+from eventsim.dvs.decoding import FULL, MORE, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ByteReader, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
 from eventsim.errors import InputError
 
@@ -88,11 +88,16 @@ class NmnistRecording(Recording):
             advice="truncated or of another format, or pass salvage=True",
         )
 
-    def _decode(self, block_events: int) -> Iterator[Packed]:
+    def _stored_end(self) -> int | None:
+        return time_at_the_end(self._file, 0, EVENT_BYTES, self._decoding)
+
+    def _decoding(self, file: ByteReader) -> Decoding:
         state = np.array([0, -1, 0, -1 if self._overflow_row is None else self._overflow_row], np.int64)
+        return Decoding(file.readinto, _decode_events, state, as_they_come=self._file.arrives)
+
+    def _decode(self, block_events: int) -> Iterator[Packed]:
         with self._file.opened(0, EVENT_BYTES) as file:
-            decoding = Decoding(file.readinto, _decode_events, state, as_they_come=self._file.arrives)
-            yield from decoding.blocks(block_events)
+            yield from self._decoding(file).blocks(block_events)
         if self._left_over:
             raise InputError(self._left_over)
 
@@ -115,7 +120,9 @@ def _decode_events(
             break
         column, row, high = data[5 * index], data[5 * index + 1], np.int64(data[5 * index + 2])
         stamp = (high & 0x7F) << 16 | np.int64(data[5 * index + 3]) << 8 | np.int64(data[5 * index + 4])
-        wraps += rounds(stamp - (stamp if previous < 0 else previous), 1 << 23)
+        step = stamp - previous
+        if not steady(step, 1 << 23) and previous >= 0:
+            wraps += rounds(step, 1 << 23)
         previous = stamp
         if row == overflow_row:
             base += OVERFLOW_US
