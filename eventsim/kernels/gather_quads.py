@@ -27,6 +27,7 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED, FEATURES
+from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window
 
 QUAD = 4
@@ -342,7 +343,7 @@ def list_pairs(
     slots = pixels + far if distance > 0 else 2
     words, room = np.zeros((pixels + 2 * far) * size + LANES, np.int32), np.uint64(len(entries) // ENTRY)
     held = words.view(np.uint8)
-    largest, n, ended = np.float32(1), np.uint64(0), 1
+    n, ended = np.uint64(0), 1
     ends[0] = 0
     for begin in range(0, total, pixels):
         end = min(begin + pixels, total)
@@ -352,7 +353,6 @@ def list_pairs(
                 value = np.float32(1)
                 if len(values) > 0:
                     value = values[e]
-                    largest = max(largest, value)
                 held[at + np.uint64(indices[e])] = np.uint8(np.int64(value) & 255)
         for slot in range(first, slots):
             a, b = np.uint64(slot * size), np.uint64((slot + far) * size)
@@ -370,7 +370,7 @@ def list_pairs(
             ends[ended] = np.int64(n)
             ended += 1
         words[:] = 0
-    return largest
+    return largest(indptr, values) if len(values) > 0 else np.float32(1)
 
 
 @kernel

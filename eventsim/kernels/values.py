@@ -257,8 +257,12 @@ def count_values(data: npt.NDArray[np.float32], positions: int, counted: npt.NDA
 
 @kernel
 def largest(indptr: npt.NDArray[np.int64], values: npt.NDArray[np.float32]) -> np.float32:
-    """Return the largest of the values that rows hold, or 0 if that is more."""
-    most = np.float32(0)
+    """Return the largest of the values that rows hold, or 0 if that is more.
+
+    The bits of numbers that are not negative are ordered as these are, and can be compared side by side.
+    """
+    most, bits, found = np.int32(0), values.view(np.int32), np.zeros(1, np.int32)
     for e in range(np.uint64(indptr[0]), np.uint64(indptr[-1])):
-        most = max(most, values[e])
-    return most
+        most = max(most, bits[e])
+    found[0] = most
+    return np.float32(found.view(np.float32)[0])
