@@ -60,9 +60,10 @@ def _pointer(builder: Any, address: Any, kind: Any, offset: Any) -> Any:
 
 
 def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any) -> None:
-    """Ask for what arrives, in this step, at the neurons of the next stretch, which is as long as this one.
+    """Ask for what is needed, in this step, of the neurons of the next stretch, which is as long as this one.
 
-    Of each step lies a piece elsewhere, so that no processor foresees the next one.
+    What arrives lies elsewhere for each step, so that no processor foresees the next piece; potentials were left long
+    ago.
     """
     byte, line = ir.IntType(8).as_pointer(), 64
     kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
@@ -146,6 +147,7 @@ def _advancing(strict: bool) -> Any:
 
                 given, before, limit = at(x), at(u), at(threshold)
                 fetch_ahead(b, x, offset, vectors)
+                fetch_ahead(b, v, offset, vectors)
                 charges = _charges(b, before, given, lambda: at(k))
                 if number is not None:
                     h = charges[number]()

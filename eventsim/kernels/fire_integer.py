@@ -122,6 +122,7 @@ def _advance(  # noqa: PLR0917
 
             given = b.load(at(x, _FLOATS), align=4)
             fetch_ahead(b, x, offset, vectors)
+            fetch_ahead(b, v, offset, vectors)
             current = b.add(b.shl(b.call(rounded_to, [given]), point), b.load(at(bias), align=4))
             before = b.load(at(u), align=4)
 
