@@ -22,7 +22,7 @@ def look_at(signal: Rows | Dense, context: Context) -> Looked:
     if isinstance(signal, Dense):
         values, indptr, rows = signal.data.reshape(-1), NO_ROWS, signal.type.size
     else:
-        (indptr, _, values), rows = signal.triple, signal.type.positions
+        (indptr, _, values), rows = signal.whole, signal.type.positions
     levels = context.counts(MOST_LEVELS, np.float32)
     sums = context.counts(2 + signal.steps, np.float64)
     counted = context.counts(TOLD + 2 * signal.steps, np.int64)

@@ -107,16 +107,21 @@ class Rows:
 
     @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
-        """The arrays as kernels take them, which may have room for more: values are empty where all are 1."""
-        kept: tuple[CountArray, IntArray, FloatArray] | None = self.__dict__.get("_triple")
-        return (self.indptr, self.indices, NO_VALUES if self.values is None else self.values) if kept is None else kept
+        """The arrays, where all values are 1 with an empty one of values."""
+        return self.indptr, self.indices, NO_VALUES if self.values is None else self.values
+
+    @property
+    def whole(self) -> tuple[CountArray, IntArray, FloatArray]:
+        """The same for kernels, which learn from `indptr` how many there are: the arrays may have room for more."""
+        kept: tuple[CountArray, IntArray, FloatArray] | None = self.__dict__.get("_whole")
+        return self.triple if kept is None else kept
 
     @classmethod
     def within(cls, kind: SignalType, steps: int, indptr: CountArray, indices: IntArray, values: FloatArray) -> Rows:
         """Return rows that take up the first part of arrays, `values` empty where all are 1."""
         count = indptr[-1]
         rows = cls(kind, steps, indptr, indices[:count], None if kind.kind == "binary" else values[:count])
-        rows.__dict__["_triple"] = indptr, indices, values[:0] if kind.kind == "binary" else values
+        rows.__dict__["_whole"] = indptr, indices, values[:0] if kind.kind == "binary" else values
         return rows
 
     def to_array(self) -> FloatArray:

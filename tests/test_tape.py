@@ -189,8 +189,8 @@ def test_static_rows_keep_the_room_of_their_arrays() -> None:
     rows = Rows.within(SignalType("graded", 5), 1, np.array([0, 1]), indices, values)
     static = as_static(rows)
     assert static.static and not rows.static
-    assert static.triple[1] is indices
-    assert static.triple[2] is values
+    assert static.whole[1] is indices
+    assert static.whole[2] is values
 
 
 def test_dense_signals_hold_their_counts() -> None:

@@ -45,7 +45,7 @@ def every_channel(signal: Rows | Dense, context: Context) -> FloatArray:
     if isinstance(signal, Dense):
         context.call(np.copyto, data, signal.data)
     else:
-        context.call(unlist, *signal.triple, data)
+        context.call(unlist, *signal.whole, data)
     return data
 
 

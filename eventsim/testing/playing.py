@@ -80,7 +80,7 @@ class _Played:
             raise AssertionError("plays is declared, and a call did not return what it has to")
         output = self.output
         if isinstance(output, Rows):
-            output = Rows.within(output.type, output.steps, *output.triple)
+            output = Rows.within(output.type, output.steps, *output.whole)
         return output.to_array(), dict(self.tape.columns_of(NAME, copy))
 
 
@@ -97,4 +97,4 @@ def _with_room(signal: Signal) -> Signal:
 
 
 def _arrays(signal: Signal) -> tuple[np.ndarray[Any, Any], ...]:
-    return (signal.data,) if isinstance(signal, Dense) else signal.triple
+    return (signal.data,) if isinstance(signal, Dense) else signal.whole

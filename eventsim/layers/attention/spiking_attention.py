@@ -133,7 +133,7 @@ class SpikingAttentionOp(Op):
         q, k, v = inputs
         size = q.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        pairs = [rows.triple[:2] for rows in inputs]
+        pairs = [rows.whole[:2] for rows in inputs]
         executed = context.counts((3, q.steps))
         context.call(self.attend, *pairs, self.output.positions, self.heads, self.scale, out, executed)
         for part in (q, k, v):
@@ -186,7 +186,7 @@ class GradedAttentionOp(Op):
         size = steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         executed, units = context.counts((3, steps)), context.counts(steps)
-        context.call(self._attend, tuple(signal.triple for signal in inputs), out, executed, units)
+        context.call(self._attend, tuple(signal.whole for signal in inputs), out, executed, units)
         for signal in inputs:
             report_inputs(signal, context)
         report_attention(executed, "graded_macs" if self.graded else "acs", self.scale, context.rows)

@@ -122,7 +122,7 @@ class TableAttentionOp(Op):
         tokens = self.output.positions
         size = q.steps * tokens
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        pairs = [rows.triple[:2] for rows in inputs]
+        pairs = [rows.whole[:2] for rows in inputs]
         executed = context.counts((5, q.steps))
         context.call(attend_through_table, *pairs, tokens, self.table, self.scale, out, executed)
         lookups, kept = executed[3:]

@@ -65,5 +65,5 @@ class ConcatOp(Op):
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
         joined = room_for(self.output, a.steps, context)
-        context.call(concat_rows, a.triple, b.triple, a.type.channels, joined)
+        context.call(concat_rows, a.whole, b.whole, a.type.channels, joined)
         return Rows.within(self.output, a.steps, *joined)

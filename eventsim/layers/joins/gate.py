@@ -83,7 +83,7 @@ class GateOp(Op):
             gated, meetings, times = self._dense(g, x, context)
         elif isinstance(g, Dense):
             products = room_for(replace(self.output, kind="real"), x.steps, context)
-            context.call(gate_by_values, every_channel(g, context), x.triple, self.shared, self.size, products)
+            context.call(gate_by_values, every_channel(g, context), x.whole, self.shared, self.size, products)
             gated, meetings, times = Rows.within(self.output, x.steps, *products), context.by_step(x), 1
         else:
             products, meetings, times = (
@@ -91,7 +91,7 @@ class GateOp(Op):
                 context.counts(x.steps),
                 1,
             )
-            context.call(gate_rows, g.triple, x.triple, self.shared, self.size, products, meetings)
+            context.call(gate_rows, g.whole, x.whole, self.shared, self.size, products, meetings)
             gated = Rows.within(self.output, x.steps, *products)
         self._report(inputs, gated, (meetings, times), context)
         return gated
@@ -122,6 +122,6 @@ class GateOp(Op):
             return
         assert isinstance(gated, Rows)
         units = context.counts(gated.steps)
-        context.call(add_up_steps, gated.indptr, gated.triple[2], self.output.positions, units)
+        context.call(add_up_steps, gated.indptr, gated.whole[2], self.output.positions, units)
         rows.add("graded_macs", *met)
         rows.add("graded_acs", units)

@@ -87,7 +87,7 @@ class IntegerResidualOp(Op):
             if isinstance(signal, Dense):
                 context.call(add_dense, signal.data, factors, out)
             else:
-                context.call(add_rows, signal.triple, factors, out)
+                context.call(add_rows, signal.whole, factors, out)
             if (factors != 1).any():
                 context.rows.add("scale_multiplications", context.by_step(signal))
         context.rows.add("additions", self.output.size)

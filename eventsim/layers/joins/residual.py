@@ -92,7 +92,7 @@ class ResidualOp(Op):
         room = a.steps * self.output.size + SPARE
         joined = context.buffers.longs(len(a.indptr)), context.buffers.indices(room), context.buffers.floats(room)
         meetings = context.counts(a.steps)
-        context.call(join_rows, a.triple, b.triple, self.output.channels, self.mode, *joined, meetings)
+        context.call(join_rows, a.whole, b.whole, self.output.channels, self.mode, *joined, meetings)
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
         return Rows.within(self.output, a.steps, *joined)
 
@@ -107,5 +107,5 @@ class ResidualOp(Op):
         assert isinstance(dense, Dense)
         assert isinstance(rows, Rows)
         context.call(copy, every_channel(dense, context), added)
-        context.call(sum_rows, *rows.triple, 1, added)
+        context.call(sum_rows, *rows.whole, 1, added)
         return added

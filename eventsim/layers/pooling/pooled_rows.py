@@ -20,5 +20,5 @@ def pooled_rows(
         NO_VALUES if maximum and signal.values is None else context.buffers.floats(room),
     )
     touched = context.counts(signal.steps)
-    context.call(pool_rows, signal.triple, output.channels, spans, maximum, pooled, touched)
+    context.call(pool_rows, signal.whole, output.channels, spans, maximum, pooled, touched)
     return Rows.within(output, signal.steps, *pooled), touched

@@ -73,7 +73,7 @@ class SumOverChannelsOp(Op):
             context.rows.add("additions", signal.type.size)
         else:
             context.call(fill, sums, np.float32(0))
-            context.call(sum_groups, *signal.triple, self.size, sums)
+            context.call(sum_groups, *signal.whole, self.size, sums)
             context.rows.add("additions", context.by_step(signal))
         if output.kind == "graded":
             return listed(output, signal.steps, sums, context)

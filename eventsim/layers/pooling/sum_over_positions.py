@@ -68,7 +68,7 @@ class SumOverPositionsOp(Op):
             context.rows.add("additions", signal.type.size)
         else:
             context.call(fill, sums, np.float32(0))
-            context.call(sum_rows, *signal.triple, self.positions, sums)
+            context.call(sum_rows, *signal.whole, self.positions, sums)
             context.rows.add("additions", context.by_step(signal))
         if self.output.kind == "graded":
             return listed(self.output, signal.steps, sums, context)

@@ -92,8 +92,8 @@ class SumPool2dOp(Op):
             if self.divisors is None:
                 return rows
             context.rows.add("divisions", context.by_step(rows))
-            context.call(divide_rows, *rows.triple, self.divisors)
-            return Rows.within(self.output, signal.steps, *rows.triple)
+            context.call(divide_rows, *rows.whole, self.divisors)
+            return Rows.within(self.output, signal.steps, *rows.whole)
         size = signal.steps * self.output.positions
         pooled = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         touched = context.call(pool_dense, signal.data, signal.steps, self.spans, pooled, False)

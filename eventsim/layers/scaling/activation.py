@@ -139,9 +139,9 @@ class ActivationOp(Op):
         assert isinstance(signal, Rows)
         context.rows.add("comparisons", context.by_step(signal), self.comparisons)
         if output.kind == "binary":
-            return Rows.within(output, signal.steps, *signal.triple)
+            return Rows.within(output, signal.steps, *signal.whole)
         limited = room_for(output, signal.steps, context)
-        context.call(limit_rows, signal.triple, self.least, self.most, limited)
+        context.call(limit_rows, signal.whole, self.least, self.most, limited)
         return Rows.within(output, signal.steps, *limited)
 
 

@@ -96,7 +96,7 @@ class AffineOp(Op):
             assert isinstance(signal, Rows)
             context.rows.add("macs", context.by_step(signal))
             scaled = room_for(self.output, signal.steps, context)
-            context.call(scale_rows, signal.triple, self.scale, scaled)
+            context.call(scale_rows, signal.whole, self.scale, scaled)
             return Rows.within(self.output, signal.steps, *scaled)
         context.rows.add("macs", self.output.size)
         size = signal.steps * self.output.positions

@@ -106,6 +106,6 @@ class PositionEncodingOp(Op):
             context.call(add, every_channel(signal, context), encoding, data)
         else:
             context.call(repeat, encoding, data)
-            context.call(sum_rows, *signal.triple, 1, data)
+            context.call(sum_rows, *signal.whole, 1, data)
         context.rows.add("additions", self.output.size)
         return Dense(self.output, signal.steps, data)

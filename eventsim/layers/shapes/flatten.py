@@ -65,8 +65,8 @@ class FlattenOp(Op):
             return Dense(self.output, signal.steps, data.reshape(signal.steps, self.output.channels))
         if channel_major:
             flat = room_for(self.output, signal.steps, context)
-            context.call(flatten_rows, signal.triple, positions, channels, flat)
+            context.call(flatten_rows, signal.whole, positions, channels, flat)
             return Rows.within(self.output, signal.steps, *flat)
         indptr, indices, _ = room_for(replace(self.output, kind="binary"), signal.steps, context)
-        context.call(flatten_tokens, signal.triple, positions, channels, indptr, indices)
-        return Rows.within(self.output, signal.steps, indptr, indices, signal.triple[2])
+        context.call(flatten_tokens, signal.whole, positions, channels, indptr, indices)
+        return Rows.within(self.output, signal.steps, indptr, indices, signal.whole[2])

@@ -21,5 +21,5 @@ def moved_rows(
     grid = (source.positions, source.channels) if together else (1, source.channels)
     out_grid = (output.positions, output.channels) if together else (1, output.channels)
     moved = room_for(replace(output, kind="real"), signal.steps, context)
-    context.call(move_rows, signal.triple, grid, out_grid, lists, moved)
+    context.call(move_rows, signal.whole, grid, out_grid, lists, moved)
     return Rows.within(output, signal.steps, *moved)

@@ -109,7 +109,7 @@ class SynapsesOp(Op):
         if isinstance(signal, Dense):
             report_products(signal.type, self._multiply_dense(signal, out, context), NO_UNITS, rows)
         else:
-            given = signal.triple, self.weight, self.bias, out, self.window, self.groups
+            given = signal.whole, self.weight, self.bias, out, self.window, self.groups
             parts = self._parts(signal, size, context.workers)
             context.share(gather, [(*given, part) for part in parts])
             self.report(signal, rows, context)
@@ -161,9 +161,9 @@ class SynapsesOp(Op):
         else:
             products, units = context.counts((2, signal.steps))
             if self.fan is None:
-                context.call(count_products, signal.triple, self.window, reached, products, units)
+                context.call(count_products, signal.whole, self.window, reached, products, units)
             else:
-                context.call(count_pruned, signal.triple, self.window, self.fan, products, units)
+                context.call(count_pruned, signal.whole, self.window, self.fan, products, units)
             report_products(signal.type, products, units, rows)
 
 

@@ -68,7 +68,7 @@ class IntegerSynapsesOp(SynapsesOp):
         if self.form == "quads":
             pairs, most = self._pairs_of(signal, context)
         else:
-            indptr, _, values = signal.triple
+            indptr, _, values = signal.whole
             most = np.float32(1) if signal.values is None else context.call(largest, indptr, values, holds=self._fits)
         if most > self.largest_input:
             raise LayerError(
@@ -84,7 +84,7 @@ class IntegerSynapsesOp(SynapsesOp):
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
         else:
-            plain = signal.triple, self.weight, self.spans, self.reach, self.lane, out, self.window
+            plain = signal.whole, self.weight, self.spans, self.reach, self.lane, out, self.window
             context.share(gather_integer, [(*plain, part) for part in parts])
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
@@ -109,7 +109,7 @@ class IntegerSynapsesOp(SynapsesOp):
             lines, channels = signal.steps * w.height, signal.type.channels
             ends, room = room_of(w, lines, channels, signal.steps * signal.type.size)
             pairs = np.empty(ends, np.int64), context.buffers.indices(room)
-            given = signal.triple, w.width, distance, channels, numbered, pairs
+            given = signal.whole, w.width, distance, channels, numbered, pairs
             kept[key] = pairs, context.call(list_pairs, *given, holds=self._fits)
         return kept[key]
 

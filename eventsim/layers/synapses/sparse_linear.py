@@ -150,7 +150,7 @@ class SparseLinearOp(Op):
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         context.call(repeat, self.bias, out)
         products, units = context.counts((2, signal.steps))
-        context.call(gather_synapses, signal.triple, *self.synapses, out, products, units)
+        context.call(gather_synapses, signal.whole, *self.synapses, out, products, units)
         report_products(signal.type, products, units, context.rows)
         if self.biased:
             context.rows.add("bias_additions", self.output.size)

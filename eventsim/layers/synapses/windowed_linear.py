@@ -254,7 +254,7 @@ class WindowedLinearOp(Op):
         served, units = context.counts((self.window, signal.steps)), context.counts(signal.steps)
         for age in range(self.window):
             fans = self.fans[age : age + 1]
-            context.call(count_pruned, signal.triple, self.synapses.window, fans, served[age], units)
+            context.call(count_pruned, signal.whole, self.synapses.window, fans, served[age], units)
         return served
 
     def _report_products(self, kind: SignalType, age: int, served: CountArray, rows: LedgerRows) -> None:

@@ -65,7 +65,7 @@ class MeanOverTimeOp(Op):
             context.call(fill, self.total, np.float32(0))
         if isinstance(signal, Rows):
             # step by step and row by row, as the kernel adds the steps of one row after the other
-            context.call(total_rows, *signal.triple, self.output.positions, self.total)
+            context.call(total_rows, *signal.whole, self.output.positions, self.total)
         else:
             context.call(total_dense, signal.data, self.total)
         self.steps += signal.steps

@@ -26,7 +26,7 @@ def take_steps(signal: Signal, start: int, stop: int) -> Signal:
 def shared_steps(signal: Signal, start: int, stop: int) -> Signal:
     """Return the time steps ``start <= t < stop`` for kernels to read, without a look at how many values they hold.
 
-    The list of rows is not cut: `Rows.triple` and the counts of steps are those of the part, but `indices` and `values`
+    The list of rows is not cut: `Rows.whole` and the counts of steps are those of the part, but `indices` and `values`
     begin with what lies before it.
     """
     if (start, stop) == (0, signal.steps):
@@ -34,7 +34,7 @@ def shared_steps(signal: Signal, start: int, stop: int) -> Signal:
     if isinstance(signal, Dense):
         return take_steps(signal, start, stop)
     first, last = start * signal.type.positions, stop * signal.type.positions
-    indptr, indices, values = signal.triple
+    indptr, indices, values = signal.whole
     return Rows.within(signal.type, stop - start, indptr[first : last + 1], indices, values)
 
 
