@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -84,7 +83,7 @@ class Simulator:
         self.schedule = plan(network)
         self._check_potentials()
         self._workers = Workers(threads)
-        self._local = threading.local()
+        self._idle: list[Run] = []  # what one sample leaves, the next one of any thread goes on with
         self._stream: Run | None = None
 
     def __repr__(self) -> str:
@@ -144,19 +143,23 @@ class Simulator:
         elif (self.chunk or fed.time_steps) < fed.time_steps:
             needs = f"all {fed.time_steps} steps in one chunk; chunk {self.chunk} found, leave it out"
             self._refuse_look_ahead(needs)
-        run = self._thread_run(workers)
-        first = next(fed.chunks)
-        if first.final and fed.time_steps is not None:
-            result = run.whole(first)
-            if on_progress is not None:
-                on_progress(first.steps, fed.time_steps)
-            return result
-        run.begin(fed.time_steps)
-        for chunk in chain([first], fed.chunks):
-            run.advance(chunk)
-            if on_progress is not None:
-                on_progress(run.steps, fed.time_steps)
-        return run.result()
+        run = self._idle_run()
+        run.workers = workers
+        try:
+            first = next(fed.chunks)
+            if first.final and fed.time_steps is not None:
+                result = run.whole(first)
+                if on_progress is not None:
+                    on_progress(first.steps, fed.time_steps)
+                return result
+            run.begin(fed.time_steps)
+            for chunk in chain([first], fed.chunks):
+                run.advance(chunk)
+                if on_progress is not None:
+                    on_progress(run.steps, fed.time_steps)
+            return run.result()
+        finally:
+            self._idle.append(run)
 
     def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
         """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""
@@ -258,10 +261,9 @@ class Simulator:
             if node.op.looks_ahead:
                 raise InputError(f"layer {node.name}: looks ahead in time, so it needs {needs}")
 
-    def _thread_run(self, workers: Workers) -> Run:
-        """Return the run of the calling thread, made once, for so many workers."""
-        if not hasattr(self._local, "run"):
-            self._local.run = Run(self.schedule, self.record, self.observers, self.potentials)
-        run: Run = self._local.run
-        run.workers = workers
-        return run
+    def _idle_run(self) -> Run:
+        """Return a run that nobody uses; there are as many as samples were ever simulated at the same time."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return Run(self.schedule, self.record, self.observers, self.potentials)

@@ -51,4 +51,4 @@ def test_samples_of_any_input_are_played(shape: tuple[int, ...], kind: str, redu
             assert mine.columns.keys() == its.columns.keys()
             for operation, column in its.columns.items():
                 assert_array_equal(mine.columns[operation], column)
-    assert (simulator._local.run._tape is not None) == TAKES_TAPES
+    assert (simulator._idle[-1]._tape is not None) == TAKES_TAPES

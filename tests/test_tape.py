@@ -43,7 +43,7 @@ def same(found: Result, expected: Result) -> None:
 
 
 def tape_of(simulator: Simulator) -> Tape | None:
-    tape: Tape | None = simulator._local.run._tape
+    tape: Tape | None = simulator._idle[-1]._tape
     return tape
 
 

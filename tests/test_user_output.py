@@ -226,8 +226,8 @@ def test_an_evaluation_in_words(call, tmp_path, clock):
         == {
             "accuracy": "66.67% (2 of 3)",
             "failed": "0",
-            # eight readings of the clock: seven intervals
-            "latency": "mean 6.3 ms, p50 8.8 ms, p90 8.8 ms, p95 8.8 ms, p99 8.8 ms, worst 8.8 ms",  # the third sample is played
+            # eight readings of the clock: seven intervals; the third sample is played, in one
+            "latency": "mean 6.3 ms, p50 8.8 ms, p90 8.8 ms, p95 8.8 ms, p99 8.8 ms, worst 8.8 ms",
             "lead of the largest logit": "mean 0 +- 0, right 0, wrong 0, smallest 0",
             "first right": "in step 0.00 on average, of 2 samples",
             "decided": "in step 0.00 on average",
