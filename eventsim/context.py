@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,9 @@ from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, Rows
 from eventsim.tape import Tape
 from eventsim.workers import ALONE, Workers
+
+AWAKE = 10
+"""How much shorter work may be that is shared by threads that are awake."""
 
 
 @dataclass(slots=True)
@@ -63,10 +67,17 @@ class Context:
 
     def share(self, function: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> None:
         """Call a kernel with the arguments of every part, which write nothing in common, on several threads."""
-        self.workers.share(function, parts)
-        if self.tape is not None:
-            for number, part in enumerate(parts):
-                self.tape.write(function, part, part=number)
+        if self.tape is None:
+            self.workers.share(function, parts)
+            return
+        for number, part in enumerate(parts):
+            began = perf_counter()
+            function(*part)
+            self.tape.write(function, part, part=number, seconds=perf_counter() - began)
+
+    def worth(self, nanoseconds: float) -> bool:
+        """Say whether work of about this length is worth sharing: less is, where others are awake all the time."""
+        return self.workers.worth(nanoseconds if self.tape is None else AWAKE * nanoseconds)
 
     def counts(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """Return memory for a call to count in, not initialised; what is reported lies there."""

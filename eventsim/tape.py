@@ -91,6 +91,8 @@ class Call(NamedTuple):
         What has to hold of what a kernel returns.
     part : int
         Of calls that write nothing in common, and may be made at the same time: which of them.
+    seconds : float
+        Where it has parts, how long it took.
     """
 
     layer: str
@@ -98,6 +100,7 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
     holds: Callable[[Any], bool] | None
     part: int
+    seconds: float
 
 
 class Stretch:
@@ -120,7 +123,8 @@ class Stretch:
         self.place = tally.place(self._ends)
         for number, call in enumerate(calls):
             self._calls[number] = self._written(call)
-        self._workers = workers if any(call.part for call in calls) else ALONE
+        gained = sum(call.seconds for call in calls if call.part)  # others are woken where it is worth it
+        self._workers = workers if gained and workers.worth(1e9 * gained) else ALONE
         self._progress = np.zeros((self._workers.number, LINE), np.int64)
         self._threads = np.array([call.part % self._workers.number for call in calls], np.int64)
         begins = [number - call.part for number, call in enumerate(calls)]
@@ -290,9 +294,10 @@ class Tape:
         arguments: tuple[Any, ...],
         holds: Callable[[Any], bool] | None = None,
         part: int = 0,
+        seconds: float = 0.0,
     ) -> None:
         """Write a call down that was made; see `Call`."""
-        self._calls.append(Call(self.layer, function, tuple(map(self._borrowed, arguments)), holds, part))
+        self._calls.append(Call(self.layer, function, tuple(map(self._borrowed, arguments)), holds, part, seconds))
 
     def _borrowed(self, argument: Any) -> Any:
         """Return an argument whose arrays do not keep a buffer from being used again; all others are kept."""

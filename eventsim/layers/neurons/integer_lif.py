@@ -242,7 +242,7 @@ class IntegerNeuronOp(Op):
         current = signal.to_array()
         given = current, self._room, self.constants, self.fixed._replace(fresh=not self._begun)
         self._begun |= signal.steps > 0
-        if context.workers.worth(current.size):  # about 1 ns for each
+        if context.worth(current.size):  # about 1 ns for each
             fine = self._fire_together(given, indptr, indices, active, context)
         else:
             fine = context.call(fire_integer, *given, indptr, indices, active, holds=bool)

@@ -106,7 +106,7 @@ class Membrane:
         row, constants = start * self.output.positions, self._constants[first]
         indptr = self._indptr[row : row + len(current) + 1]
         active = self._active[start : start + len(current) // self.output.positions]
-        if context.workers.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
+        if context.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
             self._fire_together(current, potential, constants, indptr, charged, active, context)
             return
         listed = indptr, self._indices, self._values

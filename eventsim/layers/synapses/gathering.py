@@ -12,7 +12,6 @@ from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
-from eventsim.workers import Workers
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
@@ -110,16 +109,17 @@ class SynapsesOp(Op):
             report_products(signal.type, self._multiply_dense(signal, out, context), NO_UNITS, rows)
         else:
             given = signal.whole, self.weight, self.bias, out, self.window, self.groups
-            parts = self._parts(signal, size, context.workers)
+            parts = self._parts(signal, size, context)
             context.share(gather, [(*given, part) for part in parts])
             self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
-    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+    def _parts(self, signal: Rows, size: int, context: Context) -> list[tuple[int, int, int, int]]:
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
         tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
-        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+        workers = context.workers
+        if not context.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]

@@ -17,7 +17,6 @@ from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.integer_weights import PackedBytes
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows, SignalType
-from eventsim.workers import Workers
 
 PRODUCT_NS = 0.02
 """What a product takes, about."""
@@ -79,7 +78,7 @@ class IntegerSynapsesOp(SynapsesOp):
             return super().serve(signal, rows, context)
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        parts = self._parts(signal, size, context.workers)
+        parts = self._parts(signal, size, context)
         if self.form == "quads":
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
@@ -89,11 +88,12 @@ class IntegerSynapsesOp(SynapsesOp):
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
-    def _parts(self, signal: Rows, size: int, workers: Workers) -> list[tuple[int, int, int, int]]:
+    def _parts(self, signal: Rows, size: int, context: Context) -> list[tuple[int, int, int, int]]:
         if self.groups > 1:
-            return super()._parts(signal, size, workers)
+            return super()._parts(signal, size, context)
         tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
-        if not workers.worth(PRODUCT_NS * len(signal.indices) * taps * self.output.channels):
+        workers = context.workers
+        if not context.worth(PRODUCT_NS * len(signal.indices) * taps * self.output.channels):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
