@@ -221,31 +221,28 @@ def test_an_evaluation_in_words(call, tmp_path, clock):
     ]
     linear = next(cells for cells in lines if cells[0].strip() == "linear")
     assert [cell.strip() for cell in linear] == ["linear", "", "100.00%", "2,000", "2,000", "100.0 %"]
-    assert (
-        found
-        == {
-            "accuracy": "66.67% (2 of 3)",
-            "failed": "0",
-            # eight readings of the clock: seven intervals; the third sample is played, in one
-            "latency": "mean 6.3 ms, p50 8.8 ms, p90 8.8 ms, p95 8.8 ms, p99 8.8 ms, worst 8.8 ms",
-            "lead of the largest logit": "mean 0 +- 0, right 0, wrong 0, smallest 0",
-            "first right": "in step 0.00 on average, of 2 samples",
-            "decided": "in step 0.00 on average",
-            "accuracy by step": "66.7%",
-            "dense MACs per sample": "2,000",
-            "executed per sample": "2,000 (100.0 %)",
-            "acs per sample": "2,000",
-            # 2,000 x 0.9 pJ
-            "energy, 45nm_mac": "1.8e-06 mJ (compute 1.8e-06, memory 0); without a price: 2,000 weight reads, "
-            "2,000 sum reads, 2,000 sum writes and 3 more",
-            # 2,000 x 0.1 pJ; as much for addresses, and of 8,000 bytes 2,000 weights at 9.765625 pJ, of 4,000 bytes 4,000
-            # sums and 2 addresses at 4.8828125 pJ
-            "energy, lemaire2022": "3.95e-05 mJ (compute 2e-07, memory 3.93e-05)",
-            # 2,000 x 23.6 pJ
-            "energy, loihi_active": "4.72e-05 mJ (compute 4.72e-05, memory 0); without a price: 1,000 value writes, "
-            "2 messages, 2 index reads",
-        }
-    )
+    assert found == {
+        "accuracy": "66.67% (2 of 3)",
+        "failed": "0",
+        # eight readings of the clock: seven intervals; the third sample is played, in one
+        "latency": "mean 6.3 ms, p50 8.8 ms, p90 8.8 ms, p95 8.8 ms, p99 8.8 ms, worst 8.8 ms",
+        "lead of the largest logit": "mean 0 +- 0, right 0, wrong 0, smallest 0",
+        "first right": "in step 0.00 on average, of 2 samples",
+        "decided": "in step 0.00 on average",
+        "accuracy by step": "66.7%",
+        "dense MACs per sample": "2,000",
+        "executed per sample": "2,000 (100.0 %)",
+        "acs per sample": "2,000",
+        # 2,000 x 0.9 pJ
+        "energy, 45nm_mac": "1.8e-06 mJ (compute 1.8e-06, memory 0); without a price: 2,000 weight reads, "
+        "2,000 sum reads, 2,000 sum writes and 3 more",
+        # 2,000 x 0.1 pJ; as much for addresses, and of 8,000 bytes 2,000 weights at 9.765625 pJ, of 4,000 bytes 4,000
+        # sums and 2 addresses at 4.8828125 pJ
+        "energy, lemaire2022": "3.95e-05 mJ (compute 2e-07, memory 3.93e-05)",
+        # 2,000 x 23.6 pJ
+        "energy, loihi_active": "4.72e-05 mJ (compute 4.72e-05, memory 0); without a price: 1,000 value writes, "
+        "2 messages, 2 index reads",
+    }
     (tmp_path / "data" / "1" / "0.npy").write_bytes(b"nothing")
     code, out, _ = call("evaluate", tmp_path / "m.h5", tmp_path / "data", "--json")
     assert code == 1
