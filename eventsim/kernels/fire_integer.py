@@ -110,8 +110,8 @@ def _advance(  # noqa: PLR0917
         half = b.lshr(b.shl(everywhere(1), by), everywhere(1))
         most = spread(b.bitcast(b.sitofp(largest, ir.FloatType()), _WORD), _WORDS)
         magnitude = everywhere(0x7FFFFFFF)
-        name = f"llvm.lrint.v{LANES}i32.v{LANES}f32"
-        rounded_to = cgutils.get_or_insert_function(b.module, ir.FunctionType(_WORDS, [_FLOATS]), name)
+        name = f"llvm.rint.v{LANES}f32"
+        rounded_to = cgutils.get_or_insert_function(b.module, ir.FunctionType(_FLOATS, [_FLOATS]), name)
         top, bottom = everywhere(LARGEST_POTENTIAL), everywhere(-LARGEST_POTENTIAL)
 
         def one(offset: Any, number: int, falls: bool) -> tuple[Any, Any, Any, Any]:
@@ -123,7 +123,7 @@ def _advance(  # noqa: PLR0917
             given = b.load(at(x, _FLOATS), align=4)
             fetch_ahead(b, x, offset, vectors)
             fetch_ahead(b, v, offset, vectors)
-            current = b.add(b.shl(b.call(rounded_to, [given]), point), b.load(at(bias), align=4))
+            current = b.add(b.shl(b.fptosi(b.call(rounded_to, [given]), _WORDS), point), b.load(at(bias), align=4))
             before = b.load(at(u), align=4)
 
             def scaled(value: Any) -> Any:
