@@ -57,6 +57,13 @@ class Buffers:
         """Return room for `count` integers, int32 ``(count,)``, not initialised."""
         return self.floats(count).view(np.int32)
 
+    def sparse(self, count: int) -> FloatArray:
+        """Return room for `count` numbers, float32 ``(count,)``, of which few are written: what is not takes no memory.
+
+        Where everything is kept, it is memory used before, like all other.
+        """
+        return self.floats(count) if self._small == 0 else np.empty(count, np.float32)
+
     def longs(self, count: int) -> CountArray:
         """Return room for `count` integers, int64 ``(count,)``, not initialised."""
         return self.floats(2 * count).view(np.int64)

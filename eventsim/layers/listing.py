@@ -25,8 +25,8 @@ def room_for(output: SignalType, steps: int, context: Context) -> tuple[CountArr
     """Return memory for rows of as many values as there can be, and one more: indptr, indices and values."""
     room = steps * output.size + 1
     indptr = context.buffers.longs(steps * output.positions + 1)
-    values = NO_VALUES if output.kind == "binary" else context.buffers.floats(room)
-    return indptr, context.buffers.indices(room), values
+    values = NO_VALUES if output.kind == "binary" else context.buffers.sparse(room)
+    return indptr, context.buffers.sparse(room).view(np.int32), values
 
 
 def listed(output: SignalType, steps: int, data: FloatArray, context: Context) -> Rows:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+import numpy as np
+
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.filling import add, copy
@@ -89,8 +91,8 @@ class ResidualOp(Op):
             return Dense(self.output, a.steps, self._added(a, b, context))
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        room = a.steps * self.output.size + SPARE
-        joined = context.buffers.longs(len(a.indptr)), context.buffers.indices(room), context.buffers.floats(room)
+        buffers, room = context.buffers, a.steps * self.output.size + SPARE
+        joined = buffers.longs(len(a.indptr)), buffers.sparse(room).view(np.int32), buffers.sparse(room)
         meetings = context.counts(a.steps)
         context.call(join_rows, a.whole, b.whole, self.output.channels, self.mode, *joined, meetings)
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)

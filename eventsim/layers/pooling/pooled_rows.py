@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from eventsim.context import Context
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.rows import pool_rows
@@ -16,8 +18,8 @@ def pooled_rows(
     room = signal.steps * output.size + SPARE
     pooled = (
         context.buffers.longs(signal.steps * output.positions + 1),
-        context.buffers.indices(room),
-        NO_VALUES if maximum and signal.values is None else context.buffers.floats(room),
+        context.buffers.sparse(room).view(np.int32),
+        NO_VALUES if maximum and signal.values is None else context.buffers.sparse(room),
     )
     touched = context.counts(signal.steps)
     context.call(pool_rows, signal.whole, output.channels, spans, maximum, pooled, touched)
