@@ -10,6 +10,7 @@ from eventsim.context import Context
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of, words
+from eventsim.kernels.values_of_rows import add_up_steps
 from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
 
 UPDATE_NS = 0.5
@@ -148,6 +149,6 @@ class Membrane:
         """Return the number of spikes in each time step."""
         if spikes.values is None:
             return context.by_step(spikes)
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(spikes.values.astype(np.int64))])
-        ends = before[spikes.indptr[:: spikes.type.positions]]
-        return np.asarray(ends[1:] - ends[:-1], np.int64)
+        counted = context.counts(spikes.steps)
+        context.call(add_up_steps, spikes.indptr, spikes.whole[2], spikes.type.positions, counted)
+        return counted

@@ -42,7 +42,7 @@ class PLIAF(PLIF):
     def op(self, *inputs: SignalType) -> Op:
         """Return the op."""
         (source,) = inputs
-        return PLIAFOp(self.membrane(source, self.output_type(source)), plays=True)
+        return PLIAFOp(self.membrane(source, self.output_type(source)))
 
 
 class PLIAFOp(NeuronOp):

@@ -217,7 +217,7 @@ class Neuron(Layer):
         membrane = self.membrane(source, self.output_type(source))
         if self.emits != "spikes":
             return PotentialOp(membrane, self.emits == "charge")
-        return NeuronOp(membrane, plays=not self.multiple_spikes)
+        return NeuronOp(membrane)
 
     def membrane(self, source: SignalType, output: SignalType) -> Membrane:
         """Return the membrane potentials of these neurons, with every constant spread over the channels."""
@@ -420,10 +420,7 @@ class NeuronOp(MembraneOp):
     """Charges the membrane and fires, step by step."""
 
     kernel = "fire"
-
-    def __init__(self, membrane: Membrane, plays: bool = False) -> None:
-        super().__init__(membrane)
-        self.plays = plays
+    plays = True
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
