@@ -21,9 +21,11 @@ def rows_from_dense(output: SignalType, steps: int, data: FloatArray) -> Rows:
     return Rows(output, steps, indptr, indices[:-1], None if output.kind == "binary" else values[:-1])
 
 
-def room_for(output: SignalType, steps: int, context: Context) -> tuple[CountArray, IntArray, FloatArray]:
-    """Return memory for rows of as many values as there can be, and one more: indptr, indices and values."""
-    room = steps * output.size + 1
+def room_for(
+    output: SignalType, steps: int, context: Context, spare: int = 1
+) -> tuple[CountArray, IntArray, FloatArray]:
+    """Return memory for rows of as many values as there can be, and some to spare: indptr, indices and values."""
+    room = steps * output.size + spare
     indptr = context.buffers.longs(steps * output.positions + 1)
     values = NO_VALUES if output.kind == "binary" else context.buffers.sparse(room)
     return indptr, context.buffers.sparse(room).view(np.int32), values

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role
 from eventsim.kernels.filling import add, copy
@@ -14,7 +12,7 @@ from eventsim.kernels.nonzeros import SPARE
 from eventsim.kernels.rows import join_rows, sum_rows
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import every_channel
+from eventsim.layers.listing import every_channel, room_for
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
 MODES = ("add", "iand", "and")
@@ -91,8 +89,7 @@ class ResidualOp(Op):
             return Dense(self.output, a.steps, self._added(a, b, context))
         assert isinstance(a, Rows)
         assert isinstance(b, Rows)
-        buffers, room = context.buffers, a.steps * self.output.size + SPARE
-        joined = buffers.longs(len(a.indptr)), buffers.sparse(room).view(np.int32), buffers.sparse(room)
+        joined = room_for(replace(self.output, kind="real"), a.steps, context, SPARE)
         meetings = context.counts(a.steps)
         context.call(join_rows, a.whole, b.whole, self.output.channels, self.mode, *joined, meetings)
         context.rows.add("additions" if MODES[self.mode] == "add" else "comparisons", meetings)
