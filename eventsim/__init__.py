@@ -26,19 +26,19 @@ Parts of your own
 
 from typing import TYPE_CHECKING, Any
 
-from eventsim.dvs import open_recording
 from eventsim.errors import EventsimError, InputError
 from eventsim.modelfile import load, save
 from eventsim.network import Delayed, Network, NetworkBuilder
-from eventsim.preparation import Preparation
 from eventsim.result import Result
 from eventsim.simulator import Simulator
 
 if TYPE_CHECKING:
     from eventsim.attention_maps import AttentionMaps
+    from eventsim.dvs import open_recording
     from eventsim.exporting import to_nir
     from eventsim.from_module import from_torch
     from eventsim.importing import import_checkpoint
+    from eventsim.preparation import Preparation
     from eventsim.quantising import quantise
     from eventsim.streaming import stream
     from eventsim.verification import verify
@@ -48,15 +48,17 @@ if TYPE_CHECKING:
 else:
     _LATER = {
         "AttentionMaps": "eventsim.attention_maps",
+        "Preparation": "eventsim.preparation",
         "Verification": "eventsim.verified",
         "from_torch": "eventsim.from_module",
         "import_checkpoint": "eventsim.importing",
+        "open_recording": "eventsim.dvs",
         "quantise": "eventsim.quantising",
         "stream": "eventsim.streaming",
         "to_nir": "eventsim.exporting",
         "verify": "eventsim.verification",
     }
-    """What a run does not need, by the module that is imported when it is first asked for."""
+    """What a run of frames does not need, by the module that is imported when it is first asked for."""
 
     def __getattr__(name: str) -> Any:
         """Return what is not there from the beginning; the next access finds it in place."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from numba.core import event
+import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.runtime import rtsys
 
 LOG = logging.getLogger("eventsim")
 """Where nobody configures logging, Python writes its warnings to stderr."""
 
 
-class _Cache(FunctionCache):  # type: ignore[misc]
-    """What Numba keeps, except that a disk that is full or cannot be read stops nobody.
+class _Files(FunctionCache):  # type: ignore[misc]
+    """What Numba keeps of a function.
 
     Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too:
     here it is compiled anew when any file of its folder has changed, or of the folder of kernels, or of others named.
@@ -28,17 +29,9 @@ class _Cache(FunctionCache):  # type: ignore[misc]
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except OSError:
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            self.disable()
-            _uncached.say(f"{self.cache_path}: {error.strerror or error}")
+        """Load without what only a compiler needs: that is half a second and 50 MB, SciPy's linear algebra with it."""
+        rtsys.initialize(target_context)
+        return self._load_overload(sig, target_context)
 
 
 @cache
@@ -48,36 +41,78 @@ def _stamp_of(folder: Path) -> tuple[tuple[str, float, int], ...]:
     return tuple((name, found.st_mtime, found.st_size) for name, found in sources)
 
 
-class _Uncached(event.Listener):  # type: ignore[misc]
-    """Says once in a process that code is compiled which no later run will find."""
+class _Kept:
+    """The cache of one dispatcher, looked for when it is first called: a run calls few of all kernels.
 
-    def __init__(self) -> None:
-        self.without: set[Any] = set()
-        self.said = False
+    A disk that is full or cannot be read stops nobody. What is compiled, or cannot be kept, is said once in a process.
+    """
 
-    def on_start(self, event: Any) -> None:
-        if event.data["dispatcher"] in self.without:
-            self.say("no folder for them can be written")
+    def __init__(self, function: Any, folders: tuple[Path, ...], announced: bool) -> None:
+        self.function = function
+        self.folders = folders
+        self.announced = announced
 
-    def on_end(self, event: Any) -> None:
-        """Do nothing."""
+    @cached_property
+    def files(self) -> _Files | None:
+        try:
+            return _Files(self.function, *self.folders)
+        except (RuntimeError, OSError):  # Numba's for: no folder
+            return None
 
-    def say(self, why: str) -> None:
-        if not self.said:
-            self.said = True
-            LOG.warning(
-                "eventsim: compiled kernels cannot be kept (%s): every run compiles them anew, some seconds; set "
-                "NUMBA_CACHE_DIR to a folder that can be written",
-                why,
-            )
+    @property
+    def cache_path(self) -> str | None:
+        return None if self.files is None else self.files.cache_path
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        if self.files is None:
+            _say_uncached("no folder for them can be written")
+            return None
+        try:
+            found = self.files.load_overload(sig, target_context)
+        except OSError:
+            found = None
+        if found is None and self.announced:
+            _say_compiling(self.files.cache_path)
+        return found
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        if self.files is None:
+            return
+        try:
+            self.files.save_overload(sig, data)
+        except OSError as error:
+            self.files.disable()
+            _say_uncached(f"{self.files.cache_path}: {error.strerror or error}")
 
 
-_uncached = _Uncached()
-event.register("numba:compile", _uncached)
+_said: set[str] = set()
+"""The messages that this process has heard, each of which is said once."""
 
 
-def keep(dispatcher: Any, *folders: Path) -> bool:
-    """Let Numba keep on disk what it compiles of a function.
+def _say(message: str, *what: object) -> None:
+    if message not in _said:
+        _said.add(message)
+        LOG.warning(message, *what)
+
+
+def _say_compiling(folder: str) -> None:
+    _say(
+        "eventsim: compiling the kernels of these layers for this processor, some seconds and once: later runs load "
+        "them from %s",
+        folder,
+    )
+
+
+def _say_uncached(why: str) -> None:
+    _say(
+        "eventsim: compiled kernels cannot be kept (%s): every run compiles them anew, some seconds; set "
+        "NUMBA_CACHE_DIR to a folder that can be written",
+        why,
+    )
+
+
+def keep(dispatcher: Any, *folders: Path, announced: bool = False) -> None:
+    """Let Numba keep on disk what it compiles of a function; where there is no folder for it, say so when it is called.
 
     Parameters
     ----------
@@ -85,15 +120,8 @@ def keep(dispatcher: Any, *folders: Path) -> bool:
         Of `numba.njit`, made without ``cache``, which refuses to work where nothing can be kept.
     *folders : Path
         Of functions that it calls, beside its own and that of the kernels.
-
-    Returns
-    -------
-    bool
-        Whether there is a folder for it; where there is none, that is said when the function is compiled.
+    announced : bool
+        Say that kernels are compiled, when this one is.
     """
-    try:
-        dispatcher._cache = _Cache(dispatcher.py_func, *folders)
-    except (RuntimeError, OSError):  # Numba's for: no folder
-        _uncached.without.add(dispatcher)
-        return False
-    return True
+    if not numba.config.DISABLE_JIT:
+        dispatcher._cache = _Kept(dispatcher.py_func, folders, announced)

@@ -339,14 +339,25 @@ def _rates(model: EnergyModel, role: str, sizes: Sizes, _: int) -> _Rates:
                 opened.add(whole)
             elif len(OPERATIONS[name].part_of) == 1:
                 told_in_part[whole] = name
-    silent = {name for name, operation in OPERATIONS.items() if operation.group in ("input", "alternative")}
-    silent |= {
-        name
-        for name, part in OPERATIONS.items()
-        if part.part_of and not any(whole in opened and OPERATIONS[whole].unit != part.unit for whole in part.part_of)
-    }
+    silent, partial = _without_a_price(len(OPERATIONS))
+    unopened = {name for name, wholes in partial.items() if opened.isdisjoint(wholes)}
     taken_out = (parts_in(compute), parts_in(memory))
-    return _Rates((compute, memory), taken_out, frozenset(told | silent | opened), told_in_part)
+    return _Rates((compute, memory), taken_out, frozenset(told | silent | unopened | opened), told_in_part)
+
+
+@lru_cache(maxsize=1)
+def _without_a_price(_: int) -> tuple[frozenset[str], Mapping[str, tuple[str, ...]]]:
+    """Return what needs no price: what is told beside, and parts, with the wholes that, if opened, are told by them.
+
+    The number is that of operations, of which there may be more later.
+    """
+    beside = frozenset(name for name, each in OPERATIONS.items() if each.group in ("input", "alternative"))
+    partial = {
+        name: tuple(whole for whole in part.part_of if OPERATIONS[whole].unit != part.unit)
+        for name, part in OPERATIONS.items()
+        if part.part_of
+    }
+    return beside, partial
 
 
 def parts_in(prices: Prices) -> dict[str, str]:

@@ -16,6 +16,8 @@ from eventsim.errors import InputError
 from eventsim.network import Network
 from eventsim.preparation import Preparation, Source, is_npy, plain_array
 
+STANDARD_INPUT = "-"
+
 
 def add_batch_option(parser: argparse.ArgumentParser) -> None:
     """Say that arrays hold several samples."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from eventsim.cli.words import in_flags
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 
 def complain(error: object) -> None:
@@ -26,6 +28,14 @@ def console() -> Console:
 
 def progress() -> Progress:
     """Return a bar on stderr, which only a terminal shows."""
+    from rich.progress import (  # noqa: PLC0415 - takes long to import, and short work has no bar
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -16,6 +16,5 @@ F = TypeVar("F", bound=Callable[..., Any])
 def compiled(function: F) -> F:
     """Compile at the first call, for the types that it is called with."""
     decoder = numba.njit(nogil=True, error_model="numpy")(function)
-    if not numba.config.DISABLE_JIT:
-        keep(decoder, Path(__file__).parent)  # decoders of formats call what stands here
+    keep(decoder, Path(__file__).parent)  # decoders of formats call what stands here
     return cast(F, decoder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import statistics
 import subprocess
@@ -20,11 +21,13 @@ ROUNDS, QUICK = 7, 2
 def section(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield a line, a name and numbers for each command; all in turn, each once before, so that caches are warm."""
     rounds = QUICK if quick else ROUNDS
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     seconds: dict[str, list[float]] = {name: [] for name in STARTS}
     for number in range(rounds + 1):
         for name, words in STARTS.items():
             before = _children()
-            subprocess.run([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+            subprocess.run([sys.executable, *words], check=True, env=environment, **quiet)  # as pip installs it
             if number:
                 seconds[name].append(_children() - before)
     base = statistics.median(seconds["import numba"])

@@ -11,7 +11,7 @@ from eventsim.accounting.energy import choose, fitting
 from eventsim.cli.arguments import Arguments, preparation_of
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.held_interrupts import held_interrupts
-from eventsim.cli.inputs import tell_defects
+from eventsim.cli.inputs import STANDARD_INPUT, tell_defects
 from eventsim.cli.printing import complain, console
 from eventsim.dvs.arriving import arriving_file
 from eventsim.errors import INTERRUPTED, InputError
@@ -22,7 +22,6 @@ from eventsim.report.provenance import provenance
 from eventsim.simulator import Simulator
 from eventsim.streaming import Streaming
 
-NAME = "-"
 UNUSABLE = ("batch", "rows", "record", "output", "conventions", "time_steps")
 """Options that need a whole input."""
 
@@ -41,16 +40,18 @@ def follow(args: Arguments) -> int:
     preparation = preparation_of(args, network)
     compile_s = simulator.warm_up()
     if sys.stdin is None:
-        raise InputError(f"{NAME}: no standard input found; expected events, as of a pipe")
-    streaming = Streaming(simulator, arriving_file(sys.stdin.buffer, NAME), preparation, args.restart_every)
+        raise InputError(f"{STANDARD_INPUT}: no standard input found; expected events, as of a pipe")
+    streaming = Streaming(simulator, arriving_file(sys.stdin.buffer, STANDARD_INPUT), preparation, args.restart_every)
     if args.restart_every is None and network.time_steps is None:
-        complain(f"{NAME}: the model says no time steps, so there is one sample; --restart-every N begins new ones")
+        complain(
+            f"{STANDARD_INPUT}: the model says no time steps, so there is one sample; --restart-every N begins new ones"
+        )
     course = Course(network, streaming.bin_us, streaming.restart_every)
     if args.json:
         options = {"threads": args.threads, "restart_every": args.restart_every, "energy": args.energy}
         whence = provenance(args.model, network, preparation, options)
         head = document.headed(args.model, preparation.noted(network), whence)
-        head |= {"load_s": load_s, "compile_s": compile_s, "input": NAME, "bin_us": streaming.bin_us}
+        head |= {"load_s": load_s, "compile_s": compile_s, "input": STANDARD_INPUT, "bin_us": streaming.bin_us}
         _say(begin_document({**head, "restart_every": streaming.restart_every}))
 
     def take_all() -> None:
@@ -59,20 +60,22 @@ def follow(args: Arguments) -> int:
             with held_interrupts():  # no bin is printed by half
                 _say(bin_entry(each, network, first=not course.bins) if args.json else course.line(each))
                 for sentence in course.take(each):
-                    complain(f"{NAME}: {sentence}")
+                    complain(f"{STANDARD_INPUT}: {sentence}")
                 if finite and not np.isfinite(each.logits).all():
                     finite = False
-                    complain(f"{NAME}: NaN or infinite logits found in bin {each.index}; predictions mean nothing")
+                    complain(
+                        f"{STANDARD_INPUT}: NaN or infinite logits found in bin {each.index}; predictions mean nothing"
+                    )
 
     tried = Attempts()
     try:
-        tried.attempt(NAME, take_all)
+        tried.attempt(STANDARD_INPUT, take_all)
     except KeyboardInterrupt:
         complain(f"interrupted after {course.bins} bins")
         tried.code = INTERRUPTED
-    tell_defects(streaming.defects, NAME)
+    tell_defects(streaming.defects, STANDARD_INPUT)
     if course.told_behind:
-        complain(f"{NAME}: {course.pace()}")
+        complain(f"{STANDARD_INPUT}: {course.pace()}")
     if args.json:
         _say(end_document(course, models, streaming.defects.to_dict(), tried.failed))
     else:
@@ -90,13 +93,13 @@ def _say(line: str) -> None:
 
 def _refuse_unusable(args: Arguments) -> None:
     if len(args.inputs) > 1:
-        raise InputError(f"{NAME}: {len(args.inputs)} inputs found; expected standard input alone")
+        raise InputError(f"{STANDARD_INPUT}: {len(args.inputs)} inputs found; expected standard input alone")
     given = [name for name in UNUSABLE if getattr(args, name) not in (None, False)]
     if given:
         flag = "-o" if given[0] == "output" else f"--{given[0].replace('_', '-')}"
         instead = (
             "; --restart-every says the bins of a sample" if given[0] == "time_steps" else ", or save it to a file"
         )
-        raise InputError(f"{NAME}: {flag} found, which standard input has no use for; leave it out{instead}")
+        raise InputError(f"{STANDARD_INPUT}: {flag} found, which standard input has no use for; leave it out{instead}")
     if args.chunk not in (None, 1):
-        raise InputError(f"{NAME}: --chunk {args.chunk} found; expected 1, a stream goes on bin by bin")
+        raise InputError(f"{STANDARD_INPUT}: --chunk {args.chunk} found; expected 1, a stream goes on bin by bin")

@@ -29,9 +29,8 @@ from eventsim.cli.arguments import (
     zero_or_more,
 )
 from eventsim.cli.attempts import Attempts
-from eventsim.cli.commands.live import NAME, follow
 from eventsim.cli.commands.verifying import verified
-from eventsim.cli.inputs import add_batch_option, file_of, sources, tell_defects, tell_time_steps
+from eventsim.cli.inputs import STANDARD_INPUT, add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.dvs import Defects
 from eventsim.errors import InputError
@@ -92,7 +91,9 @@ def add(parser: argparse.ArgumentParser, more: str = "") -> None:
 
 def simulate(args: Arguments) -> int:
     """Simulate recordings and print predictions (run), or every layer's counts (profile)."""
-    if NAME in args.inputs and not args.detail:
+    if STANDARD_INPUT in args.inputs and not args.detail:
+        from eventsim.cli.commands.live import follow  # noqa: PLC0415 - most commands read files
+
         return follow(args)
     if args.restart_every is not None:
         raise InputError(f"--restart-every {args.restart_every} found; expected it with - alone, standard input")

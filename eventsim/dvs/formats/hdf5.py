@@ -26,9 +26,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 
 from eventsim.dvs.blocks import guessed_sensor, sliced
@@ -39,6 +38,9 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, described, printable
+
+if TYPE_CHECKING:  # takes long to import, and every recording asks this format: it is imported where it is used
+    import h5py
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
 V2E_ORDER = "txyp"
@@ -146,6 +148,8 @@ class Hdf5Recording(Recording):
 @contextmanager
 def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
     """Open a file; what h5py raises becomes one line."""
+    import h5py  # noqa: PLC0415 - as above
+
     try:
         with h5py.File(path, "r", rdcc_nbytes=cache_bytes) as file:
             yield file
@@ -191,6 +195,8 @@ def _place(path: str, file: h5py.File, group: str | None) -> _Place:
 
 def _as_events(name: str, thing: Any, any_list: bool = False) -> _Place | None:
     """Return where the columns are if a group or data set holds events."""
+    import h5py  # noqa: PLC0415 - as above
+
     if isinstance(thing, h5py.Group):
         members = {column_named(key): key for key in thing if isinstance(thing.get(key), h5py.Dataset)}
         if all(column in members and thing[members[column]].ndim == 1 for column in "xytp"):
@@ -234,6 +240,8 @@ def _chunk_bytes(dataset: h5py.Dataset) -> int:
 
 def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
     """Refuse chunks that are too large to unpack, and find what unpacks the others."""
+    import h5py  # noqa: PLC0415 - as above
+
     if _chunk_bytes(dataset) > MAX_CHUNK_BYTES:
         raise InputError(
             f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
@@ -258,6 +266,8 @@ def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
 
 def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
     """Return DSEC's ``t_offset`` beside the events' group, in microseconds; 0 without one."""
+    import h5py  # noqa: PLC0415 - as above
+
     parent = place.name.rpartition("/")[0]
     found = file.get(f"{parent}/t_offset" if parent else "t_offset")
     if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
@@ -271,6 +281,8 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
 
 def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
     """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
+    import h5py  # noqa: PLC0415 - as above
+
     for name in (place.name, place.name.rpartition("/")[0], "/"):
         attributes = file[name or "/"].attrs
         if "geometry" not in attributes:

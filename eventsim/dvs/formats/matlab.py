@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
@@ -158,6 +157,8 @@ def _mat5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] 
 
 
 def _hdf5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] | Arrays]]:
+    import h5py  # noqa: PLC0415 - takes long to import, and every recording asks this format
+
     left = MAX_BYTES
     with h5py.File(str(file), "r") as opened:
         for name, thing in opened.items():
@@ -178,6 +179,8 @@ def _hdf5_variables(file: ReadableFile) -> Iterator[tuple[str, npt.NDArray[Any] 
 
 def _numbers(file: ReadableFile, name: str, dataset: Any) -> npt.NDArray[Any]:
     """Read a data set of numbers as one row."""
+    import h5py  # noqa: PLC0415 - as above
+
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "iuf":
         raise InputError(f"{file}: {printable(name)} holds no numbers, expected a column of events")
     check_stored(file.path, printable(name), dataset)
