@@ -32,6 +32,9 @@ WRITTEN = {
     "a.aedat": lambda events: AEDAT2 + b"".join(aedat2_word(*event) for event in events),
     "a.bin": nmnist,
     "a.npy": lambda events: npy(as_array(events)),
+    "dsec.h5": lambda events: event_files.dsec([(x, y, t + 500, p) for x, y, t, p in events], -500),
+    "v2e.h5": event_files.v2e_hdf5,
+    "cd.hdf5": event_files.metavision_hdf5,
 }
 COUNTERS = {"a.dat": 32, "a.aedat": 32, "a.bin": 23}
 

@@ -25,8 +25,8 @@ Remainder: TypeAlias = Literal["keep", "drop"]
 # 4 GiB of counts; a wrong sensor size should be refused, not bring the machine down
 MAX_FRAME_VALUES = 2**30
 AS_NEEDED = Reading()
-# as many events are held, in some 26 MB, so that they are decoded once although windows depend on the last of them
-HELD_EVENTS = 2_000_000
+# as many events are held, in some 20 MB, so that they are decoded once although windows depend on the last of them
+HELD_EVENTS = 1_500_000
 
 
 def frames_by_count(
@@ -42,7 +42,7 @@ def frames_by_count(
 
     With N events, window i holds events i * (N // T) up to but excluding (i + 1) * (N // T); the last window also holds
     the rest of N / T, which Tonic's ``ToFrame(n_event_bins=T)`` drops. The recording is read twice, first to
-    count, unless its length tells how many events it holds, or it is slow to decode and holds two million at most.
+    count, unless its length tells how many events it holds, or it is slow to decode and holds 1.5 million at most.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def frames_by_time(
     t1 and whatever the rounding of d left over. Tonic's ``ToFrame(n_time_bins=T)`` has the same windows but drops the
     events from t0 + T * d on, of which there is always at least one. A window without events is a frame of zeros
     (SpikingJelly fails there). The recording is read twice, first for t0 and t1, unless it is slow to
-    decode and holds two million events at most, or t1 turns out to be what the end of the file says.
+    decode and holds 1.5 million events at most, or t1 turns out to be what the end of the file says.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """How much memory it takes to stream an event file of any length, format by format.
 
-Run: ``python tests/benchmarks/decoding_memory.py [MEGABYTES]``. Of every format a file of so many megabytes (200 when
-not said) is read, as events and as frames, after a small one of each. What is told is how far the resident memory rose
-above what it was after the import of `eventsim.dvs`: with the small files, which is what the readers and Numba need to
-start, and then with the large one of each format.
+Run: ``python tests/benchmarks/decoding_memory.py [MEGABYTES]``, on Linux. Of every format a file of so many megabytes
+(200 when not said) is read, as events and as frames, in a process of its own, with kernels that were compiled before.
+What is told is how far the resident memory rose above what it was after the import of `eventsim.dvs`, of which what
+Numba needs to load compiled code takes some 30 MiB.
 """
 
 from __future__ import annotations
@@ -25,33 +25,22 @@ import decoding
 # the file is this part of a recording again and again, so that times go back
 EVENTS = 100_000
 CHILD = """
-import resource, sys
+import sys
 import eventsim.dvs
 from eventsim.dvs import Reading, frames_by_count, frames_by_duration, frames_by_time, open_recording
 
 def most():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
-
-def read(path):
-    recording = open_recording(path, sensor_size=(34, 34))
-    events = sum(len(chunk) for chunk in recording.chunks(disorder="keep"))
-    frames_by_count(recording, 10)
-    frames_by_time(recording, 10, reading=Reading("drop"))
-    for frame in frames_by_duration(recording, 10**12, reading=Reading("drop")):
-        pass
-    return events
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
 imported = most()
-paths = sys.argv[1:]
-for path in paths:
-    if "small" in path:
-        read(path)
-loaded = most()
-print(loaded - imported)
-for path in paths:
-    if "large" in path:
-        events = read(path)
-        print(events, most() - loaded)
+recording = open_recording(sys.argv[1], sensor_size=(34, 34))
+events = sum(len(chunk) for chunk in recording.chunks(disorder="keep"))
+frames_by_count(recording, 10)
+frames_by_time(recording, 10, reading=Reading("drop"))
+for frame in frames_by_duration(recording, 10**12, reading=Reading("drop")):
+    pass
+print(events, most() - imported)
 """
 
 
@@ -61,8 +50,8 @@ def repeated(head: bytes, part: bytes, size: int) -> Iterator[bytes]:
     yield from repeat(part, size // len(part))
 
 
-def writers(folder: Path) -> dict[str, Callable[[Path, int], None]]:
-    """Return what writes a file of each format and of a size."""
+def writers(folder: Path) -> dict[str, tuple[str, Callable[[Path, int], None]]]:
+    """Return the suffix of a file of each format, and what writes one of a size."""
     files = decoding.write_all(folder, decoding.events_of(EVENTS))
 
     def of_bytes(source: Path, data_start: bytes | int) -> Callable[[Path, int], None]:
@@ -92,7 +81,7 @@ def writers(folder: Path) -> dict[str, Callable[[Path, int], None]]:
                 part = source[f"events/{name}"][:]
                 file.create_dataset(f"events/{name}", data=np.tile(part, size // (9 * len(part))), **options)
 
-    return {
+    writing = {
         "AEDAT 2.0": of_bytes(files["AEDAT 2.0"], b"2.0\r\n"),
         "AEDAT 3.1": of_bytes(files["AEDAT 3.1 large"], b"END-HEADER\r\n"),
         "AEDAT 3.1 small": of_bytes(files["AEDAT 3.1 small"], b"END-HEADER\r\n"),
@@ -109,45 +98,28 @@ def writers(folder: Path) -> dict[str, Callable[[Path, int], None]]:
         "HDF5": hdf5,
         "HDF5, gzip": lambda path, size: hdf5(path, size, compression="gzip", compression_opts=1),
     }
+    suffixes = {name.removesuffix(" large"): path.suffix for name, path in files.items()}
+    return {name: (suffixes[name.partition(",")[0]], write) for name, write in writing.items()}
 
 
-def suffix_of(folder: Path, name: str) -> str:
-    """Return the suffix of the files of a format."""
-    files = decoding.write_all(folder, decoding.events_of(10))
-    name = name.partition(",")[0]
-    return (files[name] if name in files else files[f"{name} large"]).suffix
+def measured(folder: Path, size: int) -> Iterator[tuple[str, int, int]]:
+    """Write and read a file of each format, after a small one in another process, where code is compiled and kept.
 
-
-def measured(folder: Path, size: int) -> tuple[int, dict[str, tuple[int, int]]]:
-    """Write a small and a large file of each format and read them.
-
-    Return how many bytes more are resident after the import with the small ones; and for each format the events of the
-    large one, and how many bytes more there are then, with it or with one before it.
+    Yield the name of the format, the number of events, and how many bytes more were resident than after the import.
     """
-    paths = {"small": [], "large": []}
-    names = []
-    for index, (name, write) in enumerate(writers(folder).items()):
-        names.append(name)
-        for kind, bytes_of in (("small", 2_000_000), ("large", size)):
-            path = folder / f"{kind}{index}{suffix_of(folder, name)}"
+    for name, (suffix, write) in writers(folder).items():
+        for path, bytes_of in ((folder / f"warm{suffix}", 4_000_000), (folder / f"read{suffix}", size)):
             write(path, bytes_of)
-            paths[kind].append(path)
-    # a process takes the most memory of the one that starts it for its own: a small one is between them
-    between = "import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', *sys.argv[1:]]).returncode)"
-    command = [sys.executable, "-c", between, CHILD, *map(str, paths["small"]), *map(str, paths["large"])]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    loaded, *lines = done.stdout.splitlines()
-    found = [tuple(int(word) for word in line.split()) for line in lines]
-    return int(loaded), dict(zip(names, found, strict=True))
+            done = subprocess.run([sys.executable, "-c", CHILD, path], capture_output=True, text=True, check=True)
+        events, more = map(int, done.stdout.split())
+        yield name, events, more
 
 
 def main() -> None:
     size = int(float(sys.argv[1]) * 1e6) if len(sys.argv) > 1 else 200_000_000
     with tempfile.TemporaryDirectory() as folder:
-        loaded, found = measured(Path(folder), size)
-        print(f"small files of all formats: {loaded >> 20} MiB more than after the import")
-        for name, (events, more) in found.items():
-            print(f"{name}: {events} events: at most {more >> 20} MiB more than that, so far")
+        for name, events, more in measured(Path(folder), size):
+            print(f"{name}: {events} events, at most {more >> 20} MiB more than after the import")
 
 
 if __name__ == "__main__":

@@ -91,7 +91,6 @@ class Hdf5Recording(Recording):
     """
 
     format = "hdf5"
-    slow = True
 
     def __init__(
         self,
@@ -110,7 +109,7 @@ class Hdf5Recording(Recording):
             self._place = _place(self.path, opened, group)
             self._events = _checked(self.path, opened, self._place, time_unit)
             # a chunk that is unpacked for several blocks is unpacked once
-            self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
+            self._chunk_bytes = 2 * max(_chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(self.path, opened, self._place)
         size = sensor_size or said or guessed_sensor(self.path, self._decode)
@@ -122,6 +121,15 @@ class Hdf5Recording(Recording):
 
     def _stored_events(self) -> int:
         return self._events
+
+    def _stored_end(self) -> int | None:
+        place = self._place
+        with suppress(InputError), _opened(self.path) as file:  # reading tells
+            last = file[place.datasets["t"]][self._events - 1 :]
+            key = None if place.columns is None else place.columns["t"]
+            values = last if key is None else last[:, key] if last.ndim == 2 else last[key]
+            return int(microseconds(self.path, values, self._scale)[0]) + self._offset_us if self._events else None
+        return None
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
