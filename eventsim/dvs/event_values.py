@@ -105,8 +105,9 @@ def microseconds(path: str, values: Values, scale: int = 0) -> npt.NDArray[np.in
     else:
         # of the shifted numbers: what is at the limit before the multiplication would overflow in it
         scaled, limit = values, TIME_LIMIT_US // 10 ** max(scale, 0)
-    beyond = ~((scaled < limit) & (scaled > -limit))
-    if beyond.any():
+    # a pass less where no number of the type reaches the limit
+    near = values.dtype.kind not in "iu" or np.iinfo(values.dtype).max >= limit
+    if near and (beyond := ~((scaled < limit) & (scaled > -limit))).any():
         raise InputError(
             f"{path}: a time of {values[np.argmax(beyond)]}, expected less than 2^62 microseconds; the times are "
             "corrupt or of another unit"
@@ -132,7 +133,7 @@ def polarities(path: str, values: Values) -> npt.NDArray[np.bool_]:
     """
     if values.dtype.kind == "b":
         return values.astype(np.bool_, copy=False)
-    right = (values == 0) | (values == 1)
+    right = (values == 0) | (values == 1) if values.dtype.kind != "u" else values <= 1
     if values.dtype.kind != "u":
         right |= values == -1
     if not right.all():

@@ -144,10 +144,12 @@ class Hdf5Recording(Recording):
                     block = read[place.datasets[column]]
                     key = None if place.columns is None else place.columns[column]
                     values[column] = block if key is None else block[:, key] if source.ndim == 2 else block[key]
+                t = microseconds(self.path, values["t"], self._scale)
+                t += self._offset_us
                 block = Columns(
                     pixels(self.path, "x", values["x"]),
                     pixels(self.path, "y", values["y"]),
-                    microseconds(self.path, values["t"], self._scale) + self._offset_us,
+                    t,
                     polarities(self.path, values["p"]),
                 )
                 yield from sliced(block, block_events)
