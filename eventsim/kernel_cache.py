@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from functools import cache, cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,32 @@ from numba.core.runtime import rtsys
 
 LOG = logging.getLogger("eventsim")
 """Where nobody configures logging, Python writes its warnings to stderr."""
+
+
+class _Index(IndexDataCacheFile):  # type: ignore[misc]
+    """Which file holds the code of which types, for processes that compile at the same time.
+
+    Numba numbers the files, and names one before it is written: another process may take what an older version of the
+    sources left under that number, or what a third process compiled for other types, and run it.
+    """
+
+    def save(self, key: Any, data: Any) -> None:
+        sources, types = _number_of(self._source_stamp), _number_of(key)
+        name = self._data_name(sources << 48 | types)
+        self._save_data(name, data)
+        known = self._load_index()
+        self._save_index({**known, key: name})
+        if not known:
+            for path in Path(self._cache_path).glob(self._data_name_pattern.replace("{number:d}", "*")):
+                number = path.suffixes[-2][1:]
+                if not number.isdigit() or int(number) >> 48 != sources:
+                    with suppress(OSError):
+                        path.unlink()
+
+
+def _number_of(what: object) -> int:
+    """Return a number of 48 bits that nothing else has."""
+    return int.from_bytes(sha256(repr(what).encode()).digest()[:6])
 
 
 class _Files(FunctionCache):  # type: ignore[misc]
@@ -26,7 +54,7 @@ class _Files(FunctionCache):  # type: ignore[misc]
         super().__init__(function)
         folders = {Path(function.__code__.co_filename).parent, Path(__file__).parent / "kernels", *others}
         stamps = tuple(_stamp_of(folder) for folder in sorted(folders))
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamps)
+        self._cache_file = _Index(self._cache_path, self._impl.filename_base, stamps)
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load without what only a compiler needs: that is half a second and 50 MB, SciPy's linear algebra with it."""

@@ -14,6 +14,7 @@ import numba
 import pytest
 
 import eventsim
+from eventsim.kernel_cache import _Index
 
 LATER = {
     "PIL",
@@ -104,6 +105,27 @@ def test_loading_kernels_imports_nothing_that_only_compiling_needs(tmp_path: Pat
         for _ in range(2)
     ]
     assert found == ["True\n", "False\n"]
+
+
+def test_processes_that_compile_at_the_same_time_never_take_the_code_of_others(tmp_path: Path) -> None:
+    """Neither what is compiled for other types in the meantime, nor what other sources left behind."""
+    old = _Index(str(tmp_path), "kernel-1.py311", "old")
+    for types in ("floats", "integers"):
+        old.save(types, f"old code of {types}")
+    left = {path.name for path in tmp_path.glob("*.nbc")}
+    assert len(left) == 2
+    mine, other = (_Index(str(tmp_path), "kernel-1.py311", "new") for _ in range(2))
+    assert mine.load("floats") is None
+
+    found = []
+    save_data, save_index = mine._save_data, mine._save_index
+    mine._save_data = lambda *given: (found.append(other.load("integers")), save_data(*given))
+    mine._save_index = lambda index: (other.save("integers", "code of integers"), save_index(index))
+    mine.save("floats", "code of floats")
+    found += [_Index(str(tmp_path), "kernel-1.py311", "new").load(types) for types in ("floats", "integers")]
+    assert found[:2] == [None, "code of floats"]
+    assert found[2] in {None, "code of integers"}
+    assert not left & {path.name for path in tmp_path.glob("*.nbc")}
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
