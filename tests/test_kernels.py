@@ -40,7 +40,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import fire
-from eventsim.kernels.gather import FEW, LANES, ROWS, SPARSE, TILE, edge, gather, tiles_of
+from eventsim.kernels.gather import FEW, LANES, RARE, ROWS, SPARSE, TILE, edge, gather, tiles_of
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products
@@ -208,9 +208,12 @@ def added_one_by_one(
     return out.reshape(-1, len(bias)), products, units
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_gather_is_the_sum_one_by_one(seed):
-    """Bit for bit, with weights whose sums are rounded: any stride, dilation, padding, groups, tiles and parts."""
+    """Bit for bit, with weights whose sums are rounded: any stride, dilation, padding, groups, tiles and parts.
+
+    Where events are few, they look for the sums that they reach; else sums look for events.
+    """
     rng = np.random.default_rng(seed)
     kind, groups = KINDS[seed % 3], int(rng.choice([1, 1, 2, 3]))
     fan = int(rng.choice(CHANNELS))
@@ -220,7 +223,9 @@ def test_gather_is_the_sum_one_by_one(seed):
     oh, ow = (height + 2 * py - dy * (kh - 1) - 1) // sy + 1, (width + 2 * px - dx * (kw - 1) - 1) // sx + 1
     window = Window(height, width, oh, ow, kh, kw, sy, sx, py, px, dy, dx)
     inputs = groups * int(rng.choice([1, 2, 5, 2 * FEW]))
-    frames = rng.normal(size=(steps * height * width, inputs)) * (rng.random((steps * height * width, inputs)) < 0.6)
+    frames = rng.normal(size=(steps * height * width, inputs)) * (
+        rng.random((steps * height * width, inputs)) < rng.choice([0.05, 0.6])
+    )
     frames = {"binary": frames != 0, "graded": np.ceil(abs(frames)), "real": frames}[kind].astype(F)
     rows = csr(frames, kind == "binary")
     weight = rng.normal(size=(kh * kw, inputs, fan)).astype(F)
@@ -245,6 +250,24 @@ def test_gather_is_the_sum_one_by_one(seed):
         elsewhere = np.ones(out.shape, bool)
         elsewhere[part[2] : part[3], (channels >= edge(fan, part[0])) & (channels < edge(fan, part[1]))] = False
         assert_array_equal(out[elsewhere].view(np.int32), before[elsewhere].view(np.int32))
+    assert_array_equal(out.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("outputs", [12, 20, 100])
+@pytest.mark.parametrize(("wide", "stride", "pad"), [(5, 1, 2), (5, 2, 1), (7, 3, 0), (4, 5, 3)])
+def test_few_events_reach_every_tap_a_stride_apart(wide, stride, pad, outputs, kind):
+    rng = np.random.default_rng(wide)
+    out_width = (11 + 2 * pad - wide) // stride + 1
+    window = Window(6, 11, 3, out_width, 3, wide, 2, stride, 1, pad, 1, 1)
+    frames = rng.normal(size=(3 * 66, 4)) * (rng.random((3 * 66, 4)) < 0.2)
+    frames = {"binary": frames != 0, "graded": np.ceil(abs(frames)), "real": frames}[kind].astype(F)
+    rows = csr(frames, kind == "binary")
+    assert 0 < len(rows[1]) < RARE * len(frames)
+    weight, bias = rng.normal(size=(3 * wide, 4, outputs)).astype(F), rng.normal(size=outputs).astype(F)
+    expected, *_ = added_one_by_one(rows, weight, bias, window)
+    out = np.full(expected.shape, np.nan, F)
+    gather(rows, pack(weight), bias, out, window, 1, (0, tiles_of(outputs), 0, len(out)))
     assert_array_equal(out.view(np.int32), expected.view(np.int32))
 
 

@@ -25,6 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.window import Window
 
 LANES = 16
@@ -37,6 +38,8 @@ LINE = 16
 """Floats of a cache line."""
 NEAR = 4096
 """Floats of sums that stay in the first-level cache while tap after tap adds to them."""
+RARE = 2
+"""Events of a row below which each event looks for the sums that it reaches, in place of the other way round."""
 SPARSE = 50
 """Where fewer than one channel of so many is active, each is served alone, whatever its group."""
 
@@ -323,7 +326,7 @@ def _find(
 
 
 @kernel
-def _scatter(
+def _by_product(
     rows: RowArrays,
     weight: npt.NDArray[np.float32],
     out: npt.NDArray[np.float32],
@@ -361,7 +364,7 @@ def _by_channel(
     span: tuple[int, int],
     room: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
 ) -> None:
-    """Do what `_scatter` does where each group has one input, over all channels at once; zeros add nothing.
+    """Do what `_by_product` does where each group has one input, over all channels at once; zeros add nothing.
 
     The output rows are of one step. `room` is the numbers of all input rows, and space for those that are read, where
     each value is written as often as it has outputs.
@@ -424,7 +427,7 @@ def _serve_narrow(
         if by_channel:
             _by_channel(rows, weight, out, w, groups, (row, end), (numbers, image))
         else:
-            _scatter(rows, weight, out, w, (groups, size), (row, end))
+            _by_product(rows, weight, out, w, (groups, size), (row, end))
         row = end
 
 
@@ -470,8 +473,15 @@ def gather(
     group_weights = len(packed) // groups
     size = group_weights // max(taps * ((fan + LANES - 1) // LANES * LANES), 1)  # input channels of a group
     sources, events = len(indptr) - 1, indptr[-1] - indptr[0]
-    reach = w.kernel_width if groups == 1 and w.dilation_width == 1 and events < FEW * sources else 1
+    in_rows = groups == 1 and w.dilation_width == 1
+    scattered = in_rows and taps > 1 and events < RARE * sources and first_row < last_row
+    reach = w.kernel_width if in_rows and not scattered and events < FEW * sources else 1
     listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
+    deals = np.empty(0, np.int32)
+    if scattered:
+        pixels, of_step = w.out_height * w.out_width, w.height * w.width
+        read = first_row // pixels * of_step, ((last_row - 1) // pixels + 1) * of_step
+        deals = deal(indptr, indices, w, size, read)
     at_once = max(ROWS // groups, 1)
     visits = np.empty(4 * at_once * groups, np.int64)
     sums = out.reshape(-1)
@@ -487,6 +497,11 @@ def gather(
         if groups == 1:
             for j in range(row_weights):
                 start[j] = bias[channel + j] if j < width else np.float32(0)
+        if scattered:
+            alone = _tiles_of(fan) == 1
+            weights = packed[tile_weights:]
+            scatter(rows, deals, weights, start, out, w, size, (channel, width, alone), (first_row, last_row))
+            continue
         for begin in range(first_row, last_row, at_once):
             end = min(begin + at_once, last_row)
             to = begin * outputs + channel

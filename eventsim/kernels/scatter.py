@@ -1,0 +1,287 @@
+"""Synaptic accumulation where events are few: each event adds its weight rows to the sums that it reaches.
+
+`eventsim.kernels.gather` looks for what each output row reads, which takes longer than to add it where most rows read
+next to nothing, as behind an event camera. Here an output line begins as the bias, in the first-level cache, and takes
+input line after input line, event after event, tap after tap, and is written once. What a sum takes, it takes in the
+order in which `gather` adds it: an output pixel meets the pixels of a line from left to right, as its taps do.
+
+The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from eventsim.kernels.jit import kernel
+from eventsim.kernels.vectors import FLOAT, WIDE, WORD, whole_number
+from eventsim.kernels.window import Window
+
+LANES = 16
+TILE = 96
+
+COMPILED = not numba.config.DISABLE_JIT
+
+_VECTOR = ir.VectorType(FLOAT, LANES)
+_NOWHERE = ir.Constant(_VECTOR, ir.Undefined)
+_NO_LANES = ir.Constant(ir.VectorType(WORD, LANES), ir.Undefined)
+_ALL_FIRST = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
+_ORDER = ir.Constant(ir.VectorType(WORD, LANES), list(range(LANES)))
+
+
+def _at(b: Any, address: Any, offset: Any, kind: Any = FLOAT) -> Any:
+    """Return a pointer to an element of an array that begins at an address."""
+    return b.gep(b.inttoptr(address, kind.as_pointer()), [offset])
+
+
+def _vectors(b: Any, row: Any, count: int) -> list[Any]:
+    """Return pointers to so many vectors that lie one behind the other."""
+    places = [b.gep(row, [whole_number(n * LANES)]) for n in range(count)]
+    return [b.bitcast(place, _VECTOR.as_pointer()) for place in places]
+
+
+def _everywhere(b: Any, value: Any, nowhere: Any) -> Any:
+    """Return a vector of one number."""
+    return b.shuffle_vector(b.insert_element(nowhere, value, ir.Constant(WORD, 0)), nowhere, _ALL_FIRST)
+
+
+def _store_some(b: Any, vector: Any, place: Any, mask: Any) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [vector.type, place.type, WORD, mask.type])
+    store = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{LANES}f32.p0v{LANES}f32")
+    b.call(store, [vector, place, ir.Constant(WORD, 4), mask])
+
+
+def _line_of(b: Any, vectors: int, valued: bool, mask: Any, arguments: Any) -> None:
+    """Build the loops over a line for so many vectors."""
+    bias, room, pixels, lines, count, deals, values, weights, step, first, whole, last, out, pitch = arguments
+    width = whole_number(vectors * LANES)
+    begun = [b.load(place, align=4) for place in _vectors(b, _at(b, bias, whole_number(0)), vectors)]
+    with cgutils.for_range(b, pixels) as pixel:
+        for vector, place in zip(begun, _vectors(b, _at(b, room, b.mul(pixel.index, width)), vectors), strict=True):
+            b.store(vector, place, align=4)
+    with cgutils.for_range(b, count) as line:
+        event, end, tap = (
+            b.load(_at(b, lines, b.add(b.mul(line.index, whole_number(3)), whole_number(n)), WIDE)) for n in range(3)
+        )
+        with cgutils.for_range(b, b.sub(end, event)) as loop:
+            e = b.add(event, loop.index)
+            taps, row, column = (
+                b.sext(b.load(_at(b, deals, b.add(b.mul(e, whole_number(3)), whole_number(n)), WORD)), WIDE)
+                for n in range(3)
+            )
+            read, sums = b.add(tap, b.mul(row, width)), b.mul(column, width)
+            spread = _everywhere(b, b.load(_at(b, values, e)), _NOWHERE) if valued else None
+            with cgutils.for_range(b, taps) as each:
+                weight = _at(b, weights, b.add(read, b.mul(each.index, step)))
+                places = _vectors(b, _at(b, room, b.sub(sums, b.mul(each.index, width))), vectors)
+                for source, place in zip(_vectors(b, weight, vectors), places, strict=True):
+                    term = b.load(source, align=4)
+                    term = b.fmul(term, spread) if valued else term
+                    b.store(b.fadd(b.load(place, align=4), term), place, align=4)
+
+    def write(pixel: Any, masked: bool) -> None:
+        vector_sums = [b.load(place, align=4) for place in _vectors(b, _at(b, room, b.mul(pixel, width)), vectors)]
+        places = _vectors(b, _at(b, out, b.mul(b.sub(pixel, first), pitch)), vectors)
+        for n, (vector, place) in enumerate(zip(vector_sums, places, strict=True)):
+            if masked and n == vectors - 1:
+                _store_some(b, vector, place, mask)
+            else:
+                b.store(vector, place, align=4)
+
+    with cgutils.for_range(b, b.sub(whole, first)) as pixel:
+        write(b.add(first, pixel.index), masked=False)
+    with cgutils.for_range(b, b.sub(last, whole)) as pixel:
+        write(b.add(whole, pixel.index), masked=True)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _line(  # noqa: PLR0917
+    typingctx: Any, width: Any, lanes: Any, valued: Any, bias: Any, room: Any, pixels: Any, lines: Any, count: Any,
+    deals: Any, values: Any, weights: Any, step: Any, first: Any, whole: Any, last: Any, out: Any, pitch: Any,
+) -> Any:  # fmt: skip
+    """Add up one output line of `pixels` rows of `width` sums in `room`, and write those from `first` to `last`.
+
+    Arguments are sizes and addresses. Each of `count` input lines is three integers: its first event, the one behind
+    its last, and where the weights of its row of taps begin. A deal, of each event, is how many taps there are, the
+    weight row of the first and the output pixel that it reaches; the next tap's weights lie `step` floats further and
+    reach the pixel before. Rows are written `pitch` floats apart; those before `whole` over what lies behind their
+    last `lanes`, which the next one overwrites.
+    """
+    address, size = types.uintp, types.int64
+    signature = types.void(
+        size, size, types.boolean, address, address, size, address, size, *[address] * 3, *[size] * 4, address, size
+    )
+
+    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
+        width, lanes, valued, *rest = arguments
+        mask = b.icmp_signed("<", _ORDER, _everywhere(b, b.trunc(lanes, WORD), _NO_LANES))
+        end = b.append_basic_block("written")
+        ways = b.switch(b.or_(width, b.zext(valued, WIDE)), end)
+        for vectors in range(1, TILE // LANES + 1):
+            for times in (0, 1):
+                block = b.append_basic_block("tile")
+                ways.add_case(whole_number(vectors * LANES + times), block)
+                b.position_at_end(block)
+                _line_of(b, vectors, bool(times), mask, rest)
+                b.branch(end)
+        b.position_at_end(end)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@kernel
+def deal(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    window: Window,
+    inputs: int,
+    span: tuple[int, int],
+) -> npt.NDArray[np.int32]:
+    """Return what each event reaches along its line.
+
+    Parameters
+    ----------
+    indptr, indices : int64 array, int32 array
+        CSR rows of the input.
+    window : Window
+        Not dilated along a line.
+    inputs : int
+        Channels.
+    span : tuple (first row, last row)
+        Of the input, those that are looked at.
+
+    Returns
+    -------
+    int32 array (3 * events,)
+        Of each event how many taps of a row reach an output pixel, the first one's weight row, counted from the first
+        of the row of taps, and the output pixel that it reaches; the next one, a stride further, reaches the pixel
+        before.
+    """
+    w = window
+    out = np.empty(3 * indptr[span[1]], np.int32)
+    for row in range(span[0], span[1]):
+        if indptr[row] == indptr[row + 1]:
+            continue
+        place = row % w.width + w.pad_width
+        low = max(place - (w.out_width - 1) * w.stride_width, place % w.stride_width)
+        high = min(w.kernel_width - 1, place)
+        taps = (high - low) // w.stride_width + 1 if low <= high else 0
+        target = (place - low) // w.stride_width
+        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
+            out[3 * e], out[3 * e + 1], out[3 * e + 2] = taps, low * inputs + indices[e], target
+    return out
+
+
+@kernel
+def _line_plainly(
+    lines: npt.NDArray[np.int64],
+    deals: npt.NDArray[np.int32],
+    values: npt.NDArray[np.float32],
+    weights: npt.NDArray[np.float32],
+    step: int,
+    room: npt.NDArray[np.float32],
+) -> None:
+    """Add up what `_line` does, uncompiled; `room` (pixels, width) holds the bias."""
+    width = room.shape[1]
+    for line in range(0, len(lines), 3):
+        for e in range(lines[line], lines[line + 1]):
+            for tap in range(deals[3 * e]):
+                at = lines[line + 2] + deals[3 * e + 1] * width + tap * step
+                for j in range(width):
+                    weight = weights[at + j]
+                    room[deals[3 * e + 2] - tap, j] += weight if len(values) == 0 else weight * values[e]
+
+
+@kernel
+def scatter(  # noqa: PLR0917 - one by one for the compiler
+    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    deals: npt.NDArray[np.int32],
+    weights: npt.NDArray[np.float32],
+    bias: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    window: Window,
+    inputs: int,
+    tile: tuple[int, int, bool],
+    span: tuple[int, int],
+) -> None:
+    """Add up the bias and the weight rows of the active channels for one tile of output channels.
+
+    Parameters
+    ----------
+    rows : tuple (indptr, indices, values)
+        CSR rows of the input; values are empty where all are 1.
+    deals : int32 array (3 * events,)
+        Of `deal`, for the rows that are read.
+    weights : float32 array
+        Of the tile, as `eventsim.kernels.packing.pack` arranges them, and what lies behind.
+    bias : float32 array
+        What every sum of the tile begins with, filled up to a whole number of vectors.
+    out : float32 array (steps * out_height * out_width, outputs)
+        Written.
+    window : Window
+        Not dilated along a line.
+    inputs : int
+        Channels.
+    tile : tuple (first channel, channels, alone)
+        Of the output, and whether there is no other tile.
+    span : tuple (first row, last row)
+        Of the output, at least one.
+    """
+    (indptr, _, values), w, outputs = rows, window, out.shape[1]
+    channel, channels, alone = tile
+    width = (channels + LANES - 1) // LANES * LANES
+    lanes, step = channels - width + LANES, w.stride_width * inputs * width
+    room = np.empty((w.out_width, width), np.float32)
+    lines = np.empty(3 * w.kernel_height, np.int64)
+    sums = out.reshape(-1)
+    for line in range(span[0] // w.out_width, (span[1] - 1) // w.out_width + 1):
+        found = 0
+        for row in range(w.kernel_height):
+            y = line % w.out_height * w.stride_height - w.pad_height + row * w.dilation_height
+            source = (line // w.out_height * w.height + y) * w.width
+            if 0 <= y < w.height and indptr[source] < indptr[source + w.width]:
+                lines[found], lines[found + 1] = indptr[source], indptr[source + w.width]
+                lines[found + 2] = row * w.kernel_width * inputs * width
+                found += 3
+        begin = line * w.out_width
+        first, last = max(span[0] - begin, 0), min(span[1] - begin, w.out_width)
+        to = (begin + first) * outputs + channel
+        if COMPILED:
+            # what a row writes too much, the next ones overwrite; but not behind the last one, or over other tiles
+            whole = max(last - (width - channels + outputs - 1) // outputs, first) if alone else first
+            whole = last if lanes == LANES else whole
+            _line(
+                width,
+                lanes,
+                len(values) > 0,
+                np.uintp(bias.ctypes.data),
+                np.uintp(room.ctypes.data),
+                w.out_width,
+                np.uintp(lines.ctypes.data),
+                found // 3,
+                np.uintp(deals.ctypes.data),
+                np.uintp(values.ctypes.data),
+                np.uintp(weights.ctypes.data),
+                step,
+                first,
+                whole,
+                last,
+                np.uintp(sums.ctypes.data + 4 * to),
+                outputs,
+            )
+        else:
+            for pixel in range(w.out_width):
+                for j in range(width):
+                    room[pixel, j] = bias[j]
+            _line_plainly(lines[:found], deals, values, weights, step, room)
+            for pixel in range(first, last):
+                for j in range(channels):
+                    sums[to + (pixel - first) * outputs + j] = room[pixel, j]
