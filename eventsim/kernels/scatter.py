@@ -239,7 +239,8 @@ def scatter(  # noqa: PLR0917 - one by one for the compiler
     channel, channels, alone = tile
     width = (channels + LANES - 1) // LANES * LANES
     lanes, step = channels - width + LANES, w.stride_width * inputs * width
-    room = np.empty((w.out_width, width), np.float32)
+    room = np.empty(w.out_width * width + LANES, np.float32)
+    room = room[-(np.int64(room.ctypes.data) // 4) % LANES :][: w.out_width * width].reshape((w.out_width, width))
     lines = np.empty(3 * w.kernel_height, np.int64)
     sums = out.reshape(-1)
     for line in range(span[0] // w.out_width, (span[1] - 1) // w.out_width + 1):

@@ -25,7 +25,8 @@ PRODUCT_NS = 0.02
 class IntegerSynapsesOp(SynapsesOp):
     """Convolution (a linear layer is the one with a single tap) of rows with int8 weights.
 
-    Channels in groups are served by the kernel of float32, exactly, as no sum leaves `LARGEST_SUM`.
+    Channels in groups and few input channels are served by the kernel of float32, exactly, as no sum leaves
+    `LARGEST_SUM`.
 
     Parameters
     ----------
@@ -74,7 +75,7 @@ class IntegerSynapsesOp(SynapsesOp):
                 f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
                 "proven"
             )
-        if self.groups > 1:
+        if self.form == "floats":
             return super().serve(signal, rows, context)
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
@@ -89,7 +90,7 @@ class IntegerSynapsesOp(SynapsesOp):
         return Dense(self.output, signal.steps, out)
 
     def _parts(self, signal: Rows, size: int, context: Context) -> list[tuple[int, int, int, int]]:
-        if self.groups > 1:
+        if self.form == "floats":
             return super()._parts(signal, size, context)
         tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
         workers = context.workers

@@ -30,6 +30,8 @@ LARGEST_WEIGHT = 127
 LARGEST_SUM = 2**24
 """Between layers values are float32, in which integers are exact up to here."""
 NARROW_SUM = 2**15 - 1
+FEW_INPUTS = 16
+"""Input channels up to which a convolution is served by the kernel of float32: it is faster where events are few."""
 
 
 class Width(NamedTuple):
@@ -149,8 +151,8 @@ class PackedBytes(Packed):
     ----------
     array : int8 array (C_out, C_in / groups[, kT][, kH, kW])
         The weight; not kept.
-    form : {"quads", "plain", "groups"}
-        For `eventsim.kernels.gather_quads`, `eventsim.kernels.gather_integer`, or that of float32, which serves groups.
+    form : {"quads", "plain", "floats"}
+        For `eventsim.kernels.gather_quads`, `eventsim.kernels.gather_integer`, or that of float32.
     largest_input : int
     groups : int
 
@@ -185,7 +187,7 @@ class PackedBytes(Packed):
 PACKINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "quads": (lambda taps, _: pack_quads(taps), lambda packed, *taps: unpack_quads(packed, *taps[:3])),
     "plain": (lambda taps, _: pack_integers(taps), lambda packed, *taps: unpack_integers(packed, *taps[:3])),
-    "groups": (
+    "floats": (
         lambda taps, groups: pack(taps.astype(np.float32), groups),
         unpack,
     ),
@@ -194,8 +196,9 @@ PACKINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
 
 def packed_bytes(layer: Any, groups: int = 1) -> PackedBytes:
     """Return the field ``weight`` of a layer as a kernel reads it, and let go of any other form."""
-    form = "groups" if groups > 1 else "quads" if SERVED and layer.largest_input <= LARGEST_VALUE else "plain"
     held = vars(layer)["_weight"]
+    in_floats = groups > 1 or (len(held.shape) > 2 and held.shape[1] <= FEW_INPUTS)
+    form = "floats" if in_floats else "quads" if SERVED and layer.largest_input <= LARGEST_VALUE else "plain"
     if not isinstance(held, PackedBytes) or held.form != form:
         held = PackedBytes(layer.weight, form, layer.largest_input, groups)
         vars(layer)["_weight"] = held
