@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import strategies as st
@@ -16,10 +17,18 @@ from eventsim.layers import (
     IntegerWindowedLinear,
     Layer,
 )
+from eventsim.layers.synapses import integer_weights
 
 F = np.float32
+SERVING = ("quads", "plain", "floats")
 LARGEST = 2**15
 """No graded value of a drawn network is larger."""
+
+
+def served_by(kernel: str) -> Any:
+    """Let a kernel of `SERVING` serve what it can, whatever this processor has an instruction for."""
+    few = integer_weights.FEW_INPUTS if kernel == "floats" else 0
+    return patch.multiple(integer_weights, SERVED=kernel == "quads", FEW_INPUTS=few)
 
 
 @st.composite

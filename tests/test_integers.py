@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from integer_strategies import bytes_of
+from integer_strategies import SERVING, bytes_of, served_by
 from numpy.testing import assert_array_equal
 from plain_rows import chunks, execute, one_call, rows_of_frames, signal_type
 from reference import integers
@@ -30,8 +29,8 @@ CHANNELS = (1, 2, 31, 32, 33, 64, 65, 95, 96, 127, 128, 129, 200)
 
 def all_chunks(layer: Any, kind: str, x: np.ndarray, expected: np.ndarray) -> None:
     """By each of the kernels, whatever this processor has an instruction for."""
-    for served in (True, False):
-        with patch.object(integer_weights, "SERVED", served):
+    for kernel in SERVING:
+        with served_by(kernel):
             for chunk in chunks(len(x)):
                 assert_array_equal(execute(layer, [(signal_type(kind, x.shape[1:]), x)], chunk).frames, expected)
 
@@ -76,8 +75,8 @@ def test_sums_over_time_are_those_of_64_bit_integers(data: st.DataObject) -> Non
         )
         expected = integers.conv3d(x, weight, padding=(0, 1), causal=causal)
         if layer.op(signal_type(kind, x.shape[1:])).looks_ahead:
-            for served in (True, False):
-                with patch.object(integer_weights, "SERVED", served):
+            for kernel in SERVING:
+                with served_by(kernel):
                     found = execute(layer, [(signal_type(kind, x.shape[1:]), x)], len(x)).frames
                     assert_array_equal(found, expected)
             return
@@ -188,8 +187,8 @@ def test_weights_are_held_once_and_read_as_they_were(data: st.DataObject) -> Non
         layer = draw(st.sampled_from([IntegerLinear, IntegerWindowedLinear]))(weight, np.ones(outputs, F), largest)
     source = signal_type(kind, (channels, *size) if len(size) == 2 else (*size, channels))
     facts = layer.facts(source)
-    for served in (True, False):
-        with patch.object(integer_weights, "SERVED", served):
+    for kernel in SERVING:
+        with served_by(kernel):
             layer.op(source)
         held = vars(layer)["_weight"]
         assert isinstance(held, integer_weights.PackedBytes)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from integer_strategies import bytes_of
+from integer_strategies import SERVING, bytes_of, served_by
 from numpy.testing import assert_array_equal
 from strategies import activity, networks, neurons, recurrent_networks
 
 from eventsim import NetworkBuilder, Simulator
 from eventsim.layers import Flatten, Input, IntegerConv2d, IntegerLIF, IntegerLinear, Readout, SoftmaxAttention
-from eventsim.layers.synapses import integer_weights
 from eventsim.workers import Workers
 
 
@@ -89,8 +87,8 @@ def test_integers_that_are_shared_are_those_of_one_thread(data: st.DataObject) -
     build.add("readout", Readout(), build.add("flatten", Flatten(), x))
     network, frames = build.build(), draw(activity("binary" if largest == 1 else "graded", 3, 6, *grid))
     frames = np.minimum(frames, largest)
-    for served in (True, False):
-        with patch.object(integer_weights, "SERVED", served):
+    for kernel in SERVING:
+        with served_by(kernel):
             alone, shared = (Simulator(network, threads=number, record=network.layers) for number in (1, 3))
         shared._workers = Workers(3, shortest_ns=0)
         expected, found = alone.run(frames), shared.run(frames)
