@@ -385,7 +385,7 @@ class Preparation:
         if not network.input.takes_images or array.dtype.kind not in "iu":
             self._refuse_unusable(name, "frames that are prepared already", OF_RECORDINGS + OF_IMAGES + ("fit",))
             return array
-        if array.dtype not in (np.uint8, np.uint16):
+        if array.dtype.kind != "u" or array.dtype.itemsize > 2:
             raise InputError(
                 f"{name}: pixels of type {array.dtype} found; expected uint8 or uint16, which are scaled to 0..1 and "
                 "normalised, or real values as the model was trained with; convert them"
