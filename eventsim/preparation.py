@@ -118,7 +118,7 @@ class Preparation:
     columns : str, optional
         Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
-        Unit of the times of text, arrays and HDF5.
+        Unit of the times of text, arrays, HDF5 and MATLAB files.
     group : str, optional
         Where the events are in an HDF5 file that holds several recordings.
     first_pixel : {0, 1}, optional

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.event_values import column_named, column_order, time_scale
+from eventsim.dvs.event_values import column_order, columns_named, time_scale
 from eventsim.errors import InputError
+from eventsim.untrusted import printable
 
 NUMBERS = "iuf"
 
@@ -58,17 +58,16 @@ def _of_fields(events: npt.NDArray[Any], path: str, columns: str | None) -> dict
     """Find the fields of a structured array by their names and titles."""
     if columns is not None:
         raise InputError(f"{path}: columns={columns!r} was given, expected none for named fields; leave it out")
-    fields: Mapping[str, Any] = events.dtype.fields or {}
-    found: dict[str, str] = {}
     # a title, as aedat's p of the field "on", is a second name of a field and stands in `fields` too
-    for name in [*(events.dtype.names or ()), *(key for key in fields if key not in (events.dtype.names or ()))]:
-        column = column_named(name)
-        if column is not None:
-            found.setdefault(column, name)
-    if events.ndim != 1 or len(found) < 4:
+    found = columns_named(path, events.dtype.names or ()) or columns_named(path, events.dtype.fields or ())
+    if found is None:
         raise InputError(
-            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
-            "structured array with fields x, y, t and p; frames are no recording, give them to the run command"
+            f"{path}: holds an array of the fields {', '.join(map(printable, events.dtype.names or ()))}, expected "
+            "x, y, t and p; rename them"
+        )
+    if events.ndim != 1:
+        raise InputError(
+            f"{path}: holds an array of events of shape {events.shape}, expected one dimension; save its ravel()"
         )
     return {column: events[found[column]] for column in "xytp"}
 

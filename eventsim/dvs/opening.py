@@ -234,5 +234,5 @@ def _refuse_options(
                 f"{path}: {name}={given[name]!r} was given, expected an option of some format ({', '.join(every)})"
             )
         raise InputError(
-            f"{path}: {name}={given[name]!r} was given, expected only for {' and '.join(titles)} files; leave it out"
+            f"{path}: {name}={given[name]!r} was given, expected only for {', '.join(titles)} files; leave it out"
         )

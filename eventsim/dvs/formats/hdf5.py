@@ -33,7 +33,7 @@ import numpy as np
 
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
+from eventsim.dvs.event_values import columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
@@ -47,6 +47,7 @@ MAX_OBJECTS = 10_000
 READ_EVENTS = 1 << 17
 FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
 ECF = 36559
+WHOLE = "whole microseconds; pass time_unit='s' or 'us'"
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
 
 
@@ -160,16 +161,16 @@ def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
 def _place(path: str, file: h5py.File, group: str | None) -> _Place:
     """Find the events."""
     if group is not None:
-        place = _as_events(group.strip("/"), file.get(group), any_list=True)
+        place = _as_events(path, group.strip("/"), file.get(group), any_list=True)
         if place is None:
             raise InputError(f"{path}: group={group!r} was given, expected a group or data set of events in this file")
         return place
-    places = [place] if (place := _as_events("", file)) is not None else []
+    places = [place] if (place := _as_events(path, "", file)) is not None else []
     names: list[str] = []
 
     def visit(name: str, thing: Any) -> object:
         names.append(name)
-        if (place := _as_events(name, thing)) is not None:
+        if (place := _as_events(path, name, thing)) is not None:
             places.append(place)
         # another value than None ends the visit
         return True if len(names) > MAX_OBJECTS else None
@@ -189,17 +190,19 @@ def _place(path: str, file: h5py.File, group: str | None) -> _Place:
     )
 
 
-def _as_events(name: str, thing: Any, any_list: bool = False) -> _Place | None:
+def _as_events(path: str, name: str, thing: Any, any_list: bool = False) -> _Place | None:
     """Return where the columns are if a group or data set holds events."""
     if isinstance(thing, h5py.Group):
-        members = {column_named(key): key for key in thing if isinstance(thing.get(key), h5py.Dataset)}
-        if all(column in members and thing[members[column]].ndim == 1 for column in "xytp"):
+        # of one dimension: images of time and polarity are no columns
+        lists = [key for key in thing if isinstance(held := thing.get(key), h5py.Dataset) and held.ndim == 1]
+        members = columns_named(path, lists)
+        if members is not None:
             prefix = f"{name}/" if name else ""
             return _Place(name, None, {column: f"{prefix}{members[column]}" for column in "xytp"})
     elif isinstance(thing, h5py.Dataset):
         if thing.ndim == 1 and thing.dtype.names:
-            fields = {column_named(key): key for key in thing.dtype.names}
-            if all(column in fields for column in "xytp"):
+            fields = columns_named(path, thing.dtype.names)
+            if fields is not None:
                 return _Place(name, {column: fields[column] for column in "xytp"}, dict.fromkeys("xytp", name))
         elif thing.ndim == 2 and thing.shape[1] == 4 and (any_list or name.rsplit("/", 1)[-1] == "events"):
             return _Place(name, {column: V2E_ORDER.index(column) for column in "xytp"}, dict.fromkeys("xytp", name))
@@ -217,7 +220,7 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
         if dtype.kind not in kinds:
             raise InputError(
                 f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
-                f"{'whole microseconds; pass time_unit' if column == 't' else 'numbers; convert it'}"
+                f"{WHOLE if column == 't' else 'numbers; convert it'}"
             )
         check_stored(Path(path), printable(name), dataset)
         _check_filters(path, name, dataset)
