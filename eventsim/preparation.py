@@ -25,7 +25,7 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.event_lists import refuse_nameless
-from eventsim.dvs.events_array import map_npy
+from eventsim.dvs.events_array import map_npy, npy_fields
 from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
@@ -439,9 +439,9 @@ def plain_array(path: Path) -> npt.NDArray[Any] | None:
     InputError
         It cannot be read, holds something else than numbers, or too many.
     """
-    array = map_npy(path)
-    if array.dtype.names is not None:
+    if npy_fields(path) is not None:
         return None
+    array = map_npy(path)
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: values of type {array.dtype} found; expected numbers")
     if array.nbytes > MAXIMUM_BYTES:

@@ -1,6 +1,7 @@
 """Several names of one column, units of times, and shapes of arrays: what is taken, and what is refused by its name."""
 
 import io
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,110 @@ def test_events_of_another_shape_are_told_from_other_arrays(tmp_path: Path, shap
         open_recording(put(tmp_path, "a.npy", npy(COLUMNS.reshape(shape))))
     with pytest.raises(InputError, match="an array of the fields x, y, t, expected x, y, t and p; rename them"):
         open_recording(COLUMNS[["x", "y", "t"]])
+
+
+@pytest.mark.parametrize("kind", ["csv", "npy", "list"])
+def test_a_cut_file_is_salvaged_where_its_sensor_is_guessed(tmp_path: Path, kind: str) -> None:
+    events = [(i % 40, i % 30, 7 * i, i % 3 == 0) for i in range(5000)]
+    options = {"columns": "xytp"} if kind == "list" else {}
+    if kind == "csv":
+        data, count = event_files.text(events, "{x},{y},{p},{t}")[:-3], 4999
+    elif kind == "npy":
+        data, count = npy(as_array(events))[:-700], 5000 - 54  # 13 bytes each
+    else:
+        data, count = npy(np.array([tuple(map(int, event)) for event in events]))[:-33], 4998
+    path = put(tmp_path, f"a.{'csv' if kind == 'csv' else 'npy'}", data)
+    with pytest.raises(InputError, match="salvage=True"):
+        open_recording(path, **options)
+    recording = open_recording(path, salvage=True, **options)
+    for opened in (recording, pickle.loads(pickle.dumps(recording))):
+        found = np.concatenate(list(opened.chunks(999)))
+        np.testing.assert_array_equal(found, as_array(events[:count]))
+        assert opened.summary().damage is not None
+    assert (recording.width, recording.height, recording.size_source) == (40, 30, "guessed")
+
+
+def test_what_is_cut_before_its_first_event_is_refused_all_the_same(tmp_path: Path) -> None:
+    for cut, words in ((-len(FEW) * 13 + 5, "0 of 4 rows"), (30, "cannot be read")):
+        path = put(tmp_path, "a.npy", npy(as_array(FEW))[:cut])
+        with pytest.raises(InputError, match=words):
+            open_recording(path, salvage=True)
+    with pytest.raises(InputError, match="does not end, so its last number may be cut"):
+        open_recording(put(tmp_path, "a.csv", b"1,2,1,5"), salvage=True)
+    with pytest.raises(InputError, match="never unpickled; save the arrays themselves"):
+        open_recording(put(tmp_path, "b.npy", npy(np.array([{"x": 1}], object))))
+
+
+def test_an_outlier_ends_what_is_salvaged(tmp_path: Path) -> None:
+    events = as_array([(i % 40, i % 30, 7 * i, i % 3 == 0) for i in range(500)])
+    events["y"][321] = 12345
+    path = put(tmp_path, "a.npy", npy(events))
+    with pytest.raises(InputError, match=r"event 321 has y = 12345.*salvage=True reads up to there"):
+        open_recording(path)
+    recording = open_recording(path, salvage=True)
+    assert (recording.width, recording.height) == (40, 30)
+    assert (recording.summary().events, recording.size_source) == (321, "guessed")
+
+
+def test_columns_of_another_order_are_told_by_coordinates_that_no_sensor_has() -> None:
+    lists = np.array([(i % 40, i % 30, 70 * i, i % 2) for i in range(1000)])
+    with pytest.raises(InputError, match=r"event 469 has y = 32830, expected less than 32767; the columns are others"):
+        open_recording(lists, columns="txyp")
+
+
+def tell(first: str, line: str = "{t},{x},{y},{p}", **more: float) -> bytes:
+    rows = [line.format(x=x, y=y, t=t, f=t * more.get("factor", 1), p=int(p)) for x, y, t, p in FEW]
+    return "\n".join([first, *rows, ""] if first else [*rows, ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("first", "factor"),
+    [
+        ("t_us,x,y,p", 1),
+        ("TIME_MS,x,y,p", 1e-3),
+        ("timestamp_s,x,y,p", 1e-6),
+        ("ts_ns,x,y,pol", 1e3),
+        ("t [us],x [px],y [px],p", 1),
+        ("t (ms),x,y,p", 1e-3),
+        ("timestamp(\xb5s), x, y, polarity (0/1)", 1),
+        ("# t_us x y p", 1),
+        ("# time [ms], x, y, polarity", 1e-3),
+        ("\ufefft_us,x,y,p", 1),
+    ],
+)
+def test_names_of_text_say_the_unit_of_the_times(tmp_path: Path, first: str, factor: float) -> None:
+    for form in ("{f:.0f}", "{f:.1f}", "{f:.7f}", "{f:.12e}"):
+        if factor < 1 and form in ("{f:.0f}", "{f:.1f}"):
+            continue
+        path = put(tmp_path, "a.csv", tell(first, form + ",{x},{y},{p}", factor=factor))
+        np.testing.assert_array_equal(read(path), as_array(FEW))
+
+
+def test_whole_times_with_a_point_are_refused_until_their_unit_is_said(tmp_path: Path) -> None:
+    for form in ("{t}.0", "{t}.000000", "{t:e}"):
+        for first, options in (("t,x,y,p", {}), ("", {"columns": "txyp"}), ("# t x y p", {})):
+            path = put(tmp_path, "a.csv", tell(first, form + ",{x},{y},{p}"))
+            with pytest.raises(InputError, match=r"with a decimal point but no parts.*pass time_unit='s' or 'us'"):
+                open_recording(path, **options)
+            expected = as_array([(x, y, t if form != "{t:e}" else float(f"{t:e}"), p) for x, y, t, p in FEW])
+            np.testing.assert_array_equal(read(path, time_unit="us", **options), expected)
+    # parts of which some are there
+    path = put(tmp_path, "a.csv", b"t,x,y,p\n0,1,2,1\n1.0,1,2,0\n1.5,1,2,0\n")
+    assert read(path)["t"].tolist() == [0, 1_000_000, 1_500_000]
+    # as the rpg group and E2VID write seconds
+    assert read(put(tmp_path, "a.txt", b"1.000000 1 2 1\n2.000000 1 2 0\n"))["t"].tolist() == [1_000_000, 2_000_000]
+    with pytest.raises(InputError, match="no parts"):
+        open_recording(put(tmp_path, "a.txt", b"1134.0 1 2 1\n"))
+
+
+def test_first_lines_as_spreadsheets_and_pandas_write_them(tmp_path: Path) -> None:
+    rows = "\n".join(f"{i},{x},{y},{int(p)},{t}" for i, (x, y, t, p) in enumerate(FEW)) + "\n"
+    for first in (",x,y,p,t\n", "\r\n\n,x,y,p,t\r\n", "\ufeffindex,x,y,p,t\n"):
+        np.testing.assert_array_equal(read(put(tmp_path, "a.csv", (first + rows).encode())), as_array(FEW))
+    for first in ("n,a,b,c,d\n", "index,x,y,p,stamp\n"):
+        path = put(tmp_path, "a.csv", (first + rows).encode())
+        with pytest.raises(InputError, match=r"its first line is .* pass columns|expected events as lines of numbers"):
+            open_recording(path)
+        np.testing.assert_array_equal(read(path, columns="_,x,y,p,t"), as_array(FEW))
+    with pytest.raises(InputError, match=r"its first line is 'x,y,p,t,t', expected one name each of x, y, t and p"):
+        open_recording(put(tmp_path, "b.csv", b"x,y,p,t,t\n1,2,1,5,6\n"))

@@ -132,7 +132,7 @@ def open_as_one_of(
         _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
         if format is not None:
             raise InputError(f"array: format={format!r} was given, expected it for files alone; leave it out")
-        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
+        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, salvage=salvage, **given)
         array.salvage = salvage
         return array
     file = readable_file(_path(source))

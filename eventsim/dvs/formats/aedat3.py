@@ -146,7 +146,8 @@ class Aedat3Recording(Recording):
         if decoding.why == REFUSED and state[NUMBER] > 0:
             (stamp,) = INT32.unpack_from(rest, STAMP_OFFSET)
             raise InputError(
-                f"{self.path}: event {events} has the negative time {stamp}, expected 31 bits; the file is corrupt"
+                f"{self.path}: event {events} has the negative time {stamp}, expected 31 bits; the file is corrupt: "
+                "salvage=True reads up to there"
             )
         if decoding.why == REFUSED:
             self._refuse_packet(_Packet(*PACKET_HEADER.unpack_from(rest)), state, file_bytes, events)
@@ -158,10 +159,13 @@ class Aedat3Recording(Recording):
         if rest:
             raise InputError(
                 f"{self.path}: {len(rest)} bytes are left over after event {events}, expected a packet header of "
-                f"{PACKET_HEADER.size} bytes; {self._file.cut}"
+                f"{PACKET_HEADER.size} bytes; {self._file.cut}: copy it again or pass salvage=True"
             )
         if self._source is not None and state[SOURCE] == NO_SOURCE:
-            raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
+            raise InputError(
+                f"{self.path}: no polarity events of source {self._source} found; leave stream={self._source} "
+                "out, or say another"
+            )
 
     def _refuse_packet(self, packet: _Packet, state: npt.NDArray[np.int64], file_bytes: int, events: int) -> NoReturn:
         """Refuse a packet by its header."""
@@ -170,12 +174,14 @@ class Aedat3Recording(Recording):
         if packet.impossible:
             raise InputError(
                 f"{self.path}: packet header at byte {start} has {packet._asdict()}, expected 0 <= valid <= number <= "
-                "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt"
+                "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt: salvage=True "
+                "reads up to there"
             )
         if packet.number * packet.event_size > left:
             raise InputError(
                 f"{self.path}: the packet at byte {start} needs {packet.number * packet.event_size} bytes for its "
-                f"{packet.number} events and {left} are left, after event {events}; the file is truncated"
+                f"{packet.number} events and {left} are left, after event {events}; the file is truncated: "
+                "copy it again or pass salvage=True"
             )
         source = state[SOURCE]
         raise InputError(

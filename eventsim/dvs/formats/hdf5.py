@@ -81,6 +81,8 @@ class Hdf5Recording(Recording):
         Group or data set of the events, such as ``"CD/events"``, where the file holds several.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class Hdf5Recording(Recording):
         orientation: Orientation = AS_RECORDED,
         group: str | None = None,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         # for messages, before the sensor is known
@@ -112,7 +115,7 @@ class Hdf5Recording(Recording):
             self._chunk_bytes = max(_chunk_bytes(opened[name]) for name in self._place.datasets.values()) + (1 << 20)
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(self.path, opened, self._place)
-        size = sensor_size or said or guessed_sensor(self.path, self._decode)
+        size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         self.told_size = said
@@ -295,5 +298,5 @@ FORMAT = EventFormat(
     extensions=(".h5", ".hdf5"),
     recognises=recognises,
     open=Hdf5Recording,
-    options=frozenset({"group", "time_unit"}),
+    options=frozenset({"group", "time_unit", "salvage"}),
 )

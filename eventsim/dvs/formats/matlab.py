@@ -6,8 +6,8 @@ Two conventions are in use, and the polarities tell them apart:
 * Prophesee's and most others': pixels counted from 0, polarity -1 or 0 = OFF and 1 = ON.
 
 So a polarity of 2 means the first, and one of 0 or -1, or a coordinate 0, the second; where neither occurs the file is
-refused unless `first_pixel` says which. Times are whole microseconds unless `time_unit` says another unit. Files of version 5 and those of
-version 7.3, which are HDF5, are read.
+refused unless `first_pixel` says which. Times, in ``ts`` or ``t``, are whole microseconds unless `time_unit` says
+another unit. Files of version 5 and those of version 7.3, which are HDF5, are read.
 Sources: https://github.com/gorchard/Matlab_AER_vision_functions, https://docs.prophesee.ai (``load_atis_data.m``)
 """
 
@@ -62,6 +62,8 @@ class MatlabRecording(Recording):
         (OFF) and 2 (ON) where all are positive.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times; when not given they are whole microseconds.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -80,6 +82,7 @@ class MatlabRecording(Recording):
         orientation: Orientation = AS_RECORDED,
         first_pixel: Literal[0, 1] | None = None,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         self.path = str(file)
@@ -91,7 +94,7 @@ class MatlabRecording(Recording):
         self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
         # 1 and 2, unless one of them is neither
         self._least = 1 if self._first == 1 and not (columns["p"] <= 0).any() else 0
-        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
+        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns), salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
@@ -199,5 +202,5 @@ FORMAT = EventFormat(
     extensions=(".mat",),
     recognises=recognises,
     open=MatlabRecording,
-    options=frozenset({"first_pixel", "time_unit"}),
+    options=frozenset({"first_pixel", "time_unit", "salvage"}),
 )

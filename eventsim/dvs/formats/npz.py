@@ -60,6 +60,8 @@ class NpzRecording(Recording):
         How to turn the picture.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times, microseconds when not given; floating-point times need it.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -77,6 +79,7 @@ class NpzRecording(Recording):
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         # for messages, before the sensor is known
@@ -84,7 +87,7 @@ class NpzRecording(Recording):
         self._scale = None if time_unit is None else time_scale(self.path, time_unit)
         with _opened(self.path) as archive, ExitStack() as stack:
             _, self._events = _members(self.path, archive, stack, self._scale is not None)
-        size = guessed_sensor(self.path, self._decode) if sensor_size is None else sensor_size
+        size = guessed_sensor(self.path, self._decode, salvage) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
@@ -232,5 +235,5 @@ FORMAT = EventFormat(
     extensions=(".npz",),
     recognises=recognises,
     open=NpzRecording,
-    options=frozenset({"time_unit"}),
+    options=frozenset({"time_unit", "salvage"}),
 )
