@@ -1,7 +1,11 @@
 """Several names of one column, units of times, and shapes of arrays: what is taken, and what is refused by its name."""
 
+import bz2
+import gzip
 import io
+import lzma
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +14,10 @@ import numpy as np
 import pytest
 import scipy.io
 from test_dvs_prophesee import FEW, put
-from test_dvs_readers import as_array, npy, read
+from test_dvs_readers import as_array, npy, packet, read
 
-from eventsim.dvs import open_recording
+from eventsim.dvs import frames_by_time, open_recording
+from eventsim.dvs.order import Reading
 from eventsim.errors import InputError
 
 COLUMNS = event_files.table(FEW)
@@ -187,3 +192,47 @@ def test_first_lines_as_spreadsheets_and_pandas_write_them(tmp_path: Path) -> No
         np.testing.assert_array_equal(read(path, columns="_,x,y,p,t"), as_array(FEW))
     with pytest.raises(InputError, match=r"its first line is 'x,y,p,t,t', expected one name each of x, y, t and p"):
         open_recording(put(tmp_path, "b.csv", b"x,y,p,t,t\n1,2,1,5,6\n"))
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_the_stream_of_a_header_of_several_cameras_has_the_size_of_its_own(tmp_path: Path, stream: int) -> None:
+    header = b"#!AER-DAT3.1\r\n#Source 2: DAVIS240C\r\n#Format: raw\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
+    path = put(tmp_path, "a.aedat", header + packet(FEW[:2], source=1) + packet(FEW[2:], source=2))
+    with pytest.raises(InputError, match="pass stream=2 or stream=1, or sensor_size="):
+        open_recording(path)
+    recording = open_recording(path, stream=stream)
+    assert (recording.width, recording.height) == {1: (128, 128), 2: (240, 180)}[stream]
+    assert (recording.size_source, recording.summary().events) == ("file", 2)
+    with pytest.raises(InputError, match="pass stream=2 or stream=1"):
+        open_recording(path, stream=3)
+
+
+def test_lists_and_frames_say_what_to_name(tmp_path: Path) -> None:
+    lists = np.stack([COLUMNS[name].astype("f4") for name in "xypt"], 1)
+    with pytest.raises(InputError, match=r"pass columns='xytp' or another order, and time_unit='s' or 'us'$"):
+        open_recording(lists)
+    with pytest.raises(InputError, match=r"another order$"):
+        open_recording(lists.astype("i8"))
+    with pytest.raises(InputError, match="transpose the array"):
+        open_recording(np.ones((4, 9), int), columns="xytp")
+    with pytest.raises(InputError, match=r"shape \(6, 2, 3, 3\), expected a list .*; leave it out for frames"):
+        open_recording(put(tmp_path, "a.npy", npy(np.ones((6, 2, 3, 3)))), columns="xytp")
+
+
+@pytest.mark.parametrize("name", ["zip", "gz", "bz2", "xz"])
+def test_a_packed_recording_is_told(tmp_path: Path, name: str) -> None:
+    data = b"#!AER-DAT2.0\r\n" + bytes(80)
+    if name == "zip":
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("a.aedat", data)
+    else:
+        packed = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[name](data)
+        put(tmp_path, f"a.{name}", packed)
+    with pytest.raises(InputError, match=r"an? \w+ (archive|file) found, expected a recording; unpack it"):
+        open_recording(tmp_path / f"a.{name}")
+
+
+def test_what_was_left_out_is_said_where_no_windows_are_left() -> None:
+    events = as_array([(1, 2, 9 - i, True) for i in range(9)])
+    with pytest.raises(InputError, match="span 0 us without 8 that were out of order"):
+        frames_by_time(open_recording(events), 2, reading=Reading("drop"))

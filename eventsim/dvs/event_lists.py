@@ -74,14 +74,21 @@ def _of_fields(events: npt.NDArray[Any], path: str, columns: str | None) -> dict
 
 def refuse_nameless(events: npt.NDArray[Any], path: str) -> NoReturn:
     """Refuse a list of events, one a row, that does not say which column is which."""
+    # both at once: times that are floating-point numbers are refused next
+    unit = ", and time_unit='s' or 'us'" if events.dtype.kind == "f" else ""
     raise InputError(
         f"{path}: holds an event list of shape {events.shape}, whose columns have no names; pass columns='xytp' or "
-        "another order"
+        f"another order{unit}"
     )
 
 
 def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[str, npt.NDArray[Any]]:
     """Take the columns of a plain list, where their order was given."""
+    if columns is not None and events.ndim != 2:
+        raise InputError(
+            f"{path}: columns={columns!r} was given for an array of shape {events.shape}, expected a list of events "
+            "of shape (N, 4); leave it out for frames"
+        )
     if events.dtype.kind not in NUMBERS or events.ndim != 2 or (columns is None and events.shape[1] != 4):
         raise InputError(
             f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
@@ -91,8 +98,8 @@ def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[s
         refuse_nameless(events, path)
     order = column_order(path, columns)
     if len(order) != events.shape[1]:
+        turned = "; transpose the array" if len(order) == events.shape[0] else "; use _ for those to ignore"
         raise InputError(
-            f"{path}: columns={columns!r} was given for {events.shape[1]} columns, expected a name for each; use _ for "
-            "those to ignore"
+            f"{path}: columns={columns!r} was given for {events.shape[1]} columns, expected a name for each{turned}"
         )
     return {column: events[:, order.index(column)] for column in "xytp"}

@@ -146,8 +146,10 @@ def frames_by_time(
     refuse_empty(recording, twice.defects)
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
+        dropped = 0 if twice.defects is None else twice.defects.dropped
+        left_out = f" without {dropped:,} that were out of order" if dropped else ""
         raise InputError(
-            f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
+            f"{recording.path}: the events span {last_us - first_us} us{left_out}, expected at least 1 us for each of "
             f"{time_steps} time steps; lower the number of time steps, or split by count"
         )
     if likely_us != window_us:

@@ -90,7 +90,8 @@ class Aedat3Recording(Recording):
     path : str or path
         File to read.
     sensor_size : tuple of int, optional
-        (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line.
+        (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line, by that of
+        `stream` where there are several.
     orientation : Orientation
         How to turn the picture.
     stream : int, optional
@@ -118,9 +119,10 @@ class Aedat3Recording(Recording):
         lines, self._data_start = _read_header(file)
         self._source = stream
         self.size_given = sensor_size is not None
-        told = _sensor_sizes(lines)
+        told = _sensor_sizes(_sources(lines, stream))
         self.told_size = next(iter(told)) if len(told) == 1 else None
-        super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
+        size = _sensor_size(file, _sources(lines, stream)) if sensor_size is None else sensor_size
+        super().__init__(str(file), size, orientation)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state = np.zeros(8, np.int64)
@@ -274,7 +276,7 @@ def _read_header(path: ReadableFile) -> tuple[list[str], int]:
             f"{path}: no line '#Format:' in the header, expected '#Format: RAW'; if the packets are not compressed, "
             "write that line behind the first"
         )
-    if formats != ["RAW"]:
+    if [name.upper() for name in formats] != ["RAW"]:
         raise InputError(f"{path}: the header has Format {formats}, expected RAW; save it again without compression")
     return text, end
 
@@ -296,23 +298,27 @@ def _end_of_header(path: ReadableFile, head: bytes) -> int:
     return end
 
 
-def _sources(lines: list[str]) -> list[str]:
-    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
+def _sources(lines: list[str], stream: int | None) -> dict[str, str]:
+    """Return the cameras of the header's source lines by their numbers: that of the stream, or all."""
+    said = [line.removeprefix("#Source").split(":", 1) for line in lines if line.startswith("#Source ") and ":" in line]
+    sources = {number.strip(): camera.strip() for number, camera in said}
+    # a number that no line has: its events may be there all the same
+    return {str(stream): sources[str(stream)]} if str(stream) in sources else sources
 
 
-def _sensor_sizes(lines: list[str]) -> set[SensorSize]:
-    """Return the sizes of the cameras that the header's source lines name."""
-    return {camera.sensor_size for camera in map(camera_named, _sources(lines)) if camera is not None}
+def _sensor_sizes(sources: dict[str, str]) -> set[SensorSize]:
+    """Return the sizes of the cameras that are known."""
+    return {camera.sensor_size for camera in map(camera_named, sources.values()) if camera is not None}
 
 
-def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
+def _sensor_size(path: ReadableFile, sources: dict[str, str]) -> SensorSize:
     """Find the size of the camera that the header's source lines name."""
-    sizes = _sensor_sizes(lines)
+    sizes = _sensor_sizes(sources)
     if len(sizes) != 1:
-        names = _sources(lines)
+        choose = f"stream={' or stream='.join(sources)}, or " if len(sizes) > 1 else ""
         raise InputError(
-            f"{path}: the header names the sources {names}, expected one DVS128 or DAVIS; pass "
-            "sensor_size=(height, width)"
+            f"{path}: the header names the sources {list(sources.values())}, expected one DVS128 or DAVIS; pass "
+            f"{choose}sensor_size=(height, width)"
         )
     return sizes.pop()
 
