@@ -26,6 +26,7 @@ from eventsim.dvs import (
 )
 from eventsim.dvs.event_lists import refuse_nameless
 from eventsim.dvs.events_array import map_npy, npy_fields
+from eventsim.dvs.fitting import FitMode
 from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
@@ -150,6 +151,10 @@ class Preparation:
     first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
+        if self.time_steps is not None and self.time_steps < 1:
+            raise InputError(f"time_steps={self.time_steps} found; expected 1 or more")
+        if self.fit not in (None, *get_args(FitMode)):
+            raise InputError(f"fit={self.fit!r} found; expected one of {', '.join(get_args(FitMode))}")
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
         if self.window is None and self.bin_events is not None:

@@ -16,6 +16,8 @@ import scipy.io
 from test_dvs_prophesee import FEW, put
 from test_dvs_readers import as_array, npy, packet, read
 
+from eventsim import Preparation
+from eventsim.datasets.samples import labelled_files
 from eventsim.dvs import frames_by_time, open_recording
 from eventsim.dvs.order import Reading
 from eventsim.errors import InputError
@@ -236,3 +238,24 @@ def test_what_was_left_out_is_said_where_no_windows_are_left() -> None:
     events = as_array([(1, 2, 9 - i, True) for i in range(9)])
     with pytest.raises(InputError, match="span 0 us without 8 that were out of order"):
         frames_by_time(open_recording(events), 2, reading=Reading("drop"))
+
+
+@pytest.mark.parametrize("name", ["events", "events.tsv", "events.log"])
+def test_text_under_another_name_is_told(tmp_path: Path, name: str) -> None:
+    path = put(tmp_path, name, b"x\ty\tp\tt\n1\t2\t1\t5\n")
+    with pytest.raises(InputError, match=r"text found, expected \.txt or \.csv .*; pass format='text'"):
+        open_recording(path)
+    assert read(path, format="text").tolist() == [(1, 2, 5, True)]
+
+
+@pytest.mark.parametrize("options", [{"time_steps": 0}, {"time_steps": -3}, {"fit": "stretch"}])
+def test_a_preparation_refuses_at_once_what_it_does_not_know(options: Any) -> None:
+    (name,) = options
+    with pytest.raises(InputError, match=rf"^{name}=.* found; expected"):
+        Preparation(**options)
+
+
+def test_one_recording_is_no_data_set_without_labels(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", b"x,y,p,t\n1,2,1,5\n")
+    with pytest.raises(InputError, match=r"a\.csv: a file found; expected a data set .* with --labels FILE"):
+        labelled_files(path)

@@ -209,6 +209,11 @@ def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
     archive = next((title for magic, title in ARCHIVES.items() if file.head.startswith(magic)), None)
     if archive is not None:
         raise InputError(f"{file}: {archive} found, expected a recording; unpack it, and name the file in it")
+    if TEXT in known and printable_text(file.head):
+        extensions = " or ".join(known[TEXT].extensions)
+        raise InputError(
+            f"{file}: text found, expected {extensions} as the end of its name; pass format='text' if its lines are events"
+        )
     readable = ", ".join(f"{name} ({'/'.join(entry.extensions)})" for name, entry in known.items())
     raise InputError(
         f"{file}: begins with {file.head[:8]!r}, of no readable format; readable are {readable}: convert it to one of "
