@@ -139,7 +139,7 @@ def labelled_files(root: str | Path) -> list[Sample]:
     root = Path(root)
     if root.is_file():
         raise InputError(
-            f"{root}: a file found; expected a data set laid out as FOLDER/<label>/<recording>, or a table of labels of "
+            f"{root}: a file found; expected a data set as FOLDER/<label>/<recording>, or a table of labels of "
             "this one, with --labels FILE (labels)"
         )
     if not root.is_dir():
