@@ -243,7 +243,9 @@ def test_what_was_left_out_is_said_where_no_windows_are_left() -> None:
 @pytest.mark.parametrize("name", ["events", "events.tsv", "events.log"])
 def test_text_under_another_name_is_told(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, b"x\ty\tp\tt\n1\t2\t1\t5\n")
-    with pytest.raises(InputError, match=r"text found, expected \.txt or \.csv .*; pass format='text'"):
+    with pytest.raises(
+        InputError, match=r"text found, expected a name that ends in \.txt or \.csv; pass format='text'"
+    ):
         open_recording(path)
     assert read(path, format="text").tolist() == [(1, 2, 5, True)]
 

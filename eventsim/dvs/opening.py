@@ -212,7 +212,7 @@ def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
     if TEXT in known and printable_text(file.head):
         extensions = " or ".join(known[TEXT].extensions)
         raise InputError(
-            f"{file}: text found, expected {extensions} as the end of its name; pass format='text' if its lines are events"
+            f"{file}: text found, expected a name that ends in {extensions}; pass format='text' if its lines are events"
         )
     readable = ", ".join(f"{name} ({'/'.join(entry.extensions)})" for name, entry in known.items())
     raise InputError(
