@@ -18,7 +18,7 @@ from test_dvs_readers import as_array, npy, packet, read
 
 from eventsim import Preparation
 from eventsim.datasets.samples import labelled_files
-from eventsim.dvs import frames_by_time, open_recording
+from eventsim.dvs import frames_by_count, frames_by_time, open_recording
 from eventsim.dvs.order import Reading
 from eventsim.errors import InputError
 
@@ -238,6 +238,8 @@ def test_what_was_left_out_is_said_where_no_windows_are_left() -> None:
     events = as_array([(1, 2, 9 - i, True) for i in range(9)])
     with pytest.raises(InputError, match="span 0 us without 8 that were out of order"):
         frames_by_time(open_recording(events), 2, reading=Reading("drop"))
+    with pytest.raises(InputError, match="holds 1 events without 8 that were out of order"):
+        frames_by_count(open_recording(events), 2, reading=Reading("drop"))
 
 
 @pytest.mark.parametrize("name", ["events", "events.tsv", "events.log"])
