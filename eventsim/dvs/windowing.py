@@ -75,8 +75,8 @@ def frames_by_count(
     total = twice.count()
     if time_steps > total:
         raise InputError(
-            f"{recording.path}: holds {total} events{twice.left_out}, expected at least one for each of {time_steps} time "
-            "steps; lower the number of time steps"
+            f"{recording.path}: holds {total} events{twice.left_out}, expected at least one for each of "
+            f"{time_steps} time steps; lower the number of time steps"
         )
     first = 0
     for events in twice.again():
@@ -147,8 +147,8 @@ def frames_by_time(
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
-            f"{recording.path}: the events span {last_us - first_us} us{twice.left_out}, expected at least 1 us for each of "
-            f"{time_steps} time steps; lower the number of time steps, or split by count"
+            f"{recording.path}: the events span {last_us - first_us} us{twice.left_out}, expected at least 1 us for "
+            f"each of {time_steps} time steps; lower the number of time steps, or split by count"
         )
     if likely_us != window_us:
         frames.fill(0)
