@@ -177,6 +177,8 @@ def test_whole_times_with_a_point_are_refused_until_their_unit_is_said(tmp_path:
     # parts of which some are there
     path = put(tmp_path, "a.csv", b"t,x,y,p\n0,1,2,1\n1.0,1,2,0\n1.5,1,2,0\n")
     assert read(path)["t"].tolist() == [0, 1_000_000, 1_500_000]
+    # a stream that begins at 0
+    assert read(put(tmp_path, "a.csv", b"t,x,y,p\n0.000000,1,2,1\n"))["t"].tolist() == [0]
     # as the rpg group and E2VID write seconds
     assert read(put(tmp_path, "a.txt", b"1.000000 1 2 1\n2.000000 1 2 0\n"))["t"].tolist() == [1_000_000, 2_000_000]
     with pytest.raises(InputError, match="no parts"):

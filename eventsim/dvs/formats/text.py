@@ -225,8 +225,8 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
 def _unit_of(path: str, times: list[str], of_seconds: bool) -> str:
     """Tell seconds, which have parts, from microseconds, which have none; refuse numbers that may be either."""
     read = [time for time in times if re.fullmatch(NUMBER, time)]  # what is none is refused with its line
-    # whole seconds, if they are written to the microsecond
-    if read and of_seconds and re.fullmatch(r"\d+\.\d{6,}", read[0]):
+    # whole seconds, if they are written to the microsecond; or the first events, all at 0
+    if read and (of_seconds or not any(map(float, read))) and re.fullmatch(r"\d+\.\d{6,}", read[0]):
         return "s"
     if any(math.isfinite(number) and number % 1 for number in map(float, read)):
         return "s"
