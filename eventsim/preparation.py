@@ -117,7 +117,7 @@ class Preparation:
     format : str, optional
         Name of the format of an event file, in place of recognising it.
     columns : str, optional
-        Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
+        Order of the columns of text and of lists of events in arrays and HDF5, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times of text, arrays, HDF5 and MATLAB files.
     group : str, optional

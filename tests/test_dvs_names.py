@@ -134,7 +134,7 @@ def test_an_outlier_ends_what_is_salvaged(tmp_path: Path) -> None:
 
 def test_columns_of_another_order_are_told_by_coordinates_that_no_sensor_has() -> None:
     lists = np.array([(i % 40, i % 30, 70 * i, i % 2) for i in range(1000)])
-    with pytest.raises(InputError, match=r"event 469 has y = 32830, expected less than 32767; the columns are others"):
+    with pytest.raises(InputError, match=r"event 469 has y = 32830, expected less than 32767; the columns are of"):
         open_recording(lists, columns="txyp")
 
 
@@ -265,3 +265,15 @@ def test_one_recording_is_no_data_set_without_labels(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", b"x,y,p,t\n1,2,1,5\n")
     with pytest.raises(InputError, match=r"a\.csv: a file found; expected a data set .* with --labels FILE"):
         labelled_files(path)
+
+
+@pytest.mark.parametrize("order", ["xytp", "ptyx", "t_xyp"])
+def test_lists_in_hdf5_of_another_order_than_that_of_v2e(tmp_path: Path, order: str) -> None:
+    table = np.stack([COLUMNS[name].astype("i8") if name != "_" else COLUMNS["t"] * 0 for name in order], 1)
+    path = put(tmp_path, "a.h5", event_files.hdf5(lambda file: file.create_dataset("left/events", data=table)))
+    np.testing.assert_array_equal(read(path, columns=order), as_array(FEW))
+    np.testing.assert_array_equal(read(path, columns=order, group="left/events"), as_array(FEW))
+    with pytest.raises(InputError, match=r"columns='xytp' was given, expected none for data sets or fields with names"):
+        open_recording(put(tmp_path, "b.h5", event_files.dsec(FEW)), columns="xytp")
+    with pytest.raises(InputError, match=r"expected x, y, t and p once each"):
+        open_recording(path, columns="xyt")

@@ -159,7 +159,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="NAME", help="of a recording, in place of recognising it: see eventsim formats"
     )
-    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
+    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text, and of lists in .npy and HDF5")
     parser.add_argument(
         "--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays, HDF5 and MATLAB files"
     )

@@ -78,8 +78,8 @@ def _side(
     if used[-1] >= MAX_SENSOR_SIDE and not salvage:
         index, value = _first_at_least(axis, MAX_SENSOR_SIDE, decode)
         raise InputError(
-            f"{path}: event {index} has {axis} = {value}, expected less than {MAX_SENSOR_SIDE}; the columns are others "
-            "than was told, or the file is corrupt: salvage=True reads up to there"
+            f"{path}: event {index} has {axis} = {value}, expected less than {MAX_SENSOR_SIDE}; the columns are of "
+            "another order, or the file is corrupt: salvage=True reads up to there"
         )
     return min(int(used[-1]) + 1, MAX_SENSOR_SIDE)
 
