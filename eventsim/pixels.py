@@ -41,7 +41,7 @@ def image_file(path: Path, shape: tuple[int, ...], fit: str) -> npt.NDArray[np.f
     Raises
     ------
     InputError
-        It is no image, of another depth, or of another size while `fit` is "none".
+        It is no image, of several pictures, of another depth, or of another size while `fit` is "none".
     """
     channels, height, width = shape
     try:
@@ -51,6 +51,11 @@ def image_file(path: Path, shape: tuple[int, ...], fit: str) -> npt.NDArray[np.f
                 raise InputError(
                     f"{path}: an image of {image.width} x {image.height} found; expected at most {MOST_PIXELS} pixels: "
                     "scale it down"
+                )
+            if (pictures := getattr(image, "n_frames", 1)) > 1:
+                raise InputError(
+                    f"{path}: {pictures} pictures found; expected one: save it as a file of its own, or all of them as "
+                    "frames in .npy"
                 )
             deep = image.mode.startswith("I;16") or (image.mode == "I" and _png_depth(file) == 16)  # older Pillow
             if not deep:
@@ -77,7 +82,7 @@ def pixel_array(
 
     Parameters
     ----------
-    array : ndarray of uint8 or uint16, shape (C, H', W') or (T, C, H', W')
+    array : ndarray of uint8 or uint16, of any byte order, shape (C, H', W') or (T, C, H', W')
         An image or frames; (H', W') is an image of one channel.
     shape : (int, int, int)
         Channels, height and width that the model takes.
@@ -106,10 +111,10 @@ def pixel_array(
             f"height x width); {advice}"
         )
     if pictures.shape[-2:] != (height, width):
-        planes = pictures.reshape(-1, *pictures.shape[-2:]).astype(np.float32 if array.dtype == np.uint16 else np.uint8)
+        planes = pictures.reshape(-1, *pictures.shape[-2:]).astype(np.float32 if array.itemsize == 2 else np.uint8)
         fitted = [np.asarray(_resize(Image.fromarray(plane), (width, height), fit, name)) for plane in planes]
         pictures = np.stack(fitted).reshape(*pictures.shape[:-2], height, width)
-    largest = np.float32(65535 if array.dtype == np.uint16 else 255)
+    largest = np.float32(65535 if array.itemsize == 2 else 255)
     return np.asarray(pictures.astype(np.float32) / largest, np.float32)
 
 

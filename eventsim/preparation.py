@@ -25,7 +25,8 @@ from eventsim.dvs import (
     open_recording,
 )
 from eventsim.dvs.event_lists import refuse_nameless
-from eventsim.dvs.events_array import map_npy
+from eventsim.dvs.events_array import map_npy, npy_fields
+from eventsim.dvs.fitting import FitMode
 from eventsim.dvs.formats.npz import frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
@@ -116,9 +117,9 @@ class Preparation:
     format : str, optional
         Name of the format of an event file, in place of recognising it.
     columns : str, optional
-        Order of the columns of text and of plain arrays of events, such as ``"txyp"``.
+        Order of the columns of text and of lists of events in arrays and HDF5, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
-        Unit of the times of text, arrays and HDF5.
+        Unit of the times of text, arrays, HDF5 and MATLAB files.
     group : str, optional
         Where the events are in an HDF5 file that holds several recordings.
     first_pixel : {0, 1}, optional
@@ -150,6 +151,10 @@ class Preparation:
     first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
+        if self.time_steps is not None and self.time_steps < 1:
+            raise InputError(f"time_steps={self.time_steps} found; expected 1 or more")
+        if self.fit not in (None, *get_args(FitMode)):
+            raise InputError(f"fit={self.fit!r} found; expected one of {', '.join(get_args(FitMode))}")
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
         if self.window is None and self.bin_events is not None:
@@ -385,7 +390,7 @@ class Preparation:
         if not network.input.takes_images or array.dtype.kind not in "iu":
             self._refuse_unusable(name, "frames that are prepared already", OF_RECORDINGS + OF_IMAGES + ("fit",))
             return array
-        if array.dtype not in (np.uint8, np.uint16):
+        if array.dtype.kind != "u" or array.dtype.itemsize > 2:
             raise InputError(
                 f"{name}: pixels of type {array.dtype} found; expected uint8 or uint16, which are scaled to 0..1 and "
                 "normalised, or real values as the model was trained with; convert them"
@@ -439,9 +444,9 @@ def plain_array(path: Path) -> npt.NDArray[Any] | None:
     InputError
         It cannot be read, holds something else than numbers, or too many.
     """
-    array = map_npy(path)
-    if array.dtype.names is not None:
+    if npy_fields(path) is not None:
         return None
+    array = map_npy(path)
     if array.dtype.kind not in "buif":
         raise InputError(f"{path}: values of type {array.dtype} found; expected numbers")
     if array.nbytes > MAXIMUM_BYTES:

@@ -206,7 +206,11 @@ def heap_without_end():
 REFUSED = {
     "three.npz": (event_files.npz(FEW, names="xyt"), {}, "expected arrays x, y, t and p"),
     "lengths.npz": (event_files.npz(FEW, names="xyt", p=np.zeros(3, "i8")), {}, "arrays of lengths"),
-    "seconds.npz": (event_files.npz(FEW, names="xyp", t=np.zeros(4)), {}, "array t has shape (4,) and type float64"),
+    "seconds.npz": (
+        event_files.npz(FEW, names="xyp", t=np.zeros(4)),
+        {},
+        "times of type float64, which may be seconds or microseconds; pass time_unit='s' or 'us'",
+    ),
     "object.npz": (event_files.npz(FEW, names="xyt", p=np.array([None] * 4)), {}, "not unpickled"),
     "cut.npz": (event_files.npz(FEW)[:-30], {}, "cannot be read as .npz"),
     "flip.npz": (

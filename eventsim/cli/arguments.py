@@ -159,8 +159,10 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format", metavar="NAME", help="of a recording, in place of recognising it: see eventsim formats"
     )
-    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text and of arrays of events")
-    parser.add_argument("--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays and HDF5")
+    parser.add_argument("--columns", metavar="TXYP", help="order of the columns of text, and of lists in .npy and HDF5")
+    parser.add_argument(
+        "--time-unit", choices=("s", "ms", "us", "ns"), help="of the times in text, arrays, HDF5 and MATLAB files"
+    )
     parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
     parser.add_argument("--first-pixel", type=int, choices=(0, 1), help="number of the first pixel in a MATLAB file")
     parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")

@@ -215,7 +215,10 @@ def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]
         )
     unknown = [name for name in names if name not in KNOWN]
     if unknown and not {"start", "end"} & set(found):  # it may be meant as a time
-        raise InputError(f"{table}: column {unknown[0]!r} found; expected file, label and no others without times")
+        raise InputError(
+            f"{table}: column {unknown[0]!r} found; expected file, label and no others without times, which are "
+            f"{' and '.join((START[1], END[1]))} or startTime_usec and endTime_usec"
+        )
     if ("start" in found) != ("end" in found):
         raise InputError(f"{table}: one of startTime_usec and endTime_usec found; expected both columns, or neither")
     if dataset.is_dir() != (FILE in found):

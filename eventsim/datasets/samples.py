@@ -137,6 +137,11 @@ def labelled_files(root: str | Path) -> list[Sample]:
         If there are no such files.
     """
     root = Path(root)
+    if root.is_file():
+        raise InputError(
+            f"{root}: a file found; expected a data set as FOLDER/<label>/<recording>, or a table of labels of "
+            "this one, with --labels FILE (labels)"
+        )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set laid out as FOLDER/<label>/<recording>")
     folders = _listed(root, folders=True)

@@ -22,7 +22,7 @@ def sliced(columns: Columns, block_events: int) -> Iterator[Columns]:
         yield Columns(columns.x[part], columns.y[part], columns.t[part], columns.p[part], wraps)
 
 
-def guessed_sensor(path: str, decode: Callable[[int], Iterator[Decoded]]) -> SensorSize:
+def guessed_sensor(path: str, decode: Callable[[int], Iterator[Decoded]], salvage: bool = False) -> SensorSize:
     """Guess the sensor's (height, width) in one pass, as what the events reach.
 
     Parameters
@@ -31,25 +31,34 @@ def guessed_sensor(path: str, decode: Callable[[int], Iterator[Decoded]]) -> Sen
         For messages.
     decode : callable
         Of a recording: ``decode(block_events)`` yields its events from the beginning.
+    salvage : bool
+        Whether reading is to end at damage: what the events before it reach is guessed, and an outlier is damage.
 
     Raises
     ------
     InputError
-        There are no events, or an outlier: one far from all others, by which no size can be guessed.
+        There are no events, or one by which no size can be guessed: far from all others, or beyond any sensor.
     """
     seen = {axis: np.zeros(MAX_SENSOR_SIDE + 2, np.int64) for axis in "yx"}
-    for block in decode(BLOCK_EVENTS):
-        for axis, counts in seen.items():
-            # 0 to the largest side, and all that is larger; a negative one is reported with its event when it is read
-            largest = np.int64(len(counts) - 1)  # beyond what columns of 16 bits hold
-            reached = np.bincount(np.clip(getattr(block, axis), np.int64(0), largest).astype(np.int64))
-            counts[: len(reached)] += reached
+    try:
+        for block in decode(BLOCK_EVENTS):
+            for axis, counts in seen.items():
+                # 0 to the largest side, and all that is larger; a negative one is reported with its event as it is read
+                largest = np.int64(len(counts) - 1)  # beyond what columns of 16 bits hold
+                reached = np.bincount(np.clip(getattr(block, axis), np.int64(0), largest).astype(np.int64))
+                counts[: len(reached)] += reached
+    except InputError:
+        # reading will end there again, and say so
+        if not salvage or not seen["y"].any():
+            raise
     if not seen["y"].any():
         raise InputError(f"{path}: holds no events to guess the sensor from; pass sensor_size=(height, width)")
-    return _side(path, "y", seen["y"], decode), _side(path, "x", seen["x"], decode)
+    return _side(path, "y", seen["y"], decode, salvage), _side(path, "x", seen["x"], decode, salvage)
 
 
-def _side(path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[int], Iterator[Decoded]]) -> int:
+def _side(
+    path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[int], Iterator[Decoded]], salvage: bool
+) -> int:
     """Return the largest coordinate plus 1, or refuse an outlier."""
     used, events = np.flatnonzero(seen), int(seen.sum())
     gaps = np.diff(used)
@@ -58,12 +67,20 @@ def _side(path: str, axis: str, seen: npt.NDArray[np.int64], decode: Callable[[i
         reach, far = int(used[widest]) + 1, int(seen[used[widest] + 1 :].sum())
         # more rows are silent between it and the others than those have, and it is one in a hundred or less
         if gaps[widest] > max(reach, LEAST_GAP) and far * 100 <= events:
+            if salvage:
+                return reach
             index, value = _first_at_least(axis, reach, decode)
             raise InputError(
                 f"{path}: event {index} has {axis} = {value} and the others reach {reach - 1} ({far} of "
                 f"{events} events lie beyond), so the sensor cannot be guessed; pass sensor_size=(height, width), "
                 "or the file is corrupt: salvage=True reads up to there"
             )
+    if used[-1] >= MAX_SENSOR_SIDE and not salvage:
+        index, value = _first_at_least(axis, MAX_SENSOR_SIDE, decode)
+        raise InputError(
+            f"{path}: event {index} has {axis} = {value}, expected less than {MAX_SENSOR_SIDE}; the columns are of "
+            "another order, or the file is corrupt: salvage=True reads up to there"
+        )
     return min(int(used[-1]) + 1, MAX_SENSOR_SIDE)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.event_values import column_named, column_order, time_scale
+from eventsim.dvs.event_values import column_order, columns_named, time_scale
 from eventsim.errors import InputError
+from eventsim.untrusted import printable
 
 NUMBERS = "iuf"
 
@@ -58,31 +58,37 @@ def _of_fields(events: npt.NDArray[Any], path: str, columns: str | None) -> dict
     """Find the fields of a structured array by their names and titles."""
     if columns is not None:
         raise InputError(f"{path}: columns={columns!r} was given, expected none for named fields; leave it out")
-    fields: Mapping[str, Any] = events.dtype.fields or {}
-    found: dict[str, str] = {}
     # a title, as aedat's p of the field "on", is a second name of a field and stands in `fields` too
-    for name in [*(events.dtype.names or ()), *(key for key in fields if key not in (events.dtype.names or ()))]:
-        column = column_named(name)
-        if column is not None:
-            found.setdefault(column, name)
-    if events.ndim != 1 or len(found) < 4:
+    found = columns_named(path, events.dtype.names or ()) or columns_named(path, events.dtype.fields or ())
+    if found is None:
         raise InputError(
-            f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
-            "structured array with fields x, y, t and p; frames are no recording, give them to the run command"
+            f"{path}: holds an array of the fields {', '.join(map(printable, events.dtype.names or ()))}, expected "
+            "x, y, t and p; rename them"
+        )
+    if events.ndim != 1:
+        raise InputError(
+            f"{path}: holds an array of events of shape {events.shape}, expected one dimension; save its ravel()"
         )
     return {column: events[found[column]] for column in "xytp"}
 
 
 def refuse_nameless(events: npt.NDArray[Any], path: str) -> NoReturn:
     """Refuse a list of events, one a row, that does not say which column is which."""
+    # both at once: times that are floating-point numbers are refused next
+    unit = ", and time_unit='s' or 'us'" if events.dtype.kind == "f" else ""
     raise InputError(
         f"{path}: holds an event list of shape {events.shape}, whose columns have no names; pass columns='xytp' or "
-        "another order"
+        f"another order{unit}"
     )
 
 
 def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[str, npt.NDArray[Any]]:
     """Take the columns of a plain list, where their order was given."""
+    if columns is not None and events.ndim != 2:
+        raise InputError(
+            f"{path}: columns={columns!r} was given for an array of shape {events.shape}, expected a list of events "
+            "of shape (N, 4); leave it out for frames"
+        )
     if events.dtype.kind not in NUMBERS or events.ndim != 2 or (columns is None and events.shape[1] != 4):
         raise InputError(
             f"{path}: holds an array of shape {events.shape} and type {events.dtype}, expected a one-dimensional "
@@ -92,8 +98,8 @@ def _of_list(events: npt.NDArray[Any], path: str, columns: str | None) -> dict[s
         refuse_nameless(events, path)
     order = column_order(path, columns)
     if len(order) != events.shape[1]:
+        turned = "; transpose the array" if len(order) == events.shape[0] else "; use _ for those to ignore"
         raise InputError(
-            f"{path}: columns={columns!r} was given for {events.shape[1]} columns, expected a name for each; use _ for "
-            "those to ignore"
+            f"{path}: columns={columns!r} was given for {events.shape[1]} columns, expected a name for each{turned}"
         )
     return {column: events[:, order.index(column)] for column in "xytp"}

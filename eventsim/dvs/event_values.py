@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.recording import TIME_LIMIT_US, Integers
 from eventsim.errors import InputError
+from eventsim.untrusted import printable
 
 Values = npt.NDArray[Any]
 
@@ -28,6 +30,34 @@ def column_named(name: str) -> str | None:
     """Return which of x, y, t and p a name means, in any case; None when none."""
     plain = name.strip().strip("\"'").lower()
     return next((column for column, names in NAMES.items() if plain in names), None)
+
+
+def columns_named(path: str, names: Iterable[str]) -> dict[str, str] | None:
+    """Find the names of x, y, t and p among others; a letter itself comes before the other names of a column.
+
+    Returns
+    -------
+    dict of str to str, or None
+        The name of each column; None where one of the four has none.
+
+    Raises
+    ------
+    InputError
+        Several names mean one column, and none of them is its letter.
+    """
+    meant: dict[str, list[str]] = {}
+    for name in names:
+        column = column_named(name)
+        if column is not None:
+            meant.setdefault(column, []).append(name)
+    if len(meant) < 4:
+        return None
+    found = {column: [name for name in each if name.lower() == column] or each for column, each in meant.items()}
+    for column, each in found.items():
+        if len(each) > 1:
+            several = " and ".join(printable(name) for name in each)
+            raise InputError(f"{path}: holds {several}, expected one name of {column}; leave the other out")
+    return {column: each[0] for column, each in found.items()}
 
 
 def column_order(path: str, columns: str) -> tuple[str | None, ...]:
@@ -82,7 +112,7 @@ def pixels(path: str, axis: str, values: Values) -> Integers:
     return values.astype(np.int64)
 
 
-def microseconds(path: str, values: Values, scale: int = 0) -> npt.NDArray[np.int64]:
+def microseconds(path: str, values: Values, scale: int | None = None) -> npt.NDArray[np.int64]:
     """Return times as whole microseconds, rounded.
 
     Parameters
@@ -91,14 +121,21 @@ def microseconds(path: str, values: Values, scale: int = 0) -> npt.NDArray[np.in
         For messages.
     values : ndarray, shape (n,)
         Times in a unit of 10^scale microseconds.
-    scale : int
-        One of `TIME_UNITS`.
+    scale : int, optional
+        One of `TIME_UNITS`. None: nobody said the unit, so that they are whole microseconds, or refused.
 
     Raises
     ------
     InputError
-        A time is not less than 2^62 microseconds.
+        A time is not less than 2^62 microseconds, or not whole while nobody said the unit.
     """
+    if scale is None:
+        scale = 0
+        if values.dtype.kind == "f" and not (whole_times := np.floor(values) == values).all():
+            raise InputError(
+                f"{path}: a time of {values[np.argmin(whole_times)]}, expected whole microseconds; pass time_unit='s' "
+                "or 'us'"
+            )
     if values.dtype.kind == "f":
         scaled = np.rint(values.astype(np.float64) * 10.0**scale)
         limit = float(TIME_LIMIT_US)

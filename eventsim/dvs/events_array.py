@@ -6,8 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +14,7 @@ import numpy.typing as npt
 from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_lists import as_columns
 from eventsim.dvs.event_values import microseconds, pixels, polarities
-from eventsim.dvs.readable_file import readable_file
+from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import (
     AS_RECORDED,
     Columns,
@@ -57,6 +56,8 @@ class ArrayRecording(Recording):
         Order of the columns of an event list, such as ``"xytp"``; ``_`` for one to ignore.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times, microseconds when not given; floating-point times need it.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -76,11 +77,12 @@ class ArrayRecording(Recording):
         path: str = "array",
         columns: str | None = None,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         self._events, self._scale = as_columns(events, path, columns, time_unit)
         # for messages, before the sensor is known
         self.path = path
-        size = guessed_sensor(path, self._decode) if sensor_size is None else sensor_size
+        size = guessed_sensor(path, self._decode, salvage) if sensor_size is None else sensor_size
         super().__init__(path, size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
@@ -106,33 +108,102 @@ class ArrayRecording(Recording):
             )
 
 
-def map_npy(path: str | os.PathLike[str]) -> npt.NDArray[Any]:
+def map_npy(path: str | os.PathLike[str], *, cut: bool = False) -> npt.NDArray[Any]:
     """Map a ``.npy`` file into memory without reading it.
+
+    Parameters
+    ----------
+    path : str or path
+    cut : bool
+        Whether the whole rows of a file that ends early are mapped, in place of refusing it.
 
     Raises
     ------
     InputError
         If it is missing, damaged, or holds Python objects, which are never unpickled.
     """
-    checked = readable_file(path)
+    file, header = _described(path)
+    shape = header.shape
+    if file.size < header.begin + header.bytes:
+        rows = (file.size - header.begin) // header.row_bytes
+        if not cut or rows < 1 or (header.fortran_order and len(shape) > 1):
+            raise InputError(
+                f"{path}: {max(rows, 0):,} of {shape[0] if shape else 1:,} rows of .npy are there; the file is "
+                "truncated: copy it again"
+            )
+        shape = (rows, *shape[1:])
+    order: Literal["F", "C"] = "F" if header.fortran_order else "C"
     try:
-        return _mapped(checked.path)
-    except Exception as error:
-        # NumPy evaluates the header as Python and lets through whatever that raises
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{path}: cannot be read as .npy ({reason}); the file is truncated or corrupt") from error
+        # what ``numpy.load(path, mmap_mode="r")`` does, which opens a file three times
+        with file.path.open("rb") as opened:
+            return np.memmap(opened, header.dtype, "r", header.begin, shape, order)
+    except (OSError, ValueError, OverflowError, TypeError) as error:
+        raise _unreadable(path, error) from error
 
 
-def _mapped(path: Path) -> npt.NDArray[Any]:
-    """Do what ``numpy.load(path, mmap_mode="r")`` does, which opens a file three times, with one open."""
-    with path.open("rb") as file:
+def npy_rows(path: str | os.PathLike[str]) -> int:
+    """Return how many rows the header of a ``.npy`` file tells.
+
+    Raises
+    ------
+    InputError
+        As `map_npy` does, but for what lies behind the header.
+    """
+    shape = _described(path)[1].shape
+    return shape[0] if shape else 1
+
+
+def npy_fields(path: str | os.PathLike[str]) -> tuple[str, ...] | None:
+    """Return the names of the fields of a ``.npy`` file, None where it holds plain values.
+
+    Raises
+    ------
+    InputError
+        As `map_npy` does, but for what lies behind the header.
+    """
+    return _described(path)[1].dtype.names
+
+
+class _Header(NamedTuple):
+    """What a ``.npy`` file says of itself, and the byte at which its values begin."""
+
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[Any]
+    begin: int
+
+    @property
+    def row_bytes(self) -> int:
+        return max(int(np.prod([int(side) for side in self.shape[1:]], dtype=object)) * self.dtype.itemsize, 1)
+
+    @property
+    def bytes(self) -> int:
+        return int(np.prod([int(side) for side in self.shape], dtype=object)) * self.dtype.itemsize
+
+
+def _described(path: str | os.PathLike[str]) -> tuple[ReadableFile, _Header]:
+    """Read the header of a file."""
+    file = readable_file(path)
+    try:
         # from memory: a damaged length of the header would have NumPy reserve as much before it reads
-        head = io.BytesIO(file.read(MAX_HEADER_BYTES))
+        long = int.from_bytes(file.head[8:10], "little") + 12 > len(file.head)
+        head = io.BytesIO(file.beginning(MAX_HEADER_BYTES) if long else file.head)
         version = np.lib.format.read_magic(head)
         if version not in READ_HEADER:
             raise ValueError(f"version {version}, expected one of {', '.join(map(str, READ_HEADER))}")
-        shape, fortran_order, dtype = READ_HEADER[version](head)
-        if dtype.hasobject:
-            raise ValueError("it holds Python objects, which are not unpickled")
-        order: Literal["F", "C"] = "F" if fortran_order else "C"
-        return np.memmap(file, dtype, "r", head.tell(), shape, order)
+        header = _Header(*READ_HEADER[version](head), head.tell())
+    except Exception as error:
+        # NumPy evaluates the header as Python and lets through whatever that raises
+        raise _unreadable(path, error) from error
+    if header.dtype.hasobject:
+        raise InputError(
+            f"{path}: holds Python objects, which are never unpickled; save the arrays themselves, with numpy.savez"
+        )
+    if any(side < 0 for side in header.shape):
+        raise _unreadable(path, ValueError(f"shape {header.shape}"))
+    return file, header
+
+
+def _unreadable(path: str | os.PathLike[str], error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:200]
+    return InputError(f"{path}: cannot be read as .npy ({reason}); the file is truncated or corrupt")

@@ -26,6 +26,16 @@ from eventsim.untrusted import described
 
 SALVAGE = "salvage"
 """The option of formats that find damage when a file is opened, and can leave it to the reading."""
+ARCHIVES = {
+    b"PK\x03\x04": "a ZIP archive",
+    b"\x1f\x8b": "a gzip file",
+    b"BZh": "a bzip2 file",
+    b"\xfd7zXZ\x00": "an xz file",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+}
+"""What recordings are often packed into, by its first bytes."""
 TEXT = "text"
 """The format without a magic number that a pipe, which has no extension, is known to hold by its characters."""
 
@@ -132,7 +142,7 @@ def open_as_one_of(
         _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
         if format is not None:
             raise InputError(f"array: format={format!r} was given, expected it for files alone; leave it out")
-        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, **given)
+        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, salvage=salvage, **given)
         array.salvage = salvage
         return array
     file = readable_file(_path(source))
@@ -196,6 +206,14 @@ def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
             f"{file}: could be {' or '.join(found)}, expected a file of one format; pass format={found[0]!r} or the "
             "other, or uninstall the package of the wrong one"
         )
+    archive = next((title for magic, title in ARCHIVES.items() if file.head.startswith(magic)), None)
+    if archive is not None:
+        raise InputError(f"{file}: {archive} found, expected a recording; unpack it, and name the file in it")
+    if TEXT in known and printable_text(file.head):
+        extensions = " or ".join(known[TEXT].extensions)
+        raise InputError(
+            f"{file}: text found, expected a name that ends in {extensions}; pass format='text' if its lines are events"
+        )
     readable = ", ".join(f"{name} ({'/'.join(entry.extensions)})" for name, entry in known.items())
     raise InputError(
         f"{file}: begins with {file.head[:8]!r}, of no readable format; readable are {readable}: convert it to one of "
@@ -234,5 +252,5 @@ def _refuse_options(
                 f"{path}: {name}={given[name]!r} was given, expected an option of some format ({', '.join(every)})"
             )
         raise InputError(
-            f"{path}: {name}={given[name]!r} was given, expected only for {' and '.join(titles)} files; leave it out"
+            f"{path}: {name}={given[name]!r} was given, expected only for {', '.join(titles)} files; leave it out"
         )

@@ -75,8 +75,8 @@ def frames_by_count(
     total = twice.count()
     if time_steps > total:
         raise InputError(
-            f"{recording.path}: holds {total} events, expected at least one for each of {time_steps} time steps; lower "
-            "the number of time steps"
+            f"{recording.path}: holds {total} events{twice.left_out}, expected at least one for each of "
+            f"{time_steps} time steps; lower the number of time steps"
         )
     first = 0
     for events in twice.again():
@@ -147,8 +147,8 @@ def frames_by_time(
     window_us = (last_us - first_us) // time_steps
     if window_us == 0:
         raise InputError(
-            f"{recording.path}: the events span {last_us - first_us} us, expected at least 1 us for each of "
-            f"{time_steps} time steps; lower the number of time steps, or split by count"
+            f"{recording.path}: the events span {last_us - first_us} us{twice.left_out}, expected at least 1 us for "
+            f"each of {time_steps} time steps; lower the number of time steps, or split by count"
         )
     if likely_us != window_us:
         frames.fill(0)
@@ -287,6 +287,14 @@ class _Twice:
         self.defects = reading.defects or Defects()
         self._recording, self._default, self._reading = recording, default, replace(reading, defects=self.defects)
         self._held: list[EventArray] | None = None
+        # of the first pass, whichever that is
+        self._scan = self.defects
+
+    @property
+    def left_out(self) -> str:
+        """What is to be said where few events are left; nothing where none was left out."""
+        dropped = self._scan.dropped
+        return f" without {dropped:,} that were out of order" if dropped else ""
 
     def count(self) -> int:
         """Count all events, at least one."""
@@ -296,6 +304,7 @@ class _Twice:
             scan = self.defects
         else:
             total = self._recording.count(disorder, self._reading.lag_us, scan)
+        self._scan = scan
         refuse_empty(self._recording, scan)
         return total
 

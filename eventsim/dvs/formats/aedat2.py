@@ -135,8 +135,8 @@ class Aedat2Recording(Recording):
             yield from decoding.blocks(block_events)
         if decoding.why == REFUSED:
             raise InputError(
-                f"{self.path}: address 0x{decoding.rest[:4].hex()} has bits that a DVS128 does not set; the file is "
-                "corrupt, or pass camera='davis' and sensor_size=(height, width)"
+                f"{self.path}: address 0x{decoding.rest[:4].hex()} has bits that a DVS128 does not set; pass "
+                "camera='davis' and sensor_size=(height, width), or the file is corrupt: salvage=True reads up to there"
             )
         if self._left_over:
             raise InputError(self._left_over)

@@ -90,7 +90,8 @@ class Aedat3Recording(Recording):
     path : str or path
         File to read.
     sensor_size : tuple of int, optional
-        (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line.
+        (height, width) in pixels. When not given: that of the camera named by the header's ``#Source`` line, by that of
+        `stream` where there are several.
     orientation : Orientation
         How to turn the picture.
     stream : int, optional
@@ -118,9 +119,10 @@ class Aedat3Recording(Recording):
         lines, self._data_start = _read_header(file)
         self._source = stream
         self.size_given = sensor_size is not None
-        told = _sensor_sizes(lines)
+        told = _sensor_sizes(_sources(lines, stream))
         self.told_size = next(iter(told)) if len(told) == 1 else None
-        super().__init__(str(file), _sensor_size(file, lines) if sensor_size is None else sensor_size, orientation)
+        size = _sensor_size(file, _sources(lines, stream)) if sensor_size is None else sensor_size
+        super().__init__(str(file), size, orientation)
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state = np.zeros(8, np.int64)
@@ -146,7 +148,8 @@ class Aedat3Recording(Recording):
         if decoding.why == REFUSED and state[NUMBER] > 0:
             (stamp,) = INT32.unpack_from(rest, STAMP_OFFSET)
             raise InputError(
-                f"{self.path}: event {events} has the negative time {stamp}, expected 31 bits; the file is corrupt"
+                f"{self.path}: event {events} has the negative time {stamp}, expected 31 bits; the file is corrupt: "
+                "salvage=True reads up to there"
             )
         if decoding.why == REFUSED:
             self._refuse_packet(_Packet(*PACKET_HEADER.unpack_from(rest)), state, file_bytes, events)
@@ -158,10 +161,13 @@ class Aedat3Recording(Recording):
         if rest:
             raise InputError(
                 f"{self.path}: {len(rest)} bytes are left over after event {events}, expected a packet header of "
-                f"{PACKET_HEADER.size} bytes; {self._file.cut}"
+                f"{PACKET_HEADER.size} bytes; {self._file.cut}: copy it again or pass salvage=True"
             )
         if self._source is not None and state[SOURCE] == NO_SOURCE:
-            raise InputError(f"{self.path}: no polarity events of source {self._source} found; pass another stream")
+            raise InputError(
+                f"{self.path}: no polarity events of source {self._source} found; leave stream={self._source} "
+                "out, or say another"
+            )
 
     def _refuse_packet(self, packet: _Packet, state: npt.NDArray[np.int64], file_bytes: int, events: int) -> NoReturn:
         """Refuse a packet by its header."""
@@ -170,12 +176,14 @@ class Aedat3Recording(Recording):
         if packet.impossible:
             raise InputError(
                 f"{self.path}: packet header at byte {start} has {packet._asdict()}, expected 0 <= valid <= number <= "
-                "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt"
+                "capacity and polarity events of 8 bytes with the time at byte 4; the file is corrupt: salvage=True "
+                "reads up to there"
             )
         if packet.number * packet.event_size > left:
             raise InputError(
                 f"{self.path}: the packet at byte {start} needs {packet.number * packet.event_size} bytes for its "
-                f"{packet.number} events and {left} are left, after event {events}; the file is truncated"
+                f"{packet.number} events and {left} are left, after event {events}; the file is truncated: "
+                "copy it again or pass salvage=True"
             )
         source = state[SOURCE]
         raise InputError(
@@ -268,7 +276,7 @@ def _read_header(path: ReadableFile) -> tuple[list[str], int]:
             f"{path}: no line '#Format:' in the header, expected '#Format: RAW'; if the packets are not compressed, "
             "write that line behind the first"
         )
-    if formats != ["RAW"]:
+    if [name.upper() for name in formats] != ["RAW"]:
         raise InputError(f"{path}: the header has Format {formats}, expected RAW; save it again without compression")
     return text, end
 
@@ -290,23 +298,27 @@ def _end_of_header(path: ReadableFile, head: bytes) -> int:
     return end
 
 
-def _sources(lines: list[str]) -> list[str]:
-    return [line.split(":", 1)[1].strip() for line in lines if line.startswith("#Source ") and ":" in line]
+def _sources(lines: list[str], stream: int | None) -> dict[str, str]:
+    """Return the cameras of the header's source lines by their numbers: that of the stream, or all."""
+    said = [line.removeprefix("#Source").split(":", 1) for line in lines if line.startswith("#Source ") and ":" in line]
+    sources = {number.strip(): camera.strip() for number, camera in said}
+    # a number that no line has: its events may be there all the same
+    return {str(stream): sources[str(stream)]} if str(stream) in sources else sources
 
 
-def _sensor_sizes(lines: list[str]) -> set[SensorSize]:
-    """Return the sizes of the cameras that the header's source lines name."""
-    return {camera.sensor_size for camera in map(camera_named, _sources(lines)) if camera is not None}
+def _sensor_sizes(sources: dict[str, str]) -> set[SensorSize]:
+    """Return the sizes of the cameras that are known."""
+    return {camera.sensor_size for camera in map(camera_named, sources.values()) if camera is not None}
 
 
-def _sensor_size(path: ReadableFile, lines: list[str]) -> SensorSize:
+def _sensor_size(path: ReadableFile, sources: dict[str, str]) -> SensorSize:
     """Find the size of the camera that the header's source lines name."""
-    sizes = _sensor_sizes(lines)
+    sizes = _sensor_sizes(sources)
     if len(sizes) != 1:
-        names = _sources(lines)
+        choose = f"stream={' or stream='.join(sources)}, or " if len(sizes) > 1 else ""
         raise InputError(
-            f"{path}: the header names the sources {names}, expected one DVS128 or DAVIS; pass "
-            "sensor_size=(height, width)"
+            f"{path}: the header names the sources {list(sources.values())}, expected one DVS128 or DAVIS; pass "
+            f"{choose}sensor_size=(height, width)"
         )
     return sizes.pop()
 

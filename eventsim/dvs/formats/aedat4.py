@@ -120,7 +120,10 @@ class Aedat4Recording(Recording):
         if decoding.why == REFUSED and state[NUMBER] > 0:
             # as other readers have it: a time without a sign
             time = int.from_bytes(decoding.rest[:8], "little")
-            raise InputError(f"{self.path}: a time of {time} us, expected 63 bits; the file is corrupt")
+            raise InputError(
+                f"{self.path}: a time of {time} us, expected 63 bits; the file is corrupt: salvage=True "
+                "reads up to there"
+            )
         if decoding.why == REFUSED:
             raise self._refusal(f"no list of events in a packet after event {decoding.events}")
         if self._damage:

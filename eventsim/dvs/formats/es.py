@@ -92,7 +92,7 @@ class EsRecording(Recording):
         if decoding.rest:
             raise InputError(
                 f"{self.path}: {len(decoding.rest)} bytes are left over after event {decoding.events}, expected 5 "
-                f"bytes per event; {self._file.cut}: copy it again or cut those bytes off"
+                f"bytes per event; {self._file.cut}: copy it again or pass salvage=True"
             )
 
 

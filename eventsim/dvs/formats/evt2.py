@@ -97,7 +97,7 @@ class Evt2Recording(Recording):
             word = int.from_bytes(decoding.rest[:WORD_BYTES], "little")
             raise InputError(
                 f"{self.path}: word {word:#010x} after event {decoding.events} is of type {word >> 28}, which EVT 2.0 "
-                "does not define; the file is corrupt"
+                "does not define; the file is corrupt: salvage=True reads up to there"
             )
         if self._left_over:
             raise InputError(self._left_over)

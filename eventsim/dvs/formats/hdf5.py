@@ -6,7 +6,7 @@ Three layouts are known by their form, wherever in the file they stand:
   microseconds, is added to the times);
 * a one-dimensional data set with such fields (Metavision: ``/CD/events``; the attribute ``geometry`` is the sensor's
   size);
-* a data set ``events`` of shape (N, 4) of integers, in v2e's order t, x, y, p.
+* a data set ``events`` of shape (N, 4), in v2e's order t, x, y, p unless `columns` says another.
 
 Whole times are microseconds. Times that are no integers are refused unless `time_unit` says what they are. Where a file
 holds several recordings, `group` names one. A compression that h5py has not (Blosc of DSEC and Tonic's caches, Zstd)
@@ -32,7 +32,7 @@ import numpy as np
 
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities, time_scale
+from eventsim.dvs.event_values import column_order, columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
@@ -43,12 +43,13 @@ if TYPE_CHECKING:  # takes long to import, and every recording asks this format:
     import h5py
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-V2E_ORDER = "txyp"
+V2E_ORDER: tuple[str | None, ...] = ("t", "x", "y", "p")
 MAX_CHUNK_BYTES = 64 << 20
 MAX_OBJECTS = 10_000
 READ_EVENTS = 1 << 17
 FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
 ECF = 36559
+WHOLE = "whole microseconds; pass time_unit='s' or 'us'"
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
 
 
@@ -64,6 +65,11 @@ class _Place:
     name: str
     columns: dict[str, str | int] | None
     datasets: dict[str, str]
+
+    @property
+    def listed(self) -> bool:
+        """Whether the columns have numbers in place of names."""
+        return self.columns is not None and all(isinstance(column, int) for column in self.columns.values())
 
 
 class Hdf5Recording(Recording):
@@ -82,6 +88,10 @@ class Hdf5Recording(Recording):
         Group or data set of the events, such as ``"CD/events"``, where the file holds several.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times.
+    columns : str, optional
+        Order of the columns of a list of events, such as ``"xytp"``; ``_`` for one to ignore.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -100,19 +110,29 @@ class Hdf5Recording(Recording):
         orientation: Orientation = AS_RECORDED,
         group: str | None = None,
         time_unit: str | None = None,
+        columns: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
         self._scale = 0 if time_unit is None else time_scale(self.path, time_unit)
+        order = V2E_ORDER if columns is None else column_order(self.path, columns)
         with _opened(self.path) as opened:
-            self._place = _place(self.path, opened, group)
+            self._place = _place(self.path, opened, group, order)
+            if columns is not None and not self._place.listed:
+                raise InputError(
+                    f"{self.path}: columns={columns!r} was given, expected none for data sets or fields with names; "
+                    "leave it out"
+                )
             self._events = _checked(self.path, opened, self._place, time_unit)
+            if columns is None and self._place.listed:
+                _check_order(self.path, opened[self._place.name])
             # a chunk that is unpacked for several blocks is unpacked once
             self._chunk_bytes = 2 * max(_chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(self.path, opened, self._place)
-        size = sensor_size or said or guessed_sensor(self.path, self._decode)
+        size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         self.told_size = said
@@ -171,19 +191,19 @@ def _opened(path: str, cache_bytes: int = 1 << 20) -> Iterator[h5py.File]:
         ) from error
 
 
-def _place(path: str, file: h5py.File, group: str | None) -> _Place:
+def _place(path: str, file: h5py.File, group: str | None, order: tuple[str | None, ...]) -> _Place:
     """Find the events."""
     if group is not None:
-        place = _as_events(group.strip("/"), file.get(group), any_list=True)
+        place = _as_events(path, group.strip("/"), file.get(group), order, any_list=True)
         if place is None:
             raise InputError(f"{path}: group={group!r} was given, expected a group or data set of events in this file")
         return place
-    places = [place] if (place := _as_events("", file)) is not None else []
+    places = [place] if (place := _as_events(path, "", file, order)) is not None else []
     names: list[str] = []
 
     def visit(name: str, thing: Any) -> object:
         names.append(name)
-        if (place := _as_events(name, thing)) is not None:
+        if (place := _as_events(path, name, thing, order)) is not None:
             places.append(place)
         # another value than None ends the visit
         return True if len(names) > MAX_OBJECTS else None
@@ -203,22 +223,26 @@ def _place(path: str, file: h5py.File, group: str | None) -> _Place:
     )
 
 
-def _as_events(name: str, thing: Any, any_list: bool = False) -> _Place | None:
+def _as_events(
+    path: str, name: str, thing: Any, order: tuple[str | None, ...], any_list: bool = False
+) -> _Place | None:
     """Return where the columns are if a group or data set holds events."""
     import h5py  # noqa: PLC0415 - as above
 
     if isinstance(thing, h5py.Group):
-        members = {column_named(key): key for key in thing if isinstance(thing.get(key), h5py.Dataset)}
-        if all(column in members and thing[members[column]].ndim == 1 for column in "xytp"):
+        # of one dimension: images of time and polarity are no columns
+        lists = [key for key in thing if isinstance(held := thing.get(key), h5py.Dataset) and held.ndim == 1]
+        members = columns_named(path, lists)
+        if members is not None:
             prefix = f"{name}/" if name else ""
             return _Place(name, None, {column: f"{prefix}{members[column]}" for column in "xytp"})
     elif isinstance(thing, h5py.Dataset):
         if thing.ndim == 1 and thing.dtype.names:
-            fields = {column_named(key): key for key in thing.dtype.names}
-            if all(column in fields for column in "xytp"):
+            fields = columns_named(path, thing.dtype.names)
+            if fields is not None:
                 return _Place(name, {column: fields[column] for column in "xytp"}, dict.fromkeys("xytp", name))
-        elif thing.ndim == 2 and thing.shape[1] == 4 and (any_list or name.rsplit("/", 1)[-1] == "events"):
-            return _Place(name, {column: V2E_ORDER.index(column) for column in "xytp"}, dict.fromkeys("xytp", name))
+        elif thing.ndim == 2 and thing.shape[1] == len(order) and (any_list or name.rsplit("/", 1)[-1] == "events"):
+            return _Place(name, {column: order.index(column) for column in "xytp"}, dict.fromkeys("xytp", name))
     return None
 
 
@@ -233,7 +257,7 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
         if dtype.kind not in kinds:
             raise InputError(
                 f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
-                f"{'whole microseconds; pass time_unit' if column == 't' else 'numbers; convert it'}"
+                f"{WHOLE if column == 't' else 'numbers; convert it'}"
             )
         check_stored(Path(path), printable(name), dataset)
         _check_filters(path, name, dataset)
@@ -241,6 +265,16 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
     if len(set(lengths.values())) != 1:
         raise InputError(f"{path}: columns of lengths {lengths}, expected one length; the file is damaged")
     return int(lengths["t"])
+
+
+def _check_order(path: str, events: h5py.Dataset) -> None:
+    """Refuse a list of events without names that begins with something else than times, as v2e's does."""
+    first = events[:READ_EVENTS, V2E_ORDER.index("t")]
+    if (first[1:] < first[:-1]).any():
+        raise InputError(
+            f"{path}: data set {printable(events.name)} has four columns without names, and the first is not in "
+            "order, expected times as v2e writes them; pass columns='xytp' or what their order is"
+        )
 
 
 def _chunk_bytes(dataset: h5py.Dataset) -> int:
@@ -314,5 +348,5 @@ FORMAT = EventFormat(
     extensions=(".h5", ".hdf5"),
     recognises=recognises,
     open=Hdf5Recording,
-    options=frozenset({"group", "time_unit"}),
+    options=frozenset({"group", "time_unit", "columns", "salvage"}),
 )

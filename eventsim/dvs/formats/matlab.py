@@ -6,8 +6,8 @@ Two conventions are in use, and the polarities tell them apart:
 * Prophesee's and most others': pixels counted from 0, polarity -1 or 0 = OFF and 1 = ON.
 
 So a polarity of 2 means the first, and one of 0 or -1, or a coordinate 0, the second; where neither occurs the file is
-refused unless `first_pixel` says which. Times are microseconds, in ``ts`` or ``t``. Files of version 5 and those of
-version 7.3, which are HDF5, are read.
+refused unless `first_pixel` says which. Times, in ``ts`` or ``t``, are whole microseconds unless `time_unit` says
+another unit. Files of version 5 and those of version 7.3, which are HDF5, are read.
 Sources: https://github.com/gorchard/Matlab_AER_vision_functions, https://docs.prophesee.ai (``load_atis_data.m``)
 """
 
@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities
+from eventsim.dvs.event_values import column_named, columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.mat5 import Arrays, arrays_of
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
@@ -58,7 +58,11 @@ class MatlabRecording(Recording):
         How to turn the picture.
     first_pixel : {0, 1}, optional
         What the first column and row are called; found out as the module says when not given. 1 also means polarities 1
-        (OFF) and 2 (ON).
+        (OFF) and 2 (ON) where all are positive.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times; when not given they are whole microseconds.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -76,15 +80,20 @@ class MatlabRecording(Recording):
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
         first_pixel: Literal[0, 1] | None = None,
+        time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         self.path = str(file)
+        self._scale = None if time_unit is None else time_scale(self.path, time_unit)
         if first_pixel not in (None, 0, 1):
             raise InputError(f"{file}: first_pixel={first_pixel!r} was given, expected 0 or 1")
         columns = _columns(file)
         self._events = len(columns["t"])
         self._first = _first_pixel(self.path, columns) if first_pixel is None else first_pixel
-        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns))
+        # 1 and 2, unless one of them is neither
+        self._least = 1 if self._first == 1 and not (columns["p"] <= 0).any() else 0
+        size = sensor_size or guessed_sensor(self.path, partial(self._blocks, columns), salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
@@ -103,8 +112,8 @@ class MatlabRecording(Recording):
             if self._first == 1:
                 # in 64 bits: a 0 of unsigned bytes must become -1, not 255
                 x, y = x.astype(np.int64) - 1, y.astype(np.int64) - 1
-                p = np.asarray(p, np.float64) - 1
-            yield Columns(x, y, microseconds(self.path, block["t"]), polarities(self.path, p))
+            p = np.asarray(p, np.float64) - self._least
+            yield Columns(x, y, microseconds(self.path, block["t"], self._scale), polarities(self.path, p))
 
 
 def _first_pixel(path: str, columns: Arrays) -> Literal[0, 1]:
@@ -133,9 +142,9 @@ def _columns(file: ReadableFile) -> Arrays:
     candidates = [value for value in variables.values() if not isinstance(value, np.ndarray)] + [loose]
     found = []
     for candidate in candidates:
-        named = {column_named(name): values for name, values in candidate.items()}
-        if all(column in named for column in "xytp"):
-            found.append({column: named[column] for column in "xytp"})
+        named = columns_named(str(file), candidate)
+        if named is not None:
+            found.append({column: candidate[named[column]] for column in "xytp"})
     if len(found) != 1:
         held = ", ".join(printable(name) for name in list(variables)[:10])
         raise InputError(
@@ -196,5 +205,5 @@ FORMAT = EventFormat(
     extensions=(".mat",),
     recognises=recognises,
     open=MatlabRecording,
-    options=frozenset({"first_pixel"}),
+    options=frozenset({"first_pixel", "time_unit", "salvage"}),
 )

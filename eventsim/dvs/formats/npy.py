@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.events_array import ArrayRecording, map_npy
+from eventsim.dvs.events_array import ArrayRecording, map_npy, npy_rows
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, Decoded, Orientation, Packed, SensorSize
 from eventsim.errors import InputError
@@ -40,6 +40,8 @@ class NpyRecording(ArrayRecording):
         How to turn the picture.
     columns, time_unit : str, optional
         Of an event list, see `ArrayRecording`.
+    salvage : bool
+        Whether a file that ends early is read as far as it goes.
 
     Raises
     ------
@@ -57,18 +59,29 @@ class NpyRecording(ArrayRecording):
         orientation: Orientation = AS_RECORDED,
         columns: str | None = None,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
-        self._list: dict[str, Any] = {"columns": columns, "time_unit": time_unit}
-        mapped: Any = map_npy(file)
+        self._opened: dict[str, Any] = {"columns": columns, "time_unit": time_unit, "salvage": salvage}
+        mapped: Any = map_npy(file, cut=True)
+        lacking, told = npy_rows(file) - len(mapped) if mapped.ndim else 0, npy_rows(file)
+        self._cut = f"{file}: {len(mapped):,} of {told:,} events are there; the file is truncated" if lacking else ""
+        if self._cut and not salvage:
+            raise InputError(f"{self._cut}: copy it again or pass salvage=True")
         self._map = mapped.base
         self._packed_from: int | None = None
-        super().__init__(mapped, sensor_size=sensor_size, orientation=orientation, path=str(file), **self._list)
+        super().__init__(mapped, sensor_size=sensor_size, orientation=orientation, path=str(file), **self._opened)
         # events that are stored as they are delivered need no decoding
         if mapped.dtype == EVENT_DTYPE and mapped.ndim == 1 and time_unit in (None, "us"):
             self._packed_from = int(mapped.offset)
 
     def _decode(self, block_events: int) -> Iterator[Decoded]:
+        yield from self._held(block_events)
+        if self._cut:
+            raise InputError(self._cut)
+
+    def _held(self, block_events: int) -> Iterator[Decoded]:
+        """Decode the events that are there."""
         if self._packed_from is not None:
             yield from self._stored(self._packed_from, block_events)
             return
@@ -99,7 +112,7 @@ class NpyRecording(ArrayRecording):
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the file again where it is unpickled: a pickled memory map would carry all of its events."""
         size = (self._sensor_height, self._sensor_width)
-        opened = partial(NpyRecording, sensor_size=size, orientation=self._orientation)
+        opened = partial(NpyRecording, sensor_size=size, orientation=self._orientation, **self._opened)
         said = {name: value for name, value in vars(self).items() if name not in ("_events", "_map")}
         return opened, (self.path,), said
 
@@ -110,5 +123,5 @@ FORMAT = EventFormat(
     extensions=(".npy",),
     recognises=recognises,
     open=NpyRecording,
-    options=frozenset({"columns", "time_unit"}),
+    options=frozenset({"columns", "time_unit", "salvage"}),
 )

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.event_values import column_named, microseconds, pixels, polarities
+from eventsim.dvs.event_values import columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.events_array import MAX_HEADER_BYTES, READ_HEADER
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
@@ -58,6 +58,10 @@ class NpzRecording(Recording):
         (height, width) in pixels; guessed as the largest coordinates plus 1 when not given.
     orientation : Orientation
         How to turn the picture.
+    time_unit : {"s", "ms", "us", "ns"}, optional
+        Unit of the times, microseconds when not given; floating-point times need it.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -74,13 +78,16 @@ class NpzRecording(Recording):
         *,
         sensor_size: SensorSize | None = None,
         orientation: Orientation = AS_RECORDED,
+        time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         # for messages, before the sensor is known
         self.path = str(file)
+        self._scale = None if time_unit is None else time_scale(self.path, time_unit)
         with _opened(self.path) as archive, ExitStack() as stack:
-            _, self._events = _members(self.path, archive, stack)
-        size = guessed_sensor(self.path, self._decode) if sensor_size is None else sensor_size
+            _, self._events = _members(self.path, archive, stack, self._scale is not None)
+        size = guessed_sensor(self.path, self._decode, salvage) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         if sensor_size is None:
@@ -91,14 +98,14 @@ class NpzRecording(Recording):
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         with _opened(self.path) as archive, ExitStack() as stack:
-            members, events = _members(self.path, archive, stack)
+            members, events = _members(self.path, archive, stack, self._scale is not None)
             for start in range(0, events, block_events):
                 count = min(block_events, events - start)
                 x, y, t, p = (_values(*members[name], count) for name in "xytp")
                 yield Columns(
                     pixels(self.path, "x", x),
                     pixels(self.path, "y", y),
-                    microseconds(self.path, t),
+                    microseconds(self.path, t, self._scale),
                     polarities(self.path, p),
                 )
             # the archive's check sum is compared at the end of a member
@@ -122,12 +129,11 @@ def _opened(path: str) -> Iterator[zipfile.ZipFile]:
 
 
 def _members(
-    path: str, archive: zipfile.ZipFile, stack: ExitStack
+    path: str, archive: zipfile.ZipFile, stack: ExitStack, unit_told: bool
 ) -> tuple[dict[str, tuple[IO[bytes], np.dtype[Any]]], int]:
     """Open the four arrays at their first values; return them with their types, and the number of events."""
-    names = {column_named(name.removesuffix(".npy")): name for name in archive.namelist() if name.endswith(".npy")}
-    missing = [column for column in "xytp" if column not in names]
-    if missing:
+    names = columns_named(path, [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")])
+    if names is None:
         held = ", ".join(printable(name) for name in archive.namelist()[:10])
         frames = "; frames are no recording, give them to the run command" if FRAMES in archive.namelist() else ""
         raise InputError(
@@ -136,13 +142,17 @@ def _members(
     members = {}
     lengths = {}
     for column in "xytp":
-        member = stack.enter_context(archive.open(names[column]))
+        member = stack.enter_context(archive.open(f"{names[column]}.npy"))
         shape, _, dtype = _read_header(member)
-        kinds = {"t": "iu", "p": "iub"}.get(column, "iuf")
-        if len(shape) != 1 or dtype.kind not in kinds or dtype.itemsize > 8:
+        if len(shape) != 1 or dtype.kind not in ("iubf" if column == "p" else "iuf") or dtype.itemsize > 8:
             raise InputError(
-                f"{path}: array {column} has shape {shape} and type {dtype}, expected one dimension and integers "
-                "(t in microseconds)"
+                f"{path}: array {printable(names[column])} has shape {shape} and type {dtype}, expected one dimension "
+                "of numbers; save its ravel(), or convert it"
+            )
+        if column == "t" and dtype.kind == "f" and not unit_told:
+            raise InputError(
+                f"{path}: times of type {dtype}, which may be seconds or microseconds; pass time_unit='s' or 'us', or "
+                "convert them to whole microseconds"
             )
         members[column], lengths[column] = (member, dtype), shape[0]
     if len(set(lengths.values())) != 1:
@@ -225,4 +235,5 @@ FORMAT = EventFormat(
     extensions=(".npz",),
     recognises=recognises,
     open=NpzRecording,
+    options=frozenset({"time_unit", "salvage"}),
 )

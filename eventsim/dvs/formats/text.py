@@ -10,8 +10,9 @@ Numbers stand between blanks, tabs, commas or semicolons. Which column is which 
 * four whole numbers between commas, the third one 0 or 1: ``x,y,p,t`` with microseconds, as Metavision's
   ``metavision_file_to_csv`` writes it, which names none.
 
-Otherwise the file is refused, since nothing tells. Times with a decimal point are seconds, whole ones microseconds,
-unless `time_unit` or the comment says another unit. Numbers are read exactly, times rounded to a microsecond.
+Otherwise the file is refused, since nothing tells. The unit of the times is what `time_unit` says, or a name
+(``t_us``, ``t [ms]``) or the comment. Else times with parts are seconds and whole ones microseconds; whole ones with a
+decimal point may be either, and are refused. Numbers are read exactly, times rounded to a microsecond.
 Sources: https://github.com/SensorsINI/v2e, https://rpg.ifi.uzh.ch/davis_data.html,
 https://docs.prophesee.ai/stable/samples/modules/stream/file_to_csv.html
 
@@ -21,6 +22,7 @@ comment ``%geometry:WIDTH,HEIGHT``, or else guessed in one pass.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -41,6 +43,10 @@ from eventsim.untrusted import printable
 READ_BYTES = 256 << 10
 MAX_LINE_BYTES = 1 << 20
 COMMENTS = (b"#", b"%")
+# with which spreadsheets begin UTF-8
+MARK = b"\xef\xbb\xbf"
+# the micro sign as bytes of latin-1 and UTF-8, and the Greek letter
+UNITS = "s|ms|us|ns|(?:\xc2)?\xb5s|\xce\xbcs"
 SEPARATORS = r"[\s,;]+"
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 REFUSALS = {
@@ -77,6 +83,8 @@ class TextRecording(Recording):
         Order of the columns: x, y, t and p once each and ``_`` for one to ignore, such as ``"txyp"``.
     time_unit : {"s", "ms", "us", "ns"}, optional
         Unit of the times.
+    salvage : bool
+        Whether the sensor is guessed by the events before the damage.
 
     Raises
     ------
@@ -96,6 +104,7 @@ class TextRecording(Recording):
         orientation: Orientation = AS_RECORDED,
         columns: str | None = None,
         time_unit: str | None = None,
+        salvage: bool = False,
     ) -> None:
         file = readable_file(path)
         # for messages, before the sensor is known
@@ -108,7 +117,7 @@ class TextRecording(Recording):
                 f"{file}: comes by a pipe and does not tell the size of the sensor, which is not to be guessed before "
                 "all events have come; pass sensor_size=(height, width)"
             )
-        size = sensor_size or said or guessed_sensor(self.path, self._decode)
+        size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
         self.told_size = said
@@ -134,7 +143,7 @@ class TextRecording(Recording):
             if rest.strip() and layout.order[-1] in ("x", "y", "t"):
                 raise InputError(
                     f"{self.path}: the last line {printable(rest[:60].decode('latin-1'))!r} does not end, so its last "
-                    f"number may be cut; {self._file.cut}, or add a line feed"
+                    f"number may be cut; {self._file.cut}: add a line feed if not, or pass salvage=True"
                 )
             yield from self._rows(rest + b"\n", column_of, decoded, block_events)
 
@@ -159,8 +168,8 @@ class TextRecording(Recording):
                 found = REFUSALS[refusal].format(column=column + 1)
                 raise InputError(
                     f"{self.path}: the line after event {decoded} is {line!r}, {found}; expected {len(column_of)} "
-                    f"numbers a line ({' '.join(name or '_' for name in self._layout.order)}); the file is cut or "
-                    "damaged, or pass columns"
+                    f"numbers a line ({' '.join(name or '_' for name in self._layout.order)}); pass "
+                    "columns='txyp' or another order, or the file is damaged: salvage=True reads up to there"
                 )
 
 
@@ -170,28 +179,37 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
     size = next((size for comment in comments if (size := _geometry(comment)) is not None), None)
     order = None if columns is None else column_order(str(file), columns)
     unit = time_unit
-    if lines and (named := _names(lines[0])) is not None:
-        order, data_start, lines = order or named, data_start + lines[0].length, lines[1:]
+    # forms of which whoever writes them has seconds
+    of_seconds = False
+    if lines and (named := _names(lines[0].text)) is not None:
+        order, unit = order or named[0], unit or named[1]
+        data_start, lines = data_start + lines[0].length, lines[1:]
     elif lines and (pair := re.fullmatch(rf"(\d{{1,5}}){SEPARATORS}(\d{{1,5}})", lines[0].text)):
-        size = (int(pair[2]), int(pair[1]))
+        size, of_seconds = (int(pair[2]), int(pair[1])), True
         order, data_start, lines = order or ("t", "x", "y", "p"), data_start + lines[0].length, lines[1:]
+    elif lines and columns is not None and not any(map(_is_value, _fields(lines[0].text))):
+        # names that say nothing here
+        data_start, lines = data_start + lines[0].length, lines[1:]
     for comment in comments:
         if order is None and (said := _named_in(comment)) is not None:
-            order = said
-            units = re.search(r"\((?:\w+ )?(s|ms|us|ns)\)", comment)
-            unit = unit or (units[1] if units else None)
-    numbers = re.split(SEPARATORS, lines[0].text) if lines else []
+            order, unit = said[0], unit or said[1]
+    numbers = _fields(lines[0].text) if lines else []
+    if lines and order is None and len({column_named(field) for field in numbers} - {None}) > 1:
+        raise InputError(
+            f"{file}: its first line is {printable(lines[0].text[:60])!r}, expected one name each of x, y, t and p; "
+            "pass columns='txyp' or another order, with _ for those to ignore"
+        )
     if not lines or (order is None and not all(re.fullmatch(NUMBER, number) for number in numbers)):
         found = repr(printable(lines[0].text[:60])) if lines else "no line of numbers"
         raise InputError(f"{file}: holds {found}, expected events as lines of numbers; it is of another format")
     if order is None and re.fullmatch(r"\d+,\d+,[01],\d+", lines[0].text):
         order = ("x", "y", "p", "t")
     if order is None and re.fullmatch(r"\d+\.\d+\s+\d+\s+\d+\s+[01]", lines[0].text):
-        order = ("t", "x", "y", "p")
+        order, of_seconds = ("t", "x", "y", "p"), True
     if order is None or (columns is None and len(order) != len(numbers)):
         raise InputError(
             f"{file}: nothing names the columns of {printable(lines[0].text[:60])!r}, expected a first line of names "
-            "(x,y,p,t) or columns='txyp' for t x y p; pass columns"
+            "(x,y,p,t); pass columns='txyp' or another order"
         )
     if len(order) != len(numbers):
         raise InputError(
@@ -199,8 +217,25 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
             f"name for each of {len(numbers)} numbers; use _ for those to ignore"
         )
     if unit is None:
-        unit = "us" if re.fullmatch(r"[-+]?\d+", numbers[order.index("t")]) else "s"
+        rows = [fields for line in lines if len(fields := _fields(line.text)) == len(order)]
+        unit = _unit_of(str(file), [fields[order.index("t")] for fields in rows], of_seconds)
     return _Layout(order, time_scale(str(file), unit), data_start, size)
+
+
+def _unit_of(path: str, times: list[str], of_seconds: bool) -> str:
+    """Tell seconds, which have parts, from microseconds, which have none; refuse numbers that may be either."""
+    read = [time for time in times if re.fullmatch(NUMBER, time)]  # what is none is refused with its line
+    # whole seconds, if they are written to the microsecond; or the first events, all at 0
+    if read and (of_seconds or not any(map(float, read))) and re.fullmatch(r"\d+\.\d{6,}", read[0]):
+        return "s"
+    if any(math.isfinite(number) and number % 1 for number in map(float, read)):
+        return "s"
+    if not read or re.fullmatch(r"[-+]?\d+", read[0]):
+        return "us"
+    raise InputError(
+        f"{path}: times such as {printable(read[0][:30])}, with a decimal point but no parts, which may be seconds or "
+        "microseconds; pass time_unit='s' or 'us'"
+    )
 
 
 @dataclass(frozen=True)
@@ -212,27 +247,65 @@ class _Line:
 def _first_lines(head: bytes) -> tuple[list[str], list[_Line], int]:
     """Split the beginning of a file: comments, the lines after them, and the byte where those begin."""
     comments: list[str] = []
-    start = 0
-    while head[start : start + 1] in COMMENTS and head.find(b"\n", start) >= 0:
-        end = head.index(b"\n", start) + 1
-        comments.append(head[start:end].decode("latin-1").strip().lstrip("#%").strip())
-        start = end
-    raw_lines = head[start:].splitlines(keepends=True)[:2]
-    lines = [_Line(raw.decode("latin-1").strip().strip(",;"), len(raw)) for raw in raw_lines]
+    start = len(MARK) if head.startswith(MARK) else 0
+    while (newline := head.find(b"\n", start)) >= 0:
+        line = head[start:newline].strip()
+        if line and line[:1] not in COMMENTS:
+            break
+        comments.append(line.decode("latin-1").lstrip("#%").strip())
+        start = newline + 1
+    raw_lines = head[start:].splitlines(keepends=True)
+    if len(raw_lines) > 1 and not raw_lines[-1].endswith(b"\n"):
+        raw_lines.pop()  # it may be cut
+    lines = [_Line(raw.decode("latin-1").strip().rstrip(",;"), len(raw)) for raw in raw_lines]
     return comments, [line for line in lines if line.text], start
 
 
-def _names(line: _Line) -> tuple[str | None, ...] | None:
-    """Read a line of names; None where it names no x, y, t and p."""
-    order = tuple(column_named(name) for name in re.split(SEPARATORS, line.text))
-    return order if sorted(column for column in order if column) == ["p", "t", "x", "y"] else None
+def _fields(text: str) -> list[str]:
+    return re.split(SEPARATORS, text.strip(",;"))
 
 
-def _named_in(comment: str) -> tuple[str | None, ...] | None:
+def _is_value(field: str) -> bool:
+    return re.fullmatch(rf"{NUMBER}|nan|inf|true|false", field.lower()) is not None
+
+
+def _names(line: str) -> tuple[tuple[str | None, ...], str | None] | None:
+    """Read a line of names, and the unit of the time that they tell; None where it names no x, y, t and p."""
+    plain, unit = _without_brackets(line)
+    # pandas leaves the first name out, that of the index
+    read = [_column_and_unit(name) for name in re.split(SEPARATORS, plain.strip().rstrip(",;"))]
+    order = tuple(column for column, _ in read)
+    if sorted(column for column in order if column) != ["p", "t", "x", "y"]:
+        return None
+    return order, unit or next((unit for column, unit in read if column == "t"), None)
+
+
+def _named_in(comment: str) -> tuple[tuple[str | None, ...], str | None] | None:
     """Find the four names in a sentence, in their order; what stands in brackets explains one."""
-    words = re.findall(r"[A-Za-z_]+", re.sub(r"\([^)]*\)", " ", comment))
-    order = tuple(dict.fromkeys(column for word in words if (column := column_named(word)) is not None))
-    return order if sorted(order) == ["p", "t", "x", "y"] else None
+    plain, unit = _without_brackets(comment)
+    read = [_column_and_unit(word) for word in re.findall(r"[A-Za-z_]+", plain)]
+    order = tuple(dict.fromkeys(column for column, _ in read if column is not None))
+    if sorted(order) != ["p", "t", "x", "y"]:
+        return None
+    return order, unit or next((unit for column, unit in read if column == "t"), None)
+
+
+def _without_brackets(text: str) -> tuple[str, str | None]:
+    """Return a line of names without what stands in brackets, and the unit of time that does."""
+    unit = re.search(rf"[(\[]\s*(?:\w+ )?({UNITS})\s*[)\]]", text)
+    return re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", text), _plain(unit[1]) if unit else None
+
+
+def _column_and_unit(name: str) -> tuple[str | None, str | None]:
+    """Return what a name means, and the unit that it ends with if it means the time."""
+    parts = re.fullmatch(rf"(.+)_({UNITS})", name.strip("\"'").lower())
+    if parts and column_named(parts[1]) == "t":
+        return "t", _plain(parts[2])
+    return column_named(name), None
+
+
+def _plain(unit: str) -> str:
+    return unit if unit in ("s", "ms", "us", "ns") else "us"
 
 
 def _geometry(comment: str) -> SensorSize | None:
@@ -246,6 +319,6 @@ FORMAT = EventFormat(
     extensions=(".txt", ".csv"),
     recognises=None,
     open=TextRecording,
-    options=frozenset({"columns", "time_unit"}),
+    options=frozenset({"columns", "time_unit", "salvage"}),
     forward=True,
 )
