@@ -270,7 +270,7 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
 def _check_order(path: str, events: h5py.Dataset) -> None:
     """Refuse a list of events without names that begins with something else than times, as v2e's does."""
     first = events[:READ_EVENTS, V2E_ORDER.index("t")]
-    if (first[1:] < first[:-1]).any():
+    if 8 * np.count_nonzero(first[1:] < first[:-1]) > len(first):  # a few events may be late
         raise InputError(
             f"{path}: data set {printable(events.name)} has four columns without names, and the first is not in "
             "order, expected times as v2e writes them; pass columns='xytp' or what their order is"
