@@ -49,6 +49,10 @@ from eventsim.report.evaluation import evaluation_document
 from eventsim.report.evaluation_tables import print_evaluation
 from eventsim.report.provenance import prepared, provenance
 from eventsim.simulator import Simulator
+from eventsim.untrusted import printable
+
+CLASSES_SAID = 20
+"""Names of classes that are said with their numbers."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -109,6 +113,7 @@ def measure(args: Arguments) -> int:
     if not samples:
         raise InputError(f"{args.dataset}: no samples in shard {args.shard[0]}/{args.shard[1]} of {len(every)}")
     check_classes(simulator, samples)
+    _tell_classes(every)
     preparation = preparation_of(args, simulator.network)
     evaluation = Evaluation()
     rows = None
@@ -189,6 +194,18 @@ def _simulate(
     return 0
 
 
+def _tell_classes(samples: Sequence[Sample]) -> None:
+    """Say which number each class has that has a name: the network knows numbers alone, maybe in another order."""
+    names = {sample.label: sample.class_name for sample in samples if sample.class_name is not None}
+    if names:
+        said = [f"{label} {printable(name)}" for label, name in sorted(names.items())]
+        more = f" and {len(said) - CLASSES_SAID} more" if len(said) > CLASSES_SAID else ""
+        complain(
+            f"classes with names are numbered in sorted order: {', '.join(said[:CLASSES_SAID])}{more}; where the "
+            "network was trained with others, name folders or labels by their numbers"
+        )
+
+
 def _tell_time_steps(evaluation: Evaluation, preparation: Preparation, simulator: Simulator) -> None:
     """Say how many arrays have other time steps than the model; flags that say so were told about before."""
     model = simulator.network.time_steps
@@ -221,6 +238,8 @@ def _labelled(args: Arguments) -> list[Sample]:
     if args.labels is None:
         if Path(args.dataset).suffix.lower() == ".npy":
             raise InputError(f"{args.dataset}: no --labels found; expected LABELS.npy, one for each sample")
+        if Path(args.dataset).is_file():
+            raise InputError(f"{args.dataset}: no --labels found with a file; expected FILE.csv, a table of its parts")
         return labelled_files(args.dataset)
     samples = labelled_by(args.dataset, args.labels)
     timed = any(isinstance(sample.reference, RecordingPart) for sample in samples)
