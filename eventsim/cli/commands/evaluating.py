@@ -46,7 +46,7 @@ from eventsim.modelfile import load
 from eventsim.preparation import Preparation
 from eventsim.report import tables
 from eventsim.report.evaluation import evaluation_document
-from eventsim.report.evaluation_tables import print_evaluation
+from eventsim.report.evaluation_tables import alike, print_evaluation
 from eventsim.report.provenance import prepared, provenance
 from eventsim.simulator import Simulator
 from eventsim.untrusted import printable
@@ -145,6 +145,8 @@ def measure(args: Arguments) -> int:
     options |= {"cluster": args.cluster, "rows": None if args.rows is None else str(args.rows), "resumed": kept or None}
     whence = provenance(args.model, simulator.network, preparation, options)
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
+    for error in alike(description["failed"]):
+        complain(error)
     for sentence in evaluation.defects.sentences():
         complain(sentence)
     _tell_time_steps(evaluation, preparation, simulator)
