@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.errors import InputError
 from eventsim.untrusted import first_line
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without one, Python writes what Pillow logs to stderr
 
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH_AT = 24

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from eventsim import Network, NetworkBuilder, save
 from eventsim.cli import main
@@ -197,3 +198,22 @@ def test_labels_of_nothing_are_refused(place: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("eventsim: a.npy: int32 (1000, 0, 6, 6) with 1000 labels found; expected frames or images")
+
+
+def test_a_damaged_image_is_one_line(tmp_path: Path) -> None:
+    """Pillow logs what it thinks of a file, and Python writes that to the terminal where nobody set a log up."""
+    build = NetworkBuilder("rgb")
+    build.add("readout", Readout(), build.add("flatten", Flatten(), build.add("input", Input((3, 4, 4), kind="real"))))
+    save(build.build(time_steps=1), tmp_path / "m.h5")
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "tiff")
+    tag = struct.Struct("<HHIH")  # which, type, how many, value
+    assert image.getvalue().count(tag.pack(277, 3, 1, 3)) == 1
+    (tmp_path / "a.tiff").write_bytes(image.getvalue().replace(tag.pack(277, 3, 1, 3), tag.pack(277, 3, 1, 277)))
+    command = [sys.executable, "-m", "eventsim", "run", str(tmp_path / "m.h5"), str(tmp_path / "a.tiff")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr.startswith(f"eventsim: {tmp_path / 'a.tiff'}: not a readable image")
+        and done.stderr.count("\n") == 1
+    )

@@ -145,8 +145,8 @@ def measure(args: Arguments) -> int:
     options |= {"cluster": args.cluster, "rows": None if args.rows is None else str(args.rows), "resumed": kept or None}
     whence = provenance(args.model, simulator.network, preparation, options)
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
-    for error in alike(description["failed"]):
-        complain(error)
+    for failure in alike(description["failed"]):
+        complain(failure)
     for sentence in evaluation.defects.sentences():
         complain(sentence)
     _tell_time_steps(evaluation, preparation, simulator)
