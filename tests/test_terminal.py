@@ -118,6 +118,19 @@ def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.Cap
             "--thraeds=2 found, no option; did you mean --threads?; see eventsim run",
         ),
         (["run", "m.h5", "x.npy", "--zzz"], "--zzz found, no option; see eventsim run --help"),
+        (["--versoin"], "--versoin found, no option; did you mean --version?; see eventsim --help"),
+        (["--zzz", "run"], "--zzz found, no option; see eventsim --help"),
+        (
+            ["verify", "m.h5", "x.npy", "--limit", "5"],
+            "--limit found, no option; see eventsim verify --help",
+        ),  # and not --time-unit
+        (["info", "m.h5", "two"], "two found behind what eventsim info takes; see eventsim info --help"),
+        (
+            ["run", "m.h5", "x.npy", "--window", "cuont"],
+            "argument --window: cuont found, expected one of count, time, duration, tonic-count, tonic-time, "
+            "tonic-duration, tonic-event-count, spikingjelly-duration; did you mean count?; see eventsim run --help",
+        ),
+        (["evaluate", "m.h5", "x", "--resume=yes"], "argument --resume: 'yes' found, expected no value; see eventsim"),
         (["formats", "spikfomer"], "format 'spikfomer' found, did you mean spikformer?"),
         (["formats", "zzz"], "format 'zzz' found; expected one of ds2ta, nir, "),
     ],

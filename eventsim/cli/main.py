@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -69,28 +70,50 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line that says where help is."""
+        message = re.sub(r"ignored explicit argument (.*)$", r"\1 found, expected no value", message)
         if Parser.as_json:
             print_json(document.error_document(message))
         self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse what is left over, in the words of the command that does not know it."""
+        if self._subparsers is not None and args and args[0] != "--json":  # which says how to complain, here too
+            self._check_option(args[0])  # or it would be a command that is missed
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"{unknown[0]} found, no option{_meant(unknown[0], self._option_string_actions)}")
+            self._check_option(unknown[0])
+            self.error(f"{unknown[0]} found behind what {self.prog} takes")
         return found, unknown
 
+    def _check_option(self, text: str) -> None:
+        """Refuse an option that is none."""
+        name = text.partition("=")[0]
+        if name.startswith("-") and not any(known.startswith(name) for known in self._option_string_actions):
+            self.error(f"{text} found, no option{_meant(text, self._option_string_actions)}")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a command that is none."""
-        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            meant = _meant(value, action.choices) or f"; expected one of {', '.join(action.choices)}"
-            self.error(f"{value!r} found, no command{meant}")
-        super()._check_value(action, value)
+        """Refuse a command that is none, and a value that is none of those to choose from."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(
+                f"{value!r} found, no command{_meant(value, choices) or f'; expected one of {_listed(choices)}'}"
+            )
+        raise argparse.ArgumentError(
+            action, f"{value} found, expected one of {_listed(choices)}{_meant(str(value), choices)}"
+        )
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
 
 
 def _meant(text: str, names: Iterable[str]) -> str:
-    """Ask whether one of the names was meant, if one is like the text."""
-    return "".join(f"; did you mean {name}?" for name in get_close_matches(text.partition("=")[0], list(names), 1))
+    """Ask whether one of the names was meant, if one is like the text; the dashes of options do not count."""
+    bare = {name.lstrip("-"): name for name in names}
+    near = get_close_matches(text.partition("=")[0].lstrip("-"), bare, 1)
+    return "".join(f"; did you mean {bare[name]}?" for name in near)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
