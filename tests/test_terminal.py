@@ -156,6 +156,8 @@ def commands() -> dict[str, object]:
 def test_help_explains_every_argument_and_shows_an_example(name: str) -> None:
     parser = commands()[name]
     assert [action.dest for action in parser._actions if not action.help] == []
+    says = [action.help for action in parser._actions]
+    assert sorted(set(says)) == sorted(says)  # each says what it does, and not what several do
     assert "for example:\n  eventsim " + name in parser.format_help()
     for example in EXAMPLES[name]:
         _parser().parse_args([name, *example.split()])  # leaves where an example is wrong

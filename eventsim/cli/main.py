@@ -56,7 +56,12 @@ EXAMPLES = {
         "model.h5 image.png --energy lemaire2022 --report page.html",
     ),
     "verify": ("model.h5 image.png",),
-    "evaluate": ("model.h5 FOLDER --threads 2", "model.h5 tonic:NMNIST --root data --split test"),
+    "evaluate": (
+        "model.h5 FOLDER --threads 2",
+        "model.h5 FOLDER --rows rows.csv --resume",
+        "model.h5 recording.aedat --labels recording_labels.csv",
+        "model.h5 tonic:NMNIST --root data --split test --cluster local",
+    ),
     "events": ("recording.aedat4", "recording.bin --sensor 34x34"),
 }
 """Of each command, what may stand behind it."""
@@ -194,7 +199,9 @@ def _parser() -> Parser:
         command("export", exporting.export, "write a network as a NIR graph, where every layer has a node there")
     )
     run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
-    profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
+    profile = command(
+        "profile", simulating.simulate, "simulate as run does; print counts, density, energy and time of every layer"
+    )
     simulating.add_run(run)
     simulating.add_profile(profile)
     run.set_defaults(detail=False, report=None, verify=False, maps=False)

@@ -78,7 +78,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
     parser.add_argument(
-        "--threads", metavar="N", type=at_least_one, help="samples simulated at the same time; default 1"
+        "--threads", metavar="N", type=at_least_one, help="samples simulated at the same time; default: 1"
     )
     parser.add_argument(
         "--cluster",

@@ -217,7 +217,11 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
         if dtype.kind not in kinds:
             raise InputError(
                 f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
-                f"{'whole microseconds; pass time_unit' if column == 't' else 'numbers; convert it'}"
+                + (
+                    "whole microseconds; pass time_unit='s', 'ms', 'us' or 'ns'"
+                    if column == "t"
+                    else "numbers; convert it"
+                )
             )
         check_stored(Path(path), printable(name), dataset)
         _check_filters(path, name, dataset)

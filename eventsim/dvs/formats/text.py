@@ -160,7 +160,7 @@ class TextRecording(Recording):
                 raise InputError(
                     f"{self.path}: the line after event {decoded} is {line!r}, {found}; expected {len(column_of)} "
                     f"numbers a line ({' '.join(name or '_' for name in self._layout.order)}); the file is cut or "
-                    "damaged, or pass columns"
+                    "damaged, or pass columns='txyp' or another order"
                 )
 
 
@@ -191,7 +191,7 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
     if order is None or (columns is None and len(order) != len(numbers)):
         raise InputError(
             f"{file}: nothing names the columns of {printable(lines[0].text[:60])!r}, expected a first line of names "
-            "(x,y,p,t) or columns='txyp' for t x y p; pass columns"
+            "(x,y,p,t); put one there, or pass columns='txyp' for t x y p"
         )
     if len(order) != len(numbers):
         raise InputError(
