@@ -203,6 +203,19 @@ def test_suffixes_may_be_in_capitals(model: Path, capsys: pytest.CaptureFixture[
     assert rows.read_text().count("\n") == 7
 
 
+def test_a_recording_without_a_suffix_is_read_when_its_format_is_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some formats have no first bytes of their own; where the name is lost, the message says how to go on."""
+    recording = tmp_path / "recording"
+    recording.write_bytes(b"".join(bytes([x % 6, x % 6, 128, 0, x]) for x in range(40)))
+    assert main(["events", str(recording), "--json"]) == 2
+    err = capsys.readouterr().err
+    assert "pass --format bs2 or --format nmnist or --format text if" in err and err.count("\n") == 1
+    assert main(["events", str(recording), "--format", "nmnist", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["events"] == 40
+
+
 # --- words of this door
 
 
