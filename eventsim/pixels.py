@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,15 @@ from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.errors import InputError
 from eventsim.untrusted import first_line
 
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without one, Python writes what Pillow logs to stderr
+
 PNG = b"\x89PNG\r\n\x1a\n"
 PNG_DEPTH_AT = 24
 TIFF_BITS = 258
 MOST_PIXELS = 1 << 26
-"""Of an image file: some bytes can stand for gigabytes of one colour."""
+"""Of an image file: some bytes can stand for gigabytes of one colour. Half of it for WebP, which is unpacked twice."""
+MOST_LINES = 1 << 16
+"""Of an image file: Pillow keeps pointers to each, for every copy."""
 
 Pixels = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 
@@ -47,10 +52,11 @@ def image_file(path: Path, shape: tuple[int, ...], fit: str) -> npt.NDArray[np.f
     try:
         file = readable_file(path)
         with Image.open(file.path) as image:
-            if image.width * image.height > MOST_PIXELS:
+            most = MOST_PIXELS // 2 if image.format == "WEBP" else MOST_PIXELS
+            if image.width * image.height > most or image.height > MOST_LINES:
+                limit = f"{most} pixels" if image.width * image.height > most else f"{MOST_LINES} lines"
                 raise InputError(
-                    f"{path}: an image of {image.width} x {image.height} found; expected at most {MOST_PIXELS} pixels: "
-                    "scale it down"
+                    f"{path}: an image of {image.width} x {image.height} found; expected at most {limit}: scale it down"
                 )
             if (pictures := getattr(image, "n_frames", 1)) > 1:
                 raise InputError(

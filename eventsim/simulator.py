@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from itertools import chain
 from typing import Any
 
@@ -79,7 +80,11 @@ class Simulator:
         self.observers = tuple(observers)
         for name in self.record:
             if name not in network.layers:
-                raise InputError(f"layer {name!r} to record not found in network {network.name}")
+                near = "".join(f"; did you mean {each}?" for each in get_close_matches(name, network.layers, 1))
+                raise InputError(
+                    f"layer {name!r} to record not found in network {network.name}; expected one of its layers, as "
+                    f"eventsim info lists them{near}"
+                )
         self.schedule = plan(network)
         self._check_potentials()
         self._workers = Workers(threads)

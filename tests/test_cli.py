@@ -196,10 +196,10 @@ def test_evaluate_survives_a_bad_file(capsys, folder: Path) -> None:
         assert with_bad["totals"] == document["totals"]
         assert [entry["input"] for entry in with_bad["failed"]] == [str(bad)]
         assert "bad.npy" in with_bad["failed"][0]["error"]
-    code, out, _ = call(capsys, "evaluate", folder / "m.h5", folder / "data")
+    code, out, err = call(capsys, "evaluate", folder / "m.h5", folder / "data")
     assert code == 1
     assert "accuracy" in out
-    assert "bad.npy" in out
+    assert "bad.npy" in err
     bad.unlink()
 
 

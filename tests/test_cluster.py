@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,9 +231,9 @@ def test_the_command(client: Any, small_network: Network, data: list[Sample], ca
 
     options = ("--cluster", address, "--rows", "rows.jsonl", "--resume")
     assert run(*options, "--limit", "12")[1]["samples"] == 12
-    _, one, _ = run()
+    _, one, said = run()
     code, document, err = run(*options, "--limit", "30")
-    assert (code, err) == (1, "")
+    assert (code, err, err.count("\n")) == (1, said, 1)  # of the file that is damaged
     assert document["latency_comparable"] is False
     for each in (one, document):
         for key in (*TIMES, "compile_s", "provenance", "latency_comparable"):
@@ -247,13 +250,32 @@ def test_a_cluster_that_does_not_answer(small_network: Network, data: list[Sampl
     monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
     with pytest.raises(InputError, match=r"^cluster tcp://127.0.0.1:9: no scheduler answers"):
         cluster.connected("tcp://127.0.0.1:9", 1).__enter__()
-    with pytest.raises(InputError, match=r"^cluster nonsense: no scheduler answers"):
-        cluster.connected("nonsense", 1).__enter__()
+    for address in ("nonsense", "foo://127.0.0.1:9", "tls://127.0.0.1:9", ""):
+        with pytest.raises(InputError, match=f"^cluster {address}: no scheduler answers"):
+            cluster.connected(address, 1).__enter__()
     with (
         cluster.connected("local", 0) as client,
         pytest.raises(InputError, match="no workers found in 1 s; start some"),
     ):
         list(evaluate(Simulator(small_network), data, Preparation(), client=client))
+
+
+def test_an_address_that_is_none_is_one_line(small_network: Network, data: list[Sample]) -> None:
+    """A client that could not be made prints a traceback when Python ends."""
+    save(small_network, "m.h5")
+    command = [sys.executable, "-m", "eventsim", "evaluate", "m.h5", "data", "--cluster", "nonsense"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("eventsim: cluster nonsense: no scheduler answers")
+    assert [line for line in done.stderr.splitlines() if not line.startswith("eventsim: ")] == []
+
+
+def test_workers_of_this_machine_leave_to_it_what_is_said_once(client: Any) -> None:
+    def enabled() -> bool:
+        return logging.getLogger("eventsim").isEnabledFor(logging.WARNING)
+
+    assert set(client.run(enabled).values()) == {False}
+    assert enabled()
 
 
 def test_a_scheduler_that_is_lost(small_network: Network, data: list[Sample]) -> None:

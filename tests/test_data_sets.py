@@ -77,6 +77,49 @@ def test_folders_with_names_are_numbered_in_sorted_order(model, evaluated, tmp_p
     assert document["correct"] == 1
 
 
+def said_about_classes(capsys, *arguments):
+    capsys.readouterr()
+    assert main(["evaluate", *map(str, arguments)]) == 0
+    err = capsys.readouterr().err
+    assert err.count("\n") <= 1
+    return err
+
+
+def test_numbers_of_classes_with_names_are_said(model, capsys, tmp_path):
+    """A network that was trained with another order would be wrong without a word."""
+    for name in ("crab", "ant"):
+        nmnist(tmp_path / "data" / name / "a.bin", (0, 0, 1))
+    nmnist(tmp_path / "numbers" / "1" / "a.bin", (0, 0, 1))
+    (tmp_path / "l.csv").write_text("file,label\nant/a.bin,bee\ncrab/a.bin,asp\n")
+    network = model(30, 34, 34)
+    assert "numbered in sorted order: 0 ant, 1 crab; where" in said_about_classes(capsys, network, tmp_path / "data")
+    tables = (network, tmp_path / "data", "--labels", tmp_path / "l.csv")
+    assert "numbered in sorted order: 0 asp, 1 bee; where" in said_about_classes(capsys, *tables)
+    assert said_about_classes(capsys, network, tmp_path / "numbers") == ""
+    for index in range(21):
+        nmnist(tmp_path / "data" / f"z{index:02}" / "a.bin", (0, 0, 1))
+    assert ", 19 z17 and 3 more; where" in said_about_classes(capsys, network, tmp_path / "data")
+
+
+def test_a_link_that_leads_nowhere_is_a_sample_with_an_error(model, evaluated, tmp_path):
+    """As data sets have them whose files were not fetched: one sample fewer would be another accuracy."""
+    nmnist(tmp_path / "data" / "1" / "a.bin", (1, 0, 1))
+    (tmp_path / "data" / "1" / "b.bin").symlink_to("absent")
+    (tmp_path / "data" / "1" / "c.bin").symlink_to("c.bin")
+    (tmp_path / "data" / "1" / "d.bin").symlink_to("a.bin")
+    (tmp_path / "data" / "1" / "e").symlink_to(tmp_path)
+    (tmp_path / "data" / "2").symlink_to("absent")
+    found, document = evaluated(model(3, 34, 34), tmp_path / "data", code=1)
+    assert found == [("a.bin", 1, 1), ("d.bin", 1, 1)]
+    assert [each["input"].rpartition("/")[2] for each in document["failed"]] == ["b.bin", "c.bin"]
+
+
+def test_a_file_needs_labels(model, capsys, tmp_path):
+    nmnist(tmp_path / "a.bin", (1, 0, 1))
+    assert main(["evaluate", str(model(2, 34, 34)), str(tmp_path / "a.bin")]) == 2
+    assert "a.bin: no --labels found with a file; expected FILE.csv" in capsys.readouterr().err
+
+
 def test_a_folder_without_samples_is_refused(model, capsys, tmp_path):
     (tmp_path / "data" / "0").mkdir(parents=True)
     assert main(["evaluate", str(model(2, 34, 34)), str(tmp_path / "data")]) == 2

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from test_dvs_prophesee import FEW, put
 from test_dvs_readers import CHUNKS, ONE_FOLDER, as_array, event_lists, npy, read
 
+from eventsim.cli.words import in_flags
 from eventsim.dvs import open_recording
 from eventsim.errors import InputError
 
@@ -220,7 +221,8 @@ REFUSED = {
     ),
     "frames.npz": (event_files.npz(FEW, names="", frames=np.zeros((2, 2, 3, 3))), {}, "give them to the run command"),
     "words.txt": (b"one two three four\n", {}, "expected events as lines of numbers"),
-    "unnamed.txt": (b"1 2 3 0\n", {}, "pass columns"),
+    "unnamed.txt": (b"1 2 3 0\n", {}, "pass columns='txyp' for t x y p"),
+    "damaged.csv": (b"x,y,p,t\n1,2,0,9\n1,a,0,9\n", {}, "or pass columns='txyp' or another order"),
     "swapped.csv": (b"1000,5,6,1\n", {}, "pass columns"),
     "five.csv": (b"x,y,p,t\n1,2,0,9,4\n", {}, "pass columns"),
     "fewer.csv": (b"x,y,p,t\n1,2,0,9\n1,2,0\n", {}, "the line after event 1 is '1,2,0', fewer"),
@@ -263,6 +265,9 @@ def test_refusals(tmp_path, name):
         open_recording(path, **options).summary()
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and part in message and "\n" not in message
+    assert (
+        "pass --" in in_flags(message) or "pass " not in message
+    )  # an option with a value, so that a flag can be named
 
 
 def test_what_unpacks_to_a_gigabyte_takes_a_few_megabytes(tmp_path):

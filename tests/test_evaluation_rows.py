@@ -101,7 +101,9 @@ def test_a_run_stopped_twice_equals_one_run(
             code, document, err = call(*options, "--rows", rows, "--resume")
         assert code == 130
         assert document["samples"] + len(document["failed"]) == taken
-        assert err == f"eventsim: interrupted after {taken} of 10 samples\n"
+        *failed, interrupted = err.splitlines()
+        assert interrupted == f"eventsim: interrupted after {taken} of 10 samples"
+        assert len(failed) == len(document["failed"])
     code, resumed, _ = call(*options, "--rows", rows, "--resume")
     assert code == 1
     assert without_times(resumed) == without_times(one)
@@ -134,7 +136,7 @@ def test_what_was_met_in_recordings_is_told_after_a_stop(
     assert (met["disordered"], met["dropped"], len(met["damaged"])) == (
         (0, 0, 4) if "--salvage" in disorder else (4, 6, 0)
     )
-    assert said.count("\n") == 1
+    assert said.count("\n") == 3  # of events, of frames that are told to become frames, of a file that is cut
     with monkeypatch.context() as patch:
         patch.setattr(f"{MODULE}.evaluate", backwards)
         call(*options, "--rows", f"rows.{suffix}")
@@ -154,7 +156,7 @@ def test_a_row_that_was_cut_is_simulated_again(suffix: str, place: Path, call: C
     for cut in (*cuts, *np.random.default_rng(0).integers(0, len(whole), 12)):
         Path(f"rows.{suffix}").write_bytes(whole[:cut])
         code, document, err = call("data", "--rows", f"rows.{suffix}", "--resume")
-        assert (code, err) == (1, "")
+        assert (code, err.count("\n"), "bad, " in err) == (1, 1, True)
         assert without_times(document) == without_times(one), cut
         code, again, _ = call("data", "--rows", f"rows.{suffix}", "--resume")
         assert without_times(again) == without_times(one), cut
@@ -198,7 +200,8 @@ def test_rows_of_another_run_are_refused_by_what_differs(
     assert "rows.csv: is there; expected --resume" in refused("data", "--rows", "rows.csv")
     assert "chunk null found, 2 expected; take another name" in refused("data", *more, "--chunk", 2)
     assert "threads 1 found, 3 expected; take" in refused("data", *more, "--threads", 3)
-    assert "preparation {" in refused("data", *more, "--binary")
+    assert "run: preparation.binary null found, true expected; take" in refused("data", *more, "--binary")
+    assert "run: preparation.disorder null found, drop expected; take" in refused("data", *more, "--disorder", "drop")
     layers = {**small_network.layers}
     layers["head"] = type(layers["head"])(-layers["head"].weight)
     save(Network("other", layers, small_network.edges, 4), "other.h5")
@@ -313,12 +316,26 @@ def test_the_same_complaint_is_said_once_with_the_number(place: Path, capsys: py
     for index in range(4):
         (place / "data" / "2" / f"bad{index}.npy").write_bytes(b"nothing")
     np.save(place / "data" / "2" / "shape.npy", np.zeros((4, 2, 5, 6), np.int32))
-    assert main(["evaluate", "m.h5", "data"]) == 1
-    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed: ")]
-    assert len(failed) == 3  # a name with a line break is in one line of its own words
-    assert sum("bad0.npy" in line and line.endswith("(and 3 more alike)") for line in failed) == 1
-    assert sum("shape.npy" in line and "more alike" not in line for line in failed) == 1
+    for options in ((), ("--json",)):
+        assert main(["evaluate", "m.h5", "data", *options]) == 1
+        out, err = capsys.readouterr()
+        failed = err.splitlines()
+        assert len(failed) == 3  # a name with a line break is in one line of its own words
+        assert sum("bad0.npy" in line and line.endswith("(and 3 more alike)") for line in failed) == 1
+        assert sum("shape.npy" in line and "more alike" not in line for line in failed) == 1
+        assert "more alike" not in out
     assert alike([{"input": "a", "error": "a: no"}, {"input": "b", "error": "c: no"}]) == ["a: no", "c: no"]
+
+
+def test_complaints_that_differ_in_numbers_and_bytes_are_one() -> None:
+    """Each recording of a copy that broke off ends elsewhere, and each of an unknown format begins otherwise."""
+    said = [
+        *(f"r{n}.bin: {n} bytes are left over at event {n * 7}; it is 'cut'" for n in range(50)),
+        *(f"r{n}.xyz: begins with {bytes([39, n, 65 + n])!r}, of no format" for n in range(50)),
+        "r0.bin: 1 byte is left",
+    ]
+    failed = [{"input": each.partition(":")[0], "error": each} for each in said]
+    assert alike(failed) == [f"{said[0]} (and 49 more alike)", f"{said[50]} (and 49 more alike)", said[-1]]
 
 
 def test_evaluations_of_resumed_rows_merge(small_network: Network, place: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 
 from eventsim import Network, NetworkBuilder, save
 from eventsim.cli import main
@@ -22,11 +23,13 @@ from eventsim.layers import Flatten, Input, Readout
 from eventsim.modelfile import seal
 
 WITHIN = """
-import resource, sys
+import re, sys
 from eventsim.cli import main
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def peak():  # getrusage would say what the process that started this one took, if that was more
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
+before = peak()
 code = main(sys.argv[1:])
-print("MiB", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
+print("MiB", (peak() - before) >> 10)
 sys.exit(code)
 """
 
@@ -197,3 +200,35 @@ def test_labels_of_nothing_are_refused(place: Path, capsys: pytest.CaptureFixtur
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("eventsim: a.npy: int32 (1000, 0, 6, 6) with 1000 labels found; expected frames or images")
+
+
+def test_a_damaged_image_is_one_line(tmp_path: Path) -> None:
+    """Pillow logs what it thinks of a file, and Python writes that to the terminal where nobody set a log up."""
+    build = NetworkBuilder("rgb")
+    build.add("readout", Readout(), build.add("flatten", Flatten(), build.add("input", Input((3, 4, 4), kind="real"))))
+    save(build.build(time_steps=1), tmp_path / "m.h5")
+    image = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(image, "tiff")
+    tag = struct.Struct("<HHIH")  # which, type, how many, value
+    assert image.getvalue().count(tag.pack(277, 3, 1, 3)) == 1
+    (tmp_path / "a.tiff").write_bytes(image.getvalue().replace(tag.pack(277, 3, 1, 3), tag.pack(277, 3, 1, 277)))
+    command = [sys.executable, "-m", "eventsim", "run", str(tmp_path / "m.h5"), str(tmp_path / "a.tiff")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert (
+        done.stderr.startswith(f"eventsim: {tmp_path / 'a.tiff'}: not a readable image")
+        and done.stderr.count("\n") == 1
+    )
+
+
+@pytest.mark.parametrize(("name", "size"), [("a.webp", (8192, 8192)), ("a.png", (2, 1 << 25)), ("b.png", (8192, 8192))])
+def test_images_of_one_colour_stay_within_a_gigabyte(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """The limit of pixels holds whatever a decoder takes beside them: WebP once more, every line its pointers."""
+    build = NetworkBuilder("rgb")
+    build.add("readout", Readout(), build.add("flatten", Flatten(), build.add("input", Input((3, 4, 4), kind="real"))))
+    save(build.build(time_steps=1), tmp_path / "m.h5")
+    Image.new("RGB", size).save(tmp_path / name)
+    command = [sys.executable, "-c", WITHIN, "run", str(tmp_path / "m.h5"), str(tmp_path / name), "--fit", "downscale"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if name == "b.png" else 2), done.stderr
+    assert int(done.stdout.split()[-1]) < 1000

@@ -114,7 +114,7 @@ def test_names_are_numbered_over_all_tables(tmp_path: Path, gestures: Path) -> N
     found = labelled_by(tmp_path, tmp_path)
     assert [(sample.index, sample.label) for sample in found] == [(0, 2), (1, 0), (2, 1), (3, 2)]
     other = str(tmp_path / "user02_led.npy")
-    assert found[2] == Sample(f"{other}[0]", 1, RecordingPart(other, 0, 100), 2)
+    assert found[2] == Sample(f"{other}[0]", 1, RecordingPart(other, 0, 100), 2, "drum")
     assert labelled_by(str(gestures), tmp_path / "user01_led_labels.csv")[0].label == 1
 
 

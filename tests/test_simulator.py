@@ -100,7 +100,7 @@ def test_a_real_model_takes_negative_values():
         ({"chunk": 0}, "chunk 0 found; expected at least 1 time step"),
         ({"chunk": -1}, "chunk -1 found"),
         ({"threads": 0}, "threads 0 found; expected at least 1"),
-        ({"record": ["lif", "liff"]}, "layer 'liff' to record not found in network small"),
+        ({"record": ["lif", "liff"]}, "layer 'liff' to record not found in network small; .*; did you mean lif"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(small_network, options, message):

@@ -118,6 +118,19 @@ def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.Cap
             "--thraeds=2 found, no option; did you mean --threads?; see eventsim run",
         ),
         (["run", "m.h5", "x.npy", "--zzz"], "--zzz found, no option; see eventsim run --help"),
+        (["--versoin"], "--versoin found, no option; did you mean --version?; see eventsim --help"),
+        (["--zzz", "run"], "--zzz found, no option; see eventsim --help"),
+        (
+            ["verify", "m.h5", "x.npy", "--limit", "5"],
+            "--limit found, no option; see eventsim verify --help",
+        ),  # and not --time-unit
+        (["info", "m.h5", "two"], "two found behind what eventsim info takes; see eventsim info --help"),
+        (
+            ["run", "m.h5", "x.npy", "--window", "cuont"],
+            "argument --window: cuont found, expected one of count, time, duration, tonic-count, tonic-time, "
+            "tonic-duration, tonic-event-count, spikingjelly-duration; did you mean count?; see eventsim run --help",
+        ),
+        (["evaluate", "m.h5", "x", "--resume=yes"], "argument --resume: 'yes' found, expected no value; see eventsim"),
         (["formats", "spikfomer"], "format 'spikfomer' found, did you mean spikformer?"),
         (["formats", "zzz"], "format 'zzz' found; expected one of ds2ta, nir, "),
     ],
@@ -143,6 +156,8 @@ def commands() -> dict[str, object]:
 def test_help_explains_every_argument_and_shows_an_example(name: str) -> None:
     parser = commands()[name]
     assert [action.dest for action in parser._actions if not action.help] == []
+    says = [action.help for action in parser._actions]
+    assert sorted(set(says)) == sorted(says)  # each says what it does, and not what several do
     assert "for example:\n  eventsim " + name in parser.format_help()
     for example in EXAMPLES[name]:
         _parser().parse_args([name, *example.split()])  # leaves where an example is wrong
@@ -186,6 +201,19 @@ def test_suffixes_may_be_in_capitals(model: Path, capsys: pytest.CaptureFixture[
     rows = model.with_name("R.CSV")
     assert main(["profile", str(model), str(model.with_name("x.npy")), "--rows", str(rows)]) == 0
     assert rows.read_text().count("\n") == 7
+
+
+def test_a_recording_without_a_suffix_is_read_when_its_format_is_named(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some formats have no first bytes of their own; where the name is lost, the message says how to go on."""
+    recording = tmp_path / "recording"
+    recording.write_bytes(b"".join(bytes([x % 6, x % 6, 128, 0, x]) for x in range(40)))
+    assert main(["events", str(recording), "--json"]) == 2
+    err = capsys.readouterr().err
+    assert "pass --format bs2 or --format nmnist or --format text if" in err and err.count("\n") == 1
+    assert main(["events", str(recording), "--format", "nmnist", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["events"] == 40
 
 
 # --- words of this door

@@ -17,6 +17,13 @@ from eventsim.preparation_options import ORIENTATION, WindowKind, numbers_of, si
 
 Arguments = argparse.Namespace
 YES_OR_NO = argparse.BooleanOptionalAction
+TURNS = {
+    "flip-x": "mirror the events left to right",
+    "flip-y": "mirror the events top to bottom",
+    "transpose": "swap x and y, before the flips",
+    "flip-polarity": "take ON events for OFF and OFF for ON",
+}
+"""What the flags of the orientation do, which weights depend on."""
 
 
 def preparation_of(args: Arguments, network: Network | None = None) -> Preparation:
@@ -135,7 +142,9 @@ def add_frame_options(parser: argparse.ArgumentParser) -> None:
         choices=("sort", "drop", "refuse"),
         help="events earlier than one before them; default: refuse, and take them as they come with --window count",
     )
-    parser.add_argument("--lag", type=microseconds, metavar="US", help="how late --disorder sort expects them; 10000")
+    parser.add_argument(
+        "--lag", type=microseconds, metavar="US", help="how late --disorder sort expects them; default: 10000"
+    )
     parser.add_argument("--binary", action=YES_OR_NO, help="clip event counts to 1; default: the model's")
     parser.add_argument(
         "--fit",
@@ -168,8 +177,8 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")
     parser.add_argument("--end", type=int, metavar="US", help="leave out events from this time on")
     parser.add_argument("--salvage", action="store_true", help="read up to the damage of a cut or corrupt file")
-    for name in ("flip-x", "flip-y", "transpose", "flip-polarity"):
-        parser.add_argument(f"--{name}", action=YES_OR_NO, help="orientation of the events; default: the model's")
+    for name, says in TURNS.items():
+        parser.add_argument(f"--{name}", action=YES_OR_NO, help=f"{says}; default: the model's")
 
 
 def at_least_one(text: str) -> int:

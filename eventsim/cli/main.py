@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +56,12 @@ EXAMPLES = {
         "model.h5 image.png --energy lemaire2022 --report page.html",
     ),
     "verify": ("model.h5 image.png",),
-    "evaluate": ("model.h5 FOLDER --threads 2", "model.h5 tonic:NMNIST --root data --split test"),
+    "evaluate": (
+        "model.h5 FOLDER --threads 2",
+        "model.h5 FOLDER --rows rows.csv --resume",
+        "model.h5 recording.aedat --labels recording_labels.csv",
+        "model.h5 tonic:NMNIST --root data --split test --cluster local",
+    ),
     "events": ("recording.aedat4", "recording.bin --sensor 34x34"),
 }
 """Of each command, what may stand behind it."""
@@ -69,28 +75,50 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit with 2 and one line that says where help is."""
+        message = re.sub(r"ignored explicit argument (.*)$", r"\1 found, expected no value", message)
         if Parser.as_json:
             print_json(document.error_document(message))
         self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """Refuse what is left over, in the words of the command that does not know it."""
+        if self._subparsers is not None and args and args[0] != "--json":  # which says how to complain, here too
+            self._check_option(args[0])  # or it would be a command that is missed
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
-            self.error(f"{unknown[0]} found, no option{_meant(unknown[0], self._option_string_actions)}")
+            self._check_option(unknown[0])
+            self.error(f"{unknown[0]} found behind what {self.prog} takes")
         return found, unknown
 
+    def _check_option(self, text: str) -> None:
+        """Refuse an option that is none."""
+        name = text.partition("=")[0]
+        if name.startswith("-") and not any(known.startswith(name) for known in self._option_string_actions):
+            self.error(f"{text} found, no option{_meant(text, self._option_string_actions)}")
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Refuse a command that is none."""
-        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
-            meant = _meant(value, action.choices) or f"; expected one of {', '.join(action.choices)}"
-            self.error(f"{value!r} found, no command{meant}")
-        super()._check_value(action, value)
+        """Refuse a command that is none, and a value that is none of those to choose from."""
+        if action.choices is None or value in action.choices:
+            return
+        choices = [str(choice) for choice in action.choices]
+        if isinstance(action, argparse._SubParsersAction):
+            self.error(
+                f"{value!r} found, no command{_meant(value, choices) or f'; expected one of {_listed(choices)}'}"
+            )
+        raise argparse.ArgumentError(
+            action, f"{value} found, expected one of {_listed(choices)}{_meant(str(value), choices)}"
+        )
+
+
+def _listed(words: Iterable[str]) -> str:
+    return ", ".join(words)
 
 
 def _meant(text: str, names: Iterable[str]) -> str:
-    """Ask whether one of the names was meant, if one is like the text."""
-    return "".join(f"; did you mean {name}?" for name in get_close_matches(text.partition("=")[0], list(names), 1))
+    """Ask whether one of the names was meant, if one is like the text; the dashes of options do not count."""
+    bare = {name.lstrip("-"): name for name in names}
+    near = get_close_matches(text.partition("=")[0].lstrip("-"), bare, 1)
+    return "".join(f"; did you mean {bare[name]}?" for name in near)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -171,7 +199,9 @@ def _parser() -> Parser:
         command("export", exporting.export, "write a network as a NIR graph, where every layer has a node there")
     )
     run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
-    profile = command("profile", simulating.simulate, "the same, with counts, density and time of every layer")
+    profile = command(
+        "profile", simulating.simulate, "simulate as run does; print counts, density, energy and time of every layer"
+    )
     simulating.add_run(run)
     simulating.add_profile(profile)
     run.set_defaults(detail=False, report=None, verify=False, maps=False)

@@ -6,6 +6,7 @@ for them. A sample is a task without data of its own, which Dask gives to anothe
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import getpass
 import logging
@@ -15,14 +16,14 @@ import tempfile
 import threading
 import time
 import uuid
-from asyncio import to_thread
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distributed import Client, Future, LocalCluster, WorkerPlugin, as_completed, get_worker
+from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed, get_worker
+from distributed.comm import connect
 from distributed.scheduler import KilledWorker
 from threadpoolctl import threadpool_limits
 
@@ -64,7 +65,7 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
         self.lock = threading.Lock()
         self.address = worker.address
         with suppress(Exception):  # a worker that raises here is closed; the first sample raises it again
-            await to_thread(self.ready)
+            await asyncio.to_thread(self.ready)
 
     def ready(self) -> tuple[Simulator, Preparation, Mapping[str, EnergyModel]]:
         """Return simulator, preparation and energy models.
@@ -86,11 +87,12 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
         return self.parts
 
 
-class Uninterrupted(WorkerPlugin):  # type: ignore[misc]
-    """Leaves Ctrl-C, which a terminal sends to every process of a command, to the one that started the workers."""
+class Quiet(WorkerPlugin):  # type: ignore[misc]
+    """Leaves Ctrl-C, which a terminal sends to all processes of a command, and what is said once to who started it."""
 
     def setup(self, worker: Any) -> None:
-        """Ignore it; called on the thread that it would interrupt."""
+        """Ignore both; called on the thread that Ctrl-C would interrupt."""
+        logging.getLogger("eventsim").setLevel(logging.ERROR)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
@@ -106,8 +108,9 @@ def connected(address: str, processes: int) -> Iterator[Client]:
     """
     if address != "local":
         try:
+            asyncio.run(_reach(address))
             client = Client(address, timeout=PATIENCE_S, set_as_default=False)
-        except (OSError, ValueError, TimeoutError) as error:
+        except (OSError, ValueError, TypeError, TimeoutError) as error:
             raise InputError(f"cluster {address}: no scheduler answers ({first_line(error)})") from None
         with client:
             yield client
@@ -118,8 +121,14 @@ def connected(address: str, processes: int) -> Iterator[Client]:
         LocalCluster(**options, processes=True, silence_logs=quiet) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.register_plugin(Uninterrupted())
+        client.register_plugin(Quiet())
         yield client
+
+
+async def _reach(address: str) -> None:
+    """Raise what is wrong with an address; a client made with it would print a traceback when Python ends."""
+    comm = await connect(address, timeout=PATIENCE_S, **Security().get_connection_args("client"))
+    await comm.close()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from eventsim.datasets.samples import ArrayReference, Reference, Sample, labelled_arrays, numbered
+from eventsim.datasets.samples import ArrayReference, Reference, Sample, class_name, labelled_arrays, numbered
 from eventsim.dvs import RecordingPart
 from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
@@ -147,7 +147,10 @@ def _samples(lines: Sequence[_Line]) -> list[Sample]:
     for line in lines:
         if numbers[line.label] < 0:
             raise InputError(f"{line.where} has label {line.label}; expected 0 or more")
-    return [Sample(line.name, numbers[line.label], line.reference, index) for index, line in enumerate(lines)]
+    return [
+        Sample(line.name, numbers[line.label], line.reference, index, class_name(line.label, numbers))
+        for index, line in enumerate(lines)
+    ]
 
 
 def _recording_of(folder: Path, names: Sequence[str], table: Path) -> Path:

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -190,12 +190,7 @@ class RowsFile:
 
     def _check_run(self, found: Plain) -> None:
         """Refuse rows of another run, by what differs."""
-        names: dict[str, None] = dict.fromkeys((*self.run, *found))
-        differing = [
-            f"{name} {_shown(theirs)} found, {_shown(ours)} expected"
-            for name in names
-            if (theirs := found.get(name)) != (ours := self.run.get(name))
-        ]
+        differing = list(_differences(found, self.run))
         if differing:
             raise InputError(
                 f"{self.path}: rows of another run: {'; '.join(differing)}; take another name for the rows"
@@ -317,6 +312,16 @@ def _utf8(flat: dict[str, Any]) -> dict[str, Any]:
         if flat[name] is not None:
             flat[name] = flat[name].encode("utf-8", "backslashreplace").decode()
     return flat
+
+
+def _differences(found: Plain, expected: Plain, at: str = "") -> Iterator[str]:
+    """Yield what differs in one of two objects, down to the single value."""
+    for name in dict.fromkeys((*expected, *found)):
+        theirs, ours = found.get(name), expected.get(name)
+        if isinstance(theirs, Mapping) and isinstance(ours, Mapping):
+            yield from _differences(theirs, ours, f"{at}{name}.")
+        elif theirs != ours:
+            yield f"{at}{name} {_shown(theirs)} found, {_shown(ours)} expected"
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -75,12 +75,15 @@ class Sample:
         A file, a part of one, a sample of a Tonic data set, or an entry of an array; `open_sample` opens it.
     index : int
         Place in the data set, from 0; a part of a data set keeps the places.
+    class_name : str, optional
+        What the label is called where the data set has names, which were numbered in sorted order.
     """
 
     name: str
     label: int
     reference: Reference
     index: int = 0
+    class_name: str | None = None
 
 
 def open_sample(sample: Sample) -> str | RecordingPart | Recording | npt.NDArray[Any]:
@@ -149,7 +152,9 @@ def labelled_files(root: str | Path) -> list[Sample]:
     if not files:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
     numbers = numbered(folders)
-    return [Sample(path, numbers[name], path, index) for index, (path, name) in enumerate(files)]
+    return [
+        Sample(path, numbers[name], path, index, class_name(name, numbers)) for index, (path, name) in enumerate(files)
+    ]
 
 
 def _listed(folder: Path, *, folders: bool) -> list[str]:
@@ -160,8 +165,8 @@ def _listed(folder: Path, *, folders: bool) -> list[str]:
 
 
 def _is(entry: os.DirEntry[str], *, folder: bool) -> bool:
-    if entry.is_symlink():  # one that leads nowhere, or round, is neither
-        return Path(entry).is_dir() if folder else Path(entry).is_file()
+    if entry.is_symlink():  # one that leads nowhere, or round, is a file that cannot be read, and not one sample fewer
+        return Path(entry).is_dir() if folder else Path(entry).is_file() or not Path(entry).exists()
     return entry.is_dir() if folder else entry.is_file()
 
 
@@ -211,6 +216,14 @@ def numbered(names: Iterable[str]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
+def class_name(label: str, numbers: Mapping[str, int]) -> str | None:
+    """Return what a class is called where names were numbered, or None where they are the numbers themselves."""
+    try:
+        return None if all(int(name) == number for name, number in numbers.items()) else label
+    except ValueError:
+        return label
+
+
 def labelled_tonic(name: str, root: str | Path, split: Split | None = None) -> list[Sample]:
     """List the samples of a Tonic data set on disk; classes that have names are numbered in sorted order.
 
@@ -221,10 +234,10 @@ def labelled_tonic(name: str, root: str | Path, split: Split | None = None) -> l
     """
     labels = _tonic(name, str(root), split).labels
     names = {label: number for number, label in enumerate(sorted({each for each in labels if isinstance(each, str)}))}
-    numbers = [names[label] if isinstance(label, str) else int(label) for label in labels]
+    classes = [(names[label], label) if isinstance(label, str) else (int(label), None) for label in labels]
     return [
-        Sample(f"{name}[{index}]", number, TonicReference(name, str(root), split, index), index)
-        for index, number in enumerate(numbers)
+        Sample(f"{name}[{index}]", number, TonicReference(name, str(root), split, index), index, called)
+        for index, (number, called) in enumerate(classes)
     ]
 
 

@@ -191,10 +191,10 @@ def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
     found = [name for name, entry in known.items() if _recognises(name, entry, file)]
     suffix = file.path.suffix.lower()
     found = found or [name for name, entry in known.items() if entry.recognises is None and suffix in entry.extensions]
+    untold = [f"format={name!r}" for name, entry in known.items() if entry.forward and entry.recognises is None]
     if file.arrives and not found:
         if TEXT in known and printable_text(file.head):
             return TEXT
-        untold = [f"format={name!r}" for name, entry in known.items() if entry.forward and entry.recognises is None]
         raise InputError(
             f"{file}: begins with {file.head[:8]!r}, of no format that tells itself; pass {' or '.join(untold)}, or "
             "save it to a file and convert that"
@@ -217,7 +217,7 @@ def _recognised(file: ReadableFile, known: Mapping[str, EventFormat]) -> str:
     readable = ", ".join(f"{name} ({'/'.join(entry.extensions)})" for name, entry in known.items())
     raise InputError(
         f"{file}: begins with {file.head[:8]!r}, of no readable format; readable are {readable}: convert it to one of "
-        "them"
+        f"them, or pass {' or '.join(untold)} if it is of one that its name has to tell"
     )
 
 

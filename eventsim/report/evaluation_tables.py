@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from eventsim.accounting.energy import MAIN
 from eventsim.operations import synaptic_operations
@@ -19,17 +19,17 @@ from eventsim.report.tables import share
 MATRIX = 20
 """Classes up to which confusions are a matrix; of more, the most frequent are listed."""
 LISTED = 10
+VARYING = re.compile(r"""(?<!\w)b?'(?:[^'\\]|\\.)*'|(?<!\w)b?"(?:[^"\\]|\\.)*"|\d+""")
+"""What is of one file alone: bytes and texts that it holds, places and sizes."""
 
 
 def print_evaluation(
     console: Console, document: Mapping[str, Any], energies: Sequence[str] = MAIN, wide: bool = False
 ) -> None:
-    """Print what failed, accuracy, margins, times and operations, then confusions, layers, energies and conventions.
+    """Print accuracy, margins, times and operations, then confusions, layers, energies and conventions.
 
     `wide` prints every column, also where the terminal is narrower.
     """
-    for error in alike(document["failed"]):
-        console.print(Text(f"failed: {error}"), soft_wrap=True)
     if not document["samples"]:
         console.print("no sample could be simulated")
         return
@@ -39,10 +39,14 @@ def print_evaluation(
 
 
 def alike(failed: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return each error once, those that differ in the name of the sample alone with their number."""
+    """Return each error once, with the number of those that differ in names of samples, numbers and quoted bytes alone.
+
+    A hundred recordings that were cut are one complaint, wherever each ends; the document and the rows have every one.
+    """
     found: dict[str, list[str]] = {}
     for failure in failed:
-        found.setdefault(failure["error"].replace(failure["input"], "\0"), []).append(failure["error"])
+        without_name = failure["error"].replace(failure["input"], "\0")
+        found.setdefault(VARYING.sub("#", without_name), []).append(failure["error"])
     return [same[0] + (f" (and {len(same) - 1:,} more alike)" if len(same) > 1 else "") for same in found.values()]
 
 
@@ -67,7 +71,8 @@ def _summary(document: Mapping[str, Any], energies: Sequence[str]) -> Table:
         table.add_row("first right", f"in step {first['step']:.2f} on average, of {first['samples']:,} samples")
     if (decided := document["decided"])["samples"]:
         table.add_row("decided", f"in step {decided['step']:.2f} on average")
-        table.add_row("accuracy by step", ", ".join(f"{each:.1%}" for each in document["step_accuracy"]))
+    by_step = ", ".join(f"{each:.1%}" for each in document["step_accuracy"])
+    table.add_row("accuracy by step", by_step or "none: the network answers once, behind its last step")
     executed = {**document["totals"], "dense_macs": document["dense_macs"] * n}
     table.add_row("dense MACs per sample", f"{document['dense_macs']:,.0f}")
     table.add_row("executed per sample", f"{document['synaptic_operations']:,.0f} ({share(executed)})")

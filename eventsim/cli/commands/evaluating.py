@@ -46,9 +46,13 @@ from eventsim.modelfile import load
 from eventsim.preparation import Preparation
 from eventsim.report import tables
 from eventsim.report.evaluation import evaluation_document
-from eventsim.report.evaluation_tables import print_evaluation
+from eventsim.report.evaluation_tables import alike, print_evaluation
 from eventsim.report.provenance import prepared, provenance
 from eventsim.simulator import Simulator
+from eventsim.untrusted import printable
+
+CLASSES_SAID = 20
+"""Names of classes that are said with their numbers."""
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +78,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
     parser.add_argument(
-        "--threads", metavar="N", type=at_least_one, help="samples simulated at the same time; default 1"
+        "--threads", metavar="N", type=at_least_one, help="samples simulated at the same time; default: 1"
     )
     parser.add_argument(
         "--cluster",
@@ -109,6 +113,7 @@ def measure(args: Arguments) -> int:
     if not samples:
         raise InputError(f"{args.dataset}: no samples in shard {args.shard[0]}/{args.shard[1]} of {len(every)}")
     check_classes(simulator, samples)
+    _tell_classes(every)
     preparation = preparation_of(args, simulator.network)
     evaluation = Evaluation()
     rows = None
@@ -140,6 +145,8 @@ def measure(args: Arguments) -> int:
     options |= {"cluster": args.cluster, "rows": None if args.rows is None else str(args.rows), "resumed": kept or None}
     whence = provenance(args.model, simulator.network, preparation, options)
     description = evaluation_document(args.model, noted, whence, compile_s, evaluation, models)
+    for failure in alike(description["failed"]):
+        complain(failure)
     for sentence in evaluation.defects.sentences():
         complain(sentence)
     _tell_time_steps(evaluation, preparation, simulator)
@@ -189,6 +196,18 @@ def _simulate(
     return 0
 
 
+def _tell_classes(samples: Sequence[Sample]) -> None:
+    """Say which number each class has that has a name: the network knows numbers alone, maybe in another order."""
+    names = {sample.label: sample.class_name for sample in samples if sample.class_name is not None}
+    if names:
+        said = [f"{label} {printable(name)}" for label, name in sorted(names.items())]
+        more = f" and {len(said) - CLASSES_SAID} more" if len(said) > CLASSES_SAID else ""
+        complain(
+            f"classes with names are numbered in sorted order: {', '.join(said[:CLASSES_SAID])}{more}; where the "
+            "network was trained with others, name folders or labels by their numbers"
+        )
+
+
 def _tell_time_steps(evaluation: Evaluation, preparation: Preparation, simulator: Simulator) -> None:
     """Say how many arrays have other time steps than the model; flags that say so were told about before."""
     model = simulator.network.time_steps
@@ -221,6 +240,8 @@ def _labelled(args: Arguments) -> list[Sample]:
     if args.labels is None:
         if Path(args.dataset).suffix.lower() == ".npy":
             raise InputError(f"{args.dataset}: no --labels found; expected LABELS.npy, one for each sample")
+        if Path(args.dataset).is_file():
+            raise InputError(f"{args.dataset}: no --labels found with a file; expected FILE.csv, a table of its parts")
         return labelled_files(args.dataset)
     samples = labelled_by(args.dataset, args.labels)
     timed = any(isinstance(sample.reference, RecordingPart) for sample in samples)

@@ -83,7 +83,11 @@ def add(parser: argparse.ArgumentParser, more: str = "") -> None:
     )
     parser.add_argument("-o", "--output", type=npz_name, metavar="FILE.npz", help="where --record writes")
     parser.add_argument(
-        "--threads", metavar="N", type=at_least_one, default=1, help="threads that share the work of every large layer"
+        "--threads",
+        metavar="N",
+        type=at_least_one,
+        default=1,
+        help="threads that share the work of every large layer; default: 1",
     )
     add_energy_option(parser)
     add_input_options(parser)
