@@ -221,7 +221,7 @@ REFUSED = {
     ),
     "frames.npz": (event_files.npz(FEW, names="", frames=np.zeros((2, 2, 3, 3))), {}, "give them to the run command"),
     "words.txt": (b"one two three four\n", {}, "expected events as lines of numbers"),
-    "unnamed.txt": (b"1 2 3 0\n", {}, "pass columns='txyp' for t x y p"),
+    "unnamed.txt": (b"1 2 3 0\n", {}, "pass columns='txyp' or another order"),
     "damaged.csv": (b"x,y,p,t\n1,2,0,9\n1,a,0,9\n", {}, "pass columns='txyp' or another order"),
     "swapped.csv": (b"1000,5,6,1\n", {}, "pass columns"),
     "five.csv": (b"x,y,p,t\n1,2,0,9,4\n", {}, "pass columns"),
