@@ -189,3 +189,12 @@ def test_calibrated_neurons_fire_at_their_rate_and_dyadic_weights_are_exact(suit
         assert all(torch.equal(weight * 1024, (weight * 1024).round()) for weight in weights)
         ready = dense.prepared(model, frames)
         torch.testing.assert_close(ready(frames), model(frames), rtol=1e-6, atol=1e-6)
+
+
+def test_what_grows_with_spikes_can_be_timed(suite: ModuleType) -> None:
+    """The densest of the linear layers, which the suite of all parts meets first."""
+    linearity = importlib.import_module("linearity")
+    *_, (percent, job, executed) = linearity._spikes()
+    outputs, seconds = job()
+    assert (percent, len(outputs)) == (100 * max(linearity.DENSITIES), 1)
+    assert executed > 0 < seconds

@@ -28,7 +28,7 @@ def _spikes() -> Iterator[Point]:
     """Yield one linear layer at several densities: its own time."""
     for density in DENSITIES:
         layer = workload(matrix(384, 64), density)
-        (job,) = engine_eventsim.load(layer, [[0]])
+        (job,) = engine_eventsim.float32(layer, [[0]])
         yield 100 * density, job, engine_eventsim.facts(layer)["executed_mops"]
 
 
