@@ -26,54 +26,65 @@ Parts of your own
 
 from typing import TYPE_CHECKING, Any
 
-from eventsim.errors import EventsimError, InputError
-from eventsim.modelfile import load, save
-from eventsim.network import Delayed, Network, NetworkBuilder
-from eventsim.result import Result
-from eventsim.simulator import Simulator
-
 if TYPE_CHECKING:
     from eventsim.attention_maps import AttentionMaps
     from eventsim.dvs import open_recording
+    from eventsim.errors import EventsimError, InputError
     from eventsim.exporting import to_nir
     from eventsim.from_module import from_torch
     from eventsim.importing import import_checkpoint
+    from eventsim.modelfile import load, save
+    from eventsim.network import Delayed, Network, NetworkBuilder
     from eventsim.preparation import Preparation
     from eventsim.quantising import quantise
+    from eventsim.result import Result
+    from eventsim.simulator import Simulator
     from eventsim.streaming import stream
     from eventsim.verification import verify
     from eventsim.verified import Verification
 
     __version__: str
 else:
-    _LATER = {
-        "AttentionMaps": "eventsim.attention_maps",
-        "Preparation": "eventsim.preparation",
-        "Verification": "eventsim.verified",
-        "from_torch": "eventsim.from_module",
-        "import_checkpoint": "eventsim.importing",
-        "open_recording": "eventsim.dvs",
-        "quantise": "eventsim.quantising",
-        "stream": "eventsim.streaming",
-        "to_nir": "eventsim.exporting",
-        "verify": "eventsim.verification",
+    _HOME = {
+        "AttentionMaps": "attention_maps",
+        "Delayed": "network",
+        "EventsimError": "errors",
+        "InputError": "errors",
+        "Network": "network",
+        "NetworkBuilder": "network",
+        "Preparation": "preparation",
+        "Result": "result",
+        "Simulator": "simulator",
+        "Verification": "verified",
+        "from_torch": "from_module",
+        "import_checkpoint": "importing",
+        "load": "modelfile",
+        "open_recording": "dvs",
+        "quantise": "quantising",
+        "save": "modelfile",
+        "stream": "streaming",
+        "to_nir": "exporting",
+        "verify": "verification",
     }
-    """What a run of frames does not need, by the module that is imported when it is first asked for."""
+    """Where each name is from: that module is imported when the name is first asked for, and what it needs with it."""
+    _PARTS = ("datasets", "dvs", "layers", "testing")
 
     def __getattr__(name: str) -> Any:
-        """Return what is not there from the beginning; the next access finds it in place."""
+        """Return what is not there yet; the next access finds it in place."""
         from importlib import import_module, metadata  # noqa: PLC0415 - no names of this module
 
         if name == "__version__":
             found = metadata.version("eventsim")
-        elif name in _LATER:
-            found = getattr(import_module(_LATER[name]), name)
+        elif name in _HOME:
+            found = getattr(import_module(f"eventsim.{_HOME[name]}"), name)
+        elif name in _PARTS:
+            found = import_module(f"eventsim.{name}")
         else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
         return globals().setdefault(name, found)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LATER, "__version__"})
+        return sorted({*globals(), *_HOME, *_PARTS, "__version__"})
 
 
 __all__ = [

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from eventsim import NetworkBuilder, Simulator, load, save
 from eventsim.accounting.energy import choose
-from eventsim.cli.main import EXAMPLES, _parser, main
+from eventsim.cli.main import COMMANDS, _parser, main
 from eventsim.cli.words import in_flags
 from eventsim.dvs import event_formats
 from eventsim.errors import InputError
@@ -147,20 +147,16 @@ def test_words_that_are_nearly_right(arguments: list[str], said: str, capsys: py
     assert err.count("\n") == 1
 
 
-def commands() -> dict[str, object]:
-    (action,) = (action for action in _parser()._actions if action.choices)
-    return dict(action.choices)
-
-
-@pytest.mark.parametrize("name", commands())
+@pytest.mark.parametrize("name", COMMANDS)
 def test_help_explains_every_argument_and_shows_an_example(name: str) -> None:
-    parser = commands()[name]
+    (action,) = (action for action in _parser([name])._actions if action.choices)
+    parser = action.choices[name]
     assert [action.dest for action in parser._actions if not action.help] == []
     says = [action.help for action in parser._actions]
     assert sorted(set(says)) == sorted(says)  # each says what it does, and not what several do
     assert "for example:\n  eventsim " + name in parser.format_help()
-    for example in EXAMPLES[name]:
-        _parser().parse_args([name, *example.split()])  # leaves where an example is wrong
+    for example in COMMANDS[name].examples:
+        _parser([name]).parse_args([name, *example.split()])  # leaves where an example is wrong
 
 
 @pytest.mark.parametrize("name", formats())

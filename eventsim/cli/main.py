@@ -8,63 +8,102 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
-from typing import Any, NoReturn
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
 
 from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.cli.arguments import Arguments
-from eventsim.cli.commands import (
-    demo,
-    evaluating,
-    events,
-    exporting,
-    formats,
-    importing,
-    info,
-    quantising,
-    simulating,
-    verifying,
-)
 from eventsim.cli.printing import complain, print_json
 from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.plugins import PluginWarning
 from eventsim.report import document
 
-EXAMPLES = {
-    "demo": ("",),
-    "formats": ("", "spikformer"),
-    "import": (
-        "checkpoint.pth -o model.h5",
-        "checkpoint.pth -o model.h5 --format spikformer --set tau=2.0 --set heads=8",
-        "checkpoint.pth -o model.h5 --module my_package.models:make --example 3x32x32",
+
+class Command(NamedTuple):
+    """One command: the module that is imported when it is chosen, and what adds its arguments; help; examples."""
+
+    module: str
+    add: str
+    help: str
+    examples: tuple[str, ...]
+
+
+COMMANDS = {
+    "demo": Command("demo", "add", "run what the package ships: a trained checkpoint sees a recording", ("",)),
+    "formats": Command(
+        "formats",
+        "add",
+        "list the checkpoint and event-file formats, or explain the options of one",
+        ("", "spikformer"),
     ),
-    "quantise": ("model.h5 --calibrate train -o int8.h5",),
-    "info": ("model.h5", "model.h5 --wide"),
-    "export": ("model.h5 -o model.nir",),
-    "run": (
-        "model.h5 recording.aedat4",
-        "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz",
-        "model.h5 - --bin-us 10000 --columns txyp --sensor 346x260 --fit downscale",
+    "import": Command(
+        "importing",
+        "add",
+        "import a trained checkpoint",
+        (
+            "checkpoint.pth -o model.h5",
+            "checkpoint.pth -o model.h5 --format spikformer --set tau=2.0 --set heads=8",
+            "checkpoint.pth -o model.h5 --module my_package.models:make --example 3x32x32",
+        ),
     ),
-    "profile": (
-        "model.h5 recording.aedat4 --conventions",
-        "model.h5 image.png --energy lemaire2022 --report page.html",
+    "info": Command(
+        "info", "add", "show layers, shapes, parameters and dense MACs per step", ("model.h5", "model.h5 --wide")
     ),
-    "verify": ("model.h5 image.png",),
-    "evaluate": (
-        "model.h5 FOLDER --threads 2",
-        "model.h5 FOLDER --rows rows.csv --resume",
-        "model.h5 recording.aedat --labels recording_labels.csv",
-        "model.h5 tonic:NMNIST --root data --split test --cluster local",
+    "export": Command(
+        "exporting",
+        "add",
+        "write a network as a NIR graph, where every layer has a node there",
+        ("model.h5 -o model.nir",),
     ),
-    "events": ("recording.aedat4", "recording.bin --sensor 34x34"),
+    "run": Command(
+        "simulating",
+        "add_run",
+        "simulate recordings, frames or images; print predictions",
+        (
+            "model.h5 recording.aedat4",
+            "model.h5 recording.aedat4 --record block.0.attn.q_lif -o spikes.npz",
+            "model.h5 - --bin-us 10000 --columns txyp --sensor 346x260 --fit downscale",
+        ),
+    ),
+    "profile": Command(
+        "simulating",
+        "add_profile",
+        "simulate as run does; print counts, density, energy and time of every layer",
+        ("model.h5 recording.aedat4 --conventions", "model.h5 image.png --energy lemaire2022 --report page.html"),
+    ),
+    "verify": Command(
+        "verifying",
+        "add",
+        "compare every layer with its dense form on recordings, frames or images",
+        ("model.h5 image.png",),
+    ),
+    "quantise": Command(
+        "quantising",
+        "add",
+        "make integers of a network, checked on its training data",
+        ("model.h5 --calibrate train -o int8.h5",),
+    ),
+    "evaluate": Command(
+        "evaluating",
+        "add",
+        "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME",
+        (
+            "model.h5 FOLDER --threads 2",
+            "model.h5 FOLDER --rows rows.csv --resume",
+            "model.h5 recording.aedat --labels recording_labels.csv",
+            "model.h5 tonic:NMNIST --root data --split test --cluster local",
+        ),
+    ),
+    "events": Command(
+        "events", "add", "show what a recording holds", ("recording.aedat4", "recording.bin --sensor 34x34")
+    ),
 }
-"""Of each command, what may stand behind it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -110,6 +149,15 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+class _Version(argparse.Action):
+    """Says the version, which takes long to find, where it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print it and leave."""
+        print(f"eventsim {eventsim.__version__}")
+        parser.exit()
+
+
 def _listed(words: Iterable[str]) -> str:
     return ", ".join(words)
 
@@ -125,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 (the work failed), 2 (bad usage, input or disk) or 130 (interrupted)."""
     given = sys.argv[1:] if arguments is None else arguments
     Parser.as_json = "--json" in given
-    args = _parser().parse_args(given)
+    args = _parser(given).parse_args(given)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and layers may be no text of this terminal
         sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
@@ -172,52 +220,19 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     complain(message)
 
 
-def _parser() -> Parser:
+def _parser(given: Sequence[str]) -> Parser:
+    """Return a parser that knows all commands, and the arguments of the one that was chosen."""
     parser = Parser(prog="eventsim", description="Event-driven simulator for spiking transformers.")
-    parser.add_argument("--version", action="version", version=f"eventsim {eventsim.__version__}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="show program's version number and exit")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, function: Callable[[Arguments], int], help_text: str) -> argparse.ArgumentParser:
-        epilog = "for example:\n" + "\n".join(f"  eventsim {name} {example}".rstrip() for example in EXAMPLES[name])
+    chosen = next((word for word in given if word in COMMANDS), None)
+    for name, command in COMMANDS.items():
+        epilog = "for example:\n" + "\n".join(f"  eventsim {name} {example}".rstrip() for example in command.examples)
         shape = argparse.RawDescriptionHelpFormatter
-        sub: argparse.ArgumentParser = commands.add_parser(
-            name, help=help_text, description=help_text, epilog=epilog, formatter_class=shape
+        sub = commands.add_parser(
+            name, help=command.help, description=command.help, epilog=epilog, formatter_class=shape
         )
-        sub.set_defaults(command=function)
-        sub.add_argument("--json", action="store_true", help="print one JSON document")
-        return sub
-
-    command("demo", demo.demo, "run what the package ships: a trained checkpoint sees a recording")
-    formats.add(
-        command(
-            "formats", formats.list_formats, "list the checkpoint and event-file formats, or explain the options of one"
-        )
-    )
-    importing.add(command("import", importing.import_model, "import a trained checkpoint"))
-    info.add(command("info", info.info, "show layers, shapes, parameters and dense MACs per step"))
-    exporting.add(
-        command("export", exporting.export, "write a network as a NIR graph, where every layer has a node there")
-    )
-    run = command("run", simulating.simulate, "simulate recordings, frames or images; print predictions")
-    profile = command(
-        "profile", simulating.simulate, "simulate as run does; print counts, density, energy and time of every layer"
-    )
-    simulating.add_run(run)
-    simulating.add_profile(profile)
-    run.set_defaults(detail=False, report=None, verify=False, maps=False)
-    profile.set_defaults(detail=True, restart_every=None)
-    verifying.add(
-        command(
-            "verify",
-            verifying.verify_inputs,
-            "compare every layer with its dense form on recordings, frames or images",
-        )
-    )
-    quantising.add(
-        command("quantise", quantising.quantise_model, "make integers of a network, checked on its training data")
-    )
-    evaluating.add(
-        command("evaluate", evaluating.measure, "accuracy, latency and counts over FOLDER/<label>/* or tonic:NAME")
-    )
-    events.add(command("events", events.describe, "show what a recording holds"))
+        if name == chosen:
+            sub.add_argument("--json", action="store_true", help="print one JSON document")
+            getattr(import_module(f"eventsim.cli.commands.{command.module}"), command.add)(sub)
     return parser

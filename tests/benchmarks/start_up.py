@@ -13,6 +13,7 @@ from typing import Any
 STARTS = {
     "import numba": ["-c", "import numba"],
     "import eventsim": ["-c", "import eventsim"],
+    "Simulator and load": ["-c", "from eventsim import Simulator, load"],
     "eventsim demo, warm": ["-c", "from eventsim.cli import main; raise SystemExit(main(['demo']))"],
 }
 ROUNDS, QUICK = 7, 2

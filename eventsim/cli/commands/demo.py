@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from importlib import resources
 
@@ -13,6 +14,11 @@ from eventsim.preparation import Preparation
 from eventsim.report import document, tables
 from eventsim.report.provenance import provenance
 from eventsim.simulator import Simulator
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Say that ``demo`` has no arguments."""
+    parser.set_defaults(command=demo)
 
 
 def demo(args: Arguments) -> int:
@@ -27,9 +33,9 @@ def demo(args: Arguments) -> int:
         load_s = time.perf_counter() - began
         compile_s = simulator.warm_up()
         _, sample = simulated(simulator, Preparation(), str(recording), label=label)
-        whence = provenance(checkpoint, network, Preparation(), {})
         sample |= {"input": recording.name, "label": label}
-    if args.json:
+        whence = provenance(checkpoint, network, Preparation(), {}) if args.json else None
+    if whence is not None:
         print_json(document.run_document(checkpoint.name, network, whence, load_s, compile_s, [sample], []))
         return 0
     screen = console()

@@ -57,6 +57,7 @@ CLASSES_SAID = 20
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``evaluate``."""
+    parser.set_defaults(command=measure)
     add_model(parser)
     parser.add_argument(
         "dataset",

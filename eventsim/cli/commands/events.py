@@ -14,6 +14,7 @@ from eventsim.report.provenance import machine
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``events``."""
+    parser.set_defaults(command=describe)
     parser.add_argument("file", metavar="FILE", help="a recording; eventsim formats lists what is read")
     add_recording_options(parser)
 

@@ -13,6 +13,7 @@ from eventsim.report import document
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``export``."""
+    parser.set_defaults(command=export)
     add_model(parser)
     parser.add_argument("-o", "--output", metavar="FILE.nir", required=True, help="the graph to write")
 

@@ -30,6 +30,7 @@ WRAPPINGS = {
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``formats``."""
+    parser.set_defaults(command=list_formats)
     parser.add_argument("name", metavar="NAME", nargs="?", help="a checkpoint format, to explain its options")
 
 

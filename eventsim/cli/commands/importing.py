@@ -16,6 +16,7 @@ from eventsim.report import document, tables
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``import``."""
+    parser.set_defaults(command=import_model)
     says = "weights as they were saved: .pth, .safetensors, .npz, .h5 or .nir"
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help=says)
     parser.add_argument("-o", "--output", metavar="MODEL.h5", required=True, help="the model file to write")

@@ -12,6 +12,7 @@ from eventsim.report import document, tables
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``info``."""
+    parser.set_defaults(command=info)
     add_model(parser)
     add_wide(parser)
 

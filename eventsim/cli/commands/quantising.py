@@ -29,6 +29,7 @@ SCALES = {"exact": "exact", "power-of-two": "power_of_two"}
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``quantise``."""
+    parser.set_defaults(command=quantise_model)
     add_model(parser)
     parser.add_argument("-o", "--output", metavar="INT8.h5", required=True, help="the model file to write")
     parser.add_argument(

@@ -29,7 +29,6 @@ from eventsim.cli.arguments import (
     zero_or_more,
 )
 from eventsim.cli.attempts import Attempts
-from eventsim.cli.commands.verifying import verified
 from eventsim.cli.inputs import STANDARD_INPUT, add_batch_option, file_of, sources, tell_defects, tell_time_steps
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.dvs import Defects
@@ -50,7 +49,8 @@ from eventsim.stopwatch import Stopwatch
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``run``."""
-    add(parser, "; or - alone: events from standard input as they come, a line for every bin of --bin-us")
+    parser.set_defaults(command=simulate, detail=False, report=None, verify=False, maps=False)
+    _add(parser, "; or - alone: events from standard input as they come, a line for every bin of --bin-us")
     parser.add_argument(
         "--restart-every",
         type=zero_or_more,
@@ -61,7 +61,8 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 def add_profile(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``profile``."""
-    add(parser)
+    parser.set_defaults(command=simulate, detail=True, restart_every=None)
+    _add(parser)
     parser.add_argument("--maps", action="store_true", help="count the attention maps of plain spiking attention, too")
     parser.add_argument("--verify", action="store_true", help="compare with the dense form, too; 1 where it differs")
     parser.add_argument(
@@ -69,7 +70,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add(parser: argparse.ArgumentParser, more: str = "") -> None:
+def _add(parser: argparse.ArgumentParser, more: str = "") -> None:
     """Say the arguments of ``run`` and ``profile``; `more` of the inputs."""
     add_model(parser)
     add_inputs(parser, more)
@@ -179,6 +180,8 @@ def _simulator(args: Arguments) -> Simulator:
 
 def _verify(network: Network, preparation: Preparation, name: str, source: Source, sample: dict[str, Any]) -> None:
     """Add to the document of an input what its dense form says."""
+    from eventsim.cli.commands.verifying import verified  # noqa: PLC0415 - needs the dense forms, few ask for them
+
     sample["verification"] = verified(network, preparation, name, source).to_dict()
 
 

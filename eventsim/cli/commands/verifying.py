@@ -23,6 +23,7 @@ from eventsim.verified import Verification
 
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``verify``."""
+    parser.set_defaults(command=verify_inputs)
     add_model(parser)
     add_inputs(parser)
     add_batch_option(parser)
