@@ -19,7 +19,9 @@ from machine import described
 from numba import types
 from numba.extending import intrinsic
 
-LANES = 16 if described()["flags"]["avx512f"] else 8
+from eventsim.kernels.processor import FEATURES
+
+LANES = 16 if "avx512f" in FEATURES else 8
 SUMS = 12
 REPETITIONS = 15
 LEAST_VALUES = 1 << 22
