@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,12 @@ def nmnist(events: list[Any]) -> bytes:
     return b"".join(map(bytes, words))
 
 
+def npz(events: list[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: as_array(events)[name] for name in "xytp"})
+    return buffer.getvalue()
+
+
 WRITTEN = {
     "a.dat": event_files.dat,
     "a.raw": event_files.evt2,
@@ -32,6 +39,7 @@ WRITTEN = {
     "a.aedat": lambda events: AEDAT2 + b"".join(aedat2_word(*event) for event in events),
     "a.bin": nmnist,
     "a.npy": lambda events: npy(as_array(events)),
+    "a.npz": npz,
     "dsec.h5": lambda events: event_files.dsec([(x, y, t + 500, p) for x, y, t, p in events], -500),
     "v2e.h5": event_files.v2e_hdf5,
     "cd.hdf5": event_files.metavision_hdf5,

@@ -15,7 +15,7 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,7 +27,7 @@ from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.events_array import MAX_HEADER_BYTES, READ_HEADER
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import described, printable
 
@@ -70,7 +70,6 @@ class NpzRecording(Recording):
     """
 
     format = "npz"
-    slow = True
 
     def __init__(
         self,
@@ -95,6 +94,16 @@ class NpzRecording(Recording):
 
     def _stored_events(self) -> int:
         return self._events
+
+    def _stored_end(self) -> int | None:
+        with suppress(InputError), _opened(self.path) as archive, ExitStack() as stack:  # reading tells
+            (times, dtype), left = _members(self.path, archive, stack, self._scale is not None)[0]["t"], self._events
+            while left > BLOCK_EVENTS:
+                _values(times, dtype, BLOCK_EVENTS)
+                left -= BLOCK_EVENTS
+            if left:
+                return int(microseconds(self.path, _values(times, dtype, left)[-1:], self._scale)[0])
+        return None
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         with _opened(self.path) as archive, ExitStack() as stack:
