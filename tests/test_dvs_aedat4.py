@@ -97,6 +97,18 @@ def test_compressed_packets(tmp_path: Path, kind: str, chunk: int) -> None:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
+def test_the_last_packet_of_the_stream_tells_its_end(tmp_path: Path, kind: str) -> None:
+    number, pack = PACKERS[kind]
+    file = packed(number, pack, GOOD_EVENTS) + packets(b"no frame", pack(body([(1, 1, 10**9, True)])), stream=7)
+    recording = open_recording(written(tmp_path, file))
+    assert recording.likely_last_us() == GOOD_EVENTS[-1][2]
+    assert open_recording(written(tmp_path, file + packets(pack(body([]))))).likely_last_us() is None
+    assert open_recording(written(tmp_path, file + packets(b"no frame"))).likely_last_us() is None
+    far = packets(pack(body([(1, 1, 2**63 - 1, True)])))
+    assert open_recording(written(tmp_path, file + far)).likely_last_us() is None
+
+
+@pytest.mark.parametrize("kind", PACKERS)
 def test_a_damaged_frame_is_refused_behind_the_events_before_it(tmp_path: Path, kind: str) -> None:
     number, pack = PACKERS[kind]
     frame = pack(body(GOOD_EVENTS))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from test_dvs_readers import AEDAT2, aedat2_word, as_array, npy
+from test_dvs_readers import AEDAT2, aedat2_word, aedat4, as_array, npy
 
 from eventsim.dvs import Defects, Reading, Recording, decoding, frames_by_time, open_recording
 from eventsim.errors import InputError
@@ -37,6 +37,7 @@ WRITTEN = {
     "a.raw": event_files.evt2,
     "b.raw": event_files.evt3,
     "a.aedat": lambda events: AEDAT2 + b"".join(aedat2_word(*event) for event in events),
+    "a.aedat4": lambda events: aedat4(events[:70], events[70:], width=SIDE, height=SIDE),
     "a.bin": nmnist,
     "a.npy": lambda events: npy(as_array(events)),
     "a.npz": npz,

@@ -18,6 +18,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ from eventsim.dvs.compiled import compiled
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Packed, Recording, SensorSize
 from eventsim.dvs.unpacking import Unpack, unpack_lz4, unpack_zstd
 from eventsim.errors import InputError
 from eventsim.untrusted import printable
@@ -46,6 +47,9 @@ LZ4 = (1, 2)
 # small packets are stepped over many at a time, and of large ones little is read
 STEP_BYTES = 16 << 10
 UNPACKED_BYTES = 64 << 10
+# streams of which the last packet is remembered, and how large it may be to be looked at before all others
+STREAMS = 256
+MOST_LOOKED_AT = 1 << 20
 # what the decoder keeps beside the wraps, which there are none of: the stream, how many events of the packet are to
 # come, how many bytes of it are behind them, and how many of those that follow are not wanted
 STREAM, NUMBER, BEHIND, SKIPPED = range(1, 5)
@@ -91,7 +95,8 @@ class Aedat4Recording(Recording):
         salvage: bool = False,
     ) -> None:
         file = readable_file(path)
-        header, self._data_start, self._data_end, self._damage = _check_framing(file)
+        last = np.full(STREAMS, -1, np.int64)
+        header, self._data_start, self._data_end, self._damage = _check_framing(file, last)
         if self._damage and not salvage:
             raise InputError(f"{self._damage}: copy it again or pass salvage=True")
         if header.compression != 0 and header.compression not in COMPRESSIONS:
@@ -100,6 +105,7 @@ class Aedat4Recording(Recording):
             )
         self._compression, self.slow = header.compression, header.compression != 0
         self._stream_id = _event_stream(file, header.streams, stream)
+        self._last_packet = int(last[self._stream_id]) if self._stream_id < STREAMS else -1
         self.told_size = _size_of(header.streams[self._stream_id])
         size = sensor_size or self.told_size
         if size is None:
@@ -108,6 +114,21 @@ class Aedat4Recording(Recording):
             )
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
+
+    def _stored_end(self) -> int | None:
+        if self._last_packet < 0:
+            return None
+        with suppress(InputError, ValueError, struct.error), Path(self.path).open("rb") as file:  # reading tells
+            file.seek(self._last_packet)
+            _, size = PACKET_HEADER.unpack(file.read(HEADER_BYTES))
+            if size > MOST_LOOKED_AT:
+                return None
+            data = bytes(COMPRESSIONS[self._compression]()(file.read(size)) if self._compression else file.read(size))
+            begin, number, _ = list_of_events(np.frombuffer(data, np.uint8), len(data))
+            if number > 0:
+                time = int.from_bytes(data[begin + (number - 1) * EVENT_BYTES :][:8], "little")
+                return time if time < TIME_LIMIT_US else None
+        return None
 
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state = np.zeros(5, np.int64)
@@ -277,10 +298,11 @@ def _size_of(said: dict[str, str]) -> SensorSize | None:
     return height, width
 
 
-def _check_framing(path: ReadableFile) -> tuple[Aedat4Header, int, int, str]:
+def _check_framing(path: ReadableFile, last: npt.NDArray[np.int64]) -> tuple[Aedat4Header, int, int, str]:
     """Check version, header and the size of every packet.
 
-    Return the header, the bytes at which the packets begin and behind the last sound one, and what is damaged.
+    Return the header, the bytes at which the packets begin and behind the last sound one, and what is damaged; in
+    `last` is written where the last packet of each stream begins.
     """
     with path.path.open("rb") as file:
         magic = file.read(len(MAGIC))
@@ -299,17 +321,20 @@ def _check_framing(path: ReadableFile) -> tuple[Aedat4Header, int, int, str]:
         except ValueError as error:
             raise InputError(f"{path}: the header is not AEDAT 4.0's ({error}); the file is corrupt") from error
         begin, position = file.tell(), header.table_position
-        end, damage = _check_packets(path, file, begin, position if 0 <= position <= path.size else path.size)
+        end = position if 0 <= position <= path.size else path.size
+        end, damage = _check_packets(path, file, begin, end, last)
         return header, begin, end, damage
 
 
-def _check_packets(path: ReadableFile, file: BinaryIO, begin: int, end: int) -> tuple[int, str]:
+def _check_packets(
+    path: ReadableFile, file: BinaryIO, begin: int, end: int, last: npt.NDArray[np.int64]
+) -> tuple[int, str]:
     """Step over the packets between two bytes; return where the last sound one ends, and what ends them early."""
     packets = 0
     while begin < end:
         file.seek(begin)
         data = np.frombuffer(file.read(min(STEP_BYTES, end - begin)), np.uint8)
-        stepped, found, size = _step_over(data, end - begin)
+        stepped, found, size = _step_over(data, end - begin, begin, last)
         begin += stepped
         packets += found
         if found == 0:
@@ -322,10 +347,11 @@ def _check_packets(path: ReadableFile, file: BinaryIO, begin: int, end: int) -> 
 
 
 @compiled
-def _step_over(data: npt.NDArray[np.uint8], left: int) -> tuple[int, int, int]:
+def _step_over(data: npt.NDArray[np.uint8], left: int, begin: int, last: npt.NDArray[np.int64]) -> tuple[int, int, int]:
     """Step over sound packets of which the headers are in `data`, and which are among `left` bytes.
 
-    Return the bytes and packets, and the size that the next one would have, -1 where that is not there.
+    Write where the last one of each stream begins, counted from `begin`. Return the bytes and packets, and the size
+    that the next one would have, -1 where that is not there.
     """
     at = 0
     packets = 0
@@ -334,6 +360,9 @@ def _step_over(data: npt.NDArray[np.uint8], left: int) -> tuple[int, int, int]:
         size = int32(data, at + 4)
         if not 0 < size <= left - at - HEADER_BYTES:
             return at, packets, size
+        stream = int32(data, at)
+        if 0 <= stream < len(last):
+            last[stream] = begin + at
         at += HEADER_BYTES + size
         packets += 1
         size = -1
