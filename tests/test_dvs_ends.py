@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
-from test_dvs_readers import AEDAT2, aedat2_word, aedat4, as_array, npy
+from test_dvs_readers import AEDAT2, AEDAT3, aedat2_word, aedat4, as_array, npy, packet
 
 from eventsim.dvs import Defects, Reading, Recording, decoding, frames_by_time, open_recording
 from eventsim.errors import InputError
@@ -37,6 +37,7 @@ WRITTEN = {
     "a.raw": event_files.evt2,
     "b.raw": event_files.evt3,
     "a.aedat": lambda events: AEDAT2 + b"".join(aedat2_word(*event) for event in events),
+    "a3.aedat": lambda events: AEDAT3 + packet(events[:70]) + packet(events[70:]) + packet([], kind=3, size=36),
     "a.aedat4": lambda events: aedat4(events[:70], events[70:], width=SIDE, height=SIDE),
     "a.bin": nmnist,
     "a.npy": lambda events: npy(as_array(events)),
@@ -158,3 +159,23 @@ def test_an_error_is_that_of_the_reading(tmp_path: Path) -> None:
     events[3] = (SIDE, 0, events[3][2], True)
     with pytest.raises(InputError, match=r"event 3 has x = 20, outside of the sensor"):
         frames_by_time(opened(tmp_path, "a.npy", events), 7)
+
+
+def test_the_last_valid_event_of_the_source_ends_aedat3(tmp_path: Path) -> None:
+    """Behind it: one that is not valid, a packet of other things, and one of another camera; bits 31 on count."""
+    events = events_of([5, 9, 12])
+    invalid = (0, 0, 99, True, 0)
+    whole = AEDAT3 + packet(events[:1]) + packet([*events[1:], invalid], 3) + packet([(0, 0, 88, True)], kind=0)
+    (tmp_path / "a.aedat").write_bytes(whole)
+    assert open_recording(tmp_path / "a.aedat").likely_last_us() == 12 + (3 << 31)
+    other = bytearray(packet([(0, 0, 77, True)]))
+    other[2] += 1
+    for stream, last in ((None, 77), (1, 12 + (3 << 31)), (2, 77)):
+        (tmp_path / "a.aedat").write_bytes(whole + other)
+        assert open_recording(tmp_path / "a.aedat", stream=stream).likely_last_us() == last
+    for behind in (packet([invalid]), b"\1" * 28, bytes(5)):  # none is valid; no packet; no whole header
+        (tmp_path / "a.aedat").write_bytes(whole + behind)
+        expected = None if behind == packet([invalid]) else 12 + (3 << 31)
+        assert open_recording(tmp_path / "a.aedat").likely_last_us() == expected
+    (tmp_path / "a.aedat").write_bytes(AEDAT3)
+    assert open_recording(tmp_path / "a.aedat").likely_last_us() is None

@@ -41,6 +41,10 @@ ENDLESS = 1 << 62
 POLARITY_BYTES = 8
 STAMP_OFFSET = 4
 INT32 = struct.Struct("<i")
+# small packets are stepped over many at a time, and of large ones little is read
+STEP_BYTES = 16 << 10
+# how large the last packet may be to be looked at before all others
+MOST_LOOKED_AT = 1 << 20
 # no source of 16 bits
 NO_SOURCE = 1 << 16
 # what the decoder keeps beside the wraps, which there are none of: the source that is asked for and that of the events
@@ -118,15 +122,35 @@ class Aedat3Recording(Recording):
         file = self._file = readable_file(path)
         lines, self._data_start = _read_header(file)
         self._source = stream
+        self._asked = NO_SOURCE if stream is None else stream
         self.size_given = sensor_size is not None
         told = _sensor_sizes(_sources(lines, stream))
         self.told_size = next(iter(told)) if len(told) == 1 else None
         size = _sensor_size(file, _sources(lines, stream)) if sensor_size is None else sensor_size
         super().__init__(str(file), size, orientation)
 
+    def _stored_end(self) -> int | None:
+        with Path(self.path).open("rb") as file:
+            begin, end, last, stepped = self._data_start, os.fstat(file.fileno()).st_size, -1, 1
+            while stepped > 0 and begin < end:  # or up to what reading will refuse
+                file.seek(begin)
+                data = np.frombuffer(file.read(STEP_BYTES), np.uint8)
+                stepped, found = _step_over(data, self._asked)
+                last = begin + found if found >= 0 else last
+                begin += stepped
+            if last < 0:
+                return None
+            file.seek(last)
+            packet = _Packet(*PACKET_HEADER.unpack(file.read(HEADER_BYTES)))
+            size = packet.number * POLARITY_BYTES
+            words = np.frombuffer(file.read(size) if size <= MOST_LOOKED_AT else b"", np.uint8)
+        words = words[: len(words) // POLARITY_BYTES * POLARITY_BYTES].view("<i4").reshape(-1, 2)
+        stamps = words[words[:, 0] & 1 == 1, 1]
+        return packet.overflow << 31 | int(stamps[-1]) if len(stamps) and stamps[-1] >= 0 else None
+
     def _decode(self, block_events: int) -> Iterator[Packed]:
         state = np.zeros(8, np.int64)
-        state[ASKED] = NO_SOURCE if self._source is None else self._source
+        state[ASKED] = self._asked
         state[SOURCE] = NO_SOURCE
         file_bytes = ENDLESS if self._file.arrives else Path(self.path).stat().st_size
         with self._file.opened(self._data_start) as file:
@@ -257,6 +281,26 @@ def _decode_packets(
             if state[SKIPPED] > 0:
                 break
     return used, count, why
+
+
+@compiled
+def _step_over(data: npt.NDArray[np.uint8], asked: int) -> tuple[int, int]:
+    """Step over packets of which the headers are in `data`, up to one that cannot be right.
+
+    Return the bytes, which may be more than there are here, and where the last packet of events of the source begins,
+    -1 without one.
+    """
+    at, last = 0, -1
+    while at + HEADER_BYTES <= len(data):
+        kind, source = int32(data, at) << 48 >> 48, int32(data, at) >> 16
+        size, offset, overflow = int32(data, at + 4), int32(data, at + 8), int32(data, at + 12)
+        capacity, number, valid = int32(data, at + 16), int32(data, at + 20), int32(data, at + 24)
+        if _impossible(kind, source, size, offset, overflow, capacity, number, valid):
+            break
+        if kind == POLARITY_TYPE and number > 0 and asked in (NO_SOURCE, source):
+            last = at
+        at += HEADER_BYTES + number * size
+    return at, last
 
 
 def _read_header(path: ReadableFile) -> tuple[list[str], int]:
