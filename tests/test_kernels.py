@@ -40,7 +40,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import fire
-from eventsim.kernels.gather import FEW, LANES, RARE, ROWS, SPARSE, TILE, edge, gather, tiles_of
+from eventsim.kernels.gather import FEW, RARE, ROWS, SPARSE, edge, gather, tiles_of
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.products import count_products
@@ -56,6 +56,8 @@ from eventsim.kernels.rows import (
     sum_rows,
     total_rows,
 )
+from eventsim.kernels.tiles import TILE
+from eventsim.kernels.vectors import LANES
 from eventsim.kernels.window import Spans, Window
 
 pytestmark = pytest.mark.kernels

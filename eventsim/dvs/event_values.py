@@ -170,9 +170,7 @@ def polarities(path: str, values: Values) -> npt.NDArray[np.bool_]:
     """
     if values.dtype.kind == "b":
         return values.astype(np.bool_, copy=False)
-    right = (values == 0) | (values == 1) if values.dtype.kind != "u" else values <= 1
-    if values.dtype.kind != "u":
-        right |= values == -1
+    right = values <= 1 if values.dtype.kind == "u" else (values == 0) | (values == 1) | (values == -1)
     if not right.all():
         raise InputError(
             f"{path}: a polarity of {values[np.argmin(right)]}, expected booleans, 0 and 1, or -1 and 1; convert them, "

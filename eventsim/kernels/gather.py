@@ -26,10 +26,10 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.scatter import deal, scatter
+from eventsim.kernels.tiles import ALIGNED, TILE, VECTOR, masked, only, pointer, vectors
+from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
 from eventsim.kernels.window import Window
 
-LANES = 16
-TILE = 96
 ROWS = 256
 """Output rows that one tap visits before the next."""
 FEW = 12
@@ -47,63 +47,28 @@ COMPILED = not numba.config.DISABLE_JIT
 
 RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
-_WIDE, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_NOWHERE = ir.Constant(_VECTOR, ir.Undefined)
-_NO_LANES = ir.Constant(ir.VectorType(_WORD, LANES), ir.Undefined)
-_ALL_FIRST = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
-_ORDER = ir.Constant(ir.VectorType(_WORD, LANES), list(range(LANES)))
-_ZEROS = ir.Constant(_VECTOR, [0.0] * LANES)
-_ALIGNED = ir.Constant(_WORD, 4)
-
-
-def _number(value: int) -> Any:
-    return ir.Constant(_WIDE, value)
-
-
-def _pointer(builder: Any, address: Any, element: Any, offset: Any) -> Any:
-    """Return a pointer to an element of an array that begins at an address."""
-    return builder.gep(builder.inttoptr(address, element.as_pointer()), [offset])
-
-
-def _vectors(builder: Any, row: Any, count: int) -> list[Any]:
-    """Return pointers to so many vectors that lie one behind the other."""
-    places = [builder.gep(row, [_number(n * LANES)]) for n in range(count)]
-    return [builder.bitcast(place, _VECTOR.as_pointer()) for place in places]
+_BYTE = ir.IntType(8)
+_ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
 def _fetch(builder: Any, place: Any) -> None:
     """Ask for a cache line to be brought into the second-level cache."""
-    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), WORD, WORD, WORD])
     prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
+    options = [ir.Constant(WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
     builder.call(prefetch, [builder.bitcast(place, _BYTE.as_pointer()), *options])
-
-
-def _only(builder: Any, lanes: Any) -> Any:
-    """Return a mask of the first lanes of a vector."""
-    lane = builder.insert_element(_NO_LANES, builder.trunc(lanes, _WORD), ir.Constant(_WORD, 0))
-    return builder.icmp_signed("<", _ORDER, builder.shuffle_vector(lane, _NO_LANES, _ALL_FIRST))
-
-
-def _masked(builder: Any, name: str, *arguments: Any) -> Any:
-    """Load or store a vector by a mask."""
-    result = ir.VoidType() if name == "store" else _VECTOR
-    kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    intrinsic_of = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0v{LANES}f32")
-    return builder.call(intrinsic_of, arguments)
 
 
 def _load(b: Any, places: list[Any], lanes: Any, mask: Any) -> list[Any]:
     """Load the vectors at some places, of the last one so many lanes; what lies behind them is not touched."""
     *whole, last = places
     loaded = [b.load(place, align=4) for place in whole]
-    with b.if_else(b.icmp_unsigned("==", lanes, _number(LANES))) as (all_, some):
+    with b.if_else(b.icmp_unsigned("==", lanes, whole_number(LANES))) as (all_, some):
         with all_:
             first, first_block = b.load(last, align=4), b.block
         with some:
-            part, part_block = _masked(b, "load", last, _ALIGNED, mask, _ZEROS), b.block
-    chosen = b.phi(_VECTOR)
+            part, part_block = masked(b, "load", last, ALIGNED, mask, _ZEROS), b.block
+    chosen = b.phi(VECTOR)
     chosen.add_incoming(first, first_block)
     chosen.add_incoming(part, part_block)
     return [*loaded, chosen]
@@ -113,37 +78,36 @@ def _store(b: Any, vectors: list[Any], places: list[Any], lanes: Any, mask: Any)
     """Store what `_load` loads."""
     for vector, place in zip(vectors[:-1], places[:-1], strict=True):
         b.store(vector, place, align=4)
-    with b.if_else(b.icmp_unsigned("==", lanes, _number(LANES))) as (all_, some):
+    with b.if_else(b.icmp_unsigned("==", lanes, whole_number(LANES))) as (all_, some):
         with all_:
             b.store(vectors[-1], places[-1], align=4)
         with some:
-            _masked(b, "store", vectors[-1], places[-1], _ALIGNED, mask)
+            masked(b, "store", vectors[-1], places[-1], ALIGNED, mask)
 
 
 def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
     """Build the loop over the events of a visit; return the sums, which begin as they are given, as vectors."""
     (indices, values), width = lists, len(begun) * LANES
     entry, loop, end = b.block, b.append_basic_block("events"), b.append_basic_block("summed")
-    b.cbranch(b.icmp_signed(">", events, _number(0)), loop, end)
+    b.cbranch(b.icmp_signed(">", events, whole_number(0)), loop, end)
 
     b.position_at_end(loop)
-    event = b.phi(_WIDE)
-    sums = [b.phi(_VECTOR) for _ in begun]
-    index = b.sext(b.load(b.gep(indices, [event])), _WIDE)
-    row = b.gep(weights, [b.mul(index, _number(width))])
-    terms = [b.load(place, align=4) for place in _vectors(b, row, len(begun))]
+    event = b.phi(WIDE)
+    sums = [b.phi(VECTOR) for _ in begun]
+    index = b.sext(b.load(b.gep(indices, [event])), WIDE)
+    row = b.gep(weights, [b.mul(index, whole_number(width))])
+    terms = [b.load(place, align=4) for place in vectors(b, row, len(begun))]
     if valued:
-        lane = b.insert_element(_NOWHERE, b.load(b.gep(values, [event])), ir.Constant(_WORD, 0))
-        spread = b.shuffle_vector(lane, _NOWHERE, _ALL_FIRST)
-        terms = [b.fmul(term, spread) for term in terms]
+        factor = spread(b, b.load(b.gep(values, [event])), LANES)
+        terms = [b.fmul(term, factor) for term in terms]
     added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
-    following = b.add(event, _number(1))
-    event.add_incoming(_number(0), entry)
+    following = b.add(event, whole_number(1))
+    event.add_incoming(whole_number(0), entry)
     event.add_incoming(following, loop)
     b.cbranch(b.icmp_signed("<", following, events), loop, end)
 
     b.position_at_end(end)
-    last = [b.phi(_VECTOR) for _ in begun]
+    last = [b.phi(VECTOR) for _ in begun]
     for phi in (sums, last):
         for total, begin, new in zip(phi, begun, added, strict=True):
             total.add_incoming(begin, entry)
@@ -168,29 +132,29 @@ def _serve(  # noqa: PLR0917
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         b, (width, lanes, valued, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
-        mask, fresh = _only(b, lanes), b.icmp_unsigned("!=", bias, _number(0))
+        mask, fresh = only(b, lanes), b.icmp_unsigned("!=", bias, whole_number(0))
         kinds = [(tile, times) for tile in range(LANES, TILE + 1, LANES) for times in (0, 1)]
         end = b.append_basic_block("served")
-        ways = b.switch(b.or_(width, b.zext(valued, _WIDE)), end)
+        ways = b.switch(b.or_(width, b.zext(valued, WIDE)), end)
         for tile, times in kinds:
             block = b.append_basic_block("tile")
-            ways.add_case(_number(tile + times), block)
+            ways.add_case(whole_number(tile + times), block)
             b.position_at_end(block)
             with cgutils.for_range(b, count) as loop:
-                at = b.mul(loop.index, _number(4))
+                at = b.mul(loop.index, whole_number(4))
                 first, events, weight, to = (
-                    b.load(_pointer(b, visits, _WIDE, b.add(at, _number(n)))) for n in range(4)
+                    b.load(pointer(b, visits, WIDE, b.add(at, whole_number(n)))) for n in range(4)
                 )
                 with cgutils.for_range(b, lines) as line:
                     behind = b.add(b.mul(loop.index, lines), line.index)
-                    _fetch(b, _pointer(b, ahead, _FLOAT, b.mul(behind, _number(LINE))))
-                with b.if_then(b.or_(fresh, b.icmp_signed(">", events, _number(0)))):
-                    sums = _pointer(b, out, _FLOAT, to)
-                    start = b.select(fresh, _pointer(b, bias, _FLOAT, _number(0)), sums)
-                    begun = _load(b, _vectors(b, start, tile // LANES), lanes, mask)
-                    lists = _pointer(b, indices, _WORD, first), _pointer(b, values, _FLOAT, first)
-                    last = _sum(b, begun, bool(times), events, _pointer(b, weights, _FLOAT, weight), lists)
-                    _store(b, last, _vectors(b, sums, len(last)), lanes, mask)
+                    _fetch(b, pointer(b, ahead, FLOAT, b.mul(behind, whole_number(LINE))))
+                with b.if_then(b.or_(fresh, b.icmp_signed(">", events, whole_number(0)))):
+                    sums = pointer(b, out, FLOAT, to)
+                    start = b.select(fresh, pointer(b, bias, FLOAT, whole_number(0)), sums)
+                    begun = _load(b, vectors(b, start, tile // LANES), lanes, mask)
+                    lists = pointer(b, indices, WORD, first), pointer(b, values, FLOAT, first)
+                    last = _sum(b, begun, bool(times), events, pointer(b, weights, FLOAT, weight), lists)
+                    _store(b, last, vectors(b, sums, len(last)), lanes, mask)
             b.branch(end)
         b.position_at_end(end)
         return context.get_dummy_value()

@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.kernels.gather import LANES, edge, tiles_of
+from eventsim.kernels.gather import edge, tiles_of
+from eventsim.kernels.vectors import LANES
 
 
 def _pieces(weight: tuple[int, int, int], groups: int) -> list[tuple[slice, slice, int]]:

@@ -15,90 +15,64 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.vectors import FLOAT, WIDE, WORD, whole_number
+from eventsim.kernels.tiles import ALIGNED, TILE, masked, only, pointer, vectors
+from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
 from eventsim.kernels.window import Window
-
-LANES = 16
-TILE = 96
 
 COMPILED = not numba.config.DISABLE_JIT
 
-_VECTOR = ir.VectorType(FLOAT, LANES)
-_NOWHERE = ir.Constant(_VECTOR, ir.Undefined)
-_NO_LANES = ir.Constant(ir.VectorType(WORD, LANES), ir.Undefined)
-_ALL_FIRST = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
-_ORDER = ir.Constant(ir.VectorType(WORD, LANES), list(range(LANES)))
 
-
-def _at(b: Any, address: Any, offset: Any, kind: Any = FLOAT) -> Any:
-    """Return a pointer to an element of an array that begins at an address."""
-    return b.gep(b.inttoptr(address, kind.as_pointer()), [offset])
-
-
-def _vectors(b: Any, row: Any, count: int) -> list[Any]:
-    """Return pointers to so many vectors that lie one behind the other."""
-    places = [b.gep(row, [whole_number(n * LANES)]) for n in range(count)]
-    return [b.bitcast(place, _VECTOR.as_pointer()) for place in places]
-
-
-def _everywhere(b: Any, value: Any, nowhere: Any) -> Any:
-    """Return a vector of one number."""
-    return b.shuffle_vector(b.insert_element(nowhere, value, ir.Constant(WORD, 0)), nowhere, _ALL_FIRST)
-
-
-def _store_some(b: Any, vector: Any, place: Any, mask: Any) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [vector.type, place.type, WORD, mask.type])
-    store = cgutils.get_or_insert_function(b.module, kind, f"llvm.masked.store.v{LANES}f32.p0v{LANES}f32")
-    b.call(store, [vector, place, ir.Constant(WORD, 4), mask])
-
-
-def _line_of(b: Any, vectors: int, valued: bool, mask: Any, arguments: Any) -> None:
+def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None:
     """Build the loops over a line for so many vectors."""
     bias, room, pixels, lines, count, deals, values, weights, step, first, whole, last, out, pitch = arguments
-    width = whole_number(vectors * LANES)
-    begun = [b.load(place, align=4) for place in _vectors(b, _at(b, bias, whole_number(0)), vectors)]
+    width = whole_number(many * LANES)
+
+    def rows_at(address: Any, offset: Any) -> list[Any]:
+        return vectors(b, pointer(b, address, FLOAT, offset), many)
+
+    begun = [b.load(place, align=4) for place in rows_at(bias, whole_number(0))]
     with cgutils.for_range(b, pixels) as pixel:
-        for vector, place in zip(begun, _vectors(b, _at(b, room, b.mul(pixel.index, width)), vectors), strict=True):
+        for vector, place in zip(begun, rows_at(room, b.mul(pixel.index, width)), strict=True):
             b.store(vector, place, align=4)
     with cgutils.for_range(b, count) as line:
         event, end, tap = (
-            b.load(_at(b, lines, b.add(b.mul(line.index, whole_number(3)), whole_number(n)), WIDE)) for n in range(3)
+            b.load(pointer(b, lines, WIDE, b.add(b.mul(line.index, whole_number(3)), whole_number(n))))
+            for n in range(3)
         )
         with cgutils.for_range(b, b.sub(end, event)) as loop:
             e = b.add(event, loop.index)
             taps, row, column = (
-                b.sext(b.load(_at(b, deals, b.add(b.mul(e, whole_number(3)), whole_number(n)), WORD)), WIDE)
+                b.sext(b.load(pointer(b, deals, WORD, b.add(b.mul(e, whole_number(3)), whole_number(n)))), WIDE)
                 for n in range(3)
             )
             read, sums = b.add(tap, b.mul(row, width)), b.mul(column, width)
-            spread = _everywhere(b, b.load(_at(b, values, e)), _NOWHERE) if valued else None
+            factor = spread(b, b.load(pointer(b, values, FLOAT, e)), LANES) if valued else None
             with cgutils.for_range(b, taps) as each:
-                weight = _at(b, weights, b.add(read, b.mul(each.index, step)))
-                places = _vectors(b, _at(b, room, b.sub(sums, b.mul(each.index, width))), vectors)
-                for source, place in zip(_vectors(b, weight, vectors), places, strict=True):
+                weight = pointer(b, weights, FLOAT, b.add(read, b.mul(each.index, step)))
+                places = rows_at(room, b.sub(sums, b.mul(each.index, width)))
+                for source, place in zip(vectors(b, weight, many), places, strict=True):
                     term = b.load(source, align=4)
-                    term = b.fmul(term, spread) if valued else term
+                    term = b.fmul(term, factor) if valued else term
                     b.store(b.fadd(b.load(place, align=4), term), place, align=4)
 
-    def write(pixel: Any, masked: bool) -> None:
-        vector_sums = [b.load(place, align=4) for place in _vectors(b, _at(b, room, b.mul(pixel, width)), vectors)]
-        places = _vectors(b, _at(b, out, b.mul(b.sub(pixel, first), pitch)), vectors)
+    def write(pixel: Any, in_part: bool) -> None:
+        vector_sums = [b.load(place, align=4) for place in rows_at(room, b.mul(pixel, width))]
+        places = rows_at(out, b.mul(b.sub(pixel, first), pitch))
         for n, (vector, place) in enumerate(zip(vector_sums, places, strict=True)):
-            if masked and n == vectors - 1:
-                _store_some(b, vector, place, mask)
+            if in_part and n == many - 1:
+                masked(b, "store", vector, place, ALIGNED, mask)
             else:
                 b.store(vector, place, align=4)
 
     with cgutils.for_range(b, b.sub(whole, first)) as pixel:
-        write(b.add(first, pixel.index), masked=False)
+        write(b.add(first, pixel.index), in_part=False)
     with cgutils.for_range(b, b.sub(last, whole)) as pixel:
-        write(b.add(whole, pixel.index), masked=True)
+        write(b.add(whole, pixel.index), in_part=True)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -121,15 +95,15 @@ def _line(  # noqa: PLR0917
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         width, lanes, valued, *rest = arguments
-        mask = b.icmp_signed("<", _ORDER, _everywhere(b, b.trunc(lanes, WORD), _NO_LANES))
+        mask = only(b, lanes)
         end = b.append_basic_block("written")
         ways = b.switch(b.or_(width, b.zext(valued, WIDE)), end)
-        for vectors in range(1, TILE // LANES + 1):
+        for many in range(1, TILE // LANES + 1):
             for times in (0, 1):
                 block = b.append_basic_block("tile")
-                ways.add_case(whole_number(vectors * LANES + times), block)
+                ways.add_case(whole_number(many * LANES + times), block)
                 b.position_at_end(block)
-                _line_of(b, vectors, bool(times), mask, rest)
+                _line_of(b, many, bool(times), mask, rest)
                 b.branch(end)
         b.position_at_end(end)
         return context.get_dummy_value()

@@ -217,6 +217,15 @@ class Aedat3Recording(Recording):
 
 
 @compiled
+def _header(data: npt.NDArray[np.uint8], at: int) -> tuple[int, int, int, int, int, int, int, int]:
+    """Return the fields of a `_Packet`."""
+    kind, source = int32(data, at) << 48 >> 48, int32(data, at) >> 16
+    size, offset, overflow = int32(data, at + 4), int32(data, at + 8), int32(data, at + 12)
+    capacity, number, valid = int32(data, at + 16), int32(data, at + 20), int32(data, at + 24)
+    return kind, source, size, offset, overflow, capacity, number, valid
+
+
+@compiled
 def _decode_packets(
     data: npt.NDArray[np.uint8],
     state: npt.NDArray[np.int64],
@@ -259,9 +268,7 @@ def _decode_packets(
             continue
         if used + HEADER_BYTES > len(data):
             break
-        kind, source = int32(data, used) << 48 >> 48, int32(data, used) >> 16
-        size, offset, overflow = int32(data, used + 4), int32(data, used + 8), int32(data, used + 12)
-        capacity, number, valid = int32(data, used + 16), int32(data, used + 20), int32(data, used + 24)
+        kind, source, size, offset, overflow, capacity, number, valid = _header(data, used)
         if _impossible(kind, source, size, offset, overflow, capacity, number, valid):
             why = REFUSED
         elif kind == POLARITY_TYPE and (state[ASKED] == NO_SOURCE or source == state[ASKED]):
@@ -292,9 +299,7 @@ def _step_over(data: npt.NDArray[np.uint8], asked: int) -> tuple[int, int]:
     """
     at, last = 0, -1
     while at + HEADER_BYTES <= len(data):
-        kind, source = int32(data, at) << 48 >> 48, int32(data, at) >> 16
-        size, offset, overflow = int32(data, at + 4), int32(data, at + 8), int32(data, at + 12)
-        capacity, number, valid = int32(data, at + 16), int32(data, at + 20), int32(data, at + 24)
+        kind, source, size, offset, overflow, capacity, number, valid = _header(data, at)
         if _impossible(kind, source, size, offset, overflow, capacity, number, valid):
             break
         if kind == POLARITY_TYPE and number > 0 and asked in (NO_SOURCE, source):

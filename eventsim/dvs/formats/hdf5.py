@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
@@ -65,6 +66,13 @@ class _Place:
     name: str
     columns: dict[str, str | int] | None
     datasets: dict[str, str]
+
+    def column(self, name: str, block: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a column of what was read of its data set."""
+        if self.columns is None:
+            return block
+        key = self.columns[name]
+        return block[:, key] if isinstance(key, int) else block[key]
 
     @property
     def listed(self) -> bool:
@@ -146,24 +154,21 @@ class Hdf5Recording(Recording):
         place = self._place
         with suppress(InputError), _opened(self.path) as file:  # reading tells
             last = file[place.datasets["t"]][self._events - 1 :]
-            key = None if place.columns is None else place.columns["t"]
-            values = last if key is None else last[:, key] if last.ndim == 2 else last[key]
-            return int(microseconds(self.path, values, self._scale)[0]) + self._offset_us if self._events else None
+            return (
+                int(microseconds(self.path, place.column("t", last), self._scale)[0]) + self._offset_us
+                if self._events
+                else None
+            )
         return None
 
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
         with _opened(self.path, self._chunk_bytes) as file:
-            sources = {column: file[name] for column, name in place.datasets.items()}
             # large reads of one size, since each one takes h5py a while and unpacks whole chunks
             for start in range(0, self._events, READ_EVENTS):
                 part = slice(start, min(start + READ_EVENTS, self._events))
                 read = {name: file[name][part] for name in dict.fromkeys(place.datasets.values())}
-                values = {}
-                for column, source in sources.items():
-                    block = read[place.datasets[column]]
-                    key = None if place.columns is None else place.columns[column]
-                    values[column] = block if key is None else block[:, key] if source.ndim == 2 else block[key]
+                values = {column: place.column(column, read[name]) for column, name in place.datasets.items()}
                 t = microseconds(self.path, values["t"], self._scale)
                 t += self._offset_us
                 block = Columns(

@@ -6,8 +6,9 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.filling import increase, repeat
-from eventsim.kernels.gather import LANES, gather, tiles_of
+from eventsim.kernels.gather import gather, tiles_of
 from eventsim.kernels.products import count_products, count_pruned
+from eventsim.kernels.vectors import LANES
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import Op
 from eventsim.ledger import LedgerRows
