@@ -90,6 +90,18 @@ def test_formats_lists_every_reader(capsys) -> None:
     assert "nmnist" in call(capsys, "formats")[1]
 
 
+def test_formats_explains_every_reader(capsys) -> None:
+    for name in json.loads(call(capsys, "formats", "--json")[1])["events"]:
+        document = json.loads(call(capsys, "formats", name, "--json")[1])
+        code, out, _ = call(capsys, "formats", name)
+        assert code == 0
+        assert out.startswith(f"{name}: {document['description']}\n")
+        assert " ".join(document["flags"]) in out
+    assert json.loads(call(capsys, "formats", "matlab", "--json")[1])["flags"] == [
+        "--first-pixel", "--salvage", "--time-unit",
+    ]  # fmt: skip
+
+
 def test_import_says_what_it_assumed(capsys, folder: Path) -> None:
     code, out, _ = call(capsys, "import", folder / "c.safetensors", "-o", folder / "again.h5")
     assert code == 0
@@ -236,6 +248,7 @@ def test_events_describes_a_recording(capsys, folder: Path) -> None:
         (["evaluate", "m.h5", "tonic:NMNIST"], "no --root found"),
         (["evaluate", "m.h5", "tonic:NMNIST", "--root", "."], "NMNIST"),
         (["evaluate", "m.h5", "tonic:Nothing", "--root", "."], "Nothing"),
+        (["evaluate", "m.h5", "tonic:nmnist", "--root", "."], "; did you mean NMNIST?"),
         (["import", "c.safetensors", "-o", "x.h5", "--set", "heads"], "expected key=value"),
         (["import", "c.safetensors", "-o", "x.h5", "--set", "heads=3"], "heads=3 found; expected a divisor"),
         (["import", "c.safetensors", "-o", "absent/x.h5"], "cannot be written"),

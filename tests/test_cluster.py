@@ -7,8 +7,10 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from eventsim import EventsimError, InputError, Network, Preparation, Simulator, save
 from eventsim.cli import main
+from eventsim.cli.commands import evaluating
 from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_arrays, labelled_by, labelled_files
 from eventsim.dvs import EVENT_DTYPE
 
@@ -258,6 +261,39 @@ def test_a_cluster_that_does_not_answer(small_network: Network, data: list[Sampl
         pytest.raises(InputError, match="no workers found in 1 s; start some"),
     ):
         list(evaluate(Simulator(small_network), data, Preparation(), client=client))
+
+
+def test_a_cluster_that_is_waited_for_is_named(
+    small_network: Network, data: list[Sample], monkeypatch: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(small_network, "m.h5")
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(evaluating, "SILENCE_S", 0.01)
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        address = f"tcp://127.0.0.1:{mute.getsockname()[1]}"
+        assert main(["evaluate", "m.h5", "data", "--cluster", address]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == f"eventsim: waiting for the cluster {address}"
+    assert said[1].startswith(f"eventsim: cluster {address}: no scheduler answers")
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(8), b""])
+def test_a_server_that_is_no_scheduler(answer: bytes, monkeypatch: Any) -> None:
+    monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            accepted, _ = server.accept()
+            with accepted:
+                accepted.recv(1000)
+                accepted.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(InputError, match=f"^cluster {address}: no scheduler answers"):
+            cluster.connected(address, 1).__enter__()
 
 
 def test_an_address_that_is_none_is_one_line(small_network: Network, data: list[Sample]) -> None:

@@ -126,6 +126,18 @@ def test_matlab_conventions(tmp_path, packed, first):
     np.testing.assert_array_equal(read(put(tmp_path, "c.mat", buffer.getvalue())), as_array(FEW))
 
 
+@pytest.mark.parametrize("off", [0, -1])
+def test_matlab_polarities_that_are_no_indices_do_not_tell_where_pixels_begin(tmp_path, off):
+    table = event_files.table(FEW)
+    buffer = io.BytesIO()
+    polarities = np.where(table["p"], 1, off)
+    scipy.io.savemat(buffer, {"x": table["x"] + 1, "y": table["y"] + 1, "t": table["t"], "p": polarities})
+    path = put(tmp_path, "a.mat", buffer.getvalue())
+    with pytest.raises(InputError, match=f"polarities from {off} to 1 and no coordinate 0, so nothing tells"):
+        open_recording(path)
+    np.testing.assert_array_equal(read(path, first_pixel=1), as_array(FEW))
+
+
 def test_matlab_that_does_not_tell_its_convention(tmp_path):
     on = [(3, 4, 1, True), (5, 6, 2, True)]
     path = put(tmp_path, "a.mat", event_files.mat(on, 0))

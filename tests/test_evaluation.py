@@ -198,6 +198,21 @@ def test_binning_is_told_apart_from_simulation(small_network: Network, tmp_path:
         assert document["latency_comparable"]
 
 
+def test_no_sample_waits_for_what_is_loaded_once(small_network: Network, tmp_path: Path, monkeypatch: Any) -> None:
+    np.save(tmp_path / "x.npy", np.ones((4, 2, 6, 6), np.int32))
+    called = []
+
+    def slow_at_first(*_: Any) -> Iterator[Any]:
+        called.append(1)
+        for step in range(4):
+            time.sleep(0.1 if len(called) == 1 and step == 3 else 0)
+            yield np.ones((2, 6, 6), np.int32)
+
+    monkeypatch.setattr(Preparation, "frames", slow_at_first)
+    (outcome,), _ = evaluated(small_network, [Sample("x", 0, f"{tmp_path}/x.npy")])
+    assert outcome.binning_s < 0.05
+
+
 def test_logits_that_are_not_finite_are_counted_once(tmp_path: Path, capsys: Any) -> None:
     build = NetworkBuilder("huge")
     x = build.add("head", Linear(np.full((2, 2), 3e38, F)), build.add("input", Input((2,), "real")))

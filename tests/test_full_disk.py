@@ -157,3 +157,13 @@ def test_messages_that_cannot_be_written_change_nothing(place: Path) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("asked", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_that_cannot_be_written_is_no_success(asked: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "eventsim", *asked]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "eventsim: results cannot be written (No space left on device)\n"

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, NoReturn
 from threadpoolctl import threadpool_limits
 
 import eventsim
-from eventsim.cli.arguments import Arguments
 from eventsim.cli.printing import complain, print_json
 from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
@@ -129,6 +128,13 @@ class Parser(argparse.ArgumentParser):
             self.error(f"{unknown[0]} found behind what {self.prog} takes")
         return found, unknown
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Write help where results go, or fail: argparse would not say that a disk is full."""
+        if file is not sys.stdout:
+            super()._print_message(message, file)
+        else:
+            print(message, end="", flush=True)
+
     def _check_option(self, text: str) -> None:
         """Refuse an option that is none."""
         name = text.partition("=")[0]
@@ -154,7 +160,7 @@ class _Version(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print it and leave."""
-        print(f"eventsim {eventsim.__version__}")
+        print(f"eventsim {eventsim.__version__}", flush=True)
         parser.exit()
 
 
@@ -173,7 +179,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 0, 1 (the work failed), 2 (bad usage, input or disk) or 130 (interrupted)."""
     given = sys.argv[1:] if arguments is None else arguments
     Parser.as_json = "--json" in given
-    args = _parser(given).parse_args(given)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and layers may be no text of this terminal
         sys.stdout.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
@@ -181,18 +186,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # what is to be said is said in words of this door
         warnings.simplefilter("always", PluginWarning)
         with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many there are
-            return _run_command(args)
+            return _run_command(given)
 
 
-def _run_command(args: Arguments) -> int:
+def _run_command(given: Sequence[str]) -> int:
     try:
+        args = _parser(given).parse_args(given)
         code = int(args.command(args))
         sys.stdout.flush()
         return code
     except EventsimError as error:
-        return _fail(args, error, 2 if isinstance(error, InputError) else 1)
+        return _fail(error, 2 if isinstance(error, InputError) else 1)
     except MemoryError:
-        return _fail(args, OUT_OF_MEMORY, 1)
+        return _fail(OUT_OF_MEMORY, 1)
     except BrokenPipeError:
         sys.stderr.close()
         with suppress(OSError):  # what is left of the results fails no more when Python ends, which would exit with 120
@@ -200,18 +206,18 @@ def _run_command(args: Arguments) -> int:
         return 1
     except OSError as error:
         if error.filename is not None:
-            return _fail(args, f"{error.filename}: {error.strerror}", 1)
+            return _fail(f"{error.filename}: {error.strerror}", 1)
         complain(f"results cannot be written ({error.strerror or error})")
         sys.stderr.close()  # what is left of the results fails once more when Python ends
         return 2
     except KeyboardInterrupt:
-        return _fail(args, "interrupted", INTERRUPTED)
+        return _fail("interrupted", INTERRUPTED)
 
 
-def _fail(args: Arguments, error: object, code: int) -> int:
+def _fail(error: object, code: int) -> int:
     """Say in one line why a command failed as a whole; a machine gets its document all the same."""
     complain(error)
-    if args.json:
+    if Parser.as_json:
         print_json(document.error_document(in_flags(" ".join(str(error).split()))))
     return code
 

@@ -108,10 +108,11 @@ def connected(address: str, processes: int) -> Iterator[Client]:
     """
     if address != "local":
         try:
-            asyncio.run(_reach(address))
+            asyncio.run(asyncio.wait_for(_reach(address), PATIENCE_S))
             client = Client(address, timeout=PATIENCE_S, set_as_default=False)
-        except (OSError, ValueError, TypeError, TimeoutError) as error:
-            raise InputError(f"cluster {address}: no scheduler answers ({first_line(error)})") from None
+        except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
+            why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
+            raise InputError(f"cluster {address}: no scheduler answers ({why})") from None
         with client:
             yield client
         return
@@ -126,7 +127,10 @@ def connected(address: str, processes: int) -> Iterator[Client]:
 
 
 async def _reach(address: str) -> None:
-    """Raise what is wrong with an address; a client made with it would print a traceback when Python ends."""
+    """Raise what is wrong with an address; a client made with it would print a traceback when Python ends.
+
+    It waits for whoever listens there, but never answers.
+    """
     comm = await connect(address, timeout=PATIENCE_S, **Security().get_connection_args("client"))
     await comm.close()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -61,7 +63,17 @@ def evaluate(
         from eventsim.datasets.cluster import evaluate_on  # noqa: PLC0415 - Dask is there where a client is
 
         return evaluate_on(client, simulator, samples, preparation, by)
+    _read(samples[:1], simulator, preparation)
     return _as_done(lambda sample: outcome(simulator, sample, preparation, by), samples, simulator.threads)
+
+
+def _read(samples: Iterable[Sample], simulator: Simulator, preparation: Preparation) -> None:
+    """Read samples to no end but that the kernels of their format are loaded, which no sample's seconds are to hold."""
+    for sample in samples:
+        with suppress(EventsimError, MemoryError):  # the reading that counts says so
+            frames: Any = preparation.frames(open_sample(sample), simulator.network)
+            if isinstance(frames, Iterator):
+                deque(frames, maxlen=0)
 
 
 def check_classes(simulator: Simulator, samples: Iterable[Sample]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -93,7 +94,11 @@ def open_tonic_dataset(
         No such data set, no recordings where Tonic expects them, a split or an option that the set does not have.
     """
     if name not in TONIC_DATASETS:
-        raise InputError(f"{name}: no data set that is read through Tonic, expected one of {', '.join(TONIC_DATASETS)}")
+        called = {each.upper(): each for each in TONIC_DATASETS}
+        meant = "".join(f"; did you mean {called[near]}?" for near in get_close_matches(name.upper(), called, 1))
+        raise InputError(
+            f"{name}: no data set that is read through Tonic, expected one of {', '.join(TONIC_DATASETS)}{meant}"
+        )
     original = getattr(tonic.datasets, name)
     parameters = inspect.signature(original.__init__).parameters
     if split not in (None, "train", "test"):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import eventsim
@@ -51,6 +52,8 @@ from eventsim.report.provenance import prepared, provenance
 from eventsim.simulator import Simulator
 from eventsim.untrusted import printable
 
+SILENCE_S = 5.0
+"""How long nothing is said while a scheduler does not answer."""
 CLASSES_SAID = 20
 """Names of classes that are said with their numbers."""
 
@@ -289,5 +292,12 @@ def _client(args: Arguments) -> Iterator[dict[str, Any]]:
         raise InputError(
             "--cluster: distributed not found; expected it for clusters: pip install 'eventsim[cluster]'"
         ) from None
-    with connected(args.cluster, args.threads or len(os.sched_getaffinity(0))) as client:
-        yield {"client": client}
+    waiting = Timer(SILENCE_S, complain, [f"waiting for the cluster {args.cluster}"])
+    waiting.daemon = True
+    waiting.start()
+    try:
+        with connected(args.cluster, args.threads or len(os.sched_getaffinity(0))) as client:
+            waiting.cancel()
+            yield {"client": client}
+    finally:
+        waiting.cancel()

@@ -12,6 +12,8 @@ from rich.text import Text
 from eventsim import dvs
 from eventsim.cli.arguments import Arguments
 from eventsim.cli.printing import console, print_json
+from eventsim.cli.words import FLAGS
+from eventsim.dvs.event_format import EventFormat
 from eventsim.errors import InputError
 from eventsim.importing import formats
 from eventsim.preparation_options import PreparationOptions
@@ -31,7 +33,7 @@ WRAPPINGS = {
 def add(parser: argparse.ArgumentParser) -> None:
     """Say the arguments of ``formats``."""
     parser.set_defaults(command=list_formats)
-    parser.add_argument("name", metavar="NAME", nargs="?", help="a checkpoint format, to explain its options")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a format, to explain its options")
 
 
 def list_formats(args: Arguments) -> int:
@@ -53,10 +55,13 @@ def list_formats(args: Arguments) -> int:
 
 
 def _explain(args: Arguments) -> int:
-    known = formats()
+    known, recordings = formats(), dvs.event_formats()
+    if args.name in recordings and args.name not in known:
+        return _explain_recording(args, recordings[args.name])
     if args.name not in known:
-        near = "".join(f", did you mean {name}?" for name in get_close_matches(args.name, known, 1))
-        raise InputError(f"format {args.name!r} found{near or '; expected one of ' + ', '.join(known)}")
+        names = [*known, *recordings]
+        near = "".join(f", did you mean {name}?" for name in get_close_matches(args.name, names, 1))
+        raise InputError(f"format {args.name!r} found{near or '; expected one of ' + ', '.join(names)}")
     own = explained(known[args.name].options)
     common = {**WRAPPINGS, **explained(PreparationOptions)}
     if args.json:
@@ -74,6 +79,24 @@ def _explain(args: Arguments) -> int:
     screen.print(
         f"for example: eventsim import FILE -o MODEL.h5 --format {args.name} --set {_example(own)}", markup=False
     )
+    return 0
+
+
+def _explain_recording(args: Arguments, entry: EventFormat) -> int:
+    """Tell which flags an event-file format takes beside those that every one takes."""
+    own = sorted(f"--{FLAGS[option]}" if option in FLAGS else option for option in entry.options)
+    if args.json:
+        told = {"description": entry.description, "extensions": list(entry.extensions), "flags": own}
+        print_json({"schema": document.SCHEMA, "format": args.name, **told, "provenance": machine()})
+        return 0
+    screen = console()
+    for line in (
+        f"{args.name}: {entry.description}",
+        f"usual endings: {' '.join(entry.extensions) or 'none'}",
+        f"flags of its own, which eventsim events --help explains: {' '.join(own) or 'none'}",
+        f"for example: eventsim events RECORDING{next(iter(entry.extensions), '')} --format {args.name}",
+    ):
+        screen.print(line, markup=False, soft_wrap=True)
     return 0
 
 

@@ -1,13 +1,14 @@
 """Events in MATLAB files: a structure ``TD`` with x, y, p and ts, or variables of these names.
 
-Two conventions are in use, and the polarities tell them apart:
+Pixels count from 1 as MATLAB's own indices do, or from 0 as in the cameras' files; polarities are 1 (OFF) and 2 (ON), 0
+and 1, or -1 and 1:
 
-* Garrick Orchard's functions (N-MNIST, N-Caltech101): pixels counted from 1, polarity 1 = OFF and 2 = ON;
-* Prophesee's and most others': pixels counted from 0, polarity -1 or 0 = OFF and 1 = ON.
+* a coordinate 0 tells that pixels count from 0 (Prophesee's and most others');
+* a polarity 2 tells that they count from 1 (Garrick Orchard's functions for N-MNIST and N-Caltech101);
+* polarities of 0 or -1 tell nothing: other functions of his keep them and count from 1.
 
-So a polarity of 2 means the first, and one of 0 or -1, or a coordinate 0, the second; where neither occurs the file is
-refused unless `first_pixel` says which. Times, in ``ts`` or ``t``, are whole microseconds unless `time_unit` says
-another unit. Files of version 5 and those of version 7.3, which are HDF5, are read.
+A file that holds neither is refused unless `first_pixel` says which. Times, in ``ts`` or ``t``, are whole microseconds
+unless `time_unit` says another unit. Files of version 5 and those of version 7.3, which are HDF5, are read.
 Sources: https://github.com/gorchard/Matlab_AER_vision_functions, https://docs.prophesee.ai (``load_atis_data.m``)
 """
 
@@ -118,12 +119,13 @@ class MatlabRecording(Recording):
 
 def _first_pixel(path: str, columns: Arrays) -> Literal[0, 1]:
     """Tell the convention."""
-    if len(columns["t"]) == 0 or bool((columns["p"] == 2).any()):
+    x, y, p = (columns[name] for name in "xyp")
+    if len(p) == 0 or bool((p == 2).any()):
         return 1
-    if any(bool((columns[name] <= 0).any()) for name in "pxy"):
+    if bool((x <= 0).any() or (y <= 0).any()):
         return 0
     raise InputError(
-        f"{path}: all polarities are {columns['p'][0]} and no coordinate is 0, so nothing tells whether pixels count "
+        f"{path}: polarities from {p.min()} to {p.max()} and no coordinate 0, so nothing tells whether pixels count "
         "from 0 or 1; pass first_pixel=0 or first_pixel=1"
     )
 
