@@ -151,6 +151,9 @@ def generic(session: nox.Session) -> None:
     """Run the tests of kernels and networks as compiled for a processor without vector extensions."""
     session.install(".[test]")
     run_pytest(session, "-m", "kernels", NUMBA_CPU_NAME="generic")
+    # integers have kernels of their own for AVX2, which a processor with more never takes
+    avx2 = {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+popcnt"}
+    run_pytest(session, "tests/test_integers.py", **avx2)
 
 
 @nox.session(python="3.11")

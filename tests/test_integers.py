@@ -149,8 +149,8 @@ def test_the_worst_over_time_is_exact(sign: int) -> None:
     [
         (258, 1, 16, 16),  # 258 x 127 = 32,766
         (259, 1, 16, 32),
-        (1, 258, 16, 16),
-        (1, 259, 32, 32),  # a single product needs them
+        (1, 255, 16, 16),
+        (1, 256, 32, 32),  # no byte holds it
         (1000, 132, 16, 32),
         (100, 1321, 32, 32),  # 16,776,700 of 16,777,216
     ],
@@ -168,6 +168,35 @@ def test_the_worst_that_was_proven_is_exact(inputs: int, largest: int, lane: int
     weight = np.full((outputs, inputs, 1, 1), 127, np.int8)
     conv = IntegerConv2d(weight, np.ones(outputs, F), largest)
     all_chunks(conv, kind, np.full((2, inputs, 1, 2), largest, F), np.full((2, outputs, 1, 2), 127 * inputs * largest))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("total", [258, 259, 600])
+@pytest.mark.parametrize("largest", [1, 3])
+def test_spans_are_taken_together_where_what_is_active_fits(largest: int, total: int, sign: int) -> None:
+    """258 x 127 = 32,766 is the last that 16 bits hold; the active inputs are spread over all spans."""
+    inputs = 900
+    weight = np.full((40, inputs), sign * 127, np.int8)
+    weight[::2] *= -1
+    x = np.zeros((1, 1, inputs), F)
+    x[0, 0, :: inputs * largest // total][: total // largest] = largest
+    x[0, 0, inputs - 1] = total - x.sum()
+    layer = IntegerLinear(weight, np.ones(40, F), largest)
+    assert layer.width.lane == 16
+    assert len(layer.width.spans) == -(-inputs // (258 // largest))
+    assert x.max() <= largest
+    all_chunks(layer, "binary" if largest == 1 else "graded", x, x @ weight.T.astype(F))
+
+
+def test_taps_are_taken_together_where_what_is_active_fits() -> None:
+    """Four taps of 60 inputs are proven to fit; whichever of nine pixels are silent, what is added up must."""
+    masks = (np.arange(512)[:, None] >> np.arange(9) & 1).reshape(512, 1, 3, 3)
+    x = np.broadcast_to(masks, (512, 60, 3, 3)).astype(F)
+    layer = IntegerConv2d(np.full((3, 60, 3, 3), 127, np.int8), np.ones(3, F), padding=(1, 1))
+    assert [span.tap for span in layer.width.spans if span.begins] == [0, 4, 8]
+    around = np.pad(masks, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    active = sum(around[:, :, dy : dy + 3, dx : dx + 3] for dy in range(3) for dx in range(3))
+    all_chunks(layer, "binary", x, np.broadcast_to(active * 60 * 127, (512, 3, 3, 3)))
 
 
 @given(st.data())
@@ -233,7 +262,7 @@ def test_no_span_leaves_its_lane(data: st.DataObject, largest: int) -> None:
         held = np.zeros((2, 3), np.int64) if span.begins else held
         served_now = taps[span.tap, span.low : span.high].astype(np.int64) * largest
         held = held + np.stack([np.maximum(served_now, 0).sum(0), np.maximum(-served_now, 0).sum(0)])
-        assert held.max() <= NARROW_SUM
+        assert held.max() <= (NARROW_SUM if width.lane == 16 else 2**31 - 1)
     assert (served == 1).all()
     assert width.spans[0].begins
     assert width.spans[-1].ends

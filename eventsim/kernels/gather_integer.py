@@ -1,15 +1,21 @@
 """Synaptic sums of integers: for each output row, add up the int8 weight rows of the active input channels.
 
 What `eventsim.kernels.gather` does for float32, with an eighth or a quarter of the bytes in registers. Integers may be
-added in any order, so the sums of a tile of channels are taken span by span: so many taps, or channels of a tap, that
+added in any order, so the sums of a tile of channels are taken piece by piece: so many taps, or channels of a tap, that
 no sum can leave the 16 or 32 bits of its lane, whatever is active. Who calls proves that (`Span`); nothing here checks
-it. At the end of a span the sums are added to the float32 output, which is exact for integers up to 2**24.
+it. Then they are added to the float32 output, which is exact for integers up to 2**24.
 
 Sums of up to `TILE` channels stay in vector registers over the events of a row (LLVM vectors, which any target lowers
-to what it has); weights are widened as they are loaded, and fetched ahead. Where a span is one tap its sums go from
-registers to the output; else they wait in a block of rows until its last tap. Where spans allow it, a visit takes a
-row of taps, whose input pixels lie side by side in the lists. Channels are padded to `LANES` with
-weights of 0, which are not counted. Uncompiled, plain loops give the same sums.
+to what it has); weights are widened as they are loaded, and fetched ahead. Sums of 16 bits take events by twos where
+the processor has an instruction for that (`PAIRED`): it multiplies neighbouring unsigned bytes by neighbouring int8,
+and adds the two products. So the weight rows of any two events are interleaved in registers, and are widened,
+multiplied by their values and added up by it. It would saturate beyond 16 bits, which no two events of a span reach.
+
+A visit serves an output row with as many spans as fit the lanes: those that are proven to, whatever is active, or more
+where the values of what is active add up to little (`FITTING`). Where the weights of a tile are far (`NEAR`) it takes
+one, whose weights are then still there for the next row. Where spans allow it they are rows of taps, whose input pixels
+lie side by side in the lists. Channels are padded to `LANES` with weights of 0, which are not counted. Uncompiled,
+plain loops give the same sums.
 """
 
 from __future__ import annotations
@@ -18,7 +24,6 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 import numpy.typing as npt
 from llvmlite import ir
@@ -26,15 +31,15 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS, chunks
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.window import Window
 
-LANES = 32
-TILE = 128
 BLOCK = 128
-"""Output rows whose sums are held at once."""
+"""Output rows that one span visits before the next."""
 
-COMPILED = not numba.config.DISABLE_JIT
+FITTING = (2**15 - 1) // 127
+"""What the values of events may add up to for their sums to fit 16 bits, whatever the weights are."""
 
 
 class Span(NamedTuple):
@@ -45,7 +50,7 @@ class Span(NamedTuple):
     tap, low, high : int
         Channels from `low` on, up to `high`; of a row of taps all.
     begins, ends : bool
-        Whether the sums begin at 0 with it, and whether they are added to the output after it.
+        Whether it is the first and the last of those whose sums fit the lanes together.
     """
 
     tap: int
@@ -55,84 +60,138 @@ class Span(NamedTuple):
     ends: bool
 
 
-WIDTHS = (128, 96, 64, 32)
-"""Channels of a tile."""
 AHEAD = 16
 """So many events before it is added, a weight row is fetched: from the second-level cache it takes that long."""
+NEAR = 512 << 10
+"""Bytes of the weights of a tile that the second-level cache holds, about."""
 
 _WIDE, _WORD, _BYTE, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()
 
 
-def _slot(builder: Any, base: Any, kind: Any, n: int) -> Any:
-    """Return a pointer to the n-th vector behind an address."""
-    size = 4 if kind.element == _FLOAT else kind.element.width // 8
-    offset = ir.Constant(_WIDE, n * LANES * size)
-    return builder.inttoptr(builder.add(base, offset), kind.as_pointer())
+def _places(b: Any, base: Any, kinds: Sequence[Any]) -> list[Any]:
+    """Return pointers to vectors of some kinds that lie one behind the other from an address on."""
+    sizes = [kind.count * (4 if kind.element == _FLOAT else kind.element.width // 8) for kind in kinds]
+    offsets = [0, *itertools.accumulate(sizes)]
+    return [
+        b.inttoptr(b.add(base, ir.Constant(_WIDE, offset)), kind.as_pointer())
+        for offset, kind in zip(offsets, kinds, strict=False)
+    ]
 
 
-def _give(builder: Any, totals: list[Any], out: Any, fresh: Any) -> None:
-    """Write sums to the float32 at an address, or add them to what is there."""
-    floats = ir.VectorType(_FLOAT, LANES)
-    nothing = ir.Constant(floats, [0.0] * LANES)
-    first = builder.icmp_unsigned("!=", fresh, ir.Constant(_WIDE, 0))
-    for n, total in enumerate(totals):
-        place = _slot(builder, out, floats, n)
-        before = builder.select(first, nothing, builder.load(place, align=4))
-        builder.store(builder.fadd(before, builder.sitofp(total, floats)), place, align=4)
+def _kinds(width: int, bits: int) -> list[Any]:
+    """Return the vectors that hold the sums of a tile."""
+    pieces = chunks(width) if PAIRED and bits == 16 else []
+    return [
+        ir.VectorType(ir.IntType(bits), lanes)
+        for lanes in [chunk // 2 for chunk in pieces for _ in range(2)] or [LANES] * (width // LANES)
+    ]
 
 
-def _serve_row(b: Any, width: int, bits: int, valued: bool, direct: bool, arguments: Any) -> None:
-    """Make the loop over the events of a row for one width of the tile and one of the sums."""
-    weights, indices, values, events, last, sums, out, fresh = arguments
-    narrow, vector = ir.VectorType(_BYTE, LANES), ir.VectorType(ir.IntType(bits), LANES)
-    vectors = range(width // LANES)
+def _spread(b: Any, value: Any, lanes: int) -> Any:
+    """Return a vector with a value in each of its lanes."""
+    nowhere = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
+    alone = b.insert_element(nowhere, value, ir.Constant(_WORD, 0))
+    return b.shuffle_vector(alone, nowhere, ir.Constant(ir.VectorType(_WORD, lanes), [0] * lanes))
 
-    def entry(base: Any, kind: Any, event: Any) -> Any:
-        return b.load(b.gep(b.inttoptr(base, kind.as_pointer()), [event]), align=4)
+
+def _products(b: Any, row: Any, value: Any, kinds: Sequence[Any]) -> list[Any]:
+    """Return the weights of one event, widened, times its value if it has one."""
+    bytes_of = [ir.VectorType(_BYTE, kind.count) for kind in kinds]
+    terms = [b.sext(b.load(place, align=1), kind) for place, kind in zip(_places(b, row, bytes_of), kinds, strict=True)]
+    return terms if value is None else [b.mul(term, _spread(b, value, term.type.count)) for term in terms]
+
+
+def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> list[Any]:
+    """Return the weights of two events times their values, which are the bytes of 16 bits, added up.
+
+    The instructions work on blocks of 128 bits, from each of which one interleaves the first halves of two vectors, and
+    another the second halves; weights lie such that the sums come in order (`integer_tiles`).
+    """
+    terms = []
+    pieces = chunks(width)
+    bytes_of = [ir.VectorType(_BYTE, chunk) for chunk in pieces]
+    for chunk, *places in zip(pieces, *(_places(b, row, bytes_of) for row in rows), strict=True):
+        one, other = (b.load(place, align=1) for place in places)
+        factors = b.bitcast(_spread(b, values, chunk // 2), one.type)
+        kind = ir.FunctionType(ir.VectorType(ir.IntType(16), chunk // 2), [one.type] * 2)
+        name = "llvm.x86.avx512.pmaddubs.w.512" if chunk == 64 else "llvm.x86.avx2.pmadd.ub.sw"
+        instruction = cgutils.get_or_insert_function(b.module, kind, name)
+        for half in (0, 8):
+            lanes = [block + half + n // 2 + n % 2 * chunk for block in range(0, chunk, 16) for n in range(16)]
+            both = b.shuffle_vector(one, other, ir.Constant(ir.VectorType(_WORD, chunk), lanes))
+            terms.append(b.call(instruction, [factors, both]))
+    return terms
+
+
+def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> None:
+    """Make the loops over the segments of a visit, and their events, for one width of the tile and one of the sums."""
+    tile, silent, indices, values, segments, count, out, fresh = arguments
+    kinds, paired = _kinds(width, bits), PAIRED and bits == 16
+    step, none = 2 if paired else 1, ir.Constant(_WIDE, 0)
+
+    def entry(base: Any, kind: Any, number: Any) -> Any:
+        return b.load(b.gep(b.inttoptr(base, kind.as_pointer()), [number]), align=1)
+
+    def plus(number: Any, by: int) -> Any:
+        return b.add(number, ir.Constant(_WIDE, by))
 
     def row(event: Any) -> Any:
         return b.add(weights, b.mul(b.zext(entry(indices, _WORD, event), _WIDE), ir.Constant(_WIDE, width)))
 
-    nothing = ir.Constant(vector, [0] * LANES)
-    begun = [nothing if direct else b.load(_slot(b, sums, vector, n), align=4) for n in vectors]
+    begun = [ir.Constant(kind, [0] * kind.count) for kind in kinds]
     before = b.block
-    loop, end = b.append_basic_block("events"), b.append_basic_block("end")
-    b.cbranch(b.icmp_signed(">", events, ir.Constant(_WIDE, 0)), loop, end)
+    segment, loop, served, end = (b.append_basic_block(name) for name in ("segment", "events", "served", "end"))
+    b.branch(segment)
+
+    b.position_at_end(segment)
+    number, held = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
+    offset, first, last = (entry(segments, _WIDE, plus(b.mul(number, ir.Constant(_WIDE, 3)), n)) for n in range(3))
+    weights = b.add(tile, offset)
+    b.cbranch(b.icmp_signed("<", first, last), loop, served)
 
     b.position_at_end(loop)
-    event, totals = b.phi(_WIDE), [b.phi(vector) for _ in vectors]
-    ahead = b.add(event, ir.Constant(_WIDE, AHEAD))
-    fetched = row(b.select(b.icmp_signed("<", ahead, last), ahead, last))
+    event, totals = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
     kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
     fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    for line in range(0, width, 64):
-        place = b.inttoptr(b.add(fetched, ir.Constant(_WIDE, line)), _BYTE.as_pointer())
-        b.call(fetch, [place, *(ir.Constant(_WORD, flag) for flag in (0, 3, 1))])
-    here = row(event)
-    terms = [b.sext(b.load(_slot(b, here, narrow, n), align=LANES), vector) for n in vectors]
-    if valued:
-        value = b.fptosi(entry(values, _FLOAT, event), vector.element)
-        alone = b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(_WORD, 0))
-        zeros = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
-        spread = b.shuffle_vector(alone, ir.Constant(vector, ir.Undefined), zeros)
-        terms = [b.mul(term, spread) for term in terms]
+    for n in range(step):
+        fetched = row(plus(event, AHEAD + n))
+        for line in range(0, width, 64):
+            place = b.inttoptr(plus(fetched, line), _BYTE.as_pointer())
+            b.call(fetch, [place, *(ir.Constant(_WORD, flag) for flag in (0, 3, 1))])
+    if paired:
+        second = plus(event, 1)
+        other = b.select(b.icmp_signed("<", second, last), row(second), silent)
+        pair = b.gep(b.inttoptr(values, _BYTE.as_pointer()), [event])
+        both = b.load(b.bitcast(pair, ir.IntType(16).as_pointer()), align=1) if valued else None
+        terms = _products_of_two(b, [row(event), other], both or ir.Constant(ir.IntType(16), 0x0101), width)
+    else:
+        value = b.fptosi(entry(values, _FLOAT, event), ir.IntType(bits)) if valued else None
+        terms = _products(b, row(event), value, kinds)
     added = [b.add(total, term) for total, term in zip(totals, terms, strict=True)]
-    following = b.add(event, ir.Constant(_WIDE, 1))
-    for phi, begin, new in zip([event, *totals], [ir.Constant(_WIDE, 0), *begun], [following, *added], strict=True):
-        phi.add_incoming(begin, before)
-        phi.add_incoming(new, loop)
-    b.cbranch(b.icmp_signed("<", following, events), loop, end)
+    following = plus(event, step)
+    b.cbranch(b.icmp_signed("<", following, last), loop, served)
+
+    b.position_at_end(served)
+    left = [b.phi(kind) for kind in kinds]
+    behind = plus(number, 1)
+    b.cbranch(b.icmp_signed("<", behind, count), segment, end)
+    for phi, (one, start), (another, block) in [
+        (number, (none, before), (behind, served)),
+        (event, (first, segment), (following, loop)),
+        *((phi, (old, before), (new, served)) for phi, old, new in zip(held, begun, left, strict=True)),
+        *((phi, (old, segment), (new, loop)) for phi, old, new in zip(totals, held, added, strict=True)),
+        *((phi, (old, segment), (new, loop)) for phi, old, new in zip(left, held, added, strict=True)),
+    ]:
+        phi.add_incoming(one, start)
+        phi.add_incoming(another, block)
 
     b.position_at_end(end)
-    left = [b.phi(vector) for _ in vectors]
-    for phi, begin, new in zip(left, begun, added, strict=True):
-        phi.add_incoming(begin, before)
-        phi.add_incoming(new, loop)
-    if direct:
-        _give(b, left, out, fresh)
-        return
-    for n, total in enumerate(left):
-        b.store(total, _slot(b, sums, vector, n), align=4)
+    floats = [ir.VectorType(_FLOAT, kind.count) for kind in kinds]
+    first = b.icmp_unsigned("!=", fresh, none)
+    for total, place, floats_of in zip(left, _places(b, out, floats), floats, strict=True):
+        nothing = ir.Constant(floats_of, [0.0] * floats_of.count)
+        held_there = b.select(first, nothing, b.load(place, align=4))
+        b.store(b.fadd(held_there, b.sitofp(total, floats_of)), place, align=4)
 
 
 def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:
@@ -150,90 +209,29 @@ def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, code: Any, weights: Any, indices: Any, values: Any, events: Any, last: Any, sums: Any, out: Any,
+    typingctx: Any, code: Any, tile: Any, silent: Any, indices: Any, values: Any, segments: Any, count: Any, out: Any,
     fresh: Any,
 ) -> Any:  # fmt: skip
-    """Add the weight rows of some events to sums, or, where all are here, to the output.
+    """Write the sum of the weight rows of some events to the output, or add it to what is there, unless `fresh`.
 
-    A code says the place of the width in `WIDTHS`, whether sums have 32 bits, whether there are values, and whether
-    sums begin at 0 and go to the output (to what is there, unless `fresh`). Then come addresses: weights of input
-    channel 0, indices and values of the first event; events; the place of the last event that may be looked at;
-    addresses of the sums and of the output.
+    A code says the place of the width in `WIDTHS`, whether sums have 32 bits, and whether there are values. Then come
+    addresses: weights of the tile, a row of zeros, indices, and values, which are bytes where events are taken by twos.
+    There is at least one segment of three integers: the offset of the weights of input channel 0, the first event, and
+    the one behind the last.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(size, address, address, address, size, size, address, address, size)
+    signature = types.void(size, address, address, address, address, address, size, address, size)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         code, *rest = arguments
 
-        def way(width: int, bits: int, valued: bool, direct: bool) -> Callable[[], None]:
-            return lambda: _serve_row(b, width, bits, valued, direct, rest)
+        def way(width: int, bits: int, valued: bool) -> Callable[[], None]:
+            return lambda: _serve_row(b, width, bits, valued, rest)
 
-        yes = (False, True)
-        ways = [way(*key) for key in itertools.product(WIDTHS, (16, 32), yes, yes)]
-        _switch(b, code, ways)
+        _switch(b, code, [way(*key) for key in itertools.product(WIDTHS, (16, 32), (False, True))])
         return context.get_dummy_value()
 
     return signature, generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _flush(typingctx: Any, code: Any, sums: Any, out: Any, fresh: Any) -> Any:
-    """Bring the sums of a tile to the output; the code says the place of its width, and whether they have 32 bits."""
-    signature = types.void(types.int64, types.uintp, types.uintp, types.int64)
-
-    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
-        code, sums, out, fresh = arguments
-
-        def way(width: int, bits: int) -> Callable[[], None]:
-            vector = ir.VectorType(ir.IntType(bits), LANES)
-            return lambda: _give(
-                b, [b.load(_slot(b, sums, vector, n), align=4) for n in range(width // LANES)], out, fresh
-            )
-
-        _switch(b, code, [way(*key) for key in itertools.product(WIDTHS, (16, 32))])
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _width(left: int) -> int:
-    """Return how many of the channels that are left, a multiple of `LANES`, the next tile takes."""
-    return 96 if left in (96, 192) else min(left, TILE)
-
-
-def pack_integers(weight: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """Arrange weights ``(taps, inputs, outputs)`` as `gather_integer` reads them: tile by tile of outputs, aligned."""
-    taps, inputs, outputs = weight.shape
-    padded = -(-outputs // LANES) * LANES
-    room = np.zeros(taps * inputs * padded + 64, np.int8)
-    packed = room[-room.ctypes.data % 64 :][: taps * inputs * padded]
-    at = first = 0
-    while first < outputs:
-        width = _width(padded - first)
-        tile = packed[at : at + taps * inputs * width].reshape(taps, inputs, width)
-        kept = weight[:, :, first : first + width]
-        tile[:, :, : kept.shape[2]] = kept
-        at, first = at + tile.size, first + width
-    return packed
-
-
-def unpack_integers(packed: npt.NDArray[np.int8], taps: int, inputs: int, outputs: int) -> npt.NDArray[np.int8]:
-    """Return the weights ``(taps, inputs, outputs)`` that `pack_integers` arranged."""
-    padded, at, first, tiles = -(-outputs // LANES) * LANES, 0, 0, []
-    while first < outputs:
-        width = _width(padded - first)
-        tiles.append(packed[at : at + taps * inputs * width].reshape(taps, inputs, width))
-        at, first = at + taps * inputs * width, first + width
-    return np.concatenate(tiles, axis=2)[:, :, :outputs]
-
-
-def tiles_of(outputs: int) -> int:
-    """Return how many tiles there are, each of which may be served apart."""
-    left, tiles = -(-outputs // LANES) * LANES, 0
-    while left > 0:
-        left, tiles = left - _width(left), tiles + 1
-    return tiles
 
 
 def by_rows(spans: Sequence[Span], window: Window) -> tuple[tuple[Span, ...], int]:
@@ -254,12 +252,26 @@ def _by_column(
     indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
 ) -> npt.NDArray[np.int32]:
     """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
-    out = np.empty(indptr[-1], np.int32)
+    out = np.zeros(indptr[-1] + AHEAD + 2, np.int32)
     for row in range(len(indptr) - 1):
         shift = np.int32(row % width * inputs)
         for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
             out[e] = indices[e] + shift
     return out
+
+
+@kernel
+def _values(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
+    """Return values as bytes, with room for one more, and what those before each add up to."""
+    factors, before = np.zeros(len(values) + 1, np.uint8), np.empty(len(values) + 1, np.int32)
+    for e in range(np.uint64(len(values))):
+        factors[e] = np.int32(values[e])
+    total = np.int32(0)
+    for e in range(np.uint64(len(values))):
+        before[e] = total
+        total += np.int32(factors[e])
+    before[len(values)] = total
+    return factors, before
 
 
 @kernel
@@ -282,13 +294,13 @@ def gather_integer(
     rows : tuple (indptr, indices, values)
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : int8 array
-        Weights as `pack_integers` arranges them.
+        Weights as `pack_integers` arranges them for the bits of a lane.
     spans : int64 array (spans, 5)
         Rows of `Span`, which together serve every channel of every tap once.
     reach : int
         Taps of a span, of `by_rows`.
     lane : int16 or int32 array
-        Of the width that the spans were proven for; nothing is read of it.
+        Of the width that the spans were proven for; nothing is read of it. With 16 bits values are at most 255.
     out : float32 array (steps * out_height * out_width, outputs)
         Written.
     window : Window
@@ -301,10 +313,12 @@ def gather_integer(
     padded = (outputs + LANES - 1) // LANES * LANES
     taps = w.kernel_height * w.kernel_width
     inputs = len(packed) // max(taps * padded, 1)
-    listed = _by_column(indptr, indices, w.width, inputs) if reach > 1 else indices
-    sums = np.empty(BLOCK * TILE, lane.dtype)
+    listed = _by_column(indptr, indices, w.width, inputs if reach > 1 else 0)
     binary = len(values) == 0
-    wide = np.int64(sums.itemsize == 4)
+    wide = np.int64(lane.itemsize == 4)
+    paired = PAIRED and not wide
+    silent = np.zeros(TILE, np.int8)
+    factors, before = _values(values[:0] if wide else values)
     edges = np.unique(spans[:, 1:3])
     divided = len(edges) > 2
     cuts = np.empty((len(edges) if divided else 0, len(indptr) - 1), np.int64)
@@ -315,74 +329,89 @@ def gather_integer(
                 while e < indptr[row + 1] and indices[e] < edges[number]:
                     e += 1
                 cuts[number, row] = e
-    ended = np.cumsum(spans[:, 4])
+    low, high = np.searchsorted(edges, spans[:, 1]), np.searchsorted(edges, spans[:, 2])
+    dy = spans[:, 0] // w.kernel_width * w.dilation_height - w.pad_height
+    dx = spans[:, 0] % w.kernel_width * w.dilation_width - w.pad_width
+    segments = np.empty((len(spans), 3), np.int64)
+    sums, part_of_row = np.empty(TILE, np.int32), np.empty(TILE, np.float32)
     first = tile = 0
     for serial in range(last_tile):
         left = padded - first
         width = 96 if left in (96, 192) else min(left, TILE)
         kept = min(width, outputs - first)
-        code = 2 * ((TILE - width) // LANES) + wide
-        for begin in range(first_row, last_row if serial >= first_tile else first_row, BLOCK):
+        at_once = len(spans) if taps * inputs * width <= NEAR else 1
+        begin = first_row if serial >= first_tile else last_row
+        next_span = 0
+        while begin < last_row:
+            first_span, next_span = next_span, min(next_span + at_once, len(spans))
             end = min(begin + BLOCK, last_row)
-            for number in range(len(spans)):
-                tap = spans[number, 0]
-                low_edge, high_edge = np.searchsorted(edges, spans[number, 1]), np.searchsorted(edges, spans[number, 2])
-                fresh = np.int64(ended[number] == 1)  # only looked at where a span ends
-                direct = COMPILED and spans[number, 3] == 1 and spans[number, 4] == 1 and kept == width
-                if spans[number, 3] and not direct:
-                    sums[: (end - begin) * width] = 0
-                dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-                dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-                out_x = begin % w.out_width - 1
-                line = begin // w.out_width
-                for target in range(begin, end):
-                    out_x += 1
-                    if out_x == w.out_width:
-                        out_x = 0
-                        line += 1
-                    x = out_x * w.stride_width + dx
-                    y = line % w.out_height * w.stride_height + dy
-                    start, n = np.int64(0), np.int64(0)
-                    if x + reach > 0 and x < w.width and y >= 0 and y < w.height:
-                        source = (line // w.out_height * w.height + y) * w.width
-                        start, stop = indptr[source + max(x, 0)], indptr[source + min(x + reach, w.width)]
-                        if divided:
-                            start, stop = cuts[low_edge, source + x], cuts[high_edge, source + x]
-                        n = stop - start
-                    if n == 0 and not direct:
+            out_x = begin % w.out_width - 1
+            line = begin // w.out_width
+            for target in range(begin, end):
+                out_x += 1
+                if out_x == w.out_width:
+                    out_x = 0
+                    line += 1
+                n = first_span
+                fresh = first_span == 0
+                while n < next_span or fresh:
+                    total: Any = 0
+                    count = 0
+                    joined = False
+                    while n < next_span:
+                        x = out_x * w.stride_width + dx[n]
+                        y = line % w.out_height * w.stride_height + dy[n]
+                        start: Any = 0
+                        stop: Any = 0
+                        if x + reach > 0 and x < w.width and y >= 0 and y < w.height:
+                            source = (line // w.out_height * w.height + y) * w.width
+                            start, stop = indptr[source + max(x, 0)], indptr[source + min(x + reach, w.width)]
+                            if divided:
+                                start, stop = cuts[low[n], source + x], cuts[high[n], source + x]
+                        joined = joined or (spans[n, 3] == 1 and count > 0)
+                        if start < stop:
+                            more = stop - start if binary or wide else np.int64(before[stop] - before[start])
+                            if joined and total + more > FITTING:
+                                break
+                            total += more
+                            offset = (spans[n, 0] - (x if reach > 1 else 0)) * inputs * width
+                            if count > 0 and segments[count - 1, 0] == offset and segments[count - 1, 2] == start:
+                                segments[count - 1, 2] = stop
+                            else:
+                                segments[count, 0], segments[count, 1], segments[count, 2] = offset, start, stop
+                                count += 1
+                        n += 1
+                    if count == 0 and not fresh:
                         continue
-                    base = tile + (tap - x if reach > 1 else tap) * inputs * width
-                    room = (target - begin) * width
                     if COMPILED:
+                        segments[count:1] = 0
+                        here = out.ctypes.data + 4 * (target * outputs + first)
                         _serve(
-                            2 * (2 * code + (0 if binary else 1)) + (1 if direct else 0),
-                            np.uintp(packed.ctypes.data + base),
-                            listed.ctypes.data + 4 * start,
-                            values.ctypes.data + 4 * start,
-                            n,
-                            len(listed) - 1 - start,
-                            sums.ctypes.data + sums.itemsize * room,
-                            out.ctypes.data + 4 * (target * outputs + first),
-                            fresh,
+                            2 * (2 * ((TILE - width) // LANES) + wide) + (0 if binary else 1),
+                            np.uintp(packed.ctypes.data + tile),
+                            silent.ctypes.data,
+                            listed.ctypes.data,
+                            factors.ctypes.data if paired else values.ctypes.data,
+                            segments.ctypes.data,
+                            max(count, 1),
+                            here if kept == width else part_of_row.ctypes.data,
+                            np.int64(fresh or kept < width),
                         )
                     else:
-                        for e in range(start, start + n):
-                            value = np.int32(1) if binary else np.int32(values[e])
-                            for j in range(width):
-                                sums[room + j] += np.int32(packed[base + listed[e] * width + j]) * value
-                if spans[number, 4] and not direct:
-                    for target in range(begin, end):
-                        room = (target - begin) * width
-                        if COMPILED and kept == width:
-                            _flush(
-                                code,
-                                sums.ctypes.data + sums.itemsize * room,
-                                out.ctypes.data + 4 * (target * outputs + first),
-                                fresh,
-                            )
-                        else:
-                            for j in range(kept):
-                                before = np.float32(0) if fresh else out[target, first + j]
-                                out[target, first + j] = before + np.float32(sums[room + j])
+                        sums[:] = 0
+                        for segment in range(count):
+                            for e in range(segments[segment, 1], segments[segment, 2]):
+                                value = np.int32(1) if binary else np.int32(values[e])
+                                base = tile + segments[segment, 0] + listed[e] * width
+                                for j in range(width):
+                                    sums[j] += np.int32(packed[base + j]) * value
+                        part_of_row[:] = sums
+                    if kept < width or not COMPILED:
+                        for j in range(kept):
+                            held = np.float32(0) if fresh else out[target, first + j]
+                            out[target, first + j] = held + part_of_row[j]
+                    fresh = False
+            if next_span == len(spans):
+                begin, next_span = end, 0
         first += width
         tile += taps * inputs * width

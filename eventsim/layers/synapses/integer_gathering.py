@@ -8,8 +8,8 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.gather_integer import by_rows, gather_integer
-from eventsim.kernels.gather_integer import tiles_of as plain_tiles_of
 from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
+from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window
 from eventsim.layers.layer import LayerError

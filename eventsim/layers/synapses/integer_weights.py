@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.facts import Words
-from eventsim.kernels.gather_integer import Span, pack_integers, unpack_integers
+from eventsim.kernels.gather_integer import Span
 from eventsim.kernels.gather_quads import LARGEST_VALUE, SERVED, pack_quads, unpack_quads
+from eventsim.kernels.integer_tiles import pack_integers, unpack_integers
 from eventsim.kernels.packing import pack, unpack
 from eventsim.layers.layer import LayerError
 from eventsim.layers.synapses.conv2d import taps_of, weight_of
@@ -60,7 +61,7 @@ def width_of(weight: ByteArray, largest_input: int, groups: int = 1) -> Width:
     """Prove a width from a weight ``(C_out, C_in / groups, ...)`` and the largest input.
 
     Sums take 16 bits where these hold every sum of a span, of which there may be several; 32 where a single product
-    needs them, and in groups, which are served in float32.
+    needs them, or an input is more than a byte, and in groups, which are served in float32.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def width_of(weight: ByteArray, largest_input: int, groups: int = 1) -> Width:
         )
     taps = integer_taps(weight, groups)
     product = int(max(flat.max(initial=0), -int(flat.min(initial=0)))) * largest_input
-    if groups > 1 or product > NARROW_SUM:
+    if groups > 1 or product > NARROW_SUM or largest_input > LARGEST_VALUE:
         count, inputs, _ = taps.shape
         return Width(largest, 32, tuple(Span(tap, 0, inputs, tap == 0, tap == count - 1) for tap in range(count)))
     return Width(largest, 16, _spans(taps, NARROW_SUM // largest_input))
@@ -172,11 +173,16 @@ class PackedBytes(Packed):
         self.shape, self.zeros = array.shape, array.size - int(np.count_nonzero(array))
         self.form, self.tiled = form, True
         self._taps = *arranged[0].shape, groups
-        self.parts = [PACKINGS[form][0](part, groups) for part in arranged]
+        self.parts = [
+            PACKINGS[form][0](part, groups, width.lane) for part, width in zip(arranged, self.widths, strict=True)
+        ]
 
     def unpack(self) -> Any:
         """Return the weight as it was given; a new array."""
-        taps = [np.asarray(PACKINGS[self.form][1](part, *self._taps), np.int8) for part in self.parts]
+        taps = [
+            np.asarray(PACKINGS[self.form][1](part, *self._taps, width.lane), np.int8)
+            for part, width in zip(self.parts, self.widths, strict=True)
+        ]
         if len(self.shape) == 2:
             return np.ascontiguousarray(taps[0][0].T)
         maps = [weight_of(part, (*self.shape[:2], *self.shape[-2:]), self._taps[-1]) for part in taps]  # type: ignore[arg-type]
@@ -185,11 +191,14 @@ class PackedBytes(Packed):
 
 
 PACKINGS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    "quads": (lambda taps, _: pack_quads(taps), lambda packed, *taps: unpack_quads(packed, *taps[:3])),
-    "plain": (lambda taps, _: pack_integers(taps), lambda packed, *taps: unpack_integers(packed, *taps[:3])),
+    "quads": (lambda taps, *_: pack_quads(taps), lambda packed, *taps: unpack_quads(packed, *taps[:3])),
+    "plain": (
+        lambda taps, _, lane: pack_integers(taps, lane),
+        lambda packed, taps, inputs, outputs, _, lane: unpack_integers(packed, taps, inputs, outputs, lane),
+    ),
     "floats": (
-        lambda taps, groups: pack(taps.astype(np.float32), groups),
-        unpack,
+        lambda taps, groups, _: pack(taps.astype(np.float32), groups),
+        lambda packed, *taps: unpack(packed, *taps[:-1]),
     ),
 }
 
