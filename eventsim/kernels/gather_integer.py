@@ -125,7 +125,7 @@ def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> li
 
 def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> None:
     """Make the loops over the segments of a visit, and their events, for one width of the tile and one of the sums."""
-    tile, silent, indices, values, segments, count, out, fresh = arguments
+    tile, silent, indices, values, segments, count, out, kept, fresh = arguments
     kinds, paired = _kinds(width, bits), PAIRED and bits == 16
     step, none = 2 if paired else 1, ir.Constant(_WIDE, 0)
 
@@ -187,11 +187,34 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
 
     b.position_at_end(end)
     floats = [ir.VectorType(_FLOAT, kind.count) for kind in kinds]
-    first = b.icmp_unsigned("!=", fresh, none)
-    for total, place, floats_of in zip(left, _places(b, out, floats), floats, strict=True):
-        nothing = ir.Constant(floats_of, [0.0] * floats_of.count)
-        held_there = b.select(first, nothing, b.load(place, align=4))
-        b.store(b.fadd(held_there, b.sitofp(total, floats_of)), place, align=4)
+    places, sums = _places(b, out, floats), [b.sitofp(total, kind) for total, kind in zip(left, floats, strict=True)]
+    is_first = b.icmp_unsigned("!=", fresh, none)
+    with b.if_else(b.icmp_signed("==", kept, ir.Constant(_WIDE, width))) as (whole, narrow):
+        with whole:
+            for total, place in zip(sums, places, strict=True):
+                held = b.select(is_first, ir.Constant(total.type, [0.0] * total.type.count), b.load(place, align=4))
+                b.store(b.fadd(held, total), place, align=4)
+        with narrow:
+            offset = 0
+            for total, place in zip(sums, places, strict=True):
+                _add_first(b, total, place, b.sub(kept, ir.Constant(_WIDE, offset)), is_first)
+                offset += total.type.count
+
+
+def _add_first(b: Any, total: Any, place: Any, lanes: Any, is_first: Any) -> None:
+    """Add the first lanes of a vector to what is there, or write them."""
+    count = total.type.count
+    numbers = ir.Constant(ir.VectorType(_WORD, count), list(range(count)))
+    mask = b.icmp_signed("<", numbers, _spread(b, b.trunc(lanes, _WORD), count))
+    nothing, align = ir.Constant(total.type, [0.0] * count), ir.Constant(_WORD, 4)
+
+    def masked(name: str, result: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
+        intrinsic_of = f"llvm.masked.{name}.v{count}f32.p0v{count}f32"
+        return b.call(cgutils.get_or_insert_function(b.module, kind, intrinsic_of), arguments)
+
+    held = b.select(is_first, nothing, masked("load", total.type, place, align, mask, nothing))
+    masked("store", ir.VoidType(), b.fadd(held, total), place, align, mask)
 
 
 def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:
@@ -210,17 +233,17 @@ def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
     typingctx: Any, code: Any, tile: Any, silent: Any, indices: Any, values: Any, segments: Any, count: Any, out: Any,
-    fresh: Any,
+    kept: Any, fresh: Any,
 ) -> Any:  # fmt: skip
     """Write the sum of the weight rows of some events to the output, or add it to what is there, unless `fresh`.
 
     A code says the place of the width in `WIDTHS`, whether sums have 32 bits, and whether there are values. Then come
     addresses: weights of the tile, a row of zeros, indices, and values, which are bytes where events are taken by twos.
     There is at least one segment of three integers: the offset of the weights of input channel 0, the first event, and
-    the one behind the last.
+    the one behind the last. Of the channels of the tile the first `kept` are outputs.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(size, address, address, address, address, address, size, address, size)
+    signature = types.void(size, address, address, address, address, address, size, address, size, size)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         code, *rest = arguments
@@ -234,17 +257,44 @@ def _serve(  # noqa: PLR0917
     return signature, generate
 
 
-def by_rows(spans: Sequence[Span], window: Window) -> tuple[tuple[Span, ...], int]:
-    """Return spans of whole rows of taps, where the spans allow it, and how many taps each of them has.
+class Visits(NamedTuple):
+    """What the kernel takes of spans.
+
+    Attributes
+    ----------
+    spans : int64 array (spans, 7)
+        Tap, the places of `low` and `high` among the edges, begins, ends, and the offset of the tap in lines and in
+        pixels.
+    edges : int64 array
+        The channels where a tap is cut, in order; nothing where none is.
+    reach : int
+        Taps of a span.
+    """
+
+    spans: npt.NDArray[np.int64]
+    edges: npt.NDArray[np.int64]
+    reach: int
+
+
+def visits_of(spans: Sequence[Span], window: Window) -> Visits:
+    """Return what the kernel takes of spans, as whole rows of taps where they allow it.
 
     They do where no span begins or ends, and no tap is divided, within a row.
     """
-    reach, whole = window.kernel_width, len(spans) == window.kernel_height * window.kernel_width
+    w, reach = window, window.kernel_width
+    whole = len(spans) == w.kernel_height * reach
     rows = [spans[first : first + reach] for first in range(0, len(spans), reach)]
     cut = any(span.begins for row in rows for span in row[1:]) or any(span.ends for row in rows for span in row[:-1])
-    if reach == 1 or window.dilation_width > 1 or not whole or cut:
-        return tuple(spans), 1
-    return tuple(row[0]._replace(ends=row[-1].ends) for row in rows), reach
+    if reach == 1 or w.dilation_width > 1 or not whole or cut:
+        reach = 1
+    else:
+        spans = [row[0]._replace(ends=row[-1].ends) for row in rows]
+    taps, low, high, begins, ends = np.array(spans, np.int64).reshape(-1, 5).T
+    edges = np.unique([low, high])
+    dy = taps // w.kernel_width * w.dilation_height - w.pad_height
+    dx = taps % w.kernel_width * w.dilation_width - w.pad_width
+    columns = taps, np.searchsorted(edges, low), np.searchsorted(edges, high), begins, ends, dy, dx
+    return Visits(np.stack(columns, axis=1), edges if len(edges) > 2 else edges[:0], reach)
 
 
 @kernel
@@ -278,8 +328,7 @@ def _values(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt
 def gather_integer(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.int8],
-    spans: npt.NDArray[np.int64],
-    reach: int,
+    visits: Visits,
     lane: npt.NDArray[Any],
     out: npt.NDArray[np.float32],
     window: Window,
@@ -295,10 +344,8 @@ def gather_integer(
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : int8 array
         Weights as `pack_integers` arranges them for the bits of a lane.
-    spans : int64 array (spans, 5)
-        Rows of `Span`, which together serve every channel of every tap once.
-    reach : int
-        Taps of a span, of `by_rows`.
+    visits : Visits
+        Of spans which together serve every channel of every tap once.
     lane : int16 or int32 array
         Of the width that the spans were proven for; nothing is read of it. With 16 bits values are at most 255.
     out : float32 array (steps * out_height * out_width, outputs)
@@ -308,6 +355,7 @@ def gather_integer(
         Served are these tiles and these rows of the output, the last ones excluded.
     """
     indptr, indices, values = rows
+    spans, edges, reach = visits
     first_tile, last_tile, first_row, last_row = part
     w, outputs = window, out.shape[1]
     padded = (outputs + LANES - 1) // LANES * LANES
@@ -319,9 +367,8 @@ def gather_integer(
     paired = PAIRED and not wide
     silent = np.zeros(TILE, np.int8)
     factors, before = _values(values[:0] if wide else values)
-    edges = np.unique(spans[:, 1:3])
-    divided = len(edges) > 2
-    cuts = np.empty((len(edges) if divided else 0, len(indptr) - 1), np.int64)
+    divided = len(edges) > 0
+    cuts = np.empty((len(edges), len(indptr) - 1), np.int64)
     if divided:
         for row in range(len(indptr) - 1):
             e = indptr[row]
@@ -329,11 +376,8 @@ def gather_integer(
                 while e < indptr[row + 1] and indices[e] < edges[number]:
                     e += 1
                 cuts[number, row] = e
-    low, high = np.searchsorted(edges, spans[:, 1]), np.searchsorted(edges, spans[:, 2])
-    dy = spans[:, 0] // w.kernel_width * w.dilation_height - w.pad_height
-    dx = spans[:, 0] % w.kernel_width * w.dilation_width - w.pad_width
     segments = np.empty((len(spans), 3), np.int64)
-    sums, part_of_row = np.empty(TILE, np.int32), np.empty(TILE, np.float32)
+    sums = np.empty(0 if COMPILED else TILE, np.int32)
     first = tile = 0
     for serial in range(last_tile):
         left = padded - first
@@ -359,15 +403,15 @@ def gather_integer(
                     count = 0
                     joined = False
                     while n < next_span:
-                        x = out_x * w.stride_width + dx[n]
-                        y = line % w.out_height * w.stride_height + dy[n]
+                        x = out_x * w.stride_width + spans[n, 6]
+                        y = line % w.out_height * w.stride_height + spans[n, 5]
                         start: Any = 0
                         stop: Any = 0
                         if x + reach > 0 and x < w.width and y >= 0 and y < w.height:
                             source = (line // w.out_height * w.height + y) * w.width
                             start, stop = indptr[source + max(x, 0)], indptr[source + min(x + reach, w.width)]
                             if divided:
-                                start, stop = cuts[low[n], source + x], cuts[high[n], source + x]
+                                start, stop = cuts[spans[n, 1], source + x], cuts[spans[n, 2], source + x]
                         joined = joined or (spans[n, 3] == 1 and count > 0)
                         if start < stop:
                             more = stop - start if binary or wide else np.int64(before[stop] - before[start])
@@ -385,7 +429,6 @@ def gather_integer(
                         continue
                     if COMPILED:
                         segments[count:1] = 0
-                        here = out.ctypes.data + 4 * (target * outputs + first)
                         _serve(
                             2 * (2 * ((TILE - width) // LANES) + wide) + (0 if binary else 1),
                             np.uintp(packed.ctypes.data + tile),
@@ -394,8 +437,9 @@ def gather_integer(
                             factors.ctypes.data if paired else values.ctypes.data,
                             segments.ctypes.data,
                             max(count, 1),
-                            here if kept == width else part_of_row.ctypes.data,
-                            np.int64(fresh or kept < width),
+                            out.ctypes.data + 4 * (target * outputs + first),
+                            kept,
+                            np.int64(fresh),
                         )
                     else:
                         sums[:] = 0
@@ -405,11 +449,9 @@ def gather_integer(
                                 base = tile + segments[segment, 0] + listed[e] * width
                                 for j in range(width):
                                     sums[j] += np.int32(packed[base + j]) * value
-                        part_of_row[:] = sums
-                    if kept < width or not COMPILED:
                         for j in range(kept):
                             held = np.float32(0) if fresh else out[target, first + j]
-                            out[target, first + j] = held + part_of_row[j]
+                            out[target, first + j] = held + np.float32(sums[j])
                     fresh = False
             if next_span == len(spans):
                 begin, next_span = end, 0

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.gather_integer import by_rows, gather_integer
+from eventsim.kernels.gather_integer import gather_integer, visits_of
 from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
 from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
@@ -59,8 +59,7 @@ class IntegerSynapsesOp(SynapsesOp):
         elif self.form == "plain":
             width = held.widths[part]
             self.kernel, self.tiles = f"gather_int8_sum{width.lane}", plain_tiles_of(output.channels)
-            spans, self.reach = by_rows(width.spans, window)
-            self.spans, self.lane = np.array(spans, np.int64).reshape(-1, 5), np.empty(0, f"int{width.lane}")
+            self.visits, self.lane = visits_of(width.spans, window), np.empty(0, f"int{width.lane}")
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
@@ -84,7 +83,7 @@ class IntegerSynapsesOp(SynapsesOp):
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
         else:
-            plain = signal.whole, self.weight, self.spans, self.reach, self.lane, out, self.window
+            plain = signal.whole, self.weight, self.visits, self.lane, out, self.window
             context.share(gather_integer, [(*plain, part) for part in parts])
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
