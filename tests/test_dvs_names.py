@@ -280,3 +280,38 @@ def test_lists_in_hdf5_of_another_order_than_that_of_v2e(tmp_path: Path, order: 
         open_recording(put(tmp_path, "b.h5", event_files.dsec(FEW)), columns="xytp")
     with pytest.raises(InputError, match=r"expected x, y, t and p once each"):
         open_recording(path, columns="xyt")
+
+
+@pytest.mark.parametrize("kind", ["npz", "mat", "h5", "npy"])
+def test_polarities_of_two_conventions_are_refused(tmp_path: Path, kind: str) -> None:
+    polarities = np.resize([-1, 0, 1], len(COLUMNS))
+    with pytest.raises(InputError, match="polarities of -1 and 0 found, expected booleans, 0 and 1, or -1 and 1"):
+        open_recording(put(tmp_path, f"a.{kind}", held(kind, plain(p=polarities)))).summary()
+
+
+def test_coordinates_of_16_bits_are_numbers(tmp_path: Path) -> None:
+    columns = plain(x=COLUMNS["x"].astype(np.float16), y=COLUMNS["y"].astype(np.float16))
+    np.testing.assert_array_equal(read(put(tmp_path, "a.npz", held("npz", columns))), as_array(FEW))
+
+
+def text_file(folder: Path, names: str, separator: str = "\n") -> Path:
+    lines = [names, *(f"{x},{y},{int(p)},{t}" for x, y, t, p in FEW), ""]
+    return put(folder, "a.csv", separator.join(lines).encode())
+
+
+def test_options_that_say_otherwise_than_the_first_line_are_refused(tmp_path: Path) -> None:
+    path = text_file(tmp_path, "x,y,p,t_us")
+    np.testing.assert_array_equal(read(path, columns="xypt", time_unit="us"), as_array(FEW))
+    with pytest.raises(
+        InputError, match="columns='yxpt' was given, but its first line names x y p t; leave the option"
+    ):
+        open_recording(path, columns="yxpt")
+    with pytest.raises(InputError, match="time_unit='ms' was given, but its first line names times in us; leave the"):
+        open_recording(path, time_unit="ms")
+
+
+def test_text_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lines that end by carriage returns alone found, expected line feeds"):
+        open_recording(text_file(tmp_path, "x,y,p,t", "\r"))
+    with pytest.raises(InputError, match="holds names of columns and no events, expected at least one"):
+        open_recording(put(tmp_path, "b.csv", b"x,y,p,t\n"))

@@ -103,6 +103,8 @@ def pixels(path: str, axis: str, values: Values) -> Integers:
         return values
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
+    if values.dtype.itemsize < 4:  # of which 2^31 is no number
+        values = values.astype(np.float32)
     # also refuses nan; beyond 2^31 lies no sensor, and the cast would be undefined
     whole = (np.abs(values) < 2.0**31) & (np.floor(values) == values)
     if not whole.all():
@@ -170,7 +172,16 @@ def polarities(path: str, values: Values) -> npt.NDArray[np.bool_]:
     """
     if values.dtype.kind == "b":
         return values.astype(np.bool_, copy=False)
-    right = values <= 1 if values.dtype.kind == "u" else (values == 0) | (values == 1) | (values == -1)
+    if values.dtype.kind == "u":
+        right = values <= 1
+    else:
+        zero, negative = values == 0, values == -1
+        right = zero | negative | (values == 1)
+        if negative.any() and zero.any():
+            raise InputError(
+                f"{path}: polarities of -1 and 0 found, expected booleans, 0 and 1, or -1 and 1; convert them, or "
+                "leave out what is no event"
+            )
     if not right.all():
         raise InputError(
             f"{path}: a polarity of {values[np.argmin(right)]}, expected booleans, 0 and 1, or -1 and 1; convert them, "

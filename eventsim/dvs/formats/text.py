@@ -175,6 +175,8 @@ class TextRecording(Recording):
 
 def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _Layout:
     """Find out what the columns are, where the events begin, and what else the first lines say."""
+    if b"\r" in file.head and b"\n" not in file.head:
+        raise InputError(f"{file}: lines that end by carriage returns alone found, expected line feeds; convert them")
     comments, lines, data_start = _first_lines(file.head)
     size = next((size for comment in comments if (size := _geometry(comment)) is not None), None)
     order = None if columns is None else column_order(str(file), columns)
@@ -182,7 +184,8 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
     # forms of which whoever writes them has seconds
     of_seconds = False
     if lines and (named := _names(lines[0].text)) is not None:
-        order, unit = order or named[0], unit or named[1]
+        _refuse_otherwise(file, columns, order, *named, time_unit)
+        order, unit = named[0], unit or named[1]
         data_start, lines = data_start + lines[0].length, lines[1:]
     elif lines and (pair := re.fullmatch(rf"(\d{{1,5}}){SEPARATORS}(\d{{1,5}})", lines[0].text)):
         size, of_seconds = (int(pair[2]), int(pair[1])), True
@@ -200,6 +203,8 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
             "pass columns='txyp' or another order, with _ for those to ignore"
         )
     if not lines or (order is None and not all(re.fullmatch(NUMBER, number) for number in numbers)):
+        if not lines and order is not None:
+            raise InputError(f"{file}: holds names of columns and no events, expected at least one")
         found = repr(printable(lines[0].text[:60])) if lines else "no line of numbers"
         raise InputError(f"{file}: holds {found}, expected events as lines of numbers; it is of another format")
     if order is None and re.fullmatch(r"\d+,\d+,[01],\d+", lines[0].text):
@@ -220,6 +225,27 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
         rows = [fields for line in lines if len(fields := _fields(line.text)) == len(order)]
         unit = _unit_of(str(file), [fields[order.index("t")] for fields in rows], of_seconds)
     return _Layout(order, time_scale(str(file), unit), data_start, size)
+
+
+def _refuse_otherwise(
+    file: ReadableFile,
+    columns: str | None,
+    given: tuple[str | None, ...] | None,
+    named: tuple[str | None, ...],
+    unit: str | None,
+    time_unit: str | None,
+) -> None:
+    """Refuse options that say otherwise than a line of names."""
+    if given is not None and given != named:
+        raise InputError(
+            f"{file}: columns={columns!r} was given, but its first line names "
+            f"{' '.join(column or '_' for column in named)}; leave the option out, or the line if it is wrong"
+        )
+    if None not in (unit, time_unit) and unit != time_unit:
+        raise InputError(
+            f"{file}: time_unit={time_unit!r} was given, but its first line names times in {unit}; leave the option "
+            "out, or the line if it is wrong"
+        )
 
 
 def _unit_of(path: str, times: list[str], of_seconds: bool) -> str:
