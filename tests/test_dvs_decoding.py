@@ -14,7 +14,8 @@ from numpy.testing import assert_array_equal
 from test_dvs_formats import FILES
 from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, npy, packet
 
-from eventsim.dvs import EVENT_DTYPE, decoding, open_recording
+from eventsim.dvs import EVENT_DTYPE, Orientation, decoding, open_recording, packing
+from eventsim.dvs.fitting import PixelMap
 from eventsim.dvs.packing import check
 from eventsim.dvs.recording import Packed
 from eventsim.errors import InputError
@@ -104,7 +105,7 @@ def test_packed_events_are_checked(
     packed.t[:] = [t for _, _, t in events]
     sound = all(x < side and y < 34 and -LIMIT <= t < LIMIT for x, y, t in events)
     times = [latest, *(t for _, _, t in events)]
-    found = check(packed.x, packed.y, packed.t, 34, side, LIMIT, latest)
+    found = check(packed.events, stored[1] == "i", 34, side, LIMIT, latest)
     assert found[0] == sound
     assert not sound or found[1] == (times == sorted(times))
 
@@ -116,3 +117,22 @@ def test_stored_polarities_that_are_neither_0_nor_1(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(data)
     found = read(tmp_path / "a.npy")["p"].view(np.uint8)
     assert (last, found[-1], found.max()) == (GOOD_EVENTS[-1][3], 1, 1)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_one_event_needs_no_other_loop_than_many(turned: bool) -> None:
+    """Compiling takes longer than a bin of a camera lasts."""
+    network_frame = np.zeros((2, 34, 34), np.int32)
+    everything = as_array(GOOD_EVENTS)
+    loops = (packing.pack, packing.check, packing.in_order, packing.count_pixels)
+    pixels = PixelMap(34, 34, np.arange(34), np.arange(34))
+    found = []
+    for count in (len(everything), 1):
+        recording = open_recording(everything[:count], sensor_size=(34, 34), orientation=Orientation(flip_x=turned))
+        for events in recording.chunks():
+            pixels.add(events, network_frame)
+        for events in recording.chunks(disorder="sort", lag_us=10):
+            pixels.add(events, network_frame)
+        found.append([len(loop.signatures) for loop in loops])
+    assert network_frame.sum() == 2 * len(everything) + 2
+    assert found[0] == found[1]

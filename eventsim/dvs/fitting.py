@@ -57,7 +57,7 @@ class PixelMap:
 
     def add(self, events: EventArray, counts: Frames) -> None:
         """Add the counts of events to those of a frame, shape (2, H, W)."""
-        count_pixels(events["x"], events["y"], events["p"], self.rows, self.columns, counts)
+        count_pixels(events, self.rows, self.columns, counts)
 
 
 def pixel_map(recording: Recording, fit: Fit) -> PixelMap:

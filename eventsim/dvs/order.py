@@ -97,7 +97,7 @@ class Order:
             An event is refused; those before it were taken.
         """
         t = events["t"]
-        if ordered or in_order(t, self.latest):
+        if ordered or in_order(events, self.latest):
             self.latest = self._previous = int(t[-1])
             yield from self._passed(events)
             return
@@ -157,5 +157,4 @@ class Order:
 def _sorted(blocks: list[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     """Put blocks together in order of time; events of one time stay as they came."""
     events = joined(blocks)
-    t = events["t"]
-    return events if in_order(t, BEFORE_ALL) else events[np.argsort(t, kind="stable")]
+    return events if in_order(events, BEFORE_ALL) else events[np.argsort(events["t"], kind="stable")]

@@ -1,4 +1,8 @@
-"""The compiled loops between a reader and the frames: check and pack events, and count them by pixel."""
+"""The compiled loops between a reader and the frames: check and pack events, and count them by pixel.
+
+Packed events are handed over as one array: NumPy calls the field of a single event contiguous, for which another loop
+would be compiled, in the middle of a recording.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +35,7 @@ def pack(  # noqa: PLR0913, PLR0917 - columns, limits and turns, one by one for 
     flip_x: bool,
     flip_y: bool,
     flip_polarity: bool,
-    out_x: npt.NDArray[np.int16],
-    out_y: npt.NDArray[np.int16],
-    out_t: npt.NDArray[np.int64],
-    out_p: npt.NDArray[np.bool_],
+    out: npt.NDArray[np.void],
 ) -> tuple[bool, bool]:
     """Turn events and write them, and check them.
 
@@ -48,8 +49,8 @@ def pack(  # noqa: PLR0913, PLR0917 - columns, limits and turns, one by one for 
         Time before the first of them.
     transpose, flip_x, flip_y, flip_polarity : bool
         As `Orientation` has them.
-    out_x, out_y, out_t, out_p : ndarray, shape (n,), written
-        Fields of the packed events. What is written of events that are not sound means nothing.
+    out : ndarray of EVENT_DTYPE, shape (n,), written
+        Packed events. What is written of those that are not sound means nothing.
 
     Returns
     -------
@@ -60,7 +61,8 @@ def pack(  # noqa: PLR0913, PLR0917 - columns, limits and turns, one by one for 
     # a turned coordinate is begin + step * coordinate, and written where the other one would be if transposed
     x_begin, x_step = (width - 1, -1) if (flip_y if transpose else flip_x) else (0, 1)
     y_begin, y_step = (height - 1, -1) if (flip_x if transpose else flip_y) else (0, 1)
-    for_x, for_y = (out_y, out_x) if transpose else (out_x, out_y)
+    out_t, out_p = out["t"], out["p"]
+    for_x, for_y = (out["y"], out["x"]) if transpose else (out["x"], out["y"])
     wrong = back = np.int64(0)
     for index in range(len(t)):
         column, row, now = x[index], y[index], t[index]
@@ -76,20 +78,15 @@ def pack(  # noqa: PLR0913, PLR0917 - columns, limits and turns, one by one for 
 
 @compiled
 def check(
-    x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    t: npt.NDArray[np.int64],
-    height: int,
-    width: int,
-    limit: int,
-    latest: int,
+    events: npt.NDArray[np.void], signed: bool, height: int, width: int, limit: int, latest: int
 ) -> tuple[bool, bool]:
-    """Check packed events as `pack` does, which see for parameters and results; x and y are of 16 bits."""
+    """Check packed events as `pack` does, which see for parameters and results; x and y may be meant as unsigned."""
+    x, y, t = events["x"], events["y"], events["t"]
     before = latest
     for index in range(len(t)):
         # without their signs, so that one comparison finds the negative ones, too
         if t[index] < before or np.uint16(x[index]) >= width or np.uint16(y[index]) >= height:
-            return _look(x, y, t, height, width, limit, latest)
+            return _look(events, signed, height, width, limit, latest)
         before = t[index]
     # of times in order, the ends tell of all
     return bool(len(t) == 0 or (t[0] >= -limit and before < limit)), True
@@ -97,18 +94,14 @@ def check(
 
 @compiled
 def _look(
-    x: npt.NDArray[Any],
-    y: npt.NDArray[Any],
-    t: npt.NDArray[np.int64],
-    height: int,
-    width: int,
-    limit: int,
-    latest: int,
+    events: npt.NDArray[np.void], signed: bool, height: int, width: int, limit: int, latest: int
 ) -> tuple[bool, bool]:
     """Check events of which something is known to be not sound or not in order, as `pack` does."""
+    x, y, t = events["x"], events["y"], events["t"]
+    bits = -1 if signed else 0xFFFF
     wrong = back = np.int64(0)
     for index in range(len(t)):
-        column, row, now = np.int64(x[index]), np.int64(y[index]), t[index]
+        column, row, now = np.int64(x[index]) & bits, np.int64(y[index]) & bits, t[index]
         wrong |= _off(column, row, now, height, width, limit)
         back |= now - latest
         latest = now
@@ -123,8 +116,9 @@ def joined(parts: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
 
 
 @compiled
-def in_order(t: npt.NDArray[np.int64], latest: int) -> bool:
+def in_order(events: npt.NDArray[np.void], latest: int) -> bool:
     """Tell whether times never decrease, the first one not below `latest` either."""
+    t = events["t"]
     for index in range(len(t)):
         if t[index] < latest:
             return False
@@ -134,9 +128,7 @@ def in_order(t: npt.NDArray[np.int64], latest: int) -> bool:
 
 @compiled
 def count_pixels(
-    x: npt.NDArray[np.int16],
-    y: npt.NDArray[np.int16],
-    p: npt.NDArray[np.bool_],
+    events: npt.NDArray[np.void],
     rows: npt.NDArray[np.int64],
     columns: npt.NDArray[np.int64],
     counts: npt.NDArray[Any],
@@ -145,12 +137,12 @@ def count_pixels(
 
     Parameters
     ----------
-    x, y, p : ndarray, shape (n,)
-        Fields of packed events.
+    events : ndarray of EVENT_DTYPE, shape (n,)
     rows, columns : ndarray of int64
         Where each row and column of the sensor goes; -1 for nowhere.
     counts : ndarray of int32, shape (2, H, W), changed
     """
+    x, y, p = events["x"], events["y"], events["p"]
     for index in range(len(x)):
         row, column = rows[y[index]], columns[x[index]]
         if row >= 0 and column >= 0:

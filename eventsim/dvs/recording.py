@@ -437,14 +437,14 @@ class Recording(ABC):
         turn = self._orientation
         limits = (*self._limits, latest)
         if isinstance(columns, Packed) and not self._turned:
-            return columns.events, *check(columns.x, columns.y, columns.t, *limits)
+            return columns.events, *check(columns.events, columns.coordinates.kind == "i", *limits)
         events = np.empty(len(columns.t), EVENT_DTYPE)
         # of one type and layout, so that one loop is compiled
         x, y, t = (np.ascontiguousarray(column, np.int64) for column in (columns.x, columns.y, columns.t))
         sound, ordered = pack(
             *(x, y, t, np.ascontiguousarray(columns.p), *limits),
             *(turn.transpose, turn.flip_x, turn.flip_y, turn.flip_polarity),
-            *(events[name] for name in "xytp"),
+            events,
         )
         return events, sound, ordered
 
