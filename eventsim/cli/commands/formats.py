@@ -83,8 +83,8 @@ def _explain(args: Arguments) -> int:
 
 
 def _explain_recording(args: Arguments, entry: EventFormat) -> int:
-    """Tell which flags an event-file format takes beside those that every one takes."""
-    own = sorted(f"--{FLAGS[option]}" if option in FLAGS else option for option in entry.options)
+    """Tell which flags an event-file format takes beside those that every one takes, `--salvage` among them."""
+    own = sorted(f"--{FLAGS[option]}" if option in FLAGS else option for option in entry.options - {"salvage"})
     if args.json:
         told = {"description": entry.description, "extensions": list(entry.extensions), "flags": own}
         print_json({"schema": document.SCHEMA, "format": args.name, **told, "provenance": machine()})
@@ -93,7 +93,7 @@ def _explain_recording(args: Arguments, entry: EventFormat) -> int:
     for line in (
         f"{args.name}: {entry.description}",
         f"usual endings: {' '.join(entry.extensions) or 'none'}",
-        f"flags of its own, which eventsim events --help explains: {' '.join(own) or 'none'}",
+        f"flags of its own: {' '.join(own) or 'none'}; eventsim events --help explains them and those of every format",
         f"for example: eventsim events RECORDING{next(iter(entry.extensions), '')} --format {args.name}",
     ):
         screen.print(line, markup=False, soft_wrap=True)

@@ -51,7 +51,7 @@ class Bs2Recording(NmnistRecording):
 
 FORMAT = EventFormat(
     title="SLAYER",
-    description="40-bit events of SLAYER (.bs2)",
+    description="40-bit events as SLAYER keeps N-MNIST",
     extensions=(".bs2",),
     recognises=None,
     open=Bs2Recording,
