@@ -153,7 +153,7 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
     event, totals = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
     kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
     fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    for n in range(step):
+    for n in range(step if width > 64 else 0):  # the weights of narrow tiles are near
         fetched = row(plus(event, AHEAD + n))
         for line in range(0, width, 64):
             place = b.inttoptr(plus(fetched, line), _BYTE.as_pointer())
