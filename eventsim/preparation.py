@@ -102,6 +102,7 @@ class Preparation:
     camera : str, optional
         Address layout of AEDAT 2.0.
     orientation : Orientation, optional
+        How to turn the picture; of a recording that is open already, unless it was opened with one.
     mean, std : tuple of float, optional
         Per-channel normalisation of images, after scaling to 0..1.
     start_us, end_us : int, optional
@@ -284,15 +285,21 @@ class Preparation:
         return whole._windows(self.recording_for(source, network), network, defects)
 
     def recording(self, source: OneRecording) -> Recording:
-        """Open an event file, what comes by a pipe, or a structured event array."""
+        """Open an event file, what comes by a pipe, or a structured event array.
+
+        A recording that is open already is turned by `orientation`, and its sensor is of `sensor_size`, where nobody
+        said so when it was opened; what was said then is left alone, and something else refused.
+        """
         if isinstance(source, Recording):
-            opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
+            opened = ("camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
             self._refuse_unusable(source.path, "a recording that is open already", opened)
-            return source
+            if self.sensor_size is None and self.orientation is None:
+                return source
+            return source.retold(sensor_size=self.sensor_size, orientation=self.orientation)
         return open_recording(
             source,
             sensor_size=self.sensor_size,
-            orientation=self.orientation or Orientation(),
+            orientation=self.orientation,
             start_us=self.start_us,
             end_us=self.end_us,
             salvage=bool(self.salvage),
@@ -302,7 +309,12 @@ class Preparation:
         )
 
     def recording_for(self, source: OneRecording, network: Network) -> Recording:
-        """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
+        """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them.
+
+        The model's orientation is that of a recording that is open already, unless it was opened with one.
+        """
+        if isinstance(source, Recording):
+            return self._retold_for(source, network)
         if isinstance(source, (str, Path)):
             source = readable_file(source)  # looked at once, however often it is opened
         mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
@@ -318,6 +330,21 @@ class Preparation:
             raise
         lacking = {name: value for name, value in known.items() if name in opened.untold}
         return replace(mine, **lacking).recording(source) if lacking else opened
+
+    def _retold_for(self, recording: Recording, network: Network) -> Recording:
+        """Tell a recording that is open already what the model says of it and nobody said before."""
+        said = _said(network)
+        if "camera" in recording.untold and (camera := said["camera"]) is not None:
+            raise InputError(
+                f"{recording.path}: a recording that was opened without a camera found, the model says {camera}; open "
+                f"it with camera={camera!r}"
+            )
+        if self.orientation is not None or recording.orientation_given:
+            said.pop("orientation", None)
+        if self.sensor_size is not None or "sensor_size" not in recording.untold:
+            said.pop("sensor_size", None)
+        known = {name: said[name] for name in ("orientation", "sensor_size") if name in said}
+        return replace(self, **known).recording(recording)
 
     def _windows(
         self, recording: Recording, network: Network, defects: Defects | None

@@ -183,7 +183,9 @@ def stream(
     **options
         Those of `Preparation` for recordings: ``bin_us``, and for batches ``sensor_size=(height, width)``, unless the
         network says them; ``fit``, ``binary``, ``orientation``, ``disorder``, ``lag_us``, ``start_us``, ``columns``,
-        ``time_unit`` and so on. What the network says of them holds where nothing is given.
+        ``time_unit`` and so on. What the network says of them holds where nothing is given. Of a recording, what it was
+        opened with holds: orientation and size of the sensor are those said here, else the network's, where it was
+        opened without them.
 
     Yields
     ------
