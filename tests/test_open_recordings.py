@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import InputError, Network, Preparation, open_recording, stream
+from eventsim.cli import main
 from eventsim.dvs import EVENT_DTYPE, Orientation, Recording
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.settings import Setting
@@ -122,3 +123,28 @@ def test_the_custom_of_a_format_gives_way_within_its_limits(tmp_path: Path, smal
     (tmp_path / "a.aedat").write_bytes(b"#!AER-DAT2.0\r\n" + bytes(8))
     with pytest.raises(InputError, match="opened without a camera found, the model says davis; open it with camera"):
         Preparation().frames(open_recording(tmp_path / "a.aedat"), saying(small_network, camera="davis"))
+
+
+@pytest.mark.parametrize("axis", ["flip_x", "flip_y"])
+def test_nothing_is_mirrored_by_a_guess(file: Path, events: np.ndarray, axis: str) -> None:
+    """By whichever door the events are read; other turns need no size, and one that is told is good."""
+    turn = Orientation(transpose=True, **{axis: True})
+    for source in (file, events):
+        recording = open_recording(source, orientation=turn)
+        for read in (recording.summary, recording.chunks, recording.blocks):
+            with pytest.raises(InputError, match=r"events reach 6 x 5 pixels .* pass sensor_size=\(height, width\)"):
+                read()
+        assert recording.count("drop") == 80
+        told = recording.retold(sensor_size=(SIDE, SIDE)).summary()
+        assert told == open_recording(source, orientation=turn, sensor_size=(SIDE, SIDE)).summary()
+        assert open_recording(source, orientation=Orientation(transpose=True)).summary().events == 80
+
+
+@pytest.mark.parametrize("flag", ["--flip-x", "--flip-y"])
+def test_events_mirrors_nothing_by_a_guess(file: Path, flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["events", str(file), flag]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "pass --sensor WIDTHxHEIGHT" in said
+    assert main(["events", str(file), flag, "--sensor", "6x6"]) == 0
+    assert main(["events", str(file), "--transpose", "--flip-polarity"]) == 0

@@ -271,6 +271,26 @@ class Recording(ABC):
         """Whether pixels are mirrored, for which the size of the sensor has to be known."""
         return self._orientation.flip_x or self._orientation.flip_y
 
+    @property
+    def transposed(self) -> bool:
+        """Whether x and y change places."""
+        return self._orientation.transpose
+
+    def refuse_guess(self) -> None:
+        """Refuse to move pixels by a size that nobody told: where border pixels stayed silent the guess is too small.
+
+        Raises
+        ------
+        InputError
+            The size of the sensor was guessed.
+        """
+        if self.size_source == "guessed":
+            raise InputError(
+                f"{self.path}: the file does not tell the size of the sensor; its events reach {self.width} x "
+                f"{self.height} pixels (width x height), which may be too few to fit or mirror pixels by; pass "
+                "sensor_size=(height, width)"
+            )
+
     @abstractmethod
     def _decode(self, block_events: int) -> Iterator[Decoded]:
         """Decode from the beginning, at most `block_events` (1 to 16384) events at a time; blocks may be empty."""
@@ -312,11 +332,14 @@ class Recording(ABC):
         Raises
         ------
         InputError
-            `max_events` is not positive or `disorder` is not known. Where the recording is not salvaged, also: the file
+            `max_events` is not positive or `disorder` is not known, or pixels are mirrored by a size of the sensor that
+            was guessed. Where the recording is not salvaged, also: the file
             is malformed, a pixel lies outside of the sensor, or an event out of order is refused.
         """
         if max_events < 1:
             raise InputError(f"{self.path}: max_events is {max_events}, expected at least 1")
+        if self.flipped:
+            self.refuse_guess()
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._stream(max_events, taken)
 
@@ -347,6 +370,8 @@ class Recording(ABC):
         InputError
             As for `chunks`.
         """
+        if self.flipped:
+            self.refuse_guess()
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._counted(BLOCK_EVENTS, taken, on_arrival)
 
@@ -376,7 +401,8 @@ class Recording(ABC):
             The file is malformed. What lies in it is checked only where the count depends on that.
         """
         if self._chooses(disorder):
-            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
+            taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
+            return sum(len(block) for block in self._counted(BLOCK_EVENTS, taken))
         total = self.known_count(disorder)
         if total is None:
             total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))

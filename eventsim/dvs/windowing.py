@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from eventsim.dvs.defects import Defects
-from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
+from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, agreed, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
 from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
 from eventsim.dvs.timed_bins import MAX_BINS, parts_by_time, timed_bins
@@ -70,6 +70,7 @@ def frames_by_count(
         There are no events or fewer than `time_steps`, the sizes do not fit, or the recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     twice = _Twice(recording, "keep", reading)
     total = twice.count()
@@ -130,6 +131,7 @@ def frames_by_time(
         malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     first_us = last_us = likely_us = 0
     twice = _Twice(recording, "refuse", reading)
@@ -208,6 +210,7 @@ def frames_by_duration(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, 1, pixels)
     positive("bin_us", bin_us)
     positive("max_bins", max_bins)
@@ -257,6 +260,7 @@ def frames_from_events(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, 1, pixels)
     counted = replace(reading, defects=reading.defects or Defects())
     bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, counted)
