@@ -210,6 +210,9 @@ class Preparation:
                 names = ORIENTATION if name == "orientation" else ("sensor",) if name == "sensor_size" else (name,)
                 model = ", ".join(sources[each].sentence for each in names if each in sources)
                 told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
+        whole = self.of(network)
+        if whole.window in OVERLAPPING and whole.overlap is None and said["overlap"]:  # it was of other bins
+            told.append(f"overlap is not as the model says: {sources['overlap'].sentence}")
         return told
 
     def check(self, network: Network) -> None:
