@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
@@ -34,7 +34,7 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import TIME_LIMIT_US
 from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.windowing import Remainder
-from eventsim.errors import InputError
+from eventsim.errors import EventsimError, InputError
 from eventsim.network import Network
 from eventsim.normalisation import normalised
 from eventsim.preparation_options import (
@@ -47,7 +47,7 @@ from eventsim.preparation_options import (
     size_of,
 )
 from eventsim.settings import Setting
-from eventsim.untrusted import MAXIMUM_BYTES
+from eventsim.untrusted import MAXIMUM_BYTES, described
 
 NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -271,6 +271,14 @@ class Preparation:
                 raise InputError(f"{source.path}: start and end found beside those of a list of labels; leave them out")
             part = replace(self, start_us=source.start_us, end_us=source.end_us)
             return part.frames(source.path, network, defects)
+        name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
+        with _one_line(str(name)):
+            frames = self._frames(source, str(name), network, defects)
+        return _each(frames, str(name)) if isinstance(frames, Iterator) else frames
+
+    def _frames(
+        self, source: OneRecording, name: str, network: Network, defects: Defects | None
+    ) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
         whole = self.of(network)
         if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
             return self._array(source, network, "array")
@@ -283,8 +291,7 @@ class Preparation:
                 return self._array(array, network, str(path))
             if path.suffix.lower() in (".npz", "") and (cached := frames_of(path)) is not None:
                 return self._array(cached, network, str(path))
-        name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
-        self._refuse_unusable(str(name), "a recording", OF_IMAGES)
+        self._refuse_unusable(name, "a recording", OF_IMAGES)
         return whole._windows(self.recording_for(source, network), network, defects)
 
     def recording(self, source: OneRecording) -> Recording:
@@ -444,6 +451,29 @@ class Preparation:
         if isinstance(value, Orientation):
             return [f"{name}={getattr(value, name)}" for name in ORIENTATION if getattr(value, name)] or ["orientation"]
         return [f"{option}={value!r}"]
+
+
+@contextmanager
+def _one_line(name: str) -> Iterator[None]:
+    """Turn what nobody expected of a source into the error of that source.
+
+    Files are anybody's, and libraries read them: one that fails in a way of its own must not lose what comes before and
+    after it. Reading alone is guarded: a fault of the simulation is to be seen as what it is.
+    """
+    try:
+        yield
+    except (EventsimError, MemoryError):
+        raise
+    except Exception as error:
+        raise InputError(
+            f"{name}: cannot be read ({described(error)}); the file is damaged, or please report the error with it"
+        ) from error
+
+
+def _each(frames: Iterator[npt.NDArray[np.int32]], name: str) -> Iterator[npt.NDArray[np.int32]]:
+    """Yield bins, which are read as they are asked for; what happens to them elsewhere is not in here."""
+    with _one_line(name):
+        yield from frames
 
 
 def _said(network: Network) -> dict[str, Any]:
