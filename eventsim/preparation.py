@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -27,7 +28,7 @@ from eventsim.dvs import (
 from eventsim.dvs.event_lists import refuse_nameless
 from eventsim.dvs.events_array import map_npy, npy_fields
 from eventsim.dvs.fitting import FitMode
-from eventsim.dvs.formats.npz import frames_of
+from eventsim.dvs.formats.npz import MAX_FRAME_BYTES, frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import readable_file
@@ -49,6 +50,7 @@ from eventsim.preparation_options import (
 from eventsim.settings import Setting
 from eventsim.untrusted import MAXIMUM_BYTES, described
 
+FRAME_BYTES = np.dtype(np.int32).itemsize
 NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 OneRecording: TypeAlias = str | Path | ReadableFile | npt.NDArray[Any] | Recording
@@ -396,6 +398,14 @@ class Preparation:
             raise InputError(
                 f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or "
                 "--bin-us (time_steps, bin_us)"
+            )
+        step_bytes = FRAME_BYTES * math.prod(network.input.shape)
+        most = max(1, MAX_FRAME_BYTES // step_bytes)
+        if steps > most:  # as much as a file of frames may take
+            raise InputError(
+                f"{recording.path}: {steps:,} time steps of {' x '.join(map(str, network.input.shape))} found; "
+                f"expected at most {most:,}, since their frames are held at once and may "
+                f"take {MAX_FRAME_BYTES >> 20} MiB; lower time_steps=N, or pass bin_us=N, bins that come one by one"
             )
         cut = frames_by_time if self.window in ("time", "tonic-time") else frames_by_count
         remainder: Remainder = "drop" if self.window in ("tonic-count", "tonic-time") else "keep"
