@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,21 +166,21 @@ class Preparation:
             raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
         if self.bin_us is not None and (self.window not in BINS or not 1 <= self.bin_us < TIME_LIMIT_US):
             raise InputError(
-                f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us with {', '.join(BINS)} "
-                "alone, 1 microsecond or more, below 2^62"
+                f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us=N with "
+                f"{_windows_of(BINS)} alone, 1 microsecond or more, below 2^62"
             )
         if self.bin_events is not None and (self.window != BINS_OF_EVENTS or self.bin_events < 1):
             raise InputError(
-                f"window={self.window!r} with bin_events={self.bin_events} found; expected bin_events with "
-                f"{BINS_OF_EVENTS} alone, 1 or more"
+                f"window={self.window!r} with bin_events={self.bin_events} found; expected bin_events=N with "
+                f"{_windows_of((BINS_OF_EVENTS,))} alone, 1 or more"
             )
         size = self.bin_us if self.window == "tonic-duration" else self.bin_events
         if self.overlap is not None and not (
             self.window in (None, *OVERLAPPING) and self.overlap >= 0 and (size is None or self.overlap < size)
         ):
             raise InputError(
-                f"window={self.window!r} with overlap={self.overlap} found; expected overlap with "
-                f"{' and '.join(OVERLAPPING)} alone, less than a bin"
+                f"window={self.window!r} with overlap={self.overlap} found; expected overlap=N with "
+                f"{_windows_of(OVERLAPPING)} alone, less than a bin"
             )
         Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us)
         if self.lag_us is not None and self.disorder != "sort":
@@ -376,7 +376,7 @@ class Preparation:
         if self.overlap and self.window != "tonic-duration":
             raise InputError(
                 f"{recording.path}: window={self.window or 'count'!r} with overlap={self.overlap} found; expected "
-                f"overlap with {' and '.join(OVERLAPPING)} alone"
+                f"overlap=N with {_windows_of(OVERLAPPING)} alone"
             )
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
@@ -461,6 +461,12 @@ class Preparation:
         if isinstance(value, Orientation):
             return [f"{name}={getattr(value, name)}" for name in ORIENTATION if getattr(value, name)] or ["orientation"]
         return [f"{option}={value!r}"]
+
+
+def _windows_of(kinds: Sequence[str]) -> str:
+    """Name windows to choose from, as an option."""
+    *others, last = map(repr, kinds)
+    return f"window={', '.join(others)} or {last}" if others else f"window={last}"
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def frames_by_time(
     if window_us == 0:
         raise InputError(
             f"{recording.path}: the events span {last_us - first_us} us{twice.left_out}, expected at least 1 us for "
-            f"each of {time_steps} time steps; lower the number of time steps, or split by count"
+            f"each of {time_steps} time steps; lower the number of time steps, or pass window='count'"
         )
     if likely_us != window_us:
         frames.fill(0)
@@ -367,11 +367,12 @@ def _bins(
         for chunk in _read(recording, "refuse", reading):
             start_us = int(chunk["t"][0]) if start_us is None else start_us
             # a Python int, since a start far from the events may not fit into the difference of two int64
-            if (int(chunk["t"][-1]) - start_us) // bin_us >= max_bins:
+            reached_us = int(chunk["t"][-1]) - start_us
+            if reached_us // bin_us >= max_bins:
                 raise InputError(
                     f"{recording.path}: bins of {bin_us} us from {start_us} us to an event at {chunk['t'][-1]} us, "
-                    f"expected at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger "
-                    "max_bins"
+                    f"expected at most {max_bins:,} of them; the times are corrupt, or choose longer ones, "
+                    f"bin_us={reached_us // max_bins + 1} or more"
                 )
             yield chunk
 
@@ -431,7 +432,8 @@ def empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Fra
     if values > MAX_FRAME_VALUES:
         raise InputError(
             f"{recording.path}: {time_steps} frames of 2 x {pixels.height} x {pixels.width} are {values} counts, "
-            f"expected at most {MAX_FRAME_VALUES}; lower the number of time steps or pass fit and sensor_size"
+            f"expected at most {MAX_FRAME_VALUES}; lower the number of time steps, or pass fit='crop' and "
+            "sensor_size=(height, width)"
         )
     return np.zeros((time_steps, 2, pixels.height, pixels.width), np.int32)
 
