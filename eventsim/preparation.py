@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -27,15 +27,14 @@ from eventsim.dvs import (
 )
 from eventsim.dvs.event_lists import refuse_nameless
 from eventsim.dvs.events_array import map_npy, npy_fields
-from eventsim.dvs.fitting import FitMode
 from eventsim.dvs.formats.npz import MAX_FRAME_BYTES, frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import TIME_LIMIT_US
 from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.windowing import Remainder
-from eventsim.errors import EventsimError, InputError
+from eventsim.errors import InputError
+from eventsim.masked import refuse_masked
 from eventsim.network import Network
 from eventsim.normalisation import normalised
 from eventsim.preparation_options import (
@@ -47,8 +46,10 @@ from eventsim.preparation_options import (
     numbers_of,
     size_of,
 )
+from eventsim.preparation_values import check_windows, plain_values, windows_of
 from eventsim.settings import Setting
-from eventsim.untrusted import MAXIMUM_BYTES, described
+from eventsim.unforeseen import each_in_one_line, one_line
+from eventsim.untrusted import MAXIMUM_BYTES
 
 FRAME_BYTES = np.dtype(np.int32).itemsize
 NPY = b"\x93NUMPY"
@@ -127,6 +128,11 @@ class Preparation:
         Where the events are in an HDF5 file that holds several recordings.
     first_pixel : {0, 1}, optional
         What the first row and column are called in a MATLAB file.
+
+    Raises
+    ------
+    InputError
+        A value is of another type, or they do not go together.
     """
 
     time_steps: int | None = None
@@ -154,34 +160,13 @@ class Preparation:
     first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
-        if self.time_steps is not None and self.time_steps < 1:
-            raise InputError(f"time_steps={self.time_steps} found; expected 1 or more")
-        if self.fit not in (None, *get_args(FitMode)):
-            raise InputError(f"fit={self.fit!r} found; expected one of {', '.join(get_args(FitMode))}")
+        for name, value in plain_values({field.name: getattr(self, field.name) for field in fields(self)}).items():
+            object.__setattr__(self, name, value)
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
         if self.window is None and self.bin_events is not None:
             object.__setattr__(self, "window", BINS_OF_EVENTS)
-        if self.window not in (None, *get_args(WindowKind)):
-            raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
-        if self.bin_us is not None and (self.window not in BINS or not 1 <= self.bin_us < TIME_LIMIT_US):
-            raise InputError(
-                f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us=N with "
-                f"{_windows_of(BINS)} alone, 1 microsecond or more, below 2^62"
-            )
-        if self.bin_events is not None and (self.window != BINS_OF_EVENTS or self.bin_events < 1):
-            raise InputError(
-                f"window={self.window!r} with bin_events={self.bin_events} found; expected bin_events=N with "
-                f"{_windows_of((BINS_OF_EVENTS,))} alone, 1 or more"
-            )
-        size = self.bin_us if self.window == "tonic-duration" else self.bin_events
-        if self.overlap is not None and not (
-            self.window in (None, *OVERLAPPING) and self.overlap >= 0 and (size is None or self.overlap < size)
-        ):
-            raise InputError(
-                f"window={self.window!r} with overlap={self.overlap} found; expected overlap=N with "
-                f"{_windows_of(OVERLAPPING)} alone, less than a bin"
-            )
+        check_windows(self.window, self.bin_us, self.bin_events, self.overlap)
         Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us)
         if self.lag_us is not None and self.disorder != "sort":
             raise InputError(f"lag_us={self.lag_us} without disorder='sort' found; expected them together")
@@ -274,13 +259,14 @@ class Preparation:
             part = replace(self, start_us=source.start_us, end_us=source.end_us)
             return part.frames(source.path, network, defects)
         name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
-        with _one_line(str(name)):
+        with one_line(str(name)):
             frames = self._frames(source, str(name), network, defects)
-        return _each(frames, str(name)) if isinstance(frames, Iterator) else frames
+        return each_in_one_line(frames, str(name)) if isinstance(frames, Iterator) else frames
 
     def _frames(
         self, source: OneRecording, name: str, network: Network, defects: Defects | None
     ) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
+        refuse_masked(source, name)
         whole = self.of(network)
         if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
             return self._array(source, network, "array")
@@ -376,7 +362,7 @@ class Preparation:
         if self.overlap and self.window != "tonic-duration":
             raise InputError(
                 f"{recording.path}: window={self.window or 'count'!r} with overlap={self.overlap} found; expected "
-                f"overlap=N with {_windows_of(OVERLAPPING)} alone"
+                f"overlap=N with {windows_of(OVERLAPPING)} alone"
             )
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
@@ -461,35 +447,6 @@ class Preparation:
         if isinstance(value, Orientation):
             return [f"{name}={getattr(value, name)}" for name in ORIENTATION if getattr(value, name)] or ["orientation"]
         return [f"{option}={value!r}"]
-
-
-def _windows_of(kinds: Sequence[str]) -> str:
-    """Name windows to choose from, as an option."""
-    *others, last = map(repr, kinds)
-    return f"window={', '.join(others)} or {last}" if others else f"window={last}"
-
-
-@contextmanager
-def _one_line(name: str) -> Iterator[None]:
-    """Turn what nobody expected of a source into the error of that source.
-
-    Files are anybody's, and libraries read them: one that fails in a way of its own must not lose what comes before and
-    after it. Reading alone is guarded: a fault of the simulation is to be seen as what it is.
-    """
-    try:
-        yield
-    except (EventsimError, MemoryError):
-        raise
-    except Exception as error:
-        raise InputError(
-            f"{name}: cannot be read ({described(error)}); the file is damaged, or please report the error with it"
-        ) from error
-
-
-def _each(frames: Iterator[npt.NDArray[np.int32]], name: str) -> Iterator[npt.NDArray[np.int32]]:
-    """Yield bins, which are read as they are asked for; what happens to them elsewhere is not in here."""
-    with _one_line(name):
-        yield from frames
 
 
 def _said(network: Network) -> dict[str, Any]:

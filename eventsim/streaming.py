@@ -18,6 +18,7 @@ from eventsim.dvs.batches import Batches
 from eventsim.dvs.live_bins import bins_as_they_come
 from eventsim.dvs.order import DEFAULT_LAG_US
 from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE
+from eventsim.dvs.said_values import whole_number
 from eventsim.errors import InputError
 from eventsim.ledger import Counts
 from eventsim.network import Network
@@ -253,7 +254,7 @@ class Streaming:
                 f"{name}: windows of {whole.window or 'count'} found, expected bins of a fixed duration, since where a "
                 "stream ends nobody knows; pass bin_us=10000 or another number of microseconds"
             )
-        if restart_every is not None and restart_every < 0:
+        if restart_every is not None and whole_number("restart_every", restart_every) < 0:
             raise InputError(f"restart_every {restart_every} found; expected the bins of a sample, or 0 for no end")
         simulator.restart()
         simulator.count_anew()  # refuses layers that look ahead

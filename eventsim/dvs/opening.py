@@ -20,6 +20,7 @@ from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Recording, SensorSize
+from eventsim.dvs.said_values import orientation_of, sensor_size_of, whole_number
 from eventsim.errors import EventsimError, InputError
 from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
 from eventsim.untrusted import described
@@ -109,8 +110,10 @@ def open_recording(
         The source is missing, a folder, empty, truncated, of no readable format or of more than one, or the options do
         not fit it.
     """
+    sensor_size = None if sensor_size is None else sensor_size_of(sensor_size)
+    orientation = None if orientation is None else orientation_of(orientation)
     for name, at in (("start_us", start_us), ("end_us", end_us)):
-        if at is not None and not -TIME_LIMIT_US <= at <= TIME_LIMIT_US:
+        if at is not None and not -TIME_LIMIT_US <= whole_number(name, at) <= TIME_LIMIT_US:
             raise InputError(f"{name}={at} found; expected microseconds of less than 2^62")
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise InputError(f"start_us={start_us} and end_us={end_us} found; expected an end behind the start")
