@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from eventsim.errors import InputError
 from eventsim.layers.input import Frames, Input
+from eventsim.masked import refuse_masked
 
 MOST_STEPS = 100_000
 """Time steps that an image may be shown for: every one of them has its counts."""
@@ -139,6 +140,7 @@ def _chunks_of_stream(layer: Input, frames: Iterator[npt.ArrayLike], chunk: int,
 
 def _checked(layer: Input, frames: npt.ArrayLike, name: str) -> tuple[npt.NDArray[Any], bool]:
     """Return frames (T, *shape) that fit the network, and whether they are one image."""
+    refuse_masked(frames, name)
     array = np.asarray(frames)
     if array.dtype.kind not in "buif":
         raise InputError(f"{name}: values of type {array.dtype} found; expected numbers")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,15 +27,14 @@ from eventsim.dvs import (
 )
 from eventsim.dvs.event_lists import refuse_nameless
 from eventsim.dvs.events_array import map_npy, npy_fields
-from eventsim.dvs.fitting import FitMode
-from eventsim.dvs.formats.npz import frames_of
+from eventsim.dvs.formats.npz import MAX_FRAME_BYTES, frames_of
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import TIME_LIMIT_US
 from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.windowing import Remainder
 from eventsim.errors import InputError
+from eventsim.masked import refuse_masked
 from eventsim.network import Network
 from eventsim.normalisation import normalised
 from eventsim.preparation_options import (
@@ -46,9 +46,12 @@ from eventsim.preparation_options import (
     numbers_of,
     size_of,
 )
+from eventsim.preparation_values import check_windows, plain_values, windows_of
 from eventsim.settings import Setting
+from eventsim.unforeseen import each_in_one_line, one_line
 from eventsim.untrusted import MAXIMUM_BYTES
 
+FRAME_BYTES = np.dtype(np.int32).itemsize
 NPY = b"\x93NUMPY"
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 OneRecording: TypeAlias = str | Path | ReadableFile | npt.NDArray[Any] | Recording
@@ -102,6 +105,7 @@ class Preparation:
     camera : str, optional
         Address layout of AEDAT 2.0.
     orientation : Orientation, optional
+        How to turn the picture; of a recording that is open already, unless it was opened with one.
     mean, std : tuple of float, optional
         Per-channel normalisation of images, after scaling to 0..1.
     start_us, end_us : int, optional
@@ -124,6 +128,11 @@ class Preparation:
         Where the events are in an HDF5 file that holds several recordings.
     first_pixel : {0, 1}, optional
         What the first row and column are called in a MATLAB file.
+
+    Raises
+    ------
+    InputError
+        A value is of another type, or they do not go together.
     """
 
     time_steps: int | None = None
@@ -151,34 +160,13 @@ class Preparation:
     first_pixel: Literal[0, 1] | None = None
 
     def __post_init__(self) -> None:
-        if self.time_steps is not None and self.time_steps < 1:
-            raise InputError(f"time_steps={self.time_steps} found; expected 1 or more")
-        if self.fit not in (None, *get_args(FitMode)):
-            raise InputError(f"fit={self.fit!r} found; expected one of {', '.join(get_args(FitMode))}")
+        for name, value in plain_values({field.name: getattr(self, field.name) for field in fields(self)}).items():
+            object.__setattr__(self, name, value)
         if self.window is None and self.bin_us is not None:
             object.__setattr__(self, "window", "duration")
         if self.window is None and self.bin_events is not None:
             object.__setattr__(self, "window", BINS_OF_EVENTS)
-        if self.window not in (None, *get_args(WindowKind)):
-            raise InputError(f"window={self.window!r} found; expected one of {', '.join(get_args(WindowKind))}")
-        if self.bin_us is not None and (self.window not in BINS or not 1 <= self.bin_us < TIME_LIMIT_US):
-            raise InputError(
-                f"window={self.window!r} with bin_us={self.bin_us} found; expected bin_us with {', '.join(BINS)} "
-                "alone, 1 microsecond or more, below 2^62"
-            )
-        if self.bin_events is not None and (self.window != BINS_OF_EVENTS or self.bin_events < 1):
-            raise InputError(
-                f"window={self.window!r} with bin_events={self.bin_events} found; expected bin_events with "
-                f"{BINS_OF_EVENTS} alone, 1 or more"
-            )
-        size = self.bin_us if self.window == "tonic-duration" else self.bin_events
-        if self.overlap is not None and not (
-            self.window in (None, *OVERLAPPING) and self.overlap >= 0 and (size is None or self.overlap < size)
-        ):
-            raise InputError(
-                f"window={self.window!r} with overlap={self.overlap} found; expected overlap with "
-                f"{' and '.join(OVERLAPPING)} alone, less than a bin"
-            )
+        check_windows(self.window, self.bin_us, self.bin_events, self.overlap)
         Reading(self.disorder, DEFAULT_LAG_US if self.lag_us is None else self.lag_us)
         if self.lag_us is not None and self.disorder != "sort":
             raise InputError(f"lag_us={self.lag_us} without disorder='sort' found; expected them together")
@@ -209,6 +197,9 @@ class Preparation:
                 names = ORIENTATION if name == "orientation" else ("sensor",) if name == "sensor_size" else (name,)
                 model = ", ".join(sources[each].sentence for each in names if each in sources)
                 told.append(f"{name.removesuffix('_size')} is not as the model says: {model}")
+        whole = self.of(network)
+        if whole.window in OVERLAPPING and whole.overlap is None and said["overlap"]:  # it was of other bins
+            told.append(f"overlap is not as the model says: {sources['overlap'].sentence}")
         return told
 
     def check(self, network: Network) -> None:
@@ -267,6 +258,15 @@ class Preparation:
                 raise InputError(f"{source.path}: start and end found beside those of a list of labels; leave them out")
             part = replace(self, start_us=source.start_us, end_us=source.end_us)
             return part.frames(source.path, network, defects)
+        name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
+        with one_line(str(name)):
+            frames = self._frames(source, str(name), network, defects)
+        return each_in_one_line(frames, str(name)) if isinstance(frames, Iterator) else frames
+
+    def _frames(
+        self, source: OneRecording, name: str, network: Network, defects: Defects | None
+    ) -> npt.NDArray[Any] | Iterator[npt.NDArray[np.int32]]:
+        refuse_masked(source, name)
         whole = self.of(network)
         if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
             return self._array(source, network, "array")
@@ -279,20 +279,25 @@ class Preparation:
                 return self._array(array, network, str(path))
             if path.suffix.lower() in (".npz", "") and (cached := frames_of(path)) is not None:
                 return self._array(cached, network, str(path))
-        name = source.path if isinstance(source, Recording) else "array" if isinstance(source, np.ndarray) else source
-        self._refuse_unusable(str(name), "a recording", OF_IMAGES)
+        self._refuse_unusable(name, "a recording", OF_IMAGES)
         return whole._windows(self.recording_for(source, network), network, defects)
 
     def recording(self, source: OneRecording) -> Recording:
-        """Open an event file, what comes by a pipe, or a structured event array."""
+        """Open an event file, what comes by a pipe, or a structured event array.
+
+        A recording that is open already is turned by `orientation`, and its sensor is of `sensor_size`, where nobody
+        said so when it was opened; what was said then is left alone, and something else refused.
+        """
         if isinstance(source, Recording):
-            opened = ("sensor_size", "camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
+            opened = ("camera", "start_us", "end_us", "salvage", "stream", *OF_FORMATS)
             self._refuse_unusable(source.path, "a recording that is open already", opened)
-            return source
+            if self.sensor_size is None and self.orientation is None:
+                return source
+            return source.retold(sensor_size=self.sensor_size, orientation=self.orientation)
         return open_recording(
             source,
             sensor_size=self.sensor_size,
-            orientation=self.orientation or Orientation(),
+            orientation=self.orientation,
             start_us=self.start_us,
             end_us=self.end_us,
             salvage=bool(self.salvage),
@@ -302,7 +307,12 @@ class Preparation:
         )
 
     def recording_for(self, source: OneRecording, network: Network) -> Recording:
-        """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them."""
+        """Open a recording; sensor and camera of the model stand in where neither the user nor the file says them.
+
+        The model's orientation is that of a recording that is open already, unless it was opened with one.
+        """
+        if isinstance(source, Recording):
+            return self._retold_for(source, network)
         if isinstance(source, (str, Path)):
             source = readable_file(source)  # looked at once, however often it is opened
         mine = replace(self.of(network), sensor_size=self.sensor_size, camera=self.camera)
@@ -318,6 +328,21 @@ class Preparation:
             raise
         lacking = {name: value for name, value in known.items() if name in opened.untold}
         return replace(mine, **lacking).recording(source) if lacking else opened
+
+    def _retold_for(self, recording: Recording, network: Network) -> Recording:
+        """Tell a recording that is open already what the model says of it and nobody said before."""
+        said = _said(network)
+        if "camera" in recording.untold and (camera := said["camera"]) is not None:
+            raise InputError(
+                f"{recording.path}: a recording that was opened without a camera found, the model says {camera}; open "
+                f"it with camera={camera!r}"
+            )
+        if self.orientation is not None or recording.orientation_given:
+            said.pop("orientation", None)
+        if self.sensor_size is not None or "sensor_size" not in recording.untold:
+            said.pop("sensor_size", None)
+        known = {name: said[name] for name in ("orientation", "sensor_size") if name in said}
+        return replace(self, **known).recording(recording)
 
     def _windows(
         self, recording: Recording, network: Network, defects: Defects | None
@@ -337,7 +362,7 @@ class Preparation:
         if self.overlap and self.window != "tonic-duration":
             raise InputError(
                 f"{recording.path}: window={self.window or 'count'!r} with overlap={self.overlap} found; expected "
-                f"overlap with {' and '.join(OVERLAPPING)} alone"
+                f"overlap=N with {windows_of(OVERLAPPING)} alone"
             )
         if self.window in BINS:
             if self.time_steps is not None or self.bin_us is None:
@@ -359,6 +384,14 @@ class Preparation:
             raise InputError(
                 f"{recording.path}: neither --time-steps nor a number in the model found; pass --time-steps or "
                 "--bin-us (time_steps, bin_us)"
+            )
+        step_bytes = FRAME_BYTES * math.prod(network.input.shape)
+        most = max(1, MAX_FRAME_BYTES // step_bytes)
+        if steps > most:  # as much as a file of frames may take
+            raise InputError(
+                f"{recording.path}: {steps:,} time steps of {' x '.join(map(str, network.input.shape))} found; "
+                f"expected at most {most:,}, since their frames are held at once and may "
+                f"take {MAX_FRAME_BYTES >> 20} MiB; lower time_steps=N, or pass bin_us=N, bins that come one by one"
             )
         cut = frames_by_time if self.window in ("time", "tonic-time") else frames_by_count
         remainder: Remainder = "drop" if self.window in ("tonic-count", "tonic-time") else "keep"

@@ -18,6 +18,7 @@ from eventsim.dvs.batches import Batches
 from eventsim.dvs.live_bins import bins_as_they_come
 from eventsim.dvs.order import DEFAULT_LAG_US
 from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE
+from eventsim.dvs.said_values import whole_number
 from eventsim.errors import InputError
 from eventsim.ledger import Counts
 from eventsim.network import Network
@@ -183,7 +184,9 @@ def stream(
     **options
         Those of `Preparation` for recordings: ``bin_us``, and for batches ``sensor_size=(height, width)``, unless the
         network says them; ``fit``, ``binary``, ``orientation``, ``disorder``, ``lag_us``, ``start_us``, ``columns``,
-        ``time_unit`` and so on. What the network says of them holds where nothing is given.
+        ``time_unit`` and so on. What the network says of them holds where nothing is given. Of a recording, what it was
+        opened with holds: orientation and size of the sensor are those said here, else the network's, where it was
+        opened without them.
 
     Yields
     ------
@@ -251,7 +254,7 @@ class Streaming:
                 f"{name}: windows of {whole.window or 'count'} found, expected bins of a fixed duration, since where a "
                 "stream ends nobody knows; pass bin_us=10000 or another number of microseconds"
             )
-        if restart_every is not None and restart_every < 0:
+        if restart_every is not None and whole_number("restart_every", restart_every) < 0:
             raise InputError(f"restart_every {restart_every} found; expected the bins of a sample, or 0 for no end")
         simulator.restart()
         simulator.count_anew()  # refuses layers that look ahead

@@ -243,7 +243,9 @@ def test_overlaps_are_those_of_the_windows_that_have_them() -> None:
         {"window": "tonic-duration", "bin_us": 700, "overlap": 700},
     ]
     for wrong in overlaps:
-        with pytest.raises(InputError, match=r"with overlap=-?\d+ found; expected overlap with tonic-duration"):
+        with pytest.raises(
+            InputError, match=r"with overlap=-?\d+ found; expected overlap=N with window='tonic-duration'"
+        ):
             Preparation(**wrong)
     bins: list[dict[str, Any]] = [
         {"window": "count", "bin_events": 9},
@@ -251,7 +253,7 @@ def test_overlaps_are_those_of_the_windows_that_have_them() -> None:
         {"bin_us": 5, "bin_events": 9},
     ]
     for wrong in bins:
-        with pytest.raises(InputError, match=r"with bin_events=[09] found; expected bin_events with tonic-event-count"):
+        with pytest.raises(InputError, match=r"with bin_events=[09] found; expected bin_events=N with window='t"):
             Preparation(**wrong)
     with pytest.raises(InputError, match="window='count' with overlap=5 found"):
         Preparation(overlap=5).frames(recording, network)

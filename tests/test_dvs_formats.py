@@ -485,7 +485,7 @@ def test_a_pickled_npy_recording_opens_its_file_again(tmp_path):
     events = np.concatenate([as_array(GOOD_EVENTS)] * 5000)
     events["t"] = np.arange(len(events))
     np.save(tmp_path / "a.npy", events)
-    recording = open_recording(tmp_path / "a.npy", orientation=Orientation(True, False, True))
+    recording = open_recording(tmp_path / "a.npy", sensor_size=(30, 34), orientation=Orientation(True, False, True))
     pickled = pickle.dumps(recording)
     assert len(pickled) < 1000
     for ours, theirs in zip(recording.chunks(), pickle.loads(pickled).chunks(), strict=True):

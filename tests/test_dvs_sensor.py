@@ -6,12 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from test_dvs_formats import FILES
 
 from eventsim import Network, save
 from eventsim.cli import main
-from eventsim.dvs import open_recording
+from eventsim.dvs import Orientation, open_recording
 
 EVERY = [(name, data) for kind in FILES.values() for name, data in kind.items()]
 SAYS = {"a.aedat4", "one_packet.aedat4", "cd.hdf5", "rpg.txt", "a.es", "none.aedat"}
@@ -69,3 +70,22 @@ def test_every_command_says_both_sizes(command: str, place: Path, capsys: pytest
     elif command in ("run", "profile", "verify"):
         assert "5 x 6" in document["samples"][0]["recording"]["sensor"]
     assert code == 0
+
+
+@pytest.mark.parametrize(("name", "data"), EVERY, ids=[name for name, _ in EVERY])
+def test_what_is_told_later_is_as_told_at_once(name: str, data: bytes, tmp_path: Path) -> None:
+    """Of every format: a reader that works something out by the size when it is opened would keep the old one."""
+    path = tmp_path / name
+    path.write_bytes(data)
+    recording, turn = open_recording(path), Orientation(transpose=True, flip_x=True, flip_polarity=True)
+    before = recording.summary()
+    size = (recording.height + 1, recording.width + 2)
+    told = {} if recording.size_source == "file" else {"sensor_size": size}
+    later, once = recording.retold(orientation=turn, **told), open_recording(path, orientation=turn, **told)
+    assert (later.height, later.width, later.size_source) == (once.height, once.width, once.size_source)
+    assert (later.untold, later.told_size, later.overruled_size) == (once.untold, once.told_size, once.overruled_size)
+    found, expected = (list(each.chunks(disorder="keep")) for each in (later, once))
+    assert bool(expected) == bool(found) == bool(before.events)
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert recording.summary() == before

@@ -175,7 +175,7 @@ def compare_with_tonic(events, recording):
 def test_a_gap_of_hours_is_streamed_or_refused():
     events = np.zeros(2, EVENT_DTYPE)
     events["t"] = [0, 2**60]
-    with pytest.raises(InputError, match="max_bins=1000000"):
+    with pytest.raises(InputError, match=r"at most 1,000,000 of them; .* longer ones, bin_us=\d+ or more"):
         next(frames_by_duration(recording_of(events), 1000))
     events["t"] = [0, 3_600_000_000]
     stream = frames_by_duration(recording_of(events), 1000, max_bins=4_000_000)

@@ -266,3 +266,23 @@ def test_tables_fit_the_terminal_unless_everything_is_asked_for(small_network: N
     assert sum(line.startswith("no room for: ") for line in narrow) >= 2
     assert not any("no room" in line for line in whole)
     assert any(" conv " in line for line in narrow) and any("unpriced" in line and "compute" in line for line in whole)
+
+
+def test_full_counters_of_recordings_are_told(tmp_path: Path, small_network: Network, capsys: Any) -> None:
+    """As `run` tells it of one, `evaluate` tells it of all: in words, and in the document."""
+    save(small_network, tmp_path / "m.h5")
+    (tmp_path / "data" / "1").mkdir(parents=True)
+    half, full = 0x3FFFFF, 0x7FFFFF
+    for name, times in (("a.bin", [half, full, 3, 9]), ("b.bin", [full, 3, half, full, 4]), ("c.bin", [1, 2, 3, 4])):
+        events = [bytes([index % 6, 5, *at.to_bytes(3, "big")]) for index, at in enumerate(times)]
+        (tmp_path / "data" / "1" / name).write_bytes(b"".join(events))
+    capsys.readouterr()
+    command = ["evaluate", str(tmp_path / "m.h5"), str(tmp_path / "data"), "--sensor", "6x6", "--json"]
+    assert main(command) == 0
+    out, err = capsys.readouterr()
+    assert err == (
+        "eventsim: 2 of 3 recordings in which the counter of the time was full, 3 times in all; the time goes on "
+        "behind it\n"
+    )
+    recordings = json.loads(out)["recordings"]
+    assert (recordings["wraps"], recordings["wrapped"]) == (3, 2)

@@ -7,18 +7,21 @@ import json
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 from PIL import Image
 
-from eventsim import Network, NetworkBuilder, save
+from eventsim import InputError, Network, NetworkBuilder, Preparation, save
 from eventsim.cli import main
+from eventsim.dvs import EVENT_DTYPE
 from eventsim.layers import Flatten, Input, Readout
 from eventsim.modelfile import seal
 
@@ -232,3 +235,34 @@ def test_images_of_one_colour_stay_within_a_gigabyte(name: str, size: tuple[int,
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == (0 if name == "b.png" else 2), done.stderr
     assert int(done.stdout.split()[-1]) < 1000
+
+
+@pytest.mark.parametrize("window", ["count", "time", "tonic-count", "tonic-time"])
+def test_frames_of_too_many_steps_are_refused_before_they_are_allocated(
+    window: Any,
+    small_network: Network,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    events = np.zeros(40, EVENT_DTYPE)
+    events["x"], events["t"] = np.arange(40) % 6, np.arange(40)
+    np.save(tmp_path / "a.npy", events)
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="1,000,000 time steps of 2 x 6 x 6 found; expected at most 932,067"):
+            Preparation(window=window, time_steps=1_000_000, sensor_size=(6, 6)).frames(
+                str(tmp_path / "a.npy"), small_network
+            )
+        assert tracemalloc.get_traced_memory()[1] < 1 << 26
+    finally:
+        tracemalloc.stop()
+    save(small_network, tmp_path / "m.h5")
+    capsys.readouterr()
+    command = ["run", str(tmp_path / "m.h5"), str(tmp_path / "a.npy"), "--sensor", "6x6", "--window", window]
+    assert main([*command, "--time-steps", "1000000"]) == 2
+    assert "lower --time-steps N, or pass --bin-us N, bins that come one by one\n" in capsys.readouterr().err
+    monkeypatch.setattr("eventsim.preparation.MAX_FRAME_BYTES", 4 * 72 * 13)
+    for steps, code in ((13, 0), (14, 2)):
+        assert main([*command, "--time-steps", str(steps)]) == code
+    assert main([*command[:-2], "--bin-us", "1"]) == 0

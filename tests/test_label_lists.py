@@ -308,6 +308,8 @@ def test_what_was_met_in_a_data_set_is_summed(tmp_path: Path, gestures: Path, mo
         "out_of_order": 3,
         "dropped": 3,
         "largest_lag_us": 115,
+        "wraps": 0,
+        "wrapped": 0,
         "disorder": "drop",
         "damaged": [],
         "resized": [],

@@ -146,7 +146,11 @@ def test_bins_of_events_of_the_model_are_streamed(tmp_path: Path, recording: Pat
     # what is said otherwise is of other bins, which overlap as is said with them
     mine = Preparation(bin_events=900)
     same(mine.frames(recording, network), frames_of_slices(opened, events=900, fit=fit))
-    assert [sentence.split(" is ")[0] for sentence in mine.overridden(network)] == ["bin_events"]
+    assert [sentence.split(": ")[-1] for sentence in mine.overridden(network)] == ["bin_events = 700", "overlap = 300"]
+    both = Preparation(bin_events=900, overlap=5).overridden(network)
+    assert [sentence.split(": ")[-1] for sentence in both] == ["bin_events = 700", "overlap = 300"]
+    (alone,) = Preparation(window="count").overridden(network)
+    assert alone.endswith("window = tonic-event-count")
     same(Preparation(bin_us=7000).frames(recording, network), frames_by_duration(opened, 7000, fit=fit))
     assert len(list(Preparation(window="count", time_steps=4).frames(recording, network))) == 4
     noted = {setting.option: setting.value for setting in mine.noted(network).settings}

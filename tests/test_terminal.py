@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from eventsim import NetworkBuilder, Simulator, load, save
+from eventsim import Network, NetworkBuilder, Simulator, load, save
 from eventsim.accounting.energy import choose
 from eventsim.cli.main import COMMANDS, _parser, main
 from eventsim.cli.words import in_flags
-from eventsim.dvs import event_formats
+from eventsim.dvs import EVENT_DTYPE, event_formats
 from eventsim.errors import InputError
 from eventsim.importing import formats
 from eventsim.layers import IF, Conv2d, Flatten, Input, Linear, Readout
@@ -226,7 +227,47 @@ def test_a_recording_without_a_suffix_is_read_when_its_format_is_named(
         ("choose fit='crop' or 'downscale' for", "choose --fit crop or downscale for"),
         ("pass disorder='sort', 'drop' or 'refuse'", "pass --disorder sort, drop or refuse"),
         ("a.b/fit='crop' or 'pad'", "a.b/fit='crop' or 'pad'"),
+        ("lower time_steps=N, or NAME=N", "lower --time-steps N, or NAME=N"),
     ],
 )
 def test_values_to_choose_from_are_named_as_they_are_typed(message: str, said: str) -> None:
     assert said in in_flags(message)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ("--bin-us", "1"),
+            "at most 1,000,000 of them; the times are corrupt, or choose longer ones, --bin-us 4 or more",
+        ),
+        (("--window", "time", "--time-steps", "5"), "lower the number of time steps, or pass --window count"),
+        (
+            ("--window", "count", "--bin-us", "5"),
+            "expected --bin-us N with --window duration, tonic-duration or spikin",
+        ),
+        (("--window", "time", "--bin-events", "5"), "expected --bin-events N with --window tonic-event-count alone"),
+        (
+            ("--window", "duration", "--overlap", "5"),
+            "expected --overlap N with --window tonic-duration or tonic-event",
+        ),
+        (
+            ("--overlap", "5"),
+            "--window count with --overlap 5 found; expected --overlap N with --window tonic-duration",
+        ),
+        (("--bin-us", "5", "--time-steps", "3"), "expected --bin-us alone (bin_us)"),
+    ],
+)
+def test_windows_that_do_not_fit_are_told_in_flags(
+    flags: tuple[str, ...], said: str, tmp_path: Path, small_network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events = np.zeros(8, EVENT_DTYPE)
+    events["t"] = [0, 0, 0, 0, 0, 0, 0, 3_000_000 if flags[0] == "--bin-us" else 4]
+    np.save(tmp_path / "r.npy", events)
+    save(small_network, tmp_path / "m.h5")
+    capsys.readouterr()
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "r.npy"), "--sensor", "6x6", *flags]) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "not as the model says" not in line)
+    assert said in line
+    words = re.sub(r"\((?:time_steps, )?bin_us\)", "", line.replace(str(tmp_path), ""))
+    assert not re.search(r"max_bins|include_incomplete|\b[a-z]+_(?:us|events|steps)\b|\b(?:window|overlap)=", words)

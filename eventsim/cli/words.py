@@ -36,7 +36,7 @@ FLAGS = {
 
 # no part of a path or of an option of `import`, which is said with --set; or several values to choose from
 SAID = re.compile(
-    rf"(?<![\w./-])(?<!option )(?<!--set )({'|'.join(FLAGS)})=('[^']*'|\([^()]*\)|-?\d[\w.]*|True|False)"
+    rf"(?<![\w./-])(?<!option )(?<!--set )({'|'.join(FLAGS)})=('[^']*'|\([^()]*\)|-?\d[\w.]*|N\b|True|False)"
     r"((?:(?:,| or) '[\w-]+')*)"
 )
 

@@ -86,8 +86,10 @@ class DefectsOfMany:
         Recordings read.
     disordered : int
         Recordings with events out of order.
-    events, out_of_order, dropped, largest_lag_us
+    events, out_of_order, dropped, largest_lag_us, wraps
         As `Defects` has them, over all recordings.
+    wrapped : int
+        Recordings in which the counter of the time was full.
     disorder : str
         What was done with events out of order.
     damaged : list of (str, str)
@@ -102,6 +104,8 @@ class DefectsOfMany:
     out_of_order: int = 0
     dropped: int = 0
     largest_lag_us: int = 0
+    wraps: int = 0
+    wrapped: int = 0
     disorder: str = "refuse"
     damaged: list[tuple[str, str]] = field(default_factory=list)
     resized: list[tuple[str, str]] = field(default_factory=list)
@@ -116,6 +120,8 @@ class DefectsOfMany:
         self.out_of_order += defects.out_of_order
         self.dropped += defects.dropped
         self.largest_lag_us = max(self.largest_lag_us, defects.largest_lag_us)
+        self.wraps += defects.wraps
+        self.wrapped += defects.wraps > 0
         self.disorder = defects.disorder
         if defects.damage is not None:
             self.damaged.append((name, defects.damage))
@@ -136,6 +142,12 @@ class DefectsOfMany:
             said.append(
                 f"{self.disordered:,} of {self.recordings:,} recordings with events out of order, {self.out_of_order:,}"
                 f" of {self.events + self.dropped:,}, up to {self.largest_lag_us:,} us late: {done}"
+            )
+        if self.wrapped:
+            times = "once" if self.wraps == 1 else f"{self.wraps:,} times in all"
+            said.append(
+                f"{self.wrapped:,} of {self.recordings:,} recordings in which the counter of the time was full, {times}"
+                "; the time goes on behind it"
             )
         if self.damaged:
             name, damage = self.damaged[0]

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from eventsim.dvs.event_values import column_order, columns_named, time_scale
 from eventsim.errors import InputError
+from eventsim.masked import refuse_masked
 from eventsim.untrusted import printable
 
 NUMBERS = "iuf"
@@ -36,6 +37,7 @@ def as_columns(
     InputError
         It is no such array, or an option is wrong or missing.
     """
+    refuse_masked(events, path)
     # a plain view: slices of a memory map are slow to make
     plain = events.view(np.ndarray)
     views = _of_list(plain, path, columns) if plain.dtype.names is None else _of_fields(plain, path, columns)
@@ -44,6 +46,11 @@ def as_columns(
         allowed = NUMBERS + "b" * (name == "p")
         if values.dtype.kind not in allowed or values.dtype.itemsize > 8:
             raise InputError(f"{path}: {name} is of type {values.dtype}, expected integers; convert the array")
+        if values.ndim != 1:
+            raise InputError(
+                f"{path}: {name} has {' x '.join(map(str, values.shape[1:]))} values an event, expected one; convert "
+                "the array"
+            )
     if t.dtype.kind == "f" and time_unit is None:
         raise InputError(
             f"{path}: an event list with times of type {t.dtype}, which may be seconds or microseconds; pass "

@@ -73,7 +73,9 @@ def pixel_map(recording: Recording, fit: Fit) -> PixelMap:
     height, width = (positive("frame side", side) for side in size)
     if fit.mode not in ("none", "crop", "pad", "downscale"):
         raise InputError(f"{recording.path}: fit mode {fit.mode!r}, expected 'none', 'crop', 'pad' or 'downscale'")
-    _refuse_guess(recording, fit, (height, width))
+    fitted = fit.mode != "none" or (height, width) != sensor
+    if recording.flipped if fit.size is None else fitted:
+        recording.refuse_guess()
     smaller = height < sensor[0] or width < sensor[1]
     larger = height > sensor[0] or width > sensor[1]
     if (smaller and fit.mode in ("none", "pad")) or (larger and fit.mode in ("none", "crop", "downscale")):
@@ -85,17 +87,12 @@ def pixel_map(recording: Recording, fit: Fit) -> PixelMap:
     return PixelMap(height, width, _axis_map(sensor[0], height, fit.mode), _axis_map(sensor[1], width, fit.mode))
 
 
-def _refuse_guess(recording: Recording, fit: Fit, size: tuple[int, int]) -> None:
-    """Refuse to move pixels by a size that nobody told: where border pixels stayed silent the guess is too small."""
+def agreed(recording: Recording) -> Recording:
+    """Return a recording that a pixel map was made of: its size is that of the frames, and no guess any more."""
     if recording.size_source != "guessed":
-        return
-    fitted = fit.mode != "none" or size != (recording.height, recording.width)
-    if recording.flipped if fit.size is None else fitted:
-        raise InputError(
-            f"{recording.path}: the file does not tell the size of the sensor; its events reach {recording.width} x "
-            f"{recording.height} pixels (width x height), which may be too few to fit or mirror pixels by; pass "
-            "sensor_size=(height, width)"
-        )
+        return recording
+    size = (recording.height, recording.width)
+    return recording.retold(sensor_size=size[::-1] if recording.transposed else size)
 
 
 def _axis_map(sensor: int, side: int, mode: FitMode) -> npt.NDArray[np.int64]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from eventsim.dvs.defects import Defects
-from eventsim.dvs.fitting import SENSOR_SIZE, Fit, PixelMap, pixel_map, positive
+from eventsim.dvs.fitting import SENSOR_SIZE, Fit, PixelMap, agreed, pixel_map, positive
 from eventsim.dvs.order import Reading
 from eventsim.dvs.recording import Recording
 from eventsim.dvs.timed_bins import TimedBin, timed_bins
@@ -54,6 +54,7 @@ def bins_as_they_come(
         than a million bins, or the recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, 1, pixels)
     positive("bin_us", bin_us)
     check_order(recording, "refuse", reading)

@@ -20,6 +20,7 @@ from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Recording, SensorSize
+from eventsim.dvs.said_values import orientation_of, sensor_size_of, whole_number
 from eventsim.errors import EventsimError, InputError
 from eventsim.plugins import EVENT_FORMATS, PluginWarning, plugins
 from eventsim.untrusted import described
@@ -67,7 +68,7 @@ def open_recording(
     source: str | os.PathLike[str] | npt.NDArray[Any] | io.BufferedIOBase | io.RawIOBase,
     *,
     sensor_size: SensorSize | None = None,
-    orientation: Orientation = AS_RECORDED,
+    orientation: Orientation | None = None,
     format: str | None = None,
     start_us: int | None = None,
     end_us: int | None = None,
@@ -86,8 +87,9 @@ def open_recording(
     sensor_size : tuple of int, optional
         (height, width) of the sensor in pixels, before orientation. When not given, what the file says; see the
         reader's class for what it assumes where the file says nothing.
-    orientation : Orientation
-        How to turn the picture; by default each format's own convention, see the reader's module.
+    orientation : Orientation, optional
+        How to turn the picture. When not given, each format's own convention, see the reader's module, until a
+        `Preparation` or a network says one; what is given here, they leave as it is.
     format : str, optional
         Name of the file's format (`event_formats`), in place of recognising it.
     start_us, end_us : int, optional
@@ -108,8 +110,10 @@ def open_recording(
         The source is missing, a folder, empty, truncated, of no readable format or of more than one, or the options do
         not fit it.
     """
+    sensor_size = None if sensor_size is None else sensor_size_of(sensor_size)
+    orientation = None if orientation is None else orientation_of(orientation)
     for name, at in (("start_us", start_us), ("end_us", end_us)):
-        if at is not None and not -TIME_LIMIT_US <= at <= TIME_LIMIT_US:
+        if at is not None and not -TIME_LIMIT_US <= whole_number(name, at) <= TIME_LIMIT_US:
             raise InputError(f"{name}={at} found; expected microseconds of less than 2^62")
     if start_us is not None and end_us is not None and start_us >= end_us:
         raise InputError(f"start_us={start_us} and end_us={end_us} found; expected an end behind the start")
@@ -131,19 +135,20 @@ def open_as_one_of(
     source: str | os.PathLike[str] | npt.NDArray[Any] | io.BufferedIOBase | io.RawIOBase,
     *,
     sensor_size: SensorSize | None = None,
-    orientation: Orientation = AS_RECORDED,
+    orientation: Orientation | None = None,
     format: str | None = None,
     salvage: bool = False,
     **options: Any,
 ) -> Recording:
     """Do what `open_recording` does with the given formats in place of `event_formats`."""
     given = {name: value for name, value in options.items() if value is not None}
+    turned = AS_RECORDED if orientation is None else orientation
     if isinstance(source, np.ndarray):
         _refuse_options("array", given, frozenset({"columns", "time_unit"}), known)
         if format is not None:
             raise InputError(f"array: format={format!r} was given, expected it for files alone; leave it out")
-        array = ArrayRecording(source, sensor_size=sensor_size, orientation=orientation, salvage=salvage, **given)
-        array.salvage = salvage
+        array = ArrayRecording(source, sensor_size=sensor_size, orientation=turned, salvage=salvage, **given)
+        array.salvage, array.orientation_given = salvage, orientation is not None
         return array
     file = readable_file(_path(source))
     chosen = known[_recognised(file, known) if format is None else _named(file, format, known)]
@@ -157,10 +162,11 @@ def open_as_one_of(
     if salvage and SALVAGE in chosen.options:
         given[SALVAGE] = True
     try:
-        recording = chosen.open(file, sensor_size=sensor_size, orientation=orientation, **given)
+        recording = chosen.open(file, sensor_size=sensor_size, orientation=turned, **given)
         if not isinstance(recording, Recording):
             raise TypeError(f"open returned {type(recording).__name__}")
         recording.size_given, recording.salvage = sensor_size is not None, salvage
+        recording.orientation_given = orientation is not None
         recording.waiting = file.pipe.waiting if isinstance(file, ArrivingFile) else None
         return recording
     except EventsimError:

@@ -150,6 +150,8 @@ class Recording(ABC):
         Which of sensor_size and camera neither the file nor the caller tells, so that something else was taken.
     size_given : bool
         Whether the caller said the size of the sensor.
+    orientation_given : bool
+        Whether the caller said how to turn the picture, which a model's orientation then leaves alone.
     told_size : (int, int) or None
         (height, width) that the file says, whatever the caller said.
     custom_size : bool
@@ -173,6 +175,7 @@ class Recording(ABC):
     format: ClassVar[str]
     untold: frozenset[str] = frozenset()
     size_given: bool = False
+    orientation_given: bool = False
     told_size: SensorSize | None = None
     custom_size: ClassVar[bool] = False
     slow: bool = False
@@ -182,18 +185,65 @@ class Recording(ABC):
     waiting: Stopwatch | None = None
 
     def __init__(self, path: str, sensor_size: SensorSize, orientation: Orientation = AS_RECORDED) -> None:
+        self.path = path
+        self._lay_out(sensor_size, orientation)
+        self.orientation_given = self._turned
+
+    def _lay_out(self, sensor_size: SensorSize, orientation: Orientation) -> None:
+        """Take a size of the sensor, checked, and how to turn the picture."""
         height, width = sensor_size
         if not (1 <= height <= MAX_SENSOR_SIDE and 1 <= width <= MAX_SENSOR_SIDE):
             raise InputError(
-                f"{path}: sensor_size is (height, width) = ({height}, {width}), expected 1 to {MAX_SENSOR_SIDE} "
+                f"{self.path}: sensor_size is (height, width) = ({height}, {width}), expected 1 to {MAX_SENSOR_SIDE} "
                 "pixels a side; pass sensor_size=(height, width)"
             )
-        self.path = path
         self._sensor_height, self._sensor_width = int(height), int(width)
         self._orientation, self._turned = orientation, orientation != AS_RECORDED
         self.height, self.width = self._sensor_height, self._sensor_width
         if orientation.transpose:
             self.height, self.width = self.width, self.height
+
+    def retold(self, *, sensor_size: SensorSize | None = None, orientation: Orientation | None = None) -> Recording:
+        """Return the same events with what nobody told when they were opened; this recording stays as it is.
+
+        Parameters
+        ----------
+        sensor_size : tuple of int, optional
+            (height, width) in pixels, before orientation, in the place of a guess or of the format's custom. Reading
+            refuses events outside of it.
+        orientation : Orientation, optional
+            How to turn the picture.
+
+        Returns
+        -------
+        Recording
+            That reads the same source.
+
+        Raises
+        ------
+        InputError
+            The recording was opened with another orientation, or its sensor is known to be of another size.
+        """
+        size = (self._sensor_height, self._sensor_width)
+        if orientation not in (None, self._orientation) and self.orientation_given:
+            raise InputError(
+                f"{self.path}: {orientation} found; a recording that is open already with {self._orientation} cannot "
+                "use that: leave it out, or open the recording without one"
+            )
+        if sensor_size is not None and tuple(sensor_size) != size and "sensor_size" not in self.untold:
+            raise InputError(
+                f"{self.path}: sensor_size={tuple(sensor_size)} found; a recording that is open already, of "
+                f"{size[1]} x {size[0]} pixels (width x height), cannot use that: leave it out, or open it with that"
+            )
+        # not copied as copy does, which opens some files again
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        if sensor_size is not None and "sensor_size" in self.untold:
+            other.untold, other.size_given = self.untold - {"sensor_size"}, True
+            size = sensor_size
+        other._lay_out(size, self._orientation if orientation is None else orientation)
+        other.orientation_given = self.orientation_given or orientation is not None
+        return other
 
     @property
     def _limits(self) -> tuple[int, int, int]:
@@ -220,6 +270,26 @@ class Recording(ABC):
     def flipped(self) -> bool:
         """Whether pixels are mirrored, for which the size of the sensor has to be known."""
         return self._orientation.flip_x or self._orientation.flip_y
+
+    @property
+    def transposed(self) -> bool:
+        """Whether x and y change places."""
+        return self._orientation.transpose
+
+    def refuse_guess(self) -> None:
+        """Refuse to move pixels by a size that nobody told: where border pixels stayed silent the guess is too small.
+
+        Raises
+        ------
+        InputError
+            The size of the sensor was guessed.
+        """
+        if self.size_source == "guessed":
+            raise InputError(
+                f"{self.path}: the file does not tell the size of the sensor; its events reach {self.width} x "
+                f"{self.height} pixels (width x height), which may be too few to fit or mirror pixels by; pass "
+                "sensor_size=(height, width)"
+            )
 
     @abstractmethod
     def _decode(self, block_events: int) -> Iterator[Decoded]:
@@ -262,11 +332,14 @@ class Recording(ABC):
         Raises
         ------
         InputError
-            `max_events` is not positive or `disorder` is not known. Where the recording is not salvaged, also: the file
+            `max_events` is not positive or `disorder` is not known, or pixels are mirrored by a size of the sensor that
+            was guessed. Where the recording is not salvaged, also: the file
             is malformed, a pixel lies outside of the sensor, or an event out of order is refused.
         """
         if max_events < 1:
             raise InputError(f"{self.path}: max_events is {max_events}, expected at least 1")
+        if self.flipped:
+            self.refuse_guess()
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._stream(max_events, taken)
 
@@ -297,6 +370,8 @@ class Recording(ABC):
         InputError
             As for `chunks`.
         """
+        if self.flipped:
+            self.refuse_guess()
         taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
         return self._counted(BLOCK_EVENTS, taken, on_arrival)
 
@@ -326,7 +401,8 @@ class Recording(ABC):
             The file is malformed. What lies in it is checked only where the count depends on that.
         """
         if self._chooses(disorder):
-            return sum(len(chunk) for chunk in self.chunks(disorder=disorder, lag_us=lag_us, defects=defects))
+            taken = Reading(disorder, lag_us, Defects() if defects is None else defects)
+            return sum(len(block) for block in self._counted(BLOCK_EVENTS, taken))
         total = self.known_count(disorder)
         if total is None:
             total = sum(len(columns.t) for columns in self._decoded(BLOCK_EVENTS))

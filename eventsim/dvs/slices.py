@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.defects import Defects
-from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
+from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, agreed, pixel_map, positive
 from eventsim.dvs.order import Reading
 from eventsim.dvs.recording import Recording
 from eventsim.dvs.timed_bins import MAX_BINS
@@ -70,6 +70,7 @@ def frames_of_slices(
     if not 0 <= overlap < size:
         raise InputError(f"overlap={overlap} with slices of {size} found; expected 0 or more, and less than a slice")
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, -(-size // (size - overlap)), pixels)
     counted = replace(reading, defects=reading.defects or Defects())
     slices = _slices(recording, size, size - overlap, duration_us is not None, pixels, counted)

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from eventsim.dvs.defects import Defects
-from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, pixel_map, positive
+from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, agreed, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
 from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
 from eventsim.dvs.timed_bins import MAX_BINS, parts_by_time, timed_bins
@@ -70,6 +70,7 @@ def frames_by_count(
         There are no events or fewer than `time_steps`, the sizes do not fit, or the recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     twice = _Twice(recording, "keep", reading)
     total = twice.count()
@@ -130,6 +131,7 @@ def frames_by_time(
         malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     frames = empty_frames(recording, positive("time_steps", time_steps), pixels)
     first_us = last_us = likely_us = 0
     twice = _Twice(recording, "refuse", reading)
@@ -148,7 +150,7 @@ def frames_by_time(
     if window_us == 0:
         raise InputError(
             f"{recording.path}: the events span {last_us - first_us} us{twice.left_out}, expected at least 1 us for "
-            f"each of {time_steps} time steps; lower the number of time steps, or split by count"
+            f"each of {time_steps} time steps; lower the number of time steps, or pass window='count'"
         )
     if likely_us != window_us:
         frames.fill(0)
@@ -208,6 +210,7 @@ def frames_by_duration(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, 1, pixels)
     positive("bin_us", bin_us)
     positive("max_bins", max_bins)
@@ -257,6 +260,7 @@ def frames_from_events(
         recording is malformed.
     """
     pixels = pixel_map(recording, fit)
+    recording = agreed(recording)
     empty_frames(recording, 1, pixels)
     counted = replace(reading, defects=reading.defects or Defects())
     bins = _bins_from_events(recording, positive("bin_us", bin_us), pixels, counted)
@@ -363,11 +367,12 @@ def _bins(
         for chunk in _read(recording, "refuse", reading):
             start_us = int(chunk["t"][0]) if start_us is None else start_us
             # a Python int, since a start far from the events may not fit into the difference of two int64
-            if (int(chunk["t"][-1]) - start_us) // bin_us >= max_bins:
+            reached_us = int(chunk["t"][-1]) - start_us
+            if reached_us // bin_us >= max_bins:
                 raise InputError(
                     f"{recording.path}: bins of {bin_us} us from {start_us} us to an event at {chunk['t'][-1]} us, "
-                    f"expected at most max_bins={max_bins}; the times are corrupt, or choose longer bins or a larger "
-                    "max_bins"
+                    f"expected at most {max_bins:,} of them; the times are corrupt, or choose longer ones, "
+                    f"bin_us={reached_us // max_bins + 1} or more"
                 )
             yield chunk
 
@@ -427,7 +432,8 @@ def empty_frames(recording: Recording, time_steps: int, pixels: PixelMap) -> Fra
     if values > MAX_FRAME_VALUES:
         raise InputError(
             f"{recording.path}: {time_steps} frames of 2 x {pixels.height} x {pixels.width} are {values} counts, "
-            f"expected at most {MAX_FRAME_VALUES}; lower the number of time steps or pass fit and sensor_size"
+            f"expected at most {MAX_FRAME_VALUES}; lower the number of time steps, or pass fit='crop' and "
+            "sensor_size=(height, width)"
         )
     return np.zeros((time_steps, 2, pixels.height, pixels.width), np.int32)
 

@@ -269,13 +269,15 @@ def _check_valid(events: EventArray, recording: Recording, what: str) -> None:
 def _check_orientations(case: _Case) -> None:
     """Turn a picture of numbered pixels: below each turned event lies the number of its pixel."""
     plain, width, height = case.events, case.recording.width, case.recording.height
+    # nothing is mirrored by a guess
+    told: dict[str, Any] = {"sensor_size": (height, width)} if case.recording.size_source == "guessed" else {}
     numbers = np.arange(width * height).reshape(height, width)
     for transpose, flip_x, flip_y, flip_polarity in itertools.product((False, True), repeat=4):
         orientation = Orientation(transpose, flip_x, flip_y, flip_polarity)
         picture = numbers.T if transpose else numbers
         picture = np.fliplr(picture) if flip_x else picture
         picture = np.flipud(picture) if flip_y else picture
-        turned = case.open(orientation=orientation)
+        turned = case.open(orientation=orientation, **told)
         what = f"{case.path}: {orientation}"
         size = (turned.height, turned.width)
         _expect(size == picture.shape, f"{what}: size (height, width) = {size} found; expected {picture.shape}")

@@ -74,11 +74,6 @@ class NmnistRecording(Recording):
         self.size_given = sensor_size is not None
         if sensor_size is None:
             self.untold = frozenset({"sensor_size"})
-        if self._overflow_row is not None and self._sensor_height > self._overflow_row:
-            raise InputError(
-                f"{file}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} marks "
-                "time overflows in this format); pass sensor_size=(height, width) of the recording"
-            )
         self._file = file
         self._left_over = file.left_over(
             0,
@@ -87,6 +82,14 @@ class NmnistRecording(Recording):
             salvage=salvage,
             advice="truncated or of another format, or pass salvage=True",
         )
+
+    def _lay_out(self, sensor_size: SensorSize, orientation: Orientation) -> None:
+        super()._lay_out(sensor_size, orientation)
+        if self._overflow_row is not None and self._sensor_height > self._overflow_row:
+            raise InputError(
+                f"{self.path}: sensor height {self._sensor_height}, expected at most {OVERFLOW_Y} (row {OVERFLOW_Y} "
+                "marks time overflows in this format); pass sensor_size=(height, width) of the recording"
+            )
 
     def _stored_end(self) -> int | None:
         return time_at_the_end(self._file, 0, EVENT_BYTES, self._decoding)
