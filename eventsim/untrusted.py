@@ -56,19 +56,51 @@ class Room:
 
 
 def check_stored(path: Path, name: str, dataset: Any) -> None:
-    """Refuse a dataset whose declared size is not backed by bytes stored in the file itself.
+    """Refuse an HDF5 dataset that is not what the file itself stores of it, before it is read as a whole.
 
-    Compression of up to 1000 : 1 is allowed.
+    Compression of up to 1000 : 1 is allowed, by the filters that `eventsim.hdf5_filters` lets through.
 
     Raises
     ------
     InputError
         Names the file and the dataset.
     """
+    from eventsim.hdf5_filters import check_chunks, chunks_unchecked  # noqa: PLC0415 - as in check_here
+
+    check_here(path, name, dataset)
+    check_declared(path, name, [dataset])
+    if chunks_unchecked(dataset):
+        check_chunks(path, name, dataset)
+
+
+def check_here(path: Path, name: str, dataset: Any) -> None:
+    """Refuse an HDF5 dataset that is not in the file itself, or is packed by a filter that is not let through.
+
+    Raises
+    ------
+    InputError
+        Names the file and the dataset.
+    """
+    # what it imports takes long, and only files of HDF5 need it
+    from eventsim.hdf5_filters import check_filters  # noqa: PLC0415
+
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{path}: dataset {name} points into other files; expected data stored in this one")
-    declared = dataset.size * dataset.dtype.itemsize
-    stored = dataset.id.get_storage_size()
+    check_filters(path, name, dataset)
+
+
+def check_declared(path: Path, name: str, datasets: Iterable[Any]) -> None:
+    """Refuse HDF5 datasets whose declared sizes are not backed by bytes stored, or are more than memory holds.
+
+    Raises
+    ------
+    InputError
+        Names the file and what the datasets are.
+    """
+    declared = stored = 0
+    for dataset in datasets:
+        declared += dataset.size * dataset.dtype.itemsize
+        stored += dataset.id.get_storage_size()
     if declared > MAXIMUM_BYTES or declared > 1000 * max(stored, 64):
         raise InputError(
             f"{path}: dataset {name} declares {declared} bytes and stores {stored}; expected the data that it declares"

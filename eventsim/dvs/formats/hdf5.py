@@ -38,7 +38,8 @@ from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
-from eventsim.untrusted import check_stored, described, printable
+from eventsim.hdf5_filters import COMPRESSIONS, ECF, check_chunks, chunk_bytes, chunks_unchecked, filters_of
+from eventsim.untrusted import check_declared, check_here, described, printable
 
 if TYPE_CHECKING:  # takes long to import, and every recording asks this format: it is imported where it is used
     import h5py
@@ -48,8 +49,6 @@ V2E_ORDER: tuple[str | None, ...] = ("t", "x", "y", "p")
 MAX_CHUNK_BYTES = 64 << 20
 MAX_OBJECTS = 10_000
 READ_EVENTS = 1 << 17
-FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
-ECF = 36559
 WHOLE = "whole microseconds; pass time_unit='s' or 'us'"
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
 
@@ -134,10 +133,14 @@ class Hdf5Recording(Recording):
                     "leave it out"
                 )
             self._events = _checked(self.path, opened, self._place, time_unit)
+            names = set(self._place.datasets.values())
+            self._unchecked = frozenset(name for name in names if chunks_unchecked(opened[name]))
             if columns is None and self._place.listed:
-                _check_order(self.path, opened[self._place.name])
+                _check_order(
+                    self.path, self._place.name, self._rows(opened)(self._place.name, 0, min(READ_EVENTS, self._events))
+                )
             # a chunk that is unpacked for several blocks is unpacked once
-            self._chunk_bytes = 2 * max(_chunk_bytes(opened[name]) for name in self._place.datasets.values())
+            self._chunk_bytes = 2 * max(chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(self.path, opened, self._place)
         size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
@@ -150,10 +153,13 @@ class Hdf5Recording(Recording):
     def _stored_events(self) -> int:
         return self._events
 
+    def _rows(self, file: h5py.File) -> _Rows:
+        return _Rows(self.path, file, self._unchecked)
+
     def _stored_end(self) -> int | None:
         place = self._place
         with suppress(InputError), _opened(self.path) as file:  # reading tells
-            last = file[place.datasets["t"]][self._events - 1 :]
+            last = self._rows(file)(place.datasets["t"], self._events - 1, self._events)
             return (
                 int(microseconds(self.path, place.column("t", last), self._scale)[0]) + self._offset_us
                 if self._events
@@ -164,10 +170,11 @@ class Hdf5Recording(Recording):
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
         with _opened(self.path, self._chunk_bytes) as file:
+            rows = self._rows(file)
             # large reads of one size, since each one takes h5py a while and unpacks whole chunks
             for start in range(0, self._events, READ_EVENTS):
-                part = slice(start, min(start + READ_EVENTS, self._events))
-                read = {name: file[name][part] for name in dict.fromkeys(place.datasets.values())}
+                stop = min(start + READ_EVENTS, self._events)
+                read = {name: rows(name, start, stop) for name in dict.fromkeys(place.datasets.values())}
                 values = {column: place.column(column, read[name]) for column, name in place.datasets.items()}
                 t = microseconds(self.path, values["t"], self._scale)
                 t += self._offset_us
@@ -178,6 +185,22 @@ class Hdf5Recording(Recording):
                     polarities(self.path, values["p"]),
                 )
                 yield from sliced(block, block_events)
+
+
+class _Rows:
+    """Rows of data sets, read in order; chunks that must be looked at before they are unpacked are, each once."""
+
+    def __init__(self, path: str, file: h5py.File, unchecked: frozenset[str]) -> None:
+        self._path, self._file = path, file
+        self._checked = dict.fromkeys(unchecked, 0)
+
+    def __call__(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        dataset = self._file[name]
+        checked = self._checked.get(name, stop)
+        if checked < stop:
+            self._checked[name] = check_chunks(self._path, printable(name), dataset, max(start, checked), stop)
+        read: npt.NDArray[Any] = dataset[start:stop]
+        return read
 
 
 @contextmanager
@@ -264,47 +287,42 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
                 f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
                 f"{WHOLE if column == 't' else 'numbers; convert it'}"
             )
-        check_stored(Path(path), printable(name), dataset)
-        _check_filters(path, name, dataset)
+        check_here(Path(path), printable(name), dataset)
+        check_declared(Path(path), printable(name), [dataset])
+        _check_unpacking(path, name, dataset)
         lengths[column] = dataset.shape[0]
     if len(set(lengths.values())) != 1:
         raise InputError(f"{path}: columns of lengths {lengths}, expected one length; the file is damaged")
     return int(lengths["t"])
 
 
-def _check_order(path: str, events: h5py.Dataset) -> None:
+def _check_order(path: str, name: str, rows: npt.NDArray[Any]) -> None:
     """Refuse a list of events without names that begins with something else than times, as v2e's does."""
-    first = events[:READ_EVENTS, V2E_ORDER.index("t")]
+    first = rows[:, V2E_ORDER.index("t")]
     if 8 * np.count_nonzero(first[1:] < first[:-1]) > len(first):  # a few events may be late
         raise InputError(
-            f"{path}: data set {printable(events.name)} has four columns without names, and the first is not in "
+            f"{path}: data set /{printable(name)} has four columns without names, and the first is not in "
             "order, expected times as v2e writes them; pass columns='xytp' or what their order is"
         )
 
 
-def _chunk_bytes(dataset: h5py.Dataset) -> int:
-    """Return what one chunk takes when it is unpacked."""
-    return int(np.prod(dataset.chunks or (0,), dtype=object)) * int(dataset.dtype.itemsize)
-
-
-def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
+def _check_unpacking(path: str, name: str, dataset: h5py.Dataset) -> None:
     """Refuse chunks that are too large to unpack, and find what unpacks the others."""
     import h5py  # noqa: PLC0415 - as above
 
-    if _chunk_bytes(dataset) > MAX_CHUNK_BYTES:
+    if chunk_bytes(dataset) > MAX_CHUNK_BYTES:
         raise InputError(
             f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
             f"{MAX_CHUNK_BYTES >> 20} MiB; save it again in smaller chunks"
         )
-    properties = dataset.id.get_create_plist()
-    numbers = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    numbers = [number for number, _ in filters_of(dataset)]
     lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
     if lacking and ECF not in lacking:
         with suppress(ImportError):
             import hdf5plugin  # noqa: F401, PLC0415 - registers its filters; optional
         lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
     for number in lacking:
-        known = FILTER_NAMES.get(number, f"filter {number}")
+        known = COMPRESSIONS.get(number, f"filter {number}")
         advice = (
             "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or convert it with metavision_file_to_csv"
             if number == ECF
@@ -321,7 +339,8 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
     found = file.get(f"{parent}/t_offset" if parent else "t_offset")
     if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
         return 0
-    check_stored(Path(path), "t_offset", found)
+    check_here(Path(path), "t_offset", found)
+    check_declared(Path(path), "t_offset", [found])
     offset = int(np.asarray(found[()]).reshape(())) if found.shape == () else int(found[0])
     if not abs(offset) < TIME_LIMIT_US // 2:
         raise InputError(f"{path}: t_offset is {offset} us, expected less than 2^61; the file is corrupt")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.errors import InputError
-from eventsim.untrusted import Room, check_stored, first_line
+from eventsim.untrusted import Room, check_here, check_stored, first_line
 from eventsim_importers.reading.container import Array, Container, as_float32, loaded
 
 PROBE = """
@@ -51,6 +51,7 @@ def read(path: Path) -> Container:
         if not isinstance(item, h5py.Dataset) or item.shape is None:
             return
         if item.dtype.kind in "OSU":
+            check_here(path, name, item)
             if item.shape == ():
                 value = item[()]
                 metadata[key] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
