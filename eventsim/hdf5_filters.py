@@ -115,7 +115,7 @@ def check_filters(path: str | Path, name: str, dataset: Any) -> None:
         )
     size, unpacked = int(dataset.dtype.itemsize), chunk_bytes(dataset)
     for number, parameters in filters:
-        if not _parameters_fit(number, parameters, size, unpacked):
+        if dataset.dtype.kind != "O" and not _parameters_fit(number, parameters, size, unpacked):
             raise InputError(
                 f"{path}: dataset {name} has the parameters {parameters} of {COMPRESSIONS[number]}, expected those of "
                 f"chunks of {unpacked} bytes, {size} a value; the file is damaged"

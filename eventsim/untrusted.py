@@ -67,6 +67,8 @@ def check_stored(path: Path, name: str, dataset: Any) -> None:
     """
     from eventsim.hdf5_filters import check_chunks, chunks_unchecked  # noqa: PLC0415 - as in check_here
 
+    if dataset.dtype.hasobject:
+        raise InputError(f"{path}: dataset {name} holds values of any length; expected numbers")
     check_here(path, name, dataset)
     check_declared(path, name, [dataset])
     if chunks_unchecked(dataset):

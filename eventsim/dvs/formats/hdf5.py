@@ -34,11 +34,11 @@ import numpy.typing as npt
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_order, columns_named, microseconds, pixels, polarities, time_scale
-from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.hdf5_filters import COMPRESSIONS, ECF, check_chunks, chunk_bytes, chunks_unchecked, filters_of
+from eventsim.hdf5_text import HeldText
 from eventsim.untrusted import check_declared, check_here, described, printable
 
 if TYPE_CHECKING:  # takes long to import, and every recording asks this format: it is imported where it is used
@@ -349,15 +349,11 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
 
 def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
     """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
-    import h5py  # noqa: PLC0415 - as above
-
     for name in (place.name, place.name.rpartition("/")[0], "/"):
         attributes = file[name or "/"].attrs
         if "geometry" not in attributes:
             continue
-        kind = attributes.get_id("geometry").get_type()
-        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
-            check_heaps(path)
+        HeldText(Path(path)).check_attribute(file[name or "/"], "geometry")
         said = attributes["geometry"]
         said = said.decode("latin-1") if isinstance(said, bytes) else said
         sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said) if isinstance(said, str) else None
