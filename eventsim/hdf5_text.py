@@ -56,7 +56,7 @@ class HeldText:
             check_stored(self._path, printable(name), dataset)
             return
         check_here(self._path, printable(name), dataset)
-        check_declared(self._path, printable(name), [dataset])
+        check_declared(self._path, what, [dataset])
         if dataset.size:
             self._begin(dataset)
             self._check(what, _references_of(self._path, what, dataset), dataset.size)

@@ -6,6 +6,7 @@ import io
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -28,6 +29,7 @@ PACKINGS = {
     "gzip": {"compression": "gzip", "shuffle": True, "fletcher32": True},
     "lzf": {"compression": "lzf", "shuffle": True},
     "blosc": dict(hdf5plugin.Blosc()),
+    "blosc, zstd": dict(hdf5plugin.Blosc(cname="zstd")),
     "blosc2": dict(hdf5plugin.Blosc2()),
     "zstd": dict(hdf5plugin.Zstd()),
     "zstd, summed": {**hdf5plugin.Zstd(), "fletcher32": True},
@@ -210,3 +212,37 @@ def test_two_compressions_are_refused(tmp_path: Path) -> None:
         h5py.Dataset(events)[...] = np.ones((500, 4))
     with pytest.raises(InputError, match="by the HDF5 filters 1, 32000, expected shuffle before one compression"):
         open_recording(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize("packing", ["gzip", "blosc, zstd", "zstd"])
+def test_polarities_that_are_all_on_are_read(tmp_path: Path, packing: str) -> None:
+    """They become far smaller than a thousandth, which is judged with the other columns."""
+    rng = np.random.default_rng(3)
+    count = 300_000
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, values in (("x", rng.integers(0, 300, count)), ("y", rng.integers(0, 200, count))):
+            file.create_dataset(f"events/{name}", data=values.astype("u2"), compression="gzip")
+        file.create_dataset("events/t", data=np.sort(rng.integers(0, 1 << 24, count)), compression="gzip")
+        options = {"compression": "gzip"} if packing == "gzip" else PACKINGS[packing]
+        p = file.create_dataset("events/p", data=np.ones(count, np.uint8), chunks=(count,), **options)
+        assert p.id.get_storage_size() < count // 950
+    recording = open_recording(path)
+    assert recording.count() == count
+    assert recording.summary().on_events == count
+
+
+def test_events_without_end_in_chunks_of_zeros_are_refused_at_once(tmp_path: Path) -> None:
+    """Columns of a recording that claims 10^12 events, and one that claims all that is there, in a small file."""
+    for name, events in (("a.h5", 10**12), ("b.h5", 300 << 16)):
+        with h5py.File(tmp_path / name, "w") as file:
+            for column, kind in (("x", "u2"), ("y", "u2"), ("t", "i8"), ("p", "u1")):
+                made = file.create_dataset(f"events/{column}", (events,), kind, chunks=(1 << 16,), **hdf5plugin.Zstd())
+                file[f"events/{column}"][: 1 << 16] = 0
+                data = made.id.read_direct_chunk((0,))[1]
+                for index in range(300):
+                    made.id.write_direct_chunk((index << 16,), data)
+        started = time.process_time()
+        with pytest.raises(InputError, match=r"group events declares \d+ bytes and stores \d+; expected the data"):
+            open_recording(tmp_path / name)
+        assert time.process_time() - started < 2

@@ -20,6 +20,7 @@ Coordinates as stored: the origin is the upper left corner, x to the right and y
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -288,11 +289,13 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
                 f"{WHOLE if column == 't' else 'numbers; convert it'}"
             )
         check_here(Path(path), printable(name), dataset)
-        check_declared(Path(path), printable(name), [dataset])
         _check_unpacking(path, name, dataset)
         lengths[column] = dataset.shape[0]
     if len(set(lengths.values())) != 1:
         raise InputError(f"{path}: columns of lengths {lengths}, expected one length; the file is damaged")
+    held = [file[name] for name in dict.fromkeys(place.datasets.values())]
+    what = f"{'group' if place.columns is None else 'dataset'} {printable(place.name or '/')}"
+    check_declared(Path(path), what, held, math.inf)
     return int(lengths["t"])
 
 
@@ -340,7 +343,7 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
     if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
         return 0
     check_here(Path(path), "t_offset", found)
-    check_declared(Path(path), "t_offset", [found])
+    check_declared(Path(path), "dataset t_offset", [found])
     offset = int(np.asarray(found[()]).reshape(())) if found.shape == () else int(found[0])
     if not abs(offset) < TIME_LIMIT_US // 2:
         raise InputError(f"{path}: t_offset is {offset} us, expected less than 2^61; the file is corrupt")
