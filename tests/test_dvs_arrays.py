@@ -1,0 +1,55 @@
+"""Arrays of NumPy that are not one array of events: more behind it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eventsim import Network, save
+from eventsim.cli import main
+from eventsim.dvs import open_recording
+from eventsim.errors import InputError
+
+EVENTS = np.zeros(250, [("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
+EVENTS["x"], EVENTS["t"] = np.arange(250) % 30, 50 * np.arange(250)
+
+
+def saved(*arrays: np.ndarray, behind: bytes = b"") -> bytes:
+    """Return what a file holds into which arrays were saved one after the other."""
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue() + behind
+
+
+def test_an_array_behind_the_events_is_not_lost_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(saved(EVENTS, EVENTS))
+    rest = (tmp_path / "a.npy").stat().st_size // 2
+    with pytest.raises(InputError) as caught:
+        open_recording(tmp_path / "a.npy")
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.npy'}: {rest:,} bytes are left over behind 250 rows of .npy, expected the end of the file; "
+        "another array begins there: save each to a file of its own, or pass salvage=True"
+    )
+    salvaged = open_recording(tmp_path / "a.npy", salvage=True).summary()
+    assert salvaged.events == 250
+    assert f"{rest:,} bytes are left over" in str(salvaged.damage)
+    (tmp_path / "a.npy").write_bytes(saved(EVENTS, behind=b"\0"))
+    with pytest.raises(InputError, match=r"1 bytes are left over behind 250 rows of \.npy, .*; save it again, or"):
+        open_recording(tmp_path / "a.npy")
+    (tmp_path / "a.npy").write_bytes(saved(EVENTS))
+    assert open_recording(tmp_path / "a.npy").count() == 250
+
+
+def test_an_array_behind_the_frames_is_not_lost_in_silence(
+    tmp_path: Path, small_network: Network, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(small_network, tmp_path / "m.h5")
+    frames = np.zeros((3, 2, 6, 6), np.int32)
+    (tmp_path / "a.npy").write_bytes(saved(frames, frames))
+    assert main(["run", str(tmp_path / "m.h5"), str(tmp_path / "a.npy")]) == 2
+    err = capsys.readouterr().err
+    assert f"{tmp_path / 'a.npy'}: 992 bytes are left over behind 3 rows of .npy, expected the end of the file;" in err
