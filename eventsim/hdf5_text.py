@@ -71,10 +71,12 @@ class HeldText:
         """
         attribute = owner.attrs.get_id(key)
         what = f"attribute {printable(key)}"
+        values = attribute.get_space().get_simple_extent_npoints()
+        if not values:
+            return
         if attribute.get_storage_size() > self._size:
             raise InputError(f"{self._path}: {what} declares more bytes than the file has; the file is damaged")
-        values = attribute.get_space().get_simple_extent_npoints()
-        if not is_variable(attribute) or not values:
+        if not is_variable(attribute):
             return
         self._begin(owner)
         if key not in self._found:

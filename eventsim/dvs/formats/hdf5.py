@@ -39,8 +39,8 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.hdf5_filters import COMPRESSIONS, ECF, check_chunks, chunk_bytes, chunks_unchecked, filters_of
-from eventsim.hdf5_text import HeldText
-from eventsim.untrusted import check_declared, check_here, described, printable
+from eventsim.hdf5_text import HeldText, is_variable
+from eventsim.untrusted import check_declared, check_here, check_stored, described, printable
 
 if TYPE_CHECKING:  # takes long to import, and every recording asks this format: it is imported where it is used
     import h5py
@@ -51,6 +51,7 @@ MAX_CHUNK_BYTES = 64 << 20
 MAX_OBJECTS = 10_000
 READ_EVENTS = 1 << 17
 WHOLE = "whole microseconds; pass time_unit='s' or 'us'"
+OFFSET_EXPECTED = "expected one whole number of microseconds; correct it, or leave it out"
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
 
 
@@ -143,7 +144,7 @@ class Hdf5Recording(Recording):
             # a chunk that is unpacked for several blocks is unpacked once
             self._chunk_bytes = 2 * max(chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
-            said = _geometry(self.path, opened, self._place)
+            said = _geometry(self.path, opened, self._place, needed=sensor_size is None)
         size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
@@ -340,28 +341,45 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
 
     parent = place.name.rpartition("/")[0]
     found = file.get(f"{parent}/t_offset" if parent else "t_offset")
-    if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
+    if found is None:
         return 0
-    check_here(Path(path), "t_offset", found)
-    check_declared(Path(path), "dataset t_offset", [found])
-    offset = int(np.asarray(found[()]).reshape(())) if found.shape == () else int(found[0])
+    if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iuf":
+        kind = "that is a group"
+        if isinstance(found, h5py.Dataset):
+            kind = f"of type {'text' if found.dtype.kind in 'OSU' else found.dtype} and shape {found.shape}"
+        raise InputError(f"{path}: t_offset {kind} found, {OFFSET_EXPECTED}")
+    check_stored(Path(path), "t_offset", found)
+    value = np.asarray(found[()]).ravel()[0]
+    if not np.isfinite(value) or value != np.floor(value):
+        raise InputError(f"{path}: t_offset {value} found, {OFFSET_EXPECTED}")
+    offset = int(value)
     if not abs(offset) < TIME_LIMIT_US // 2:
         raise InputError(f"{path}: t_offset is {offset} us, expected less than 2^61; the file is corrupt")
     return offset
 
 
-def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
+def _geometry(path: str, file: h5py.File, place: _Place, *, needed: bool) -> SensorSize | None:
     """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
     for name in (place.name, place.name.rpartition("/")[0], "/"):
-        attributes = file[name or "/"].attrs
-        if "geometry" not in attributes:
+        holder = file[name or "/"]
+        if "geometry" not in holder.attrs:
             continue
-        HeldText(Path(path)).check_attribute(file[name or "/"], "geometry")
-        said = attributes["geometry"]
+        attribute = holder.attrs.get_id("geometry")
+        if attribute.dtype.hasobject and not is_variable(attribute):
+            said: Any = attribute.dtype
+        else:
+            HeldText(Path(path)).check_attribute(holder, "geometry")
+            said = holder.attrs["geometry"]
         said = said.decode("latin-1") if isinstance(said, bytes) else said
         sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said) if isinstance(said, str) else None
         if sides:
             return int(sides[2]), int(sides[1])
+        if needed:
+            shown = printable(" ".join((repr(said) if isinstance(said, str) else str(said)).split()))
+            raise InputError(
+                f"{path}: attribute geometry {shown} found, expected the sensor's WIDTHxHEIGHT as text; pass "
+                "sensor_size=(height, width)"
+            )
     return None
 
 
