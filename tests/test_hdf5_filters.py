@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import subprocess
 import sys
@@ -246,3 +247,12 @@ def test_events_without_end_in_chunks_of_zeros_are_refused_at_once(tmp_path: Pat
         with pytest.raises(InputError, match=r"group events declares \d+ bytes and stores \d+; expected the data"):
             open_recording(tmp_path / name)
         assert time.process_time() - started < 2
+
+
+def test_a_pickled_recording_finds_its_filters_in_another_process(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").write_bytes(event_files.dsec(EVENTS, chunks=(77,), **PACKINGS["blosc"]))
+    (tmp_path / "a.pickle").write_bytes(pickle.dumps(open_recording(tmp_path / "a.h5")))
+    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).summary().events)"
+    command = [sys.executable, "-c", code, str(tmp_path / "a.pickle")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "500\n"), done.stderr[-500:]

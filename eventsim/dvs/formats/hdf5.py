@@ -156,6 +156,9 @@ class Hdf5Recording(Recording):
         return self._events
 
     def _rows(self, file: h5py.File) -> _Rows:
+        for name in set(self._place.datasets.values()):
+            # anew: a recording may have been pickled into another process
+            _find_filters(self.path, name, file[name])
         return _Rows(self.path, file, self._unchecked)
 
     def _stored_end(self) -> int | None:
@@ -312,13 +315,18 @@ def _check_order(path: str, name: str, rows: npt.NDArray[Any]) -> None:
 
 def _check_unpacking(path: str, name: str, dataset: h5py.Dataset) -> None:
     """Refuse chunks that are too large to unpack, and find what unpacks the others."""
-    import h5py  # noqa: PLC0415 - as above
-
     if chunk_bytes(dataset) > MAX_CHUNK_BYTES:
         raise InputError(
             f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
             f"{MAX_CHUNK_BYTES >> 20} MiB; save it again in smaller chunks"
         )
+    _find_filters(path, name, dataset)
+
+
+def _find_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
+    """Register the filters of a data set in this process, or say what is lacking."""
+    import h5py  # noqa: PLC0415 - as above
+
     numbers = [number for number, _ in filters_of(dataset)]
     lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
     if lacking and ECF not in lacking:
