@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ class HeldText:
         self._path = path
         self._size = path.stat().st_size
         self._found: dict[str, list[npt.NDArray[Any]]] = {}
-        self._heaps_checked = False
+        self._whole_heaps: set[int] = set()
 
     def check_dataset(self, name: str, dataset: Any) -> None:
         """Refuse a data set of text that is not to be read.
@@ -58,8 +58,7 @@ class HeldText:
         check_here(self._path, printable(name), dataset)
         check_declared(self._path, what, [dataset])
         if dataset.size:
-            self._begin(dataset)
-            self._check(what, _references_of(self._path, what, dataset), dataset.size)
+            self._check(what, dataset, _references_of(self._path, what, dataset), dataset.size)
 
     def check_attribute(self, owner: Any, key: str) -> None:
         """Refuse an attribute that is not to be read.
@@ -78,7 +77,6 @@ class HeldText:
             raise InputError(f"{self._path}: {what} declares more bytes than the file has; the file is damaged")
         if not is_variable(attribute):
             return
-        self._begin(owner)
         if key not in self._found:
             self._found[key] = list(_attributes_called(self._path, key))
         # which of those of one name is this one's is not looked for: all are
@@ -86,16 +84,12 @@ class HeldText:
         if not references:
             raise InputError(f"{self._path}: {what} not found where its text is told; save it again with h5py")
         for found in references:
-            self._check(what, [found], values)
+            self._check(what, owner, [found], values)
 
-    def _begin(self, thing: Any) -> None:
-        if thing.file.id.get_create_plist().get_sizes() != SIZES:
-            raise InputError(f"{self._path}: text with addresses of other than 8 bytes found; save it again with h5py")
-        if not self._heaps_checked:
-            check_heaps(str(self._path))
-            self._heaps_checked = True
-
-    def _check(self, what: str, references: Any, values: int) -> None:
+    def _check(self, what: str, owner: Any, references: Iterable[npt.NDArray[Any]], values: int) -> None:
+        properties = owner.file.id.get_create_plist()
+        if properties.get_sizes() != SIZES:
+            raise InputError(f"{self._path}: {what} is at addresses of other than 8 bytes; save it again with h5py")
         seen = claimed = 0
         for part in references:
             seen += len(part)
@@ -105,6 +99,9 @@ class HeldText:
                     f"{self._path}: {what} claims {claimed} bytes of text in a file of {self._size}; the file "
                     "is damaged"
                 )
+            heaps = {int(heap) + properties.get_userblock() for heap in np.unique(part["heap"])} - self._whole_heaps
+            check_heaps(self._path, heaps)
+            self._whole_heaps |= heaps
         if seen < values:
             raise InputError(f"{self._path}: {what} holds {seen} of {values} texts; the file is damaged")
 
