@@ -23,6 +23,7 @@ import numpy as np
 
 from eventsim import layers as primitives
 from eventsim.errors import InputError
+from eventsim.hdf5_text import HeldText
 from eventsim.layers import Layer
 from eventsim.network import Edge, Network
 from eventsim.plugins import LAYERS, plugins
@@ -163,14 +164,18 @@ def load(path: str | Path) -> Network:
 
 
 def _read(path: Path, file: Any) -> Network:
+    held = HeldText(path)
+    if "eventsim_schema" in file.attrs:
+        held.check_attribute(file, "eventsim_schema")
     stored = file.attrs.get("eventsim_schema")
     if not isinstance(stored, (int, np.integer)):
         raise InputError(f"{path}: eventsim_schema {stored!r} found; expected a whole number")
     if stored > FORMAT:
         raise InputError(f"{path}: format {stored} found; this eventsim reads up to {FORMAT}, upgrade it")
+    held.check_dataset("network", file["network"])
     description = json.loads(file["network"][()])
     room = Room(path)
-    layers = dict(_read_layer(path, group, room) for group in file["layers"].values())
+    layers = dict(_read_layer(path, group, room, held) for group in file["layers"].values())
     promised = {
         str(name): SignalType(kind["kind"], kind["channels"], tuple(kind["grid"]), kind["dense"])
         for name, kind in description.get("promised", {}).items()
@@ -200,7 +205,8 @@ def _settings(description: Mapping[str, Any]) -> tuple[Setting, ...]:
     return tuple(settings)
 
 
-def _read_layer(path: Path, group: Any, room: Room) -> tuple[str, Layer]:
+def _read_layer(path: Path, group: Any, room: Room, held: HeldText) -> tuple[str, Layer]:
+    held.check_attribute(group, "layer")
     plain = json.loads(group.attrs["layer"])
     name, type_name = plain["name"], plain["type"]
     found = layer_type(type_name)

@@ -17,6 +17,8 @@ MAXIMUM_BYTES = 8 << 30
 
 LARGEST_RATIO = 100
 """Weights hardly compress; a file of them that unpacks to more than this many times its size is refused."""
+LARGEST_RATIO_HDF5 = 1000
+"""What HDF5 declares may be this many times of what it stores."""
 SMALL_BYTES = 1 << 26
 """Unpacked bytes that are allowed in any file."""
 
@@ -56,22 +58,69 @@ class Room:
 
 
 def check_stored(path: Path, name: str, dataset: Any) -> None:
-    """Refuse a dataset whose declared size is not backed by bytes stored in the file itself.
+    """Refuse an HDF5 dataset that is not what the file itself stores of it, before it is read as a whole.
 
-    Compression of up to 1000 : 1 is allowed.
+    Compression of up to 1000 : 1 is allowed, by the filters that `eventsim.hdf5_filters` lets through.
 
     Raises
     ------
     InputError
         Names the file and the dataset.
     """
+    from eventsim.hdf5_filters import check_chunks, chunks_unchecked  # noqa: PLC0415 - as in check_here
+
+    if dataset.dtype.hasobject:
+        raise InputError(f"{path}: dataset {name} holds values of any length; expected numbers")
+    check_here(path, name, dataset)
+    check_declared(path, f"dataset {name}", [dataset])
+    if chunks_unchecked(dataset):
+        check_chunks(path, name, dataset)
+
+
+def check_here(path: Path, name: str, dataset: Any) -> None:
+    """Refuse an HDF5 dataset that is not in the file itself, or is packed by a filter that is not let through.
+
+    Raises
+    ------
+    InputError
+        Names the file and the dataset.
+    """
+    # what it imports takes long, and only files of HDF5 need it
+    from eventsim.hdf5_filters import check_filters  # noqa: PLC0415
+
     if dataset.is_virtual or dataset.external:
         raise InputError(f"{path}: dataset {name} points into other files; expected data stored in this one")
-    declared = dataset.size * dataset.dtype.itemsize
-    stored = dataset.id.get_storage_size()
-    if declared > MAXIMUM_BYTES or declared > 1000 * max(stored, 64):
+    check_filters(path, name, dataset)
+
+
+def check_declared(path: Path, what: str, datasets: Iterable[Any], most: float = MAXIMUM_BYTES) -> None:
+    """Refuse HDF5 datasets that together declare more than a thousand times what they store, or too much for memory.
+
+    Parameters
+    ----------
+    path : Path
+    what : str
+        For messages.
+    datasets : iterable of h5py.Dataset
+        Those that are read together. What bounds the time is all of them: one, such as polarities that are all ON, may
+        well become smaller than a thousandth.
+    most : float
+        Bytes; infinite for what is read in pieces.
+
+    Raises
+    ------
+    InputError
+        Names the file and what the datasets are.
+    """
+    declared = stored = 0
+    for dataset in datasets:
+        declared += dataset.size * dataset.dtype.itemsize
+        stored += dataset.id.get_storage_size()
+    # chunks may lie over one another
+    stored = min(stored, path.stat().st_size)
+    if declared > most or declared > LARGEST_RATIO_HDF5 * max(stored, 64):
         raise InputError(
-            f"{path}: dataset {name} declares {declared} bytes and stores {stored}; expected the data that it declares"
+            f"{path}: {what} declares {declared} bytes and stores {stored}; expected the data that it declares"
         )
 
 

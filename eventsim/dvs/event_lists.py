@@ -43,6 +43,10 @@ def as_columns(
     views = _of_list(plain, path, columns) if plain.dtype.names is None else _of_fields(plain, path, columns)
     t, p = views["t"], views["p"]
     for name, values in views.items():
+        if values.ndim != 1:
+            raise InputError(
+                f"{path}: {name} is an array of shape {values.shape[1:]} in each event, expected one number; convert it"
+            )
         allowed = NUMBERS + "b" * (name == "p")
         if values.dtype.kind not in allowed or values.dtype.itemsize > 8:
             raise InputError(f"{path}: {name} is of type {values.dtype}, expected integers; convert the array")

@@ -25,6 +25,7 @@ from eventsim.dvs.recording import (
 )
 from eventsim.errors import InputError
 
+MAGIC = b"\x93NUMPY"
 # NumPy itself reads no longer header
 MAX_HEADER_BYTES = 12 + 10_000
 # version 3 is version 2 with names of fields in UTF-8 in place of latin-1; x, y, t and p are the same in both
@@ -115,12 +116,12 @@ def map_npy(path: str | os.PathLike[str], *, cut: bool = False) -> npt.NDArray[A
     ----------
     path : str or path
     cut : bool
-        Whether the whole rows of a file that ends early are mapped, in place of refusing it.
+        Whether the whole rows of a file that ends early, or has more behind them, are mapped, in place of refusing it.
 
     Raises
     ------
     InputError
-        If it is missing, damaged, or holds Python objects, which are never unpickled.
+        If it is missing, damaged, holds Python objects, which are never unpickled, or more than its array.
     """
     file, header = _described(path)
     shape = header.shape
@@ -132,6 +133,8 @@ def map_npy(path: str | os.PathLike[str], *, cut: bool = False) -> npt.NDArray[A
                 "truncated: copy it again"
             )
         shape = (rows, *shape[1:])
+    elif not cut and (rest := npy_rest(path)):
+        raise InputError(rest)
     order: Literal["F", "C"] = "F" if header.fortran_order else "C"
     try:
         # what ``numpy.load(path, mmap_mode="r")`` does, which opens a file three times
@@ -151,6 +154,29 @@ def npy_rows(path: str | os.PathLike[str]) -> int:
     """
     shape = _described(path)[1].shape
     return shape[0] if shape else 1
+
+
+def npy_rest(path: str | os.PathLike[str]) -> str:
+    """Say what is left over behind the array of a ``.npy`` file; nothing where the file ends with it.
+
+    Raises
+    ------
+    InputError
+        As `map_npy` does, but for what lies behind the header.
+    """
+    file, header = _described(path)
+    end = header.begin + header.bytes
+    if file.size <= end:
+        return ""
+    with file.path.open("rb") as opened:
+        opened.seek(end)
+        another = opened.read(len(MAGIC)) == MAGIC
+    rows = header.shape[0] if header.shape else 1
+    advice = "another array begins there: save each to a file of its own" if another else "save it again"
+    return (
+        f"{path}: {file.size - end:,} bytes are left over behind {rows:,} rows of .npy, expected the end of the file; "
+        f"{advice}"
+    )
 
 
 def npy_fields(path: str | os.PathLike[str]) -> tuple[str, ...] | None:

@@ -20,6 +20,7 @@ Coordinates as stored: the origin is the upper left corner, x to the right and y
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -34,11 +35,12 @@ import numpy.typing as npt
 from eventsim.dvs.blocks import guessed_sensor, sliced
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_order, columns_named, microseconds, pixels, polarities, time_scale
-from eventsim.dvs.hdf5_heaps import check_heaps
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
-from eventsim.untrusted import check_stored, described, printable
+from eventsim.hdf5_filters import COMPRESSIONS, ECF, check_chunks, chunk_bytes, chunks_unchecked, filters_of
+from eventsim.hdf5_text import HeldText, is_variable
+from eventsim.untrusted import check_declared, check_here, check_stored, described, printable
 
 if TYPE_CHECKING:  # takes long to import, and every recording asks this format: it is imported where it is used
     import h5py
@@ -48,9 +50,8 @@ V2E_ORDER: tuple[str | None, ...] = ("t", "x", "y", "p")
 MAX_CHUNK_BYTES = 64 << 20
 MAX_OBJECTS = 10_000
 READ_EVENTS = 1 << 17
-FILTER_NAMES = {32001: "Blosc", 32026: "Blosc2", 32015: "Zstd", 32004: "LZ4", 32008: "Bitshuffle", 36559: "ECF"}
-ECF = 36559
 WHOLE = "whole microseconds; pass time_unit='s' or 'us'"
+OFFSET_EXPECTED = "expected one whole number of microseconds; correct it, or leave it out"
 UNREADABLE = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, OverflowError)
 
 
@@ -134,12 +135,16 @@ class Hdf5Recording(Recording):
                     "leave it out"
                 )
             self._events = _checked(self.path, opened, self._place, time_unit)
+            names = set(self._place.datasets.values())
+            self._unchecked = frozenset(name for name in names if chunks_unchecked(opened[name]))
             if columns is None and self._place.listed:
-                _check_order(self.path, opened[self._place.name])
+                _check_order(
+                    self.path, self._place.name, self._rows(opened)(self._place.name, 0, min(READ_EVENTS, self._events))
+                )
             # a chunk that is unpacked for several blocks is unpacked once
-            self._chunk_bytes = 2 * max(_chunk_bytes(opened[name]) for name in self._place.datasets.values())
+            self._chunk_bytes = 2 * max(chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
-            said = _geometry(self.path, opened, self._place)
+            said = _geometry(self.path, opened, self._place, needed=sensor_size is None)
         size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
         super().__init__(str(file), size, orientation)
         self.size_given = sensor_size is not None
@@ -150,10 +155,16 @@ class Hdf5Recording(Recording):
     def _stored_events(self) -> int:
         return self._events
 
+    def _rows(self, file: h5py.File) -> _Rows:
+        for name in set(self._place.datasets.values()):
+            # anew: a recording may have been pickled into another process
+            _find_filters(self.path, name, file[name])
+        return _Rows(self.path, file, self._unchecked)
+
     def _stored_end(self) -> int | None:
         place = self._place
         with suppress(InputError), _opened(self.path) as file:  # reading tells
-            last = file[place.datasets["t"]][self._events - 1 :]
+            last = self._rows(file)(place.datasets["t"], self._events - 1, self._events)
             return (
                 int(microseconds(self.path, place.column("t", last), self._scale)[0]) + self._offset_us
                 if self._events
@@ -164,10 +175,11 @@ class Hdf5Recording(Recording):
     def _decode(self, block_events: int) -> Iterator[Columns]:
         place = self._place
         with _opened(self.path, self._chunk_bytes) as file:
+            rows = self._rows(file)
             # large reads of one size, since each one takes h5py a while and unpacks whole chunks
             for start in range(0, self._events, READ_EVENTS):
-                part = slice(start, min(start + READ_EVENTS, self._events))
-                read = {name: file[name][part] for name in dict.fromkeys(place.datasets.values())}
+                stop = min(start + READ_EVENTS, self._events)
+                read = {name: rows(name, start, stop) for name in dict.fromkeys(place.datasets.values())}
                 values = {column: place.column(column, read[name]) for column, name in place.datasets.items()}
                 t = microseconds(self.path, values["t"], self._scale)
                 t += self._offset_us
@@ -178,6 +190,22 @@ class Hdf5Recording(Recording):
                     polarities(self.path, values["p"]),
                 )
                 yield from sliced(block, block_events)
+
+
+class _Rows:
+    """Rows of data sets, read in order; chunks that must be looked at before they are unpacked are, each once."""
+
+    def __init__(self, path: str, file: h5py.File, unchecked: frozenset[str]) -> None:
+        self._path, self._file = path, file
+        self._checked = dict.fromkeys(unchecked, 0)
+
+    def __call__(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        dataset = self._file[name]
+        checked = self._checked.get(name, stop)
+        if checked < stop:
+            self._checked[name] = check_chunks(self._path, printable(name), dataset, max(start, checked), stop)
+        read: npt.NDArray[Any] = dataset[start:stop]
+        return read
 
 
 @contextmanager
@@ -264,47 +292,49 @@ def _checked(path: str, file: h5py.File, place: _Place, time_unit: str | None) -
                 f"{path}: data set {printable(name)} has {column} of type {dtype}, expected "
                 f"{WHOLE if column == 't' else 'numbers; convert it'}"
             )
-        check_stored(Path(path), printable(name), dataset)
-        _check_filters(path, name, dataset)
+        check_here(Path(path), printable(name), dataset)
+        _check_unpacking(path, name, dataset)
         lengths[column] = dataset.shape[0]
     if len(set(lengths.values())) != 1:
         raise InputError(f"{path}: columns of lengths {lengths}, expected one length; the file is damaged")
+    held = [file[name] for name in dict.fromkeys(place.datasets.values())]
+    what = f"{'group' if place.columns is None else 'dataset'} {printable(place.name or '/')}"
+    check_declared(Path(path), what, held, math.inf)
     return int(lengths["t"])
 
 
-def _check_order(path: str, events: h5py.Dataset) -> None:
+def _check_order(path: str, name: str, rows: npt.NDArray[Any]) -> None:
     """Refuse a list of events without names that begins with something else than times, as v2e's does."""
-    first = events[:READ_EVENTS, V2E_ORDER.index("t")]
+    first = rows[:, V2E_ORDER.index("t")]
     if 8 * np.count_nonzero(first[1:] < first[:-1]) > len(first):  # a few events may be late
         raise InputError(
-            f"{path}: data set {printable(events.name)} has four columns without names, and the first is not in "
+            f"{path}: data set /{printable(name)} has four columns without names, and the first is not in "
             "order, expected times as v2e writes them; pass columns='xytp' or what their order is"
         )
 
 
-def _chunk_bytes(dataset: h5py.Dataset) -> int:
-    """Return what one chunk takes when it is unpacked."""
-    return int(np.prod(dataset.chunks or (0,), dtype=object)) * int(dataset.dtype.itemsize)
-
-
-def _check_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
+def _check_unpacking(path: str, name: str, dataset: h5py.Dataset) -> None:
     """Refuse chunks that are too large to unpack, and find what unpacks the others."""
-    import h5py  # noqa: PLC0415 - as above
-
-    if _chunk_bytes(dataset) > MAX_CHUNK_BYTES:
+    if chunk_bytes(dataset) > MAX_CHUNK_BYTES:
         raise InputError(
             f"{path}: data set {printable(name)} has chunks of {dataset.chunks} values, expected at most "
             f"{MAX_CHUNK_BYTES >> 20} MiB; save it again in smaller chunks"
         )
-    properties = dataset.id.get_create_plist()
-    numbers = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
+    _find_filters(path, name, dataset)
+
+
+def _find_filters(path: str, name: str, dataset: h5py.Dataset) -> None:
+    """Register the filters of a data set in this process, or say what is lacking."""
+    import h5py  # noqa: PLC0415 - as above
+
+    numbers = [number for number, _ in filters_of(dataset)]
     lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
     if lacking and ECF not in lacking:
         with suppress(ImportError):
             import hdf5plugin  # noqa: F401, PLC0415 - registers its filters; optional
         lacking = [number for number in numbers if not h5py.h5z.filter_avail(number)]
     for number in lacking:
-        known = FILTER_NAMES.get(number, f"filter {number}")
+        known = COMPRESSIONS.get(number, f"filter {number}")
         advice = (
             "install Prophesee's hdf5_ecf and set HDF5_PLUGIN_PATH, or convert it with metavision_file_to_csv"
             if number == ECF
@@ -319,31 +349,45 @@ def _time_offset(path: str, file: h5py.File, place: _Place) -> int:
 
     parent = place.name.rpartition("/")[0]
     found = file.get(f"{parent}/t_offset" if parent else "t_offset")
-    if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iu":
+    if found is None:
         return 0
+    if not isinstance(found, h5py.Dataset) or found.shape not in ((), (1,)) or found.dtype.kind not in "iuf":
+        kind = "that is a group"
+        if isinstance(found, h5py.Dataset):
+            kind = f"of type {'text' if found.dtype.kind in 'OSU' else found.dtype} and shape {found.shape}"
+        raise InputError(f"{path}: t_offset {kind} found, {OFFSET_EXPECTED}")
     check_stored(Path(path), "t_offset", found)
-    offset = int(np.asarray(found[()]).reshape(())) if found.shape == () else int(found[0])
+    value = np.asarray(found[()]).ravel()[0]
+    if not np.isfinite(value) or value != np.floor(value):
+        raise InputError(f"{path}: t_offset {value} found, {OFFSET_EXPECTED}")
+    offset = int(value)
     if not abs(offset) < TIME_LIMIT_US // 2:
         raise InputError(f"{path}: t_offset is {offset} us, expected less than 2^61; the file is corrupt")
     return offset
 
 
-def _geometry(path: str, file: h5py.File, place: _Place) -> SensorSize | None:
+def _geometry(path: str, file: h5py.File, place: _Place, *, needed: bool) -> SensorSize | None:
     """Return (height, width) that an attribute ``geometry`` says, of the events or of what they are in."""
-    import h5py  # noqa: PLC0415 - as above
-
     for name in (place.name, place.name.rpartition("/")[0], "/"):
-        attributes = file[name or "/"].attrs
-        if "geometry" not in attributes:
+        holder = file[name or "/"]
+        if "geometry" not in holder.attrs:
             continue
-        kind = attributes.get_id("geometry").get_type()
-        if isinstance(kind, h5py.h5t.TypeStringID) and kind.is_variable_str():
-            check_heaps(path)
-        said = attributes["geometry"]
+        attribute = holder.attrs.get_id("geometry")
+        if attribute.dtype.hasobject and not is_variable(attribute):
+            said: Any = attribute.dtype
+        else:
+            HeldText(Path(path)).check_attribute(holder, "geometry")
+            said = holder.attrs["geometry"]
         said = said.decode("latin-1") if isinstance(said, bytes) else said
         sides = re.fullmatch(r"(\d{1,5})x(\d{1,5})", said) if isinstance(said, str) else None
         if sides:
             return int(sides[2]), int(sides[1])
+        if needed:
+            shown = printable(" ".join((repr(said) if isinstance(said, str) else str(said)).split()))
+            raise InputError(
+                f"{path}: attribute geometry {shown} found, expected the sensor's WIDTHxHEIGHT as text; pass "
+                "sensor_size=(height, width)"
+            )
     return None
 
 

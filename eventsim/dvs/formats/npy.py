@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 
 from eventsim.dvs.event_format import EventFormat
-from eventsim.dvs.events_array import ArrayRecording, map_npy, npy_rows
+from eventsim.dvs.events_array import MAGIC, ArrayRecording, map_npy, npy_rest, npy_rows
 from eventsim.dvs.readable_file import readable_file
 from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, Decoded, Orientation, Packed, SensorSize
 from eventsim.errors import InputError
 
 # between two times that the pages of a mapped file are let go; less often than blocks, since that takes a while
 HELD_EVENTS = 500_000
-MAGIC = b"\x93NUMPY"
 
 
 def recognises(path: Path, head: bytes) -> bool:
@@ -41,12 +40,12 @@ class NpyRecording(ArrayRecording):
     columns, time_unit : str, optional
         Of an event list, see `ArrayRecording`.
     salvage : bool
-        Whether a file that ends early is read as far as it goes.
+        Whether a file that ends early is read as far as it goes, and one with more behind its array up to there.
 
     Raises
     ------
     InputError
-        The file is missing, empty, no ``.npy`` file, shorter than its header says, or holds another kind of array.
+        The file is missing, empty, no ``.npy`` file, not as long as its header says, or holds another kind of array.
     """
 
     format = "npy"
@@ -68,6 +67,10 @@ class NpyRecording(ArrayRecording):
         self._cut = f"{file}: {len(mapped):,} of {told:,} events are there; the file is truncated" if lacking else ""
         if self._cut and not salvage:
             raise InputError(f"{self._cut}: copy it again or pass salvage=True")
+        if not self._cut:
+            self._cut = npy_rest(file)
+            if self._cut and not salvage:
+                raise InputError(f"{self._cut}, or pass salvage=True")
         self._map = mapped.base
         self._packed_from: int | None = None
         super().__init__(mapped, sensor_size=sensor_size, orientation=orientation, path=str(file), **self._opened)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.errors import InputError
+from eventsim.hdf5_text import HeldText
 from eventsim.untrusted import first_line
 from eventsim_importers.reading.checkpoint import Checkpoint
 
@@ -106,6 +107,7 @@ class Graph:
                 f"{self.path}: {graph}/edges of type {pairs.dtype} and shape {pairs.shape} found; "
                 "expected pairs of node names"
             )
+        HeldText(self.path).check_dataset(f"{graph}/edges", pairs)
         for pair in pairs:
             names = [name.decode(errors="replace") for name in pair]
             for name in names:

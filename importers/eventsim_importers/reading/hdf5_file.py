@@ -4,25 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from eventsim.errors import InputError
+from eventsim.hdf5_text import HeldText, is_variable
 from eventsim.untrusted import Room, check_stored, first_line
 from eventsim_importers.reading.container import Array, Container, as_float32, loaded
 
 PROBE = """
 import sys, h5py
+try:
+    import resource
+    taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (taken + (512 << 20), resource.RLIM_INFINITY))
+except (ImportError, OSError):
+    pass  # of this kind on Linux alone
 def visit(name, item):
     if isinstance(item, h5py.Dataset) and item.dtype.kind in "OSU":
-        item[()]
+        packing = item.id.get_create_plist()
+        if all(packing.get_filter(index)[0] < 4 for index in range(packing.get_nfilters())):
+            item[()]
 with h5py.File(sys.argv[1], "r") as file:
     file.visititems(visit)
     dict(file.attrs)
 """
 PROBE_SECONDS = 20
+# of a text in Python, with its reference
+TEXT_BYTES = 64
 
 
 def holds(path: Path, head: bytes) -> bool:
@@ -46,11 +58,14 @@ def read(path: Path) -> Container:
 
     def visit(name: str, item: Any) -> None:
         key = name.replace("/", ".")
-        texts = {f"{key}.{attribute}": _text(value) for attribute, value in item.attrs.items()}
-        metadata.update({place: text for place, text in texts.items() if text is not None})
+        metadata.update({f"{key}.{attribute}": text for attribute, text in _attributes(held, item)})
         if not isinstance(item, h5py.Dataset) or item.shape is None:
             return
         if item.dtype.kind in "OSU":
+            if item.dtype.kind == "O" and not is_variable(item.id):
+                return  # lists of any length and references hold no weights
+            held.check_dataset(name, item)
+            room.take(item.size, TEXT_BYTES)
             if item.shape == ():
                 value = item[()]
                 metadata[key] = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
@@ -60,16 +75,28 @@ def read(path: Path) -> Container:
         tensors[key] = as_float32(np.asarray(item[()]))
 
     _probe(path)
+    held = HeldText(path)
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-            texts = {key: _text(value) for key, value in file.attrs.items()}
-            metadata.update({key: text for key, text in texts.items() if text is not None})
+            metadata.update(_attributes(held, file))
     except InputError:
         raise
     except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: damaged or truncated HDF5 file ({first_line(error)})") from None
     return loaded("hdf5", tensors, metadata)
+
+
+def _attributes(held: HeldText, item: Any) -> Iterator[tuple[str, str]]:
+    """Read the attributes of an object that are a text or a single number."""
+    for key in item.attrs:
+        attribute = item.attrs.get_id(key)
+        if attribute.dtype.hasobject and not is_variable(attribute):
+            continue
+        held.check_attribute(item, key)
+        text = _text(item.attrs[key])
+        if text is not None:
+            yield key, text
 
 
 def _text(value: Any) -> str | None:

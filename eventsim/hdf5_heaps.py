@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from collections.abc import Iterable
 from pathlib import Path
 
 from eventsim.errors import InputError
@@ -13,27 +14,30 @@ HEADER_BYTES = 16
 OBJECT_BYTES = 16
 
 
-def check_heaps(path: str) -> None:
-    """Refuse a file with a heap whose objects do not lie one behind the other within it.
+def check_heaps(path: Path, starts: Iterable[int]) -> None:
+    """Refuse heaps whose objects do not lie one behind the other within them.
 
     A heap is a header with its size and objects, each a header with the object's size and data filled up to 8 bytes;
     object 0 is the free space at the end and counts its own header. Source: the HDF5 File Format Specification 3.0,
-    III.E. What looks like a heap within other data is checked too, and only in files that have such strings.
+    III.E.
+
+    Parameters
+    ----------
+    path : Path
+    starts : iterable of int
+        Bytes at which heaps are said to begin. Where none does, the library says so itself.
 
     Raises
     ------
     InputError
         Names the byte.
     """
-    with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        at = data.find(SIGNATURE)
-        while at >= 0:
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for at in starts:
             size = int.from_bytes(data[at + 8 : at + HEADER_BYTES], "little")
-            end = at + size
-            # damaged data of events can look like a signature: what follows it must be of version 1 to be a heap
-            if data[at + 4 : at + 8] == b"\x01\0\0\0" and not _whole(data, at + HEADER_BYTES, end):
+            head = SIGNATURE + b"\x01\0\0\0"
+            if data[at : at + len(head)] == head and not _whole(data, at + HEADER_BYTES, at + size):
                 raise InputError(f"{path}: the heap at byte {at} is damaged; the file is corrupt")
-            at = data.find(SIGNATURE, at + 1)
 
 
 def _whole(data: mmap.mmap, start: int, end: int) -> bool:
