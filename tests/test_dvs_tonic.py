@@ -1,13 +1,17 @@
 """Data sets in Tonic's layout, complete or not; nothing may be downloaded."""
 
+import json
 import socket
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from eventsim import Preparation, save
+from eventsim.cli import main
 from eventsim.dvs import open_recording
 from eventsim.errors import InputError
+from eventsim.settings import Setting
 
 pytest.importorskip("tonic")
 from eventsim.dvs.tonic_dataset import open_tonic_dataset
@@ -89,3 +93,29 @@ def test_wrong_names(tmp_path):
         open_tonic_dataset("CIFAR10DVS", tmp_path, split="test")
     with pytest.raises(InputError, match="expected 'train' or 'test'"):
         open_tonic_dataset("NMNIST", tmp_path, split="valid")
+
+
+def test_a_sensor_that_is_told_needs_no_guess(tmp_path, small_network, capsys):
+    """By an option or the model, of N-Caltech101, whose recordings have sizes of their own; also with an outlier."""
+    folder = tmp_path / "NCALTECH101" / "Caltech101"
+    events = b"".join(bytes([x % 5, x % 4, 0, 0, x]) for x in range(200))
+    for name, rest in (("ant", b""), ("bass", bytes([200, 0, 0, 0, 250]))):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "image_0001.bin").write_bytes(events + rest)
+    save(small_network, tmp_path / "m.h5")
+    save(small_network.with_settings(Setting("sensor", "6x6", "option")), tmp_path / "sized.h5")
+    with pytest.raises(InputError, match=r"events reach 5 x 4 pixels .* pass sensor_size"):
+        Preparation().frames(open_tonic_dataset("NCALTECH101", tmp_path)[0][0], small_network)
+    said = {}
+    large = ["--sensor", "240x180", "--fit", "crop"]
+    for model, flags in (("m.h5", ["--sensor", "6x6"]), ("sized.h5", []), ("m.h5", large)):
+        capsys.readouterr()
+        command = ["evaluate", str(tmp_path / model), "tonic:NCALTECH101", "--root", str(tmp_path), "--json", *flags]
+        main(command)
+        document = json.loads(capsys.readouterr().out)
+        said[model, *flags] = (document["samples"], [each["error"] for each in document["failed"]])
+    small, sized, cropped = said.values()
+    assert small == sized
+    assert small[0] == 1
+    assert "x = 200, outside" in small[1][0] and "guessed" not in small[1][0]
+    assert cropped == (2, [])

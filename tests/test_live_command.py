@@ -237,10 +237,11 @@ def test_disorder_is_told_with_numbers(
     data = HEAD + lines_of(0, 9) + lines_of(7, 1) + lines_of(10, 3)
     code, _, messages = said(capsys, monkeypatch, data, model, "-", *TABLE, "--disorder", "drop")
     assert code == 0
-    assert "1 of 13 events out of order" in messages[-1]
+    # on a machine that is busy, how far behind it was is told, too
+    assert any("1 of 13 events out of order" in each for each in messages)
     code, _, messages = said(capsys, monkeypatch, data, model, "-", *TABLE)
     assert code == 2
-    assert "event 9 has t = 3500 us after 4000 us" in messages[-1] and "--disorder sort" in messages[-1]
+    assert any("event 9 has t = 3500 us after 4000 us" in each and "--disorder sort" in each for each in messages)
 
 
 @pytest.mark.parametrize(

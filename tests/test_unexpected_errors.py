@@ -62,6 +62,21 @@ def test_what_a_reader_raises_is_the_error_of_its_source(
     assert broken in (errors[1] or "")
 
 
+def test_what_opening_a_sample_raises_is_its_error(
+    files: list[str], small_network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(sample: Sample, *_: Any) -> Any:
+        if "bad" in sample.name:
+            raise TypeError("of the library")
+        return sample.reference
+
+    monkeypatch.setattr("eventsim.datasets.running.open_sample", failing)
+    samples = [Sample(name, 1, name, index) for index, name in enumerate(reversed(files))]
+    outcomes = list(evaluate(Simulator(small_network), samples, Preparation(sensor_size=(6, 6))))
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert "bad.npy: cannot be read (TypeError: of the library)" in (outcomes[1].error or "")
+
+
 @pytest.mark.parametrize("options", FRAMES.values(), ids=FRAMES)
 @pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
 def test_what_is_no_fault_of_the_source_stays(

@@ -16,9 +16,10 @@ from eventsim.datasets.samples import Sample, open_sample
 from eventsim.dvs import Defects
 from eventsim.errors import OUT_OF_MEMORY, EventsimError, InputError
 from eventsim.hashes import sha256
-from eventsim.preparation import Preparation
+from eventsim.preparation import Preparation, Source
 from eventsim.simulator import Simulator
 from eventsim.stopwatch import Stopwatch
+from eventsim.unforeseen import one_line
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -71,9 +72,15 @@ def _read(samples: Iterable[Sample], simulator: Simulator, preparation: Preparat
     """Read samples to no end but that the kernels of their format are loaded, which no sample's seconds are to hold."""
     for sample in samples:
         with suppress(EventsimError, MemoryError):  # the reading that counts says so
-            frames: Any = preparation.frames(open_sample(sample), simulator.network)
+            frames: Any = preparation.frames(_opened(sample, simulator, preparation), simulator.network)
             if isinstance(frames, Iterator):
                 deque(frames, maxlen=0)
+
+
+def _opened(sample: Sample, simulator: Simulator, preparation: Preparation) -> Source:
+    """Open a sample; what its library raises is its error, as while it is read."""
+    with one_line(sample.name):
+        return open_sample(sample, preparation.of(simulator.network).sensor_size)
 
 
 def check_classes(simulator: Simulator, samples: Iterable[Sample]) -> None:
@@ -102,7 +109,7 @@ def outcome(simulator: Simulator, sample: Sample, preparation: Preparation, by: 
     defects = Defects()
     try:
         with binning:
-            frames: Any = preparation.frames(open_sample(sample), simulator.network, defects)
+            frames: Any = preparation.frames(_opened(sample, simulator, preparation), simulator.network, defects)
         if isinstance(frames, Iterator):
             frames = binning.timed(frames)
         result = simulator.run(frames, preparation.time_steps, sample.name, alone=True)

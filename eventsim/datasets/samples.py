@@ -86,8 +86,16 @@ class Sample:
     class_name: str | None = None
 
 
-def open_sample(sample: Sample) -> str | RecordingPart | Recording | npt.NDArray[Any]:
+def open_sample(
+    sample: Sample, sensor_size: tuple[int, int] | None = None
+) -> str | RecordingPart | Recording | npt.NDArray[Any]:
     """Return the path, the part, the recording or the frames that a sample refers to.
+
+    Parameters
+    ----------
+    sample : Sample
+    sensor_size : (int, int), optional
+        (height, width) of the sensor, for a data set of which Tonic does not know it; guessed when not given.
 
     Raises
     ------
@@ -102,7 +110,7 @@ def open_sample(sample: Sample) -> str | RecordingPart | Recording | npt.NDArray
     if isinstance(at, ArrayReference):
         frames: npt.NDArray[Any] = np.array(map_npy(at.path)[at.index])
         return frames
-    return _tonic(at.dataset, at.root, at.split)[at.index][0]
+    return _tonic(at.dataset, at.root, at.split).sample(at.index, sensor_size)[0]
 
 
 def part(samples: Sequence[Sample], limit: int | None = None, shard: tuple[int, int] | None = None) -> list[Sample]:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NoReturn, TypeAlias
 import tonic.datasets
 
 from eventsim.dvs.events_array import ArrayRecording
-from eventsim.dvs.recording import Recording
+from eventsim.dvs.recording import Recording, SensorSize
 from eventsim.errors import InputError
 
 Label: TypeAlias = int | str
@@ -47,6 +47,22 @@ class TonicDataset:
         return (self[index] for index in range(len(self)))
 
     def __getitem__(self, index: int) -> tuple[Recording, Label]:
+        return self.sample(index)
+
+    def sample(self, index: int, sensor_size: SensorSize | None = None) -> tuple[Recording, Label]:
+        """Read a sample, as indexing does.
+
+        Parameters
+        ----------
+        index : int
+        sensor_size : tuple of int, optional
+            (height, width), where Tonic does not know it; guessed from the events when not given.
+
+        Raises
+        ------
+        InputError
+            It cannot be read, or no size can be guessed.
+        """
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         path = f"{self.name}[{index}] ({self._dataset.data[index]})"
@@ -54,8 +70,9 @@ class TonicDataset:
             events, label = self._dataset[index]
         except Exception as error:
             raise _unreadable(path, error) from error
-        size = self._dataset.sensor_size
-        return ArrayRecording(events, sensor_size=None if size is None else (size[1], size[0]), path=path), label
+        known = self._dataset.sensor_size
+        size = sensor_size if known is None else (known[1], known[0])
+        return ArrayRecording(events, sensor_size=size, path=path), label
 
     @property
     def labels(self) -> list[Label]:
