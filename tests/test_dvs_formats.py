@@ -373,6 +373,8 @@ def test_a_file_of_two_formats_is_refused_with_both_names(tmp_path, install):
     assert open_recording(bin_file, format="nmnist").summary().events == len(GOOD_EVENTS)
     with pytest.raises(InputError, match=r"a.npy: format 'evt9' was given, expected one of aedat2, "):
         open_recording(npy_file, format="evt9")
+    with pytest.raises(InputError, match=r"a.npy: format 'nmist' was given, .*; did you mean nmnist\?$"):
+        open_recording(npy_file, format="nmist")
 
 
 @pytest.mark.parametrize(("name", "format"), [("a2.aedat", "aedat2"), ("a3.aedat", "aedat3"), ("a.npy", "npy")])

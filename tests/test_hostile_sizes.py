@@ -131,6 +131,16 @@ def test_arrays_that_hold_no_samples_are_one_complaint(
     )
 
 
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_one_sample_is_no_batch(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("a.npy", np.zeros((2, 6, 6), np.int32))
+    assert main([command, "m.h5", "a.npy", "--batch"]) == 2
+    assert capsys.readouterr() == (
+        "",
+        "eventsim: a.npy: an array of 2 x 6 x 6 with --batch found, which is one sample; leave --batch out\n",
+    )
+
+
 def zeros_h5(path: Path, sets: int, values: int, kind: str, *, group: bool = False) -> None:
     """Write data sets of zeros, each compressed to a 900th; one chunk stands for all others."""
     with h5py.File(path, "w") as file:

@@ -49,6 +49,11 @@ def sources(names: Sequence[str], batch: bool, tried: Attempts, network: Network
         one = network.input.shape
         axes = array.ndim - 1
         fits = network.input.takes_images or array.shape[array.ndim - len(one) :] == one
+        if array.shape == one and one[0] > 1:
+            raise InputError(
+                f"{name}: an array of {' x '.join(map(str, one))} with --batch found, which is one sample; leave "
+                "--batch out"
+            )
         if not array.size or not fits or axes not in (len(one) - 1, len(one), len(one) + 1):
             size = " x ".join(map(str, one))
             raise InputError(

@@ -8,6 +8,7 @@ import os
 import pkgutil
 import warnings
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -242,7 +243,8 @@ def _recognises(name: str, entry: EventFormat, file: ReadableFile) -> bool:
 
 def _named(file: ReadableFile, name: str, known: Mapping[str, EventFormat]) -> str:
     if name not in known:
-        raise InputError(f"{file}: format {name!r} was given, expected one of {', '.join(known)}")
+        meant = "".join(f"; did you mean {near}?" for near in get_close_matches(name, known, 1))
+        raise InputError(f"{file}: format {name!r} was given, expected one of {', '.join(known)}{meant}")
     return name
 
 
