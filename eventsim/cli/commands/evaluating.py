@@ -72,8 +72,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE.csv|FOLDER|FILE.npy",
-        help="table of classes: label or class, file in a folder, startTime_usec and endTime_usec of parts of a "
-        "recording; or a folder of such tables; or one whole number for each entry of FRAMES.npy",
+        help="table of classes: label (from 0) or class (from 1), file in a folder, startTime_usec and endTime_usec of "
+        "parts of a recording; or a folder of such tables; or one whole number for each entry of FRAMES.npy",
     )
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="N samples, spread evenly over all")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th sample from the I-th on, as 1/4 to 4/4")
