@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from eventsim import Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, RowsFile, Sample, evaluate, labelled_files, outcome_of, part
 from eventsim.dvs import EVENT_DTYPE
+from eventsim.hashes import sha256
 from eventsim.operations import OPERATIONS
 from eventsim.report.evaluation_tables import alike
 
@@ -229,6 +231,46 @@ def test_rows_of_another_run_are_refused_by_what_differs(
     Path("empty.csv").touch()  # of a run that was stopped before its first sample
     assert call("data", "--rows", "empty.csv", "--limit", 1)[0] == 0
     assert "absent/rows.csv: cannot be written" in refused("data", "--rows", "absent/rows.csv")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_file_that_changed_under_its_row_is_refused(
+    suffix: str, place: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row would stand beside the content that is there now; one that is elsewhere now, or failed, is no change."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow")
+    rows = ("data", "--rows", f"rows.{suffix}", "--resume")
+    _, one, _ = call(*rows)
+    before = Path(f"rows.{suffix}").read_bytes()
+    first, second, third = (Path(f"data/{label}/1.npy") for label in range(3))
+    was = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    third.write_bytes(b"broken since")
+    assert main(["evaluate", "m.h5", *rows]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"eventsim: rows.{suffix}: 2 files found that changed since their rows were written, the first is {second} "
+        "(row 5); expected them as before: put them back, or take another name for the rows\n"
+    )
+    assert Path(f"rows.{suffix}").read_bytes() == before
+    second.write_bytes(was)
+    third.unlink()
+    third.symlink_to("absent")
+    next(Path("data/1").glob("bad*")).write_bytes(b"nothing either")
+    _, again, _ = call(*rows)
+    assert without_times(again) == without_times(one)
+
+
+def test_a_long_look_at_files_is_said(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "--rows", "rows.csv", "--limit", 2)
+    monkeypatch.setattr(f"{MODULE}.SILENCE_S", 0.01)
+    monkeypatch.setattr("eventsim.datasets.rows.sha256", lambda file: (time.sleep(0.1), sha256(file))[1])
+    code, _, err = call("data", "--rows", "rows.csv", "--limit", 2, "--resume")
+    assert (code, err) == (0, "eventsim: comparing files with the hashes in rows.csv\n")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

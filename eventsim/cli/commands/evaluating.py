@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
@@ -53,7 +53,7 @@ from eventsim.simulator import Simulator
 from eventsim.untrusted import printable
 
 SILENCE_S = 5.0
-"""How long nothing is said while a scheduler does not answer."""
+"""How long nothing is said while a scheduler does not answer, or files are compared with their rows."""
 CLASSES_SAID = 20
 """Names of classes that are said with their numbers."""
 
@@ -124,7 +124,9 @@ def measure(args: Arguments) -> int:
     if args.rows is not None:
         run = _run(args, every, preparation.of(simulator.network), models)
         rows = RowsFile(args.rows, run, list(models), resume=args.resume)
-        for outcome in rows.outcomes(samples, simulator.schedule):
+        with _said_if_long(f"comparing files with the hashes in {args.rows}"):
+            done = rows.outcomes(samples, simulator.schedule)
+        for outcome in done:
             evaluation.take(outcome)
     kept = len(evaluation.predictions) + len(evaluation.failed)
     if args.labels is not None and args.cluster is None and kept < len(samples):  # workers may see other files
@@ -292,12 +294,19 @@ def _client(args: Arguments) -> Iterator[dict[str, Any]]:
         raise InputError(
             "--cluster: distributed not found; expected it for clusters: pip install 'eventsim[cluster]'"
         ) from None
-    waiting = Timer(SILENCE_S, complain, [f"waiting for the cluster {args.cluster}"])
-    waiting.daemon = True
-    waiting.start()
+    with ExitStack() as stack:
+        with _said_if_long(f"waiting for the cluster {args.cluster}"):
+            client = stack.enter_context(connected(args.cluster, args.threads or len(os.sched_getaffinity(0))))
+        yield {"client": client}
+
+
+@contextmanager
+def _said_if_long(sentence: str) -> Iterator[None]:
+    """Say what is done where it takes long."""
+    timer = Timer(SILENCE_S, complain, [sentence])
+    timer.daemon = True
+    timer.start()
     try:
-        with connected(args.cluster, args.threads or len(os.sched_getaffinity(0))) as client:
-            waiting.cancel()
-            yield {"client": client}
+        yield
     finally:
-        waiting.cancel()
+        timer.cancel()
