@@ -273,21 +273,40 @@ def test_a_long_look_at_files_is_said(
     assert (code, err) == (0, "eventsim: comparing files with the hashes in rows.csv\n")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_shards_are_a_whole(suffix: str, place: Path, call: Call) -> None:
-    """Their rows, put together, are those of one run; a limit comes before the shard."""
+    """Their rows, put together as the page says, are those of one run; a limit comes before the shard."""
     _, one, _ = call("data", "--limit", 7)
-    lines: list[str] = []
+    shards = []
     for number in (3, 1, 2):
-        name = f"shard{number}.{suffix}"
-        _, document, _ = call("data", "--limit", 7, "--shard", f"{number}/3", "--rows", name)
+        shards.append(f"shard{number}.{suffix}")
+        _, document, _ = call("data", "--limit", 7, "--shard", f"{number}/3", "--rows", shards[-1])
         assert document["samples"] + len(document["failed"]) == (3 if number == 1 else 2)
-        text = Path(name).read_bytes().decode()
-        lines.append(text[text.index("\n") + 1 :] if lines and suffix == "csv" else text)
-    Path(f"all.{suffix}").write_text("".join(lines), newline="")
+    if suffix == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+        parquet.write_table(parquet.read_table(shards), "all.parquet")
+    else:
+        Path(f"all.{suffix}").write_bytes(b"".join(Path(name).read_bytes() for name in shards))
     _, together, _ = call("data", "--limit", 7, "--rows", f"all.{suffix}", "--resume")
     assert without_times(together) == without_times(one)
     assert together["provenance"]["options"]["resumed"] == 7
+
+
+def test_shards_below_their_headers_go_on(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    """With samples that no shard had, and the last row cut."""
+    _, one, _ = call("data")
+    for number in (1, 2):
+        call("data", "--shard", f"{number}/3", "--rows", f"{number}.csv")
+    text = Path("1.csv").read_bytes() + Path("2.csv").read_bytes()
+    Path("all.csv").write_bytes(text[:-9])
+    for resumed in (6, 10):  # of 7, one is cut
+        _, together, _ = call("data", "--rows", "all.csv", "--resume")
+        assert without_times(together) == without_times(one)
+        assert together["provenance"]["options"]["resumed"] == resumed
+    other = Path("2.csv").read_text().replace("spikes", "spykes", 1)
+    Path("all.csv").write_text(Path("1.csv").read_text() + other)
+    assert main(["evaluate", "m.h5", "data", "--rows", "all.csv", "--resume"]) == 2
+    assert "all.csv: columns of another run found, spikes, spykes; take another" in capsys.readouterr().err
 
 
 def test_a_limit_is_spread_over_the_classes() -> None:

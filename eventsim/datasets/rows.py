@@ -259,15 +259,13 @@ class RowsFile:
             header = next(reader, [])
             if _line(self._columns()).startswith(text):  # or the beginning of it, of a run that was stopped there
                 return [], not text
-            if header != self._columns():
-                differing = sorted(set(header) ^ set(self._columns()))
-                raise InputError(
-                    f"{self.path}: columns of another run found, {', '.join(differing[:3]) or 'in another order'}; "
-                    "take another name for the rows"
-                )
+            self._check_header(header)
             for cells in reader:
                 if reader.line_num == len(lines) and not text.endswith("\n"):
                     return rows, False
+                if cells[:1] == header[:1]:  # of the next file, put below this one
+                    self._check_header(cells)
+                    continue
                 rows.append(_nested(dict(zip(header, cells, strict=True))))
         except csv.Error as error:
             if header and reader.line_num == len(lines):  # cut within quotes
@@ -280,6 +278,14 @@ class RowsFile:
         finally:
             csv.field_size_limit(before)
         return rows, True
+
+    def _check_header(self, header: list[str]) -> None:
+        if header != self._columns():
+            differing = sorted(set(header) ^ set(self._columns()))
+            raise InputError(
+                f"{self.path}: columns of another run found, {', '.join(differing[:3]) or 'in another order'}; "
+                "take another name for the rows"
+            )
 
     def _write_parquet(self) -> None:
         pa, parquet = _pyarrow(self.path)
