@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,13 +23,26 @@ import pytest
 from eventsim import EventsimError, InputError, Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.cli.commands import evaluating
-from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_arrays, labelled_by, labelled_files
+from eventsim.datasets import (
+    Evaluation,
+    Outcome,
+    Sample,
+    evaluate,
+    labelled_arrays,
+    labelled_by,
+    labelled_files,
+)
 from eventsim.dvs import EVENT_DTYPE
 
 distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'eventsim[cluster]'")
 cluster = pytest.importorskip("eventsim.datasets.cluster")
 
 TIMES = ("latency_s", "binning_s", "reading_s", "comparable")
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about what it starts and stops
 
 
@@ -304,6 +318,40 @@ def test_an_address_that_is_none_is_one_line(small_network: Network, data: list[
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("eventsim: cluster nonsense: no scheduler answers")
     assert [line for line in done.stderr.splitlines() if not line.startswith("eventsim: ")] == []
+
+
+def test_an_interruption_while_workers_start_is_one_line(small_network: Network, data: list[Sample]) -> None:
+    """A terminal sends it to them, too, which are importing, and what is interrupted half started cannot be closed."""
+    psutil = pytest.importorskip("psutil")
+    save(small_network, "m.h5")
+    command = [sys.executable, "-m", "eventsim", "evaluate", "m.h5", "data", "--cluster", "local", "--threads", "2"]
+    heard = subprocess.Popen(
+        [sys.executable, "-c", HEARING, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until, starting = time.monotonic() + 60, False
+    while not starting and time.monotonic() < until and heard.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            below = psutil.Process(heard.pid).children(recursive=True)
+            starting = any("spawn_main" in " ".join(each.cmdline()) for each in below)
+        time.sleep(0.01)
+    os.killpg(heard.pid, signal.SIGINT)
+    _, err = heard.communicate(timeout=100)
+    assert starting
+    said = [line for line in err.splitlines() if "waiting for the cluster" not in line]
+    assert said == ["eventsim: interrupted after 0 of 30 samples"]
+    assert heard.returncode == 130
+
+
+def test_what_dask_leaves_where_it_was_interrupted_is_not_printed() -> None:
+    """By asyncio, which knows of no handlers of Dask."""
+    log = logging.getLogger("asyncio")
+    with cluster.connected("local", 0):
+        assert not log.isEnabledFor(logging.CRITICAL)
+    assert log.isEnabledFor(logging.ERROR)
 
 
 def test_workers_of_this_machine_leave_to_it_what_is_said_once(client: Any) -> None:

@@ -17,14 +17,16 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed, get_worker
 from distributed.comm import connect
 from distributed.scheduler import KilledWorker
+from distributed.utils import silence_logging_cmgr
 from threadpoolctl import threadpool_limits
 
 import eventsim
@@ -33,6 +35,7 @@ from eventsim.datasets.outcome import Outcome, Row, outcome_of
 from eventsim.datasets.running import outcome
 from eventsim.datasets.samples import Sample, elsewhere
 from eventsim.errors import EventsimError, InputError
+from eventsim.held_interrupts import held_interrupts
 from eventsim.preparation import Preparation
 from eventsim.simulator import Simulator
 from eventsim.untrusted import first_line
@@ -44,6 +47,8 @@ AHEAD = 3
 """Tasks for each thread of a worker that are handed out before they can run."""
 PATIENCE_S = 60.0
 """How long a cluster may be without workers before anything has run."""
+QUIET = logging.CRITICAL + 1
+"""Level of what Dask logs: what becomes of workers and scheduler is told by what becomes of the samples."""
 
 
 class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
@@ -88,13 +93,11 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
 
 
 class Quiet(WorkerPlugin):  # type: ignore[misc]
-    """Leaves Ctrl-C, which a terminal sends to all processes of a command, and what is said once to who started it."""
+    """Leaves what is said once to who started the worker."""
 
     def setup(self, worker: Any) -> None:
-        """Ignore both; called on the thread that Ctrl-C would interrupt."""
+        """Say nothing but errors."""
         logging.getLogger("eventsim").setLevel(logging.ERROR)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -106,24 +109,66 @@ def connected(address: str, processes: int) -> Iterator[Client]:
     InputError
         If nobody answers there.
     """
-    if address != "local":
-        try:
-            asyncio.run(asyncio.wait_for(_reach(address), PATIENCE_S))
-            client = Client(address, timeout=PATIENCE_S, set_as_default=False)
-        except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
-            why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
-            raise InputError(f"cluster {address}: no scheduler answers ({why})") from None
-        with client:
-            yield client
-        return
-    quiet = logging.CRITICAL + 1  # a worker that dies is told by what becomes of its samples
-    options: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "dashboard_address": None}
-    with (
-        LocalCluster(**options, processes=True, silence_logs=quiet) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.register_plugin(Quiet())
+    with _silence(), _of_here(processes) if address == "local" else _at(address) as client:
         yield client
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from stderr what Dask logs, and asyncio of what Dask left when it was interrupted."""
+    leftover = logging.getLogger("asyncio")
+    before = leftover.level
+    with silence_logging_cmgr(QUIET), silence_logging_cmgr(QUIET, root="tornado"):
+        leftover.setLevel(QUIET)
+        try:
+            yield
+        finally:
+            leftover.setLevel(before)
+
+
+@contextmanager
+def _at(address: str) -> Iterator[Client]:
+    try:
+        asyncio.run(asyncio.wait_for(_reach(address), PATIENCE_S))
+        client = Client(address, timeout=PATIENCE_S, set_as_default=False)
+    except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
+        why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
+        raise InputError(f"cluster {address}: no scheduler answers ({why})") from None
+    with client:
+        yield client
+
+
+@contextmanager
+def _of_here(processes: int) -> Iterator[Client]:
+    """Start a cluster and end it, both as a whole: what is interrupted at that prints tracebacks, and so do workers."""
+    options: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "dashboard_address": None}
+
+    def close(opened: Any) -> None:
+        with held_interrupts():
+            opened.close()
+
+    with ExitStack() as stack:
+        with held_interrupts(), _no_interrupts_below():
+            cluster = LocalCluster(**options, processes=True, silence_logs=QUIET)
+            stack.callback(close, cluster)
+            client = Client(cluster, set_as_default=False)
+            stack.callback(close, client)
+            client.register_plugin(Quiet())
+        yield client
+
+
+@contextmanager
+def _no_interrupts_below() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to all processes of a command, from those that are started in the block.
+
+    Threads that are started in it, and all processes that these start later, inherit what is blocked.
+    """
+    resource_tracker.ensure_running()  # the first process of multiprocessing would start it, and block nothing any more
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _reach(address: str) -> None:

@@ -24,7 +24,6 @@ from eventsim.cli.arguments import (
     at_least_one,
     preparation_of,
 )
-from eventsim.cli.held_interrupts import held_interrupts
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.cli.words import in_flags
 from eventsim.datasets import (
@@ -43,6 +42,7 @@ from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
 from eventsim.errors import INTERRUPTED, InputError
 from eventsim.hashes import sha256
+from eventsim.held_interrupts import held_interrupts
 from eventsim.modelfile import load
 from eventsim.preparation import Preparation
 from eventsim.report import tables
