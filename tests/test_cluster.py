@@ -43,6 +43,22 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 os.execv(sys.argv[1], sys.argv[1:])
 """
+LOSING = """
+import os, signal, sys
+from eventsim.cli import main
+from eventsim.cli.commands import evaluating
+from eventsim.datasets import cluster, evaluate
+cluster.PATIENCE_S = 3.0
+
+def losing(*given, **options):
+    for number, outcome in enumerate(evaluate(*given, **options)):
+        yield outcome
+        if number == 15:
+            os.kill(int(sys.argv[1]), signal.SIGKILL)
+
+evaluating.evaluate = losing
+sys.exit(main(sys.argv[2:]))
+"""
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about what it starts and stops
 
 
@@ -352,6 +368,34 @@ def test_what_dask_leaves_where_it_was_interrupted_is_not_printed() -> None:
     with cluster.connected("local", 0):
         assert not log.isEnabledFor(logging.CRITICAL)
     assert log.isEnabledFor(logging.ERROR)
+
+
+def test_a_scheduler_that_is_killed_is_one_line(small_network: Network, data: list[Sample]) -> None:
+    """Of ours; Dask says nothing, and what was computed is printed."""
+    save(small_network, "m.h5")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    port = address.rpartition(":")[2]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
+    processes = [subprocess.Popen([*dask, "--no-dashboard"], **quiet), subprocess.Popen(worker, **quiet)]
+    try:
+        command = [sys.executable, "-c", LOSING, str(processes[0].pid)]
+        command += ["evaluate", "m.h5", "data", "--cluster", address, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    finally:
+        for each in processes:
+            each.kill()
+            each.wait()
+    said = [line for line in done.stderr.splitlines() if "waiting for" not in line]
+    assert len(said) == 2  # of the damaged file, too
+    assert said[0].startswith(f"eventsim: cluster {address}: its scheduler is lost (")
+    taken = json.loads(done.stdout)
+    count = taken["samples"] + len(taken["failed"])
+    assert said[0].endswith(f"; start it again; results are those of {count} of 30 samples")
+    assert 16 <= count < 30
+    assert done.returncode == 1
 
 
 def test_workers_of_this_machine_leave_to_it_what_is_said_once(client: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eventsim import Network, Preparation, Simulator, save
+from eventsim import EventsimError, Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, RowsFile, Sample, evaluate, labelled_files, outcome_of, part
 from eventsim.dvs import EVENT_DTYPE
@@ -353,7 +353,29 @@ def test_what_was_computed_before_the_disk_was_full_is_printed(
     monkeypatch.setattr(RowsFile, "_write", full)
     code, document, err = call("data", "--rows", "rows.jsonl")
     assert (code, document["samples"]) == (2, 3)
-    assert err == "eventsim: rows.jsonl: cannot be written (No space left on device)\n"
+    assert err == (
+        "eventsim: rows.jsonl: cannot be written (No space left on device); results are those of 3 of 10 samples\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [((), ""), (("--rows", "rows.csv"), "; --resume goes on with the rows in rows.csv")],
+)
+def test_what_was_computed_before_a_cluster_was_lost_is_printed(
+    rows: tuple[str, ...], hint: str, place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: Any, **options: Any) -> Iterator[Outcome]:
+        yield from itertools.islice(evaluate(*arguments, **options), 3)
+        raise EventsimError("cluster x: its scheduler is lost (killed); start it again")
+
+    monkeypatch.setattr(f"{MODULE}.evaluate", lost)
+    code, document, err = call("data", *rows)
+    assert (code, document["samples"]) == (1, 3)
+    assert err == (
+        "eventsim: cluster x: its scheduler is lost (killed); start it again; results are those of 3 of 10 samples"
+        f"{hint}\n"
+    )
 
 
 @pytest.mark.parametrize(

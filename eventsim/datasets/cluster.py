@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed, get_worker
+from distributed.client import ClosedClientError
 from distributed.comm import connect
 from distributed.scheduler import KilledWorker
 from distributed.utils import silence_logging_cmgr
@@ -228,7 +229,8 @@ def evaluate_on(
         client.wait_for_workers(1, timeout=PATIENCE_S)
     except TimeoutError:
         raise InputError(f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some") from None
-    client.register_plugin(Evaluator(simulator, preparation, by), name=name)
+    with _answering(client):
+        client.register_plugin(Evaluator(simulator, preparation, by), name=name)
     try:
         for row, sample in _rows(client, name, samples):
             found = outcome_of(row, sample, simulator.schedule)
@@ -316,7 +318,7 @@ class Tasks:
             return [Outcome(batch[0], said).row()]
         if error is not None:
             raise error
-        raise EventsimError(f"cluster {_address(self.client)}: lost ({future.status}); start it again, and --resume")
+        raise _lost(self.client, future.status)
 
     def cancel(self) -> None:
         """Let go of everything that was handed out."""
@@ -328,7 +330,8 @@ class Tasks:
         key = f"{self.name}-{self._number}"
         self.taken[key] = batch
         here = [elsewhere(sample) for sample in batch]
-        future = self._futures[key] = self.client.submit(simulate, self.name, here, key=key, pure=False)
+        with _answering(self.client):
+            future = self._futures[key] = self.client.submit(simulate, self.name, here, key=key, pure=False)
         self.running.add(future)
 
     def _size(self) -> int:
@@ -342,9 +345,23 @@ class Tasks:
     def _workers(self) -> int:
         """Return how many samples run at a time, looked up once a second: workers come and go."""
         if time.monotonic() - self._asked > 1:
-            self._threads = max(1, sum(self.client.nthreads().values()))
+            with _answering(self.client):
+                self._threads = max(1, sum(self.client.nthreads().values()))
             self._asked = time.monotonic()
         return self._threads
+
+
+@contextmanager
+def _answering(client: Client) -> Iterator[None]:
+    """Say in our words that a scheduler does not answer."""
+    try:
+        yield
+    except (OSError, ClosedClientError) as error:
+        raise _lost(client, first_line(error)) from None
+
+
+def _lost(client: Client, why: str) -> EventsimError:
+    return EventsimError(f"cluster {_address(client)}: its scheduler is lost ({why}); start it again")
 
 
 def _address(client: Client) -> str:

@@ -40,7 +40,7 @@ from eventsim.datasets import (
 from eventsim.datasets.label_list import refuse_absent
 from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
-from eventsim.errors import INTERRUPTED, InputError
+from eventsim.errors import INTERRUPTED, EventsimError, InputError
 from eventsim.hashes import sha256
 from eventsim.held_interrupts import held_interrupts
 from eventsim.modelfile import load
@@ -177,7 +177,7 @@ def _simulate(
     evaluation: Evaluation,
     rows: RowsFile | None,
 ) -> int:
-    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 2 if rows did not go on."""
+    """Take the samples that are not among the rows yet; return the code to exit with, 0 or why it stopped."""
     done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
     rest = [sample for sample in samples if sample.index not in done]
     if not rest:
@@ -194,11 +194,17 @@ def _simulate(
                     bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             return INTERRUPTED
-        except InputError as error:  # a full disk; what was computed is printed all the same
-            if rows is None or not len(evaluation.predictions) + len(evaluation.failed):
+        except EventsimError as error:  # a full disk, a scheduler that is lost: what was computed is printed
+            taken = len(evaluation.predictions) + len(evaluation.failed)
+            if not taken:
                 raise
-            complain(error)
-            return 2
+            said = [str(error)]
+            if taken < len(samples):
+                said.append(f"results are those of {taken:,} of {len(samples):,} samples")
+            if rows is not None and not isinstance(error, InputError):
+                said.append(f"--resume goes on with the rows in {args.rows}")
+            complain("; ".join(said))
+            return 2 if isinstance(error, InputError) else 1
     return 0
 
 
