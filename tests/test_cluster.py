@@ -27,6 +27,7 @@ from eventsim.datasets import (
     Evaluation,
     Outcome,
     Sample,
+    absent_workers,
     evaluate,
     labelled_arrays,
     labelled_by,
@@ -396,6 +397,44 @@ def test_a_scheduler_that_is_killed_is_one_line(small_network: Network, data: li
     assert said[0].endswith(f"; start it again; results are those of {count} of 30 samples")
     assert 16 <= count < 30
     assert done.returncode == 1
+
+
+def test_a_result_counts_whose_worker_left_after_it_was_fetched(
+    client: Any, small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaving(cluster.as_completed):  # type: ignore[misc]
+        def __next__(self) -> Any:
+            future, result = super().__next__()
+            future._state.lose()
+            return future, result
+
+    monkeypatch.setattr(cluster, "as_completed", Leaving)
+    simulator = Simulator(small_network)
+    found = list(evaluate(simulator, data[:5], Preparation(), client=client))
+    assert compared(found) == compared(list(evaluate(simulator, data[:5], Preparation())))
+
+
+def test_workers_that_are_away_are_told(
+    small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and once more when it goes on."""
+    monkeypatch.setattr(absent_workers, "LOOK_S", 0.05)
+    monkeypatch.setattr(absent_workers, "SILENCE_S", 0.3)
+    simulator, found = Simulator(small_network), []
+    with cluster.connected("local", 1) as client:
+        for outcome in evaluate(simulator, data, Preparation(), client=client):
+            found.append(outcome)
+            if len(found) == 1:
+                client.cluster.scale(0)
+                while client.nthreads():
+                    time.sleep(0.01)
+                threading.Timer(2.0, client.cluster.scale, [1]).start()
+        address = client.scheduler.address
+    assert compared(found) == compared(list(evaluate(simulator, data, Preparation())))
+    assert [each.getMessage() for each in caplog.records if each.name == "eventsim"] == [
+        f"eventsim: cluster {address}: no workers are there; waiting for some",
+        f"eventsim: cluster {address}: goes on",
+    ]
 
 
 def test_workers_of_this_machine_leave_to_it_what_is_said_once(client: Any) -> None:

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed, get_worker
 from distributed.client import ClosedClientError
@@ -32,6 +32,7 @@ from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.accounting.energy import EnergyModel
+from eventsim.datasets.absent_workers import absence_told
 from eventsim.datasets.outcome import Outcome, Row, outcome_of
 from eventsim.datasets.running import outcome
 from eventsim.datasets.samples import Sample, elsewhere
@@ -189,12 +190,19 @@ def _one_of_this_machine() -> Iterator[None]:
         yield
 
 
-def simulate(name: str, samples: Sequence[Sample]) -> tuple[list[Row], float]:
-    """Simulate some samples on a worker; return their rows, and the seconds that they took."""
+class Simulated(NamedTuple):
+    """The rows of some samples, and the seconds that they took."""
+
+    rows: list[Row]
+    seconds: float
+
+
+def simulate(name: str, samples: Sequence[Sample]) -> Simulated:
+    """Simulate some samples on a worker."""
     began = time.perf_counter()
     simulator, preparation, by = get_worker().plugins[name].ready()
     rows = [outcome(simulator, sample, preparation, by).row() for sample in samples]
-    return rows, time.perf_counter() - began
+    return Simulated(rows, time.perf_counter() - began)
 
 
 def evaluate_on(
@@ -225,19 +233,22 @@ def evaluate_on(
         If the scheduler is lost.
     """
     name = f"eventsim-{uuid.uuid4().hex}"
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE_S)
-    except TimeoutError:
-        raise InputError(f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some") from None
-    with _answering(client):
-        client.register_plugin(Evaluator(simulator, preparation, by), name=name)
-    try:
-        for row, sample in _rows(client, name, samples):
-            found = outcome_of(row, sample, simulator.schedule)
-            yield replace(found, comparable=False)
-    finally:
-        with suppress(Exception):  # of a scheduler that is gone there is nothing to take back
-            client.unregister_worker_plugin(name)
+    with absence_told(client, _address(client)):
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError:
+            raise InputError(
+                f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some"
+            ) from None
+        with _answering(client):
+            client.register_plugin(Evaluator(simulator, preparation, by), name=name)
+        try:
+            for row, sample in _rows(client, name, samples):
+                found = outcome_of(row, sample, simulator.schedule)
+                yield replace(found, comparable=False)
+        finally:
+            with suppress(Exception):  # of a scheduler that is gone there is nothing to take back
+                client.unregister_worker_plugin(name)
 
 
 def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tuple[Row, Sample]]:
@@ -247,9 +258,9 @@ def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tupl
         tasks.hand_out()
         for future, result in tasks.running:
             batch = tasks.taken.pop(future.key)
-            if future.status == "finished":
-                rows, seconds = result
-                tasks.learn(len(batch), seconds)
+            if isinstance(result, Simulated):  # the future is lost by now if its worker left after it was fetched
+                rows = result.rows
+                tasks.learn(len(batch), result.seconds)
             else:
                 rows = tasks.failed(future, batch)
             future.release()
