@@ -284,8 +284,11 @@ def test_a_cluster_that_does_not_answer(small_network: Network, data: list[Sampl
     monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
     with pytest.raises(InputError, match=r"^cluster tcp://127.0.0.1:9: no scheduler answers"):
         cluster.connected("tcp://127.0.0.1:9", 1).__enter__()
-    for address in ("nonsense", "foo://127.0.0.1:9", "tls://127.0.0.1:9", ""):
-        with pytest.raises(InputError, match=f"^cluster {address}: no scheduler answers"):
+    for address in ("nonsense", "foo://127.0.0.1:9", "tls://127.0.0.1:9", "", "inproc://x"):
+        said = (
+            rf"^cluster {address}: no scheduler answers \(.*\); expected the address of one, such as tcp://HOST:8786$"
+        )
+        with pytest.raises(InputError, match=said):
             cluster.connected(address, 1).__enter__()
     with (
         cluster.connected("local", 0) as client,

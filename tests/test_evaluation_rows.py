@@ -226,11 +226,20 @@ def test_rows_of_another_run_are_refused_by_what_differs(
     assert "columns of another run found" in refused("data", *more)
     Path("rows.jsonl").write_text('{"index": 0}\n')
     assert "row 1: no row of evaluate" in refused("data", "--rows", "rows.jsonl", "--resume")
-    assert "rows.txt: expected a name that ends in .csv, .jsonl, .parquet" in refused("data", "--rows", "rows.txt")
+    assert "rows.txt: rows in a file of no known kind; expected a name that ends in .csv, .jsonl, .parquet" in refused(
+        "data", "--rows", "rows.txt"
+    )
     assert "--resume without --rows" in refused("data", "--resume")
     Path("empty.csv").touch()  # of a run that was stopped before its first sample
     assert call("data", "--rows", "empty.csv", "--limit", 1)[0] == 0
     assert "absent/rows.csv: cannot be written" in refused("data", "--rows", "absent/rows.csv")
+
+
+def test_an_empty_name_is_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the name of the working directory."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "m.h5", "data", "--rows", ""])
+    assert "--rows: an empty name found, expected FILE.csv, FILE.jsonl or FILE.parquet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])

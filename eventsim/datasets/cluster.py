@@ -51,6 +51,7 @@ PATIENCE_S = 60.0
 """How long a cluster may be without workers before anything has run."""
 QUIET = logging.CRITICAL + 1
 """Level of what Dask logs: what becomes of workers and scheduler is told by what becomes of the samples."""
+EXAMPLE = "tcp://HOST:8786"
 
 
 class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
@@ -135,7 +136,11 @@ def _at(address: str) -> Iterator[Client]:
         client = Client(address, timeout=PATIENCE_S, set_as_default=False)
     except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
         why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
-        raise InputError(f"cluster {address}: no scheduler answers ({why})") from None
+        if address.startswith("inproc:"):
+            why = "inproc is of one process"
+        raise InputError(
+            f"cluster {address}: no scheduler answers ({why}); expected the address of one, such as {EXAMPLE}"
+        ) from None
     with client:
         yield client
 

@@ -62,7 +62,9 @@ class RowsFile:
     def __init__(self, path: Path, run: Plain, energies: Sequence[str], *, resume: bool) -> None:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+            raise InputError(
+                f"{path}: rows in a file of no known kind; expected a name that ends in {', '.join(SUFFIXES)}"
+            )
         self.path = path
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.energies = tuple(energies)

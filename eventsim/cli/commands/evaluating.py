@@ -78,7 +78,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="N samples, spread evenly over all")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th sample from the I-th on, as 1/4 to 4/4")
     parser.add_argument(
-        "--rows", type=Path, metavar="FILE.csv|.jsonl|.parquet", help="append one row for each sample as it is done"
+        "--rows",
+        type=file_name,
+        metavar="FILE.csv|.jsonl|.parquet",
+        help="append one row for each sample as it is done",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
     parser.add_argument(
@@ -100,6 +103,13 @@ def shard(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(each.isdecimal() for each in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
         raise argparse.ArgumentTypeError(f"{text} found, expected I/N with I from 1 to N")
     return int(parts[0]), int(parts[1])
+
+
+def file_name(text: str) -> Path:
+    """Read a name, which an empty one is not: it would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name found, expected FILE.csv, FILE.jsonl or FILE.parquet")
+    return Path(text)
 
 
 def measure(args: Arguments) -> int:
