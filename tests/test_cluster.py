@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -22,13 +23,43 @@ import pytest
 from eventsim import EventsimError, InputError, Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.cli.commands import evaluating
-from eventsim.datasets import Evaluation, Outcome, Sample, evaluate, labelled_arrays, labelled_by, labelled_files
+from eventsim.datasets import (
+    Evaluation,
+    Outcome,
+    Sample,
+    absent_workers,
+    evaluate,
+    labelled_arrays,
+    labelled_by,
+    labelled_files,
+)
 from eventsim.dvs import EVENT_DTYPE
 
 distributed = pytest.importorskip("distributed", reason="needs distributed: pip install 'eventsim[cluster]'")
 cluster = pytest.importorskip("eventsim.datasets.cluster")
 
 TIMES = ("latency_s", "binning_s", "reading_s", "comparable")
+HEARING = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+LOSING = """
+import os, signal, sys
+from eventsim.cli import main
+from eventsim.cli.commands import evaluating
+from eventsim.datasets import cluster, evaluate
+cluster.PATIENCE_S = 3.0
+
+def losing(*given, **options):
+    for number, outcome in enumerate(evaluate(*given, **options)):
+        yield outcome
+        if number == 15:
+            os.kill(int(sys.argv[1]), signal.SIGKILL)
+
+evaluating.evaluate = losing
+sys.exit(main(sys.argv[2:]))
+"""
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Dask, about what it starts and stops
 
 
@@ -253,8 +284,11 @@ def test_a_cluster_that_does_not_answer(small_network: Network, data: list[Sampl
     monkeypatch.setattr(cluster, "PATIENCE_S", 1.0)
     with pytest.raises(InputError, match=r"^cluster tcp://127.0.0.1:9: no scheduler answers"):
         cluster.connected("tcp://127.0.0.1:9", 1).__enter__()
-    for address in ("nonsense", "foo://127.0.0.1:9", "tls://127.0.0.1:9", ""):
-        with pytest.raises(InputError, match=f"^cluster {address}: no scheduler answers"):
+    for address in ("nonsense", "foo://127.0.0.1:9", "tls://127.0.0.1:9", "", "inproc://x"):
+        said = (
+            rf"^cluster {address}: no scheduler answers \(.*\); expected the address of one, such as tcp://HOST:8786$"
+        )
+        with pytest.raises(InputError, match=said):
             cluster.connected(address, 1).__enter__()
     with (
         cluster.connected("local", 0) as client,
@@ -304,6 +338,111 @@ def test_an_address_that_is_none_is_one_line(small_network: Network, data: list[
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith("eventsim: cluster nonsense: no scheduler answers")
     assert [line for line in done.stderr.splitlines() if not line.startswith("eventsim: ")] == []
+
+
+def test_an_interruption_while_workers_start_is_one_line(small_network: Network, data: list[Sample]) -> None:
+    """A terminal sends it to them, too, which are importing, and what is interrupted half started cannot be closed."""
+    psutil = pytest.importorskip("psutil")
+    save(small_network, "m.h5")
+    command = [sys.executable, "-m", "eventsim", "evaluate", "m.h5", "data", "--cluster", "local", "--threads", "2"]
+    heard = subprocess.Popen(
+        [sys.executable, "-c", HEARING, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    until, starting = time.monotonic() + 60, False
+    while not starting and time.monotonic() < until and heard.poll() is None:
+        with contextlib.suppress(psutil.Error):
+            below = psutil.Process(heard.pid).children(recursive=True)
+            starting = any("spawn_main" in " ".join(each.cmdline()) for each in below)
+        time.sleep(0.01)
+    os.killpg(heard.pid, signal.SIGINT)
+    _, err = heard.communicate(timeout=100)
+    assert starting
+    said = [line for line in err.splitlines() if "waiting for the cluster" not in line]
+    assert said == ["eventsim: interrupted after 0 of 30 samples"]
+    assert heard.returncode == 130
+
+
+def test_what_dask_leaves_where_it_was_interrupted_is_not_printed() -> None:
+    """By asyncio, which knows of no handlers of Dask."""
+    log = logging.getLogger("asyncio")
+    before = log.level
+    log.setLevel(logging.WARNING)  # another client may be there
+    try:
+        with cluster.connected("local", 0):
+            assert not log.isEnabledFor(logging.CRITICAL)
+        assert log.level == logging.WARNING
+    finally:
+        log.setLevel(before)
+
+
+def test_a_scheduler_that_is_killed_is_one_line(small_network: Network, data: list[Sample]) -> None:
+    """Of ours; Dask says nothing, and what was computed is printed."""
+    save(small_network, "m.h5")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+    port = address.rpartition(":")[2]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", port]
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]
+    processes = [subprocess.Popen([*dask, "--no-dashboard"], **quiet), subprocess.Popen(worker, **quiet)]
+    try:
+        command = [sys.executable, "-c", LOSING, str(processes[0].pid)]
+        command += ["evaluate", "m.h5", "data", "--cluster", address, "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    finally:
+        for each in processes:
+            each.kill()
+            each.wait()
+    said = [line for line in done.stderr.splitlines() if "waiting for" not in line]
+    assert len(said) == 2  # of the damaged file, too
+    assert said[0].startswith(f"eventsim: cluster {address}: its scheduler is lost (")
+    taken = json.loads(done.stdout)
+    count = taken["samples"] + len(taken["failed"])
+    assert said[0].endswith(f"; start it again; results are those of {count} of 30 samples")
+    assert 16 <= count < 30
+    assert done.returncode == 1
+
+
+def test_a_result_counts_whose_worker_left_after_it_was_fetched(
+    client: Any, small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Leaving(cluster.as_completed):  # type: ignore[misc]
+        def __next__(self) -> Any:
+            future, result = super().__next__()
+            future._state.lose()
+            return future, result
+
+    monkeypatch.setattr(cluster, "as_completed", Leaving)
+    simulator = Simulator(small_network)
+    found = list(evaluate(simulator, data[:5], Preparation(), client=client))
+    assert compared(found) == compared(list(evaluate(simulator, data[:5], Preparation())))
+
+
+def test_workers_that_are_away_are_told(
+    small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, and once more when it goes on."""
+    monkeypatch.setattr(absent_workers, "LOOK_S", 0.05)
+    monkeypatch.setattr(absent_workers, "SILENCE_S", 0.3)
+    simulator, found = Simulator(small_network), []
+    with cluster.connected("local", 1) as client:
+        for outcome in evaluate(simulator, data, Preparation(), client=client):
+            found.append(outcome)
+            if len(found) == 1:
+                client.cluster.scale(0)
+                while client.nthreads():
+                    time.sleep(0.01)
+                threading.Timer(2.0, client.cluster.scale, [1]).start()
+        address = client.scheduler.address
+    assert compared(found) == compared(list(evaluate(simulator, data, Preparation())))
+    assert [each.getMessage() for each in caplog.records if each.name == "eventsim"] == [
+        f"eventsim: cluster {address}: no workers are there; waiting for some",
+        f"eventsim: cluster {address}: goes on",
+    ]
 
 
 def test_workers_of_this_machine_leave_to_it_what_is_said_once(client: Any) -> None:

@@ -169,6 +169,8 @@ def test_labels_of_a_csv_file(model, evaluated, tmp_path):
     for text, expected in (
         ("part/0.bin,2\npart/1.bin,1\n", [2, 1]),
         ("label,file\n2,part/0.bin\n1,part/1.bin\n", [2, 1]),
+        ("filename,target\npart/0.bin,2\npart/1.bin,1\n", [2, 1]),
+        ("Target,PATH\n2,part/0.bin\n1,part/1.bin\n", [2, 1]),
         ("\ufeffFile , Label\n\npart/0.bin,crab\npart/1.bin,ant\npart/2.bin,ant\n", [1, 0, 0]),
     ):
         labels.write_text(text)
@@ -186,7 +188,18 @@ def test_labels_of_a_csv_file(model, evaluated, tmp_path):
     ("text", "said"),
     [
         ("file,label,start\na,1,2\n", "column 'start' found; expected file, label and no others without times"),
-        ("a,1\nb\n", "line 2 has 1 values; expected 2 or more"),
+        ("a,1\nb\n", "line 2 has 1 values; expected 2, one for each column of line 1: a comma within a value needs"),
+        ("a,1\nb,2,3\n", "line 2 has 3 values; expected 2, one for each column of line 1"),
+        ("file,label\na,1\nb,2,\n", "line 2 below the names has 3 values; expected 2"),
+        (
+            "image,class_id\na,1\nb,2\n",
+            "line 1 is 'image,class_id'; expected a file and the number of its class, or in ",
+        ),
+        ("image,kind\na,ant\nb,bee\n", "line 1 is 'image,kind'; expected a file and the number of its class, or in "),
+        ("a,1\nb,bee\n", "line 2 is 'b,bee'; expected a file and the number of its class, or in line 1 the names of"),
+        ("filename,class_id\na,1\nb,2\n", "columns filename, class_id found; expected 'label', with classes from 0"),
+        ("image,target\na,1\nb,2\n", "column 'image' found; expected file, label and no others"),
+        ("file,path,label\na,a,1\n", "2 columns file or filename or path found; expected one"),
         ("a,1\na,2\n", "line 2 has {folder}/a again; expected each file once"),
         ("file,label\n", "no lines below the names of the columns found"),
         ("a,1\nb,\n", "line 2 has no label; expected one"),

@@ -284,6 +284,7 @@ def documents(
         "`evaluate`": [printed(capsys, "evaluate", model, tmp_path / "data", *flags) for flags in ((), given)],
         "`events`": [printed(capsys, "events", RECORDINGS[0])],
         "`formats`": [printed(capsys, "formats")],
+        "`formats NAME`": [printed(capsys, "formats", name) for name in ("spikformer", "aedat2")],
         "A command that failed": [printed(capsys, "info", tmp_path / "absent.h5")],
     }
 

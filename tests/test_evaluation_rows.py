@@ -9,6 +9,7 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eventsim import Network, Preparation, Simulator, save
+from eventsim import EventsimError, Network, Preparation, Simulator, save
 from eventsim.cli import main
 from eventsim.datasets import Evaluation, Outcome, RowsFile, Sample, evaluate, labelled_files, outcome_of, part
 from eventsim.dvs import EVENT_DTYPE
+from eventsim.hashes import sha256
 from eventsim.operations import OPERATIONS
 from eventsim.report.evaluation_tables import alike
 
@@ -224,28 +226,96 @@ def test_rows_of_another_run_are_refused_by_what_differs(
     assert "columns of another run found" in refused("data", *more)
     Path("rows.jsonl").write_text('{"index": 0}\n')
     assert "row 1: no row of evaluate" in refused("data", "--rows", "rows.jsonl", "--resume")
-    assert "rows.txt: expected a name that ends in .csv, .jsonl, .parquet" in refused("data", "--rows", "rows.txt")
+    assert "rows.txt: rows in a file of no known kind; expected a name that ends in .csv, .jsonl, .parquet" in refused(
+        "data", "--rows", "rows.txt"
+    )
     assert "--resume without --rows" in refused("data", "--resume")
     Path("empty.csv").touch()  # of a run that was stopped before its first sample
     assert call("data", "--rows", "empty.csv", "--limit", 1)[0] == 0
     assert "absent/rows.csv: cannot be written" in refused("data", "--rows", "absent/rows.csv")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_an_empty_name_is_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be the name of the working directory."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["evaluate", "m.h5", "data", "--rows", ""])
+    assert "--rows: an empty name found, expected FILE.csv, FILE.jsonl or FILE.parquet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_file_that_changed_under_its_row_is_refused(
+    suffix: str, place: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its row would stand beside the content that is there now; one that is elsewhere now, or failed, is no change."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow")
+    rows = ("data", "--rows", f"rows.{suffix}", "--resume")
+    _, one, _ = call(*rows)
+    before = Path(f"rows.{suffix}").read_bytes()
+    first, second, third = (Path(f"data/{label}/1.npy") for label in range(3))
+    was = second.read_bytes()
+    second.write_bytes(first.read_bytes())
+    third.write_bytes(b"broken since")
+    assert main(["evaluate", "m.h5", *rows]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        f"eventsim: rows.{suffix}: 2 files found that changed since their rows were written, the first is {second} "
+        "(row 5); expected them as before: put them back, or take another name for the rows\n"
+    )
+    assert Path(f"rows.{suffix}").read_bytes() == before
+    second.write_bytes(was)
+    third.unlink()
+    third.symlink_to("absent")
+    next(Path("data/1").glob("bad*")).write_bytes(b"nothing either")
+    _, again, _ = call(*rows)
+    assert without_times(again) == without_times(one)
+
+
+def test_a_long_look_at_files_is_said(
+    place: Path, call: Call, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "--rows", "rows.csv", "--limit", 2)
+    monkeypatch.setattr(f"{MODULE}.SILENCE_S", 0.01)
+    monkeypatch.setattr("eventsim.datasets.rows.sha256", lambda file: (time.sleep(0.1), sha256(file))[1])
+    code, _, err = call("data", "--rows", "rows.csv", "--limit", 2, "--resume")
+    assert (code, err) == (0, "eventsim: comparing files with the hashes in rows.csv\n")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_shards_are_a_whole(suffix: str, place: Path, call: Call) -> None:
-    """Their rows, put together, are those of one run; a limit comes before the shard."""
+    """Their rows, put together as the page says, are those of one run; a limit comes before the shard."""
     _, one, _ = call("data", "--limit", 7)
-    lines: list[str] = []
+    shards = []
     for number in (3, 1, 2):
-        name = f"shard{number}.{suffix}"
-        _, document, _ = call("data", "--limit", 7, "--shard", f"{number}/3", "--rows", name)
+        shards.append(f"shard{number}.{suffix}")
+        _, document, _ = call("data", "--limit", 7, "--shard", f"{number}/3", "--rows", shards[-1])
         assert document["samples"] + len(document["failed"]) == (3 if number == 1 else 2)
-        text = Path(name).read_bytes().decode()
-        lines.append(text[text.index("\n") + 1 :] if lines and suffix == "csv" else text)
-    Path(f"all.{suffix}").write_text("".join(lines), newline="")
+    if suffix == "parquet":
+        parquet = pytest.importorskip("pyarrow.parquet", reason="needs pyarrow")
+        parquet.write_table(parquet.read_table(shards), "all.parquet")
+    else:
+        Path(f"all.{suffix}").write_bytes(b"".join(Path(name).read_bytes() for name in shards))
     _, together, _ = call("data", "--limit", 7, "--rows", f"all.{suffix}", "--resume")
     assert without_times(together) == without_times(one)
     assert together["provenance"]["options"]["resumed"] == 7
+
+
+def test_shards_below_their_headers_go_on(place: Path, call: Call, capsys: pytest.CaptureFixture[str]) -> None:
+    """With samples that no shard had, and the last row cut."""
+    _, one, _ = call("data")
+    for number in (1, 2):
+        call("data", "--shard", f"{number}/3", "--rows", f"{number}.csv")
+    text = Path("1.csv").read_bytes() + Path("2.csv").read_bytes()
+    Path("all.csv").write_bytes(text[:-9])
+    for resumed in (6, 10):  # of 7, one is cut
+        _, together, _ = call("data", "--rows", "all.csv", "--resume")
+        assert without_times(together) == without_times(one)
+        assert together["provenance"]["options"]["resumed"] == resumed
+    other = Path("2.csv").read_text().replace("spikes", "spykes", 1)
+    Path("all.csv").write_text(Path("1.csv").read_text() + other)
+    assert main(["evaluate", "m.h5", "data", "--rows", "all.csv", "--resume"]) == 2
+    assert "all.csv: columns of another run found, spikes, spykes; take another" in capsys.readouterr().err
 
 
 def test_a_limit_is_spread_over_the_classes() -> None:
@@ -292,7 +362,29 @@ def test_what_was_computed_before_the_disk_was_full_is_printed(
     monkeypatch.setattr(RowsFile, "_write", full)
     code, document, err = call("data", "--rows", "rows.jsonl")
     assert (code, document["samples"]) == (2, 3)
-    assert err == "eventsim: rows.jsonl: cannot be written (No space left on device)\n"
+    assert err == (
+        "eventsim: rows.jsonl: cannot be written (No space left on device); results are those of 3 of 10 samples\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("rows", "hint"),
+    [((), ""), (("--rows", "rows.csv"), "; --resume goes on with the rows in rows.csv")],
+)
+def test_what_was_computed_before_a_cluster_was_lost_is_printed(
+    rows: tuple[str, ...], hint: str, place: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(*arguments: Any, **options: Any) -> Iterator[Outcome]:
+        yield from itertools.islice(evaluate(*arguments, **options), 3)
+        raise EventsimError("cluster x: its scheduler is lost (killed); start it again")
+
+    monkeypatch.setattr(f"{MODULE}.evaluate", lost)
+    code, document, err = call("data", *rows)
+    assert (code, document["samples"]) == (1, 3)
+    assert err == (
+        "eventsim: cluster x: its scheduler is lost (killed); start it again; results are those of 3 of 10 samples"
+        f"{hint}\n"
+    )
 
 
 @pytest.mark.parametrize(

@@ -17,22 +17,27 @@ import threading
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed import Client, Future, LocalCluster, Security, WorkerPlugin, as_completed, get_worker
+from distributed.client import ClosedClientError
 from distributed.comm import connect
 from distributed.scheduler import KilledWorker
+from distributed.utils import silence_logging_cmgr
 from threadpoolctl import threadpool_limits
 
 import eventsim
 from eventsim.accounting.energy import EnergyModel
+from eventsim.datasets.absent_workers import absence_told
 from eventsim.datasets.outcome import Outcome, Row, outcome_of
 from eventsim.datasets.running import outcome
 from eventsim.datasets.samples import Sample, elsewhere
 from eventsim.errors import EventsimError, InputError
+from eventsim.held_interrupts import held_interrupts
 from eventsim.preparation import Preparation
 from eventsim.simulator import Simulator
 from eventsim.untrusted import first_line
@@ -44,6 +49,9 @@ AHEAD = 3
 """Tasks for each thread of a worker that are handed out before they can run."""
 PATIENCE_S = 60.0
 """How long a cluster may be without workers before anything has run."""
+QUIET = logging.CRITICAL + 1
+"""Level of what Dask logs: what becomes of workers and scheduler is told by what becomes of the samples."""
+EXAMPLE = "tcp://HOST:8786"
 
 
 class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
@@ -88,13 +96,11 @@ class Evaluator(WorkerPlugin):  # type: ignore[misc] # Dask has no types
 
 
 class Quiet(WorkerPlugin):  # type: ignore[misc]
-    """Leaves Ctrl-C, which a terminal sends to all processes of a command, and what is said once to who started it."""
+    """Leaves what is said once to who started the worker."""
 
     def setup(self, worker: Any) -> None:
-        """Ignore both; called on the thread that Ctrl-C would interrupt."""
+        """Say nothing but errors."""
         logging.getLogger("eventsim").setLevel(logging.ERROR)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -106,24 +112,70 @@ def connected(address: str, processes: int) -> Iterator[Client]:
     InputError
         If nobody answers there.
     """
-    if address != "local":
-        try:
-            asyncio.run(asyncio.wait_for(_reach(address), PATIENCE_S))
-            client = Client(address, timeout=PATIENCE_S, set_as_default=False)
-        except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
-            why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
-            raise InputError(f"cluster {address}: no scheduler answers ({why})") from None
-        with client:
-            yield client
-        return
-    quiet = logging.CRITICAL + 1  # a worker that dies is told by what becomes of its samples
-    options: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "dashboard_address": None}
-    with (
-        LocalCluster(**options, processes=True, silence_logs=quiet) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        client.register_plugin(Quiet())
+    with _silence(), _of_here(processes) if address == "local" else _at(address) as client:
         yield client
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep from stderr what Dask logs, and asyncio of what Dask left when it was interrupted."""
+    leftover = logging.getLogger("asyncio")
+    before = leftover.level
+    with silence_logging_cmgr(QUIET), silence_logging_cmgr(QUIET, root="tornado"):
+        leftover.setLevel(QUIET)
+        try:
+            yield
+        finally:
+            leftover.setLevel(before)
+
+
+@contextmanager
+def _at(address: str) -> Iterator[Client]:
+    try:
+        asyncio.run(asyncio.wait_for(_reach(address), PATIENCE_S))
+        client = Client(address, timeout=PATIENCE_S, set_as_default=False)
+    except Exception as error:  # noqa: BLE001 - whatever Dask makes of what others than schedulers answer
+        why = f"nothing in {PATIENCE_S:.0f} s" if isinstance(error, TimeoutError) else first_line(error)
+        if address.startswith("inproc:"):
+            why = "inproc is of one process"
+        raise InputError(
+            f"cluster {address}: no scheduler answers ({why}); expected the address of one, such as {EXAMPLE}"
+        ) from None
+    with client:
+        yield client
+
+
+@contextmanager
+def _of_here(processes: int) -> Iterator[Client]:
+    """Start a cluster and end it, both as a whole: what is interrupted at that prints tracebacks, and so do workers."""
+    options: dict[str, Any] = {"n_workers": processes, "threads_per_worker": 1, "dashboard_address": None}
+
+    def close(opened: Any) -> None:
+        with held_interrupts():
+            opened.close()
+
+    with ExitStack() as stack:
+        with held_interrupts(), _no_interrupts_below():
+            cluster = LocalCluster(**options, processes=True, silence_logs=QUIET)
+            stack.callback(close, cluster)
+            client = Client(cluster, set_as_default=False)
+            stack.callback(close, client)
+            client.register_plugin(Quiet())
+        yield client
+
+
+@contextmanager
+def _no_interrupts_below() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to all processes of a command, from those that are started in the block.
+
+    Threads that are started in it, and all processes that these start later, inherit what is blocked.
+    """
+    resource_tracker.ensure_running()  # the first process of multiprocessing would start it, and block nothing any more
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def _reach(address: str) -> None:
@@ -143,12 +195,19 @@ def _one_of_this_machine() -> Iterator[None]:
         yield
 
 
-def simulate(name: str, samples: Sequence[Sample]) -> tuple[list[Row], float]:
-    """Simulate some samples on a worker; return their rows, and the seconds that they took."""
+class Simulated(NamedTuple):
+    """The rows of some samples, and the seconds that they took."""
+
+    rows: list[Row]
+    seconds: float
+
+
+def simulate(name: str, samples: Sequence[Sample]) -> Simulated:
+    """Simulate some samples on a worker."""
     began = time.perf_counter()
     simulator, preparation, by = get_worker().plugins[name].ready()
     rows = [outcome(simulator, sample, preparation, by).row() for sample in samples]
-    return rows, time.perf_counter() - began
+    return Simulated(rows, time.perf_counter() - began)
 
 
 def evaluate_on(
@@ -179,18 +238,22 @@ def evaluate_on(
         If the scheduler is lost.
     """
     name = f"eventsim-{uuid.uuid4().hex}"
-    try:
-        client.wait_for_workers(1, timeout=PATIENCE_S)
-    except TimeoutError:
-        raise InputError(f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some") from None
-    client.register_plugin(Evaluator(simulator, preparation, by), name=name)
-    try:
-        for row, sample in _rows(client, name, samples):
-            found = outcome_of(row, sample, simulator.schedule)
-            yield replace(found, comparable=False)
-    finally:
-        with suppress(Exception):  # of a scheduler that is gone there is nothing to take back
-            client.unregister_worker_plugin(name)
+    with absence_told(client, _address(client)):
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError:
+            raise InputError(
+                f"cluster {_address(client)}: no workers found in {PATIENCE_S:.0f} s; start some"
+            ) from None
+        with _answering(client):
+            client.register_plugin(Evaluator(simulator, preparation, by), name=name)
+        try:
+            for row, sample in _rows(client, name, samples):
+                found = outcome_of(row, sample, simulator.schedule)
+                yield replace(found, comparable=False)
+        finally:
+            with suppress(Exception):  # of a scheduler that is gone there is nothing to take back
+                client.unregister_worker_plugin(name)
 
 
 def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tuple[Row, Sample]]:
@@ -200,9 +263,9 @@ def _rows(client: Client, name: str, samples: Sequence[Sample]) -> Iterator[tupl
         tasks.hand_out()
         for future, result in tasks.running:
             batch = tasks.taken.pop(future.key)
-            if future.status == "finished":
-                rows, seconds = result
-                tasks.learn(len(batch), seconds)
+            if isinstance(result, Simulated):  # the future is lost by now if its worker left after it was fetched
+                rows = result.rows
+                tasks.learn(len(batch), result.seconds)
             else:
                 rows = tasks.failed(future, batch)
             future.release()
@@ -271,7 +334,7 @@ class Tasks:
             return [Outcome(batch[0], said).row()]
         if error is not None:
             raise error
-        raise EventsimError(f"cluster {_address(self.client)}: lost ({future.status}); start it again, and --resume")
+        raise _lost(self.client, future.status)
 
     def cancel(self) -> None:
         """Let go of everything that was handed out."""
@@ -283,7 +346,8 @@ class Tasks:
         key = f"{self.name}-{self._number}"
         self.taken[key] = batch
         here = [elsewhere(sample) for sample in batch]
-        future = self._futures[key] = self.client.submit(simulate, self.name, here, key=key, pure=False)
+        with _answering(self.client):
+            future = self._futures[key] = self.client.submit(simulate, self.name, here, key=key, pure=False)
         self.running.add(future)
 
     def _size(self) -> int:
@@ -297,9 +361,23 @@ class Tasks:
     def _workers(self) -> int:
         """Return how many samples run at a time, looked up once a second: workers come and go."""
         if time.monotonic() - self._asked > 1:
-            self._threads = max(1, sum(self.client.nthreads().values()))
+            with _answering(self.client):
+                self._threads = max(1, sum(self.client.nthreads().values()))
             self._asked = time.monotonic()
         return self._threads
+
+
+@contextmanager
+def _answering(client: Client) -> Iterator[None]:
+    """Say in our words that a scheduler does not answer."""
+    try:
+        yield
+    except (OSError, ClosedClientError) as error:
+        raise _lost(client, first_line(error)) from None
+
+
+def _lost(client: Client, why: str) -> EventsimError:
+    return EventsimError(f"cluster {_address(client)}: its scheduler is lost ({why}); start it again")
 
 
 def _address(client: Client) -> str:

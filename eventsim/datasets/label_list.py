@@ -21,10 +21,17 @@ from eventsim.dvs.readable_file import readable_file
 from eventsim.errors import InputError
 from eventsim.untrusted import first_line, printable
 
-CLASS = {"label": 0, "class": 1}
-"""Columns of the class, and the number of the first one: ``class`` counts from 1, as DVS128 Gesture does."""
-START, END, FILE = ("starttime_usec", "start_us"), ("endtime_usec", "end_us"), "file"
-KNOWN = {*CLASS, *START, *END, FILE}
+SPELT = {
+    "start": ("starttime_usec", "start_us"),
+    "end": ("endtime_usec", "end_us"),
+    "file": ("file", "filename", "path"),
+    "label": ("label", "target"),
+    "class": ("class",),
+}
+"""Columns and their names. Others, such as ``class_id``, count classes from 0 in one data set and from 1 in another."""
+KNOWN = {name for names in SPELT.values() for name in names}
+FIRST_CLASS = 1
+"""Of the column ``class``, as DVS128 Gesture counts; ``label`` counts from 0."""
 SUFFIX = "_labels.csv"
 LONGEST_LIST = 64 << 20
 
@@ -68,10 +75,11 @@ def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
     dataset : path
         One recording, of which the table names parts; or the folder in which recordings are looked for.
     labels : path
-        A table in csv, with a line of names: ``label`` (classes from 0 on, or names, which are numbered in sorted
-        order) or ``class`` (from 1 on, as DVS128 Gesture has them); ``startTime_usec`` and ``endTime_usec``,
-        microseconds; ``file``, where `dataset` is a folder. Without a line of names: two columns, file and label. Or
-        a folder of ``NAME_labels.csv``, each the table of the recording ``NAME`` with some extension.
+        A table in csv, with a line of names: ``label`` or ``target`` (classes from 0 on, or names, which are numbered
+        in sorted order) or ``class`` (from 1 on, as DVS128 Gesture has them); ``startTime_usec`` and
+        ``endTime_usec``, microseconds; ``file``, ``filename`` or ``path``, where `dataset` is a folder. Without a line
+        of names: two columns, files and classes from 0 on, all of them numbers. Or a folder of ``NAME_labels.csv``,
+        each the table of the recording ``NAME`` with some extension.
 
     Returns
     -------
@@ -81,8 +89,8 @@ def labelled_parts(dataset: str | Path, labels: str | Path) -> list[Sample]:
     Raises
     ------
     InputError
-        A table cannot be read or is empty, a column lacks, a value makes no sense, a whole recording occurs twice, or
-        a recording is not there.
+        A table cannot be read or is empty, a column lacks or has a name that is not known, a line has another number
+        of values than the first, a value makes no sense, a whole recording occurs twice, or a recording is not there.
     """
     dataset, labels = Path(dataset), Path(labels)
     if not labels.is_dir():
@@ -175,21 +183,34 @@ def _of_table(dataset: Path, table: Path) -> list[_Line]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{table}: not a table in csv ({first_line(error)})") from None
     names = [name.lower() for name in lines[0]] if lines else []
-    if dataset.is_dir() and len(names) == 2 and not KNOWN & set(names):
-        columns, below = {FILE: 0, "label": 1}, ""
-    else:
-        columns, below = _columns(dataset, table, names), " below the names"
-        lines = lines[1:]
+    named = not dataset.is_dir() or len(names) != 2 or bool(KNOWN & set(names))
+    columns = _columns(dataset, table, names) if named else {"file": 0, "label": 1}
+    lines, below = (lines[1:], " below the names") if named else (lines, "")
     if not lines:
         raise InputError(f"{table}: no lines below the names of the columns found; expected one for each sample")
     wheres = (f"{table}: line {number}{below}" for number in range(1, len(lines) + 1))
     found = [
-        _line(dataset, where, index, line, columns)
+        _line(dataset, where, index, line, columns, len(names))
         for index, (where, line) in enumerate(zip(wheres, lines, strict=True))
     ]
+    if not named:
+        _numbers(found, lines)
     if "start" not in columns:
         _once(found)
     return found
+
+
+def _numbers(found: Iterable[_Line], lines: Iterable[Sequence[str]]) -> None:
+    """Refuse labels that are no numbers where no line names columns: the first may be names that are not known."""
+    for each, line in zip(found, lines, strict=True):
+        try:
+            int(each.label)
+        except ValueError:
+            raise InputError(
+                f"{each.where} is '{printable(','.join(line))}'; expected a file and the number of its class, or in "
+                "line 1 the names of the columns: 'file' (or filename, path), and 'label' (or target; classes from 0 "
+                "on, or their names) or 'class' (from 1 on)"
+            ) from None
 
 
 def _once(lines: Iterable[_Line]) -> None:
@@ -204,8 +225,7 @@ def _once(lines: Iterable[_Line]) -> None:
 def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]:
     """Find each column that is needed; `class` and `label` under their own names."""
     found: dict[str, int] = {}
-    spelt = {"start": START, "end": END, FILE: (FILE,), **{name: (name,) for name in CLASS}}
-    for role, spellings in spelt.items():
+    for role, spellings in SPELT.items():
         places = [index for index, name in enumerate(names) if name in spellings]
         if len(places) > 1:
             raise InputError(f"{table}: {len(places)} columns {' or '.join(spellings)} found; expected one")
@@ -220,21 +240,24 @@ def _columns(dataset: Path, table: Path, names: Sequence[str]) -> dict[str, int]
     if unknown and not {"start", "end"} & set(found):  # it may be meant as a time
         raise InputError(
             f"{table}: column {unknown[0]!r} found; expected file, label and no others without times, which are "
-            f"{' and '.join((START[1], END[1]))} or startTime_usec and endTime_usec"
+            "start_us and end_us or startTime_usec and endTime_usec"
         )
     if ("start" in found) != ("end" in found):
         raise InputError(f"{table}: one of startTime_usec and endTime_usec found; expected both columns, or neither")
-    if dataset.is_dir() != (FILE in found):
+    if dataset.is_dir() != ("file" in found):
         raise InputError(
-            f"{table}: {'a' if FILE in found else 'no'} column 'file' with {dataset} found; expected one with a folder "
-            "of recordings, and none with a single recording"
+            f"{table}: {'a' if 'file' in found else 'no'} column 'file' with {dataset} found; expected one with a "
+            "folder of recordings, and none with a single recording"
         )
     return found
 
 
-def _line(dataset: Path, where: str, index: int, line: Sequence[str], columns: Mapping[str, int]) -> _Line:
-    if len(line) <= max(columns.values()):
-        raise InputError(f"{where} has {len(line)} values; expected {max(columns.values()) + 1} or more")
+def _line(dataset: Path, where: str, index: int, line: Sequence[str], columns: Mapping[str, int], width: int) -> _Line:
+    if len(line) != width:
+        raise InputError(
+            f"{where} has {len(line)} values; expected {width}, one for each column of line 1: a comma within a value "
+            "needs quotes around it"
+        )
 
     def number(column: str) -> int:
         text = line[columns[column]]
@@ -243,16 +266,15 @@ def _line(dataset: Path, where: str, index: int, line: Sequence[str], columns: M
         except ValueError:
             raise InputError(f"{where} has {column} '{printable(text)}'; expected a whole number") from None
 
-    path = str(dataset / line[columns[FILE]]) if FILE in columns else str(dataset)
+    path = str(dataset / line[columns["file"]]) if "file" in columns else str(dataset)
     if "label" in columns:
         label = line[columns["label"]]
         if not label:
             raise InputError(f"{where} has no label; expected one")
     else:
-        first = CLASS["class"]
-        if number("class") < first:
-            raise InputError(f"{where} has class {number('class')}; expected {first} or more")
-        label = str(number("class") - first)
+        if number("class") < FIRST_CLASS:
+            raise InputError(f"{where} has class {number('class')}; expected {FIRST_CLASS} or more")
+        label = str(number("class") - FIRST_CLASS)
     if "start" not in columns:
         return _Line(where, path, path, label)
     start_us, end_us = number("start"), number("end")

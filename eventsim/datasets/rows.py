@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from eventsim.datasets.outcome import Outcome, Row, outcome_of
 from eventsim.datasets.samples import Sample
 from eventsim.errors import InputError
+from eventsim.hashes import sha256
 from eventsim.operations import OPERATIONS
 from eventsim.plan import Schedule
 from eventsim.untrusted import first_line
@@ -61,7 +62,9 @@ class RowsFile:
     def __init__(self, path: Path, run: Plain, energies: Sequence[str], *, resume: bool) -> None:
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise InputError(f"{path}: expected a name that ends in {', '.join(SUFFIXES)}")
+            raise InputError(
+                f"{path}: rows in a file of no known kind; expected a name that ends in {', '.join(SUFFIXES)}"
+            )
         self.path = path
         self.run: dict[str, Any] = json.loads(json.dumps(run))
         self.energies = tuple(energies)
@@ -94,10 +97,12 @@ class RowsFile:
         Raises
         ------
         InputError
-            If a row is of another run or of none of the samples, or one sample has two.
+            If a row is of another run or of none of the samples, one sample has two, or a sample's file has another
+            content than its row was made of. Files that are not here are taken to be as they were.
         """
         asked = {sample.index: sample for sample in samples}
         found: dict[int, Outcome] = {}
+        places: dict[int, int] = {}
         rows, self.rows = self.rows, []  # they are large, and needed once
         for number, row in enumerate(rows, 1):
             at = f"{self.path}: row {number}"
@@ -112,10 +117,12 @@ class RowsFile:
                 if sample.index in found:
                     raise InputError(f"{at}: sample {sample.index} found again; expected each once")
                 found[sample.index] = outcome_of(row, sample, schedule)
+                places[sample.index] = number
             except InputError:
                 raise
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(f"{at}: no row of evaluate ({first_line(error)}); take another name") from None
+        self._check_files(found, places)
         return list(found.values())
 
     def append(self, outcome: Outcome) -> None:
@@ -196,6 +203,23 @@ class RowsFile:
                 f"{self.path}: rows of another run: {'; '.join(differing)}; take another name for the rows"
             )
 
+    def _check_files(self, found: Mapping[int, Outcome], places: Mapping[int, int]) -> None:
+        """Refuse rows of files that have another content now; what is hashed takes less than simulating it did."""
+        changed: list[int] = []
+        for index, outcome in found.items():
+            file = outcome.sample.reference
+            if isinstance(file, str) and outcome.input_sha256 is not None:
+                now = sha256(file)
+                if now is not None and now != outcome.input_sha256:
+                    changed.append(index)
+        if changed:
+            files, them = ("1 file", "it") if len(changed) == 1 else (f"{len(changed):,} files", "them")
+            raise InputError(
+                f"{self.path}: {files} found that changed since their rows were written, the first is "
+                f"{found[changed[0]].sample.name} (row {places[changed[0]]}); expected {them} as before: put {them} "
+                "back, or take another name for the rows"
+            )
+
     def _read(self) -> list[Row]:
         """Return the complete rows of a file, and take away what was cut while it was written."""
         try:
@@ -237,15 +261,13 @@ class RowsFile:
             header = next(reader, [])
             if _line(self._columns()).startswith(text):  # or the beginning of it, of a run that was stopped there
                 return [], not text
-            if header != self._columns():
-                differing = sorted(set(header) ^ set(self._columns()))
-                raise InputError(
-                    f"{self.path}: columns of another run found, {', '.join(differing[:3]) or 'in another order'}; "
-                    "take another name for the rows"
-                )
+            self._check_header(header)
             for cells in reader:
                 if reader.line_num == len(lines) and not text.endswith("\n"):
                     return rows, False
+                if cells[:1] == header[:1]:  # of the next file, put below this one
+                    self._check_header(cells)
+                    continue
                 rows.append(_nested(dict(zip(header, cells, strict=True))))
         except csv.Error as error:
             if header and reader.line_num == len(lines):  # cut within quotes
@@ -258,6 +280,14 @@ class RowsFile:
         finally:
             csv.field_size_limit(before)
         return rows, True
+
+    def _check_header(self, header: list[str]) -> None:
+        if header != self._columns():
+            differing = sorted(set(header) ^ set(self._columns()))
+            raise InputError(
+                f"{self.path}: columns of another run found, {', '.join(differing[:3]) or 'in another order'}; "
+                "take another name for the rows"
+            )
 
     def _write_parquet(self) -> None:
         pa, parquet = _pyarrow(self.path)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Timer
@@ -24,7 +24,6 @@ from eventsim.cli.arguments import (
     at_least_one,
     preparation_of,
 )
-from eventsim.cli.held_interrupts import held_interrupts
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.cli.words import in_flags
 from eventsim.datasets import (
@@ -41,8 +40,9 @@ from eventsim.datasets import (
 from eventsim.datasets.label_list import refuse_absent
 from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
-from eventsim.errors import INTERRUPTED, InputError
+from eventsim.errors import INTERRUPTED, EventsimError, InputError
 from eventsim.hashes import sha256
+from eventsim.held_interrupts import held_interrupts
 from eventsim.modelfile import load
 from eventsim.preparation import Preparation
 from eventsim.report import tables
@@ -53,7 +53,7 @@ from eventsim.simulator import Simulator
 from eventsim.untrusted import printable
 
 SILENCE_S = 5.0
-"""How long nothing is said while a scheduler does not answer."""
+"""How long nothing is said while a scheduler does not answer, or files are compared with their rows."""
 CLASSES_SAID = 20
 """Names of classes that are said with their numbers."""
 
@@ -72,13 +72,16 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE.csv|FOLDER|FILE.npy",
-        help="table of classes: label or class, file in a folder, startTime_usec and endTime_usec of parts of a "
-        "recording; or a folder of such tables; or one whole number for each entry of FRAMES.npy",
+        help="table of classes: label (from 0) or class (from 1), file in a folder, startTime_usec and endTime_usec of "
+        "parts of a recording; or a folder of such tables; or one whole number for each entry of FRAMES.npy",
     )
     parser.add_argument("--limit", type=at_least_one, metavar="N", help="N samples, spread evenly over all")
     parser.add_argument("--shard", type=shard, metavar="I/N", help="every N-th sample from the I-th on, as 1/4 to 4/4")
     parser.add_argument(
-        "--rows", type=Path, metavar="FILE.csv|.jsonl|.parquet", help="append one row for each sample as it is done"
+        "--rows",
+        type=file_name,
+        metavar="FILE.csv|.jsonl|.parquet",
+        help="append one row for each sample as it is done",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the rows that are there")
     parser.add_argument(
@@ -100,6 +103,13 @@ def shard(text: str) -> tuple[int, int]:
     if len(parts) != 2 or not all(each.isdecimal() for each in parts) or not 1 <= int(parts[0]) <= int(parts[1]):
         raise argparse.ArgumentTypeError(f"{text} found, expected I/N with I from 1 to N")
     return int(parts[0]), int(parts[1])
+
+
+def file_name(text: str) -> Path:
+    """Read a name, which an empty one is not: it would be the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name found, expected FILE.csv, FILE.jsonl or FILE.parquet")
+    return Path(text)
 
 
 def measure(args: Arguments) -> int:
@@ -124,7 +134,9 @@ def measure(args: Arguments) -> int:
     if args.rows is not None:
         run = _run(args, every, preparation.of(simulator.network), models)
         rows = RowsFile(args.rows, run, list(models), resume=args.resume)
-        for outcome in rows.outcomes(samples, simulator.schedule):
+        with _said_if_long(f"comparing files with the hashes in {args.rows}"):
+            done = rows.outcomes(samples, simulator.schedule)
+        for outcome in done:
             evaluation.take(outcome)
     kept = len(evaluation.predictions) + len(evaluation.failed)
     if args.labels is not None and args.cluster is None and kept < len(samples):  # workers may see other files
@@ -175,7 +187,7 @@ def _simulate(
     evaluation: Evaluation,
     rows: RowsFile | None,
 ) -> int:
-    """Take the samples that are not among the rows yet; return 130 if somebody stopped it, 2 if rows did not go on."""
+    """Take the samples that are not among the rows yet; return the code to exit with, 0 or why it stopped."""
     done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
     rest = [sample for sample in samples if sample.index not in done]
     if not rest:
@@ -192,11 +204,17 @@ def _simulate(
                     bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
         except KeyboardInterrupt:  # what was computed is still printed
             return INTERRUPTED
-        except InputError as error:  # a full disk; what was computed is printed all the same
-            if rows is None or not len(evaluation.predictions) + len(evaluation.failed):
+        except EventsimError as error:  # a full disk, a scheduler that is lost: what was computed is printed
+            taken = len(evaluation.predictions) + len(evaluation.failed)
+            if not taken:
                 raise
-            complain(error)
-            return 2
+            said = [str(error)]
+            if taken < len(samples):
+                said.append(f"results are those of {taken:,} of {len(samples):,} samples")
+            if rows is not None and not isinstance(error, InputError):
+                said.append(f"--resume goes on with the rows in {args.rows}")
+            complain("; ".join(said))
+            return 2 if isinstance(error, InputError) else 1
     return 0
 
 
@@ -292,12 +310,19 @@ def _client(args: Arguments) -> Iterator[dict[str, Any]]:
         raise InputError(
             "--cluster: distributed not found; expected it for clusters: pip install 'eventsim[cluster]'"
         ) from None
-    waiting = Timer(SILENCE_S, complain, [f"waiting for the cluster {args.cluster}"])
-    waiting.daemon = True
-    waiting.start()
+    with ExitStack() as stack:
+        with _said_if_long(f"waiting for the cluster {args.cluster}"):
+            client = stack.enter_context(connected(args.cluster, args.threads or len(os.sched_getaffinity(0))))
+        yield {"client": client}
+
+
+@contextmanager
+def _said_if_long(sentence: str) -> Iterator[None]:
+    """Say what is done where it takes long."""
+    timer = Timer(SILENCE_S, complain, [sentence])
+    timer.daemon = True
+    timer.start()
     try:
-        with connected(args.cluster, args.threads or len(os.sched_getaffinity(0))) as client:
-            waiting.cancel()
-            yield {"client": client}
+        yield
     finally:
-        waiting.cancel()
+        timer.cancel()

@@ -10,11 +10,11 @@ import numpy as np
 from eventsim.accounting.energy import choose, fitting
 from eventsim.cli.arguments import Arguments, preparation_of
 from eventsim.cli.attempts import Attempts
-from eventsim.cli.held_interrupts import held_interrupts
 from eventsim.cli.inputs import STANDARD_INPUT, tell_defects
 from eventsim.cli.printing import complain, console
 from eventsim.dvs.arriving import arriving_file
 from eventsim.errors import INTERRUPTED, InputError
+from eventsim.held_interrupts import held_interrupts
 from eventsim.modelfile import load
 from eventsim.report import document, tables
 from eventsim.report.live import Course, begin_document, bin_entry, end_document
