@@ -185,8 +185,21 @@ def test_a_stream_that_goes_on_behind_its_chunk_is_refused_in_bounded_memory(tmp
     with h5py.File(tmp_path / "a.h5", "w") as file:
         made = file.create_dataset("events", (1000, 4), "i8", chunks=(1000, 4), compression="gzip")
         made.id.write_direct_chunk((0, 0), zlib.compress(bytes(400 << 20), 9))
-        assert chunks_unchecked(made)
+        assert chunks_unchecked("f", "events", made)
     assert "has a chunk at 0, 0 that gzip does not unpack to 32000 bytes" in alone(tmp_path / "a.h5")
+
+
+def test_a_chunk_of_more_bytes_than_the_file_is_refused(tmp_path: Path) -> None:
+    """The library, and h5py, reserve what the index of the chunks says."""
+    data = event_files.dsec(EVENTS, chunks=(77,), **PACKINGS["zstd"])
+    with h5py.File(io.BytesIO(data)) as file:
+        told = file["events/t"].id.get_chunk_info(1)
+    # size, filters left out, and where in the data set
+    entry = struct.pack("<IIQ", told.size, 0, 77)
+    assert data.count(entry + bytes(8) + struct.pack("<Q", told.byte_offset)) == 1
+    at = data.index(entry + bytes(8) + struct.pack("<Q", told.byte_offset))
+    (tmp_path / "a.h5").write_bytes(data[:at] + struct.pack("<I", 0xF0000000) + data[at + 4 :])
+    assert "events/t has a chunk of 4026531840 bytes in a file of " in alone(tmp_path / "a.h5")
 
 
 def test_two_compressions_are_refused(tmp_path: Path) -> None:
