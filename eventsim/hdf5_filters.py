@@ -134,19 +134,17 @@ def _parameters_fit(number: int, told: tuple[int, ...], size: int, unpacked: int
     return True
 
 
-def chunks_unchecked(dataset: Any) -> bool:
-    """Tell whether chunks of a data set must pass `check_chunks` before they are read."""
+def chunks_unchecked(path: str | Path, name: str, dataset: Any) -> bool:
+    """Tell whether chunks of a data set must pass `check_chunks` before they are read.
+
+    Raises
+    ------
+    InputError
+        As of `largest_chunk`.
+    """
+    largest = largest_chunk(path, name, dataset)
     numbers = {number for number, _ in filters_of(dataset)}
-    if GZIP not in numbers:
-        return bool(numbers & _CHECKS.keys())
-    largest = 0
-
-    def visit(chunk: Any) -> None:
-        nonlocal largest
-        largest = max(largest, chunk.size)
-
-    dataset.id.chunk_iter(visit)
-    return MOST_OF_GZIP * largest > UNPACKED_BYTES
+    return bool(numbers & _CHECKS.keys() - {GZIP}) or (GZIP in numbers and MOST_OF_GZIP * largest > UNPACKED_BYTES)
 
 
 def check_chunks(path: str | Path, name: str, dataset: Any, start: int = 0, stop: int | None = None) -> int:
@@ -192,6 +190,30 @@ def check_chunks(path: str | Path, name: str, dataset: Any, start: int = 0, stop
                 f"unpack to {unpacked} bytes; the file is damaged"
             )
     return int(-(-stop // rows) * rows)
+
+
+def largest_chunk(path: str | Path, name: str, dataset: Any) -> int:
+    """Return how many bytes the largest chunk of a data set takes in its file; 0 without chunks.
+
+    Raises
+    ------
+    InputError
+        One claims more bytes than the file has, which the HDF5 library and h5py would reserve.
+    """
+    if not dataset.chunks:
+        return 0
+    most, largest = int(dataset.file.id.get_filesize()), 0
+
+    def visit(chunk: Any) -> None:
+        nonlocal largest
+        largest = max(largest, int(chunk.size))
+
+    dataset.id.chunk_iter(visit)
+    if largest > most:
+        raise InputError(
+            f"{path}: dataset {name} has a chunk of {largest} bytes in a file of {most}; the file is damaged"
+        )
+    return largest
 
 
 def _gzip(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.errors import InputError
-from eventsim.hdf5_filters import FLETCHER32, GZIP, SHUFFLE, filters_of
+from eventsim.hdf5_filters import FLETCHER32, GZIP, SHUFFLE, filters_of, largest_chunk
 from eventsim.hdf5_heaps import check_heaps
 from eventsim.untrusted import check_declared, check_here, check_stored, printable
 
@@ -130,6 +130,7 @@ def _references_of(path: Path, what: str, dataset: Any) -> Iterator[npt.NDArray[
         return
     if {number for number, _ in filters} - {GZIP, SHUFFLE, FLETCHER32}:
         raise InputError(f"{path}: {what} is text packed by other than gzip; repack it with h5repack -f GZIP=6")
+    largest_chunk(path, what.removeprefix("dataset "), dataset)
     starts: list[tuple[int, ...]] = []
     dataset.id.chunk_iter(lambda chunk: starts.append(chunk.chunk_offset))
     # what h5py calls the type of text has the size of a pointer

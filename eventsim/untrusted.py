@@ -73,7 +73,7 @@ def check_stored(path: Path, name: str, dataset: Any) -> None:
         raise InputError(f"{path}: dataset {name} holds values of any length; expected numbers")
     check_here(path, name, dataset)
     check_declared(path, f"dataset {name}", [dataset])
-    if chunks_unchecked(dataset):
+    if chunks_unchecked(path, name, dataset):
         check_chunks(path, name, dataset)
 
 

@@ -63,13 +63,37 @@ def attempt(path, options, most_s=SLOW_S):
     return outcome
 
 
+def packings():
+    """Return the arguments of h5py for each filter of HDF5 that `eventsim.hdf5_filters` lets through."""
+    import hdf5plugin
+
+    return {
+        "gzip": {"compression": "gzip", "shuffle": True, "fletcher32": True},
+        "lzf": {"compression": "lzf", "shuffle": True},
+        "blosc": dict(hdf5plugin.Blosc()),
+        "blosc_zstd": dict(hdf5plugin.Blosc(cname="zstd")),
+        "blosc2": dict(hdf5plugin.Blosc2()),
+        "zstd": dict(hdf5plugin.Zstd()),
+        "zstd_summed": {**hdf5plugin.Zstd(), "fletcher32": True},
+        "lz4": dict(hdf5plugin.LZ4()),
+        "lz4_blocks": dict(hdf5plugin.LZ4(nbytes=1024)),
+        "bitshuffle": dict(hdf5plugin.Bitshuffle(cname="none")),
+        "bitshuffle_lz4": dict(hdf5plugin.Bitshuffle(cname="lz4")),
+        "bitshuffle_blocks": dict(hdf5plugin.Bitshuffle(nelems=64, cname="lz4")),
+        "bitshuffle_zstd": dict(hdf5plugin.Bitshuffle(cname="zstd")),
+    }
+
+
 def child(inputs, seed, folder):
     """Damage and read, within the limit; `folder` keeps the input at which it ended early."""
     # imports of test modules find one another beside this file
-    from test_dvs_formats import FILES
+    import event_files
+    from test_dvs_formats import FILES, GOOD_EVENTS
 
     rng = random.Random(seed)
     files = [(name, data) for kind in FILES.values() for name, data in kind.items()]
+    # beside those of every format, HDF5 by each filter: what unpacks it trusts what it is given
+    files += [(f"{name}.h5", event_files.dsec(GOOD_EVENTS, chunks=(16,), **how)) for name, how in packings().items()]
     everything = [data for _, data in files]
     warm = Path(folder, "warm")
     warm.mkdir()

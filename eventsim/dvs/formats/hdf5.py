@@ -136,7 +136,9 @@ class Hdf5Recording(Recording):
                 )
             self._events = _checked(self.path, opened, self._place, time_unit)
             names = set(self._place.datasets.values())
-            self._unchecked = frozenset(name for name in names if chunks_unchecked(opened[name]))
+            self._unchecked = frozenset(
+                name for name in sorted(names) if chunks_unchecked(self.path, printable(name), opened[name])
+            )
             if columns is None and self._place.listed:
                 _check_order(
                     self.path, self._place.name, self._rows(opened)(self._place.name, 0, min(READ_EVENTS, self._events))
