@@ -256,8 +256,14 @@ class Streaming:
             )
         if restart_every is not None and whole_number("restart_every", restart_every) < 0:
             raise InputError(f"restart_every {restart_every} found; expected the bins of a sample, or 0 for no end")
+        for node in simulator.schedule.nodes:
+            if node.op.looks_ahead:
+                raise InputError(
+                    f"{name}: network {network.name} found, of which layer {node.name} looks ahead in time, expected one "
+                    "that goes step by step; save the events to a file and run it"
+                )
         simulator.restart()
-        simulator.count_anew()  # refuses layers that look ahead
+        simulator.count_anew()
         self.restart_every = (network.time_steps or 0) if restart_every is None else restart_every
         self.bin_us = whole.bin_us
         self.defects = Defects()

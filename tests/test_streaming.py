@@ -444,7 +444,7 @@ def test_a_layer_that_looks_ahead_is_refused_at_the_call() -> None:
     x = build.add("ahead", Conv3d(np.ones((2, 2, 3, 1, 1), F), time_padding="centred"), x)
     x = build.add("flatten", Flatten(), x)
     build.add("readout", Readout(), x)
-    with pytest.raises(InputError, match=r"layer ahead: looks ahead in time.*a single step found, use run"):
+    with pytest.raises(InputError, match=r"of which layer ahead looks ahead in time.*save the events to a"):
         eventsim.stream(build.build(), some_events(), bin_us=50, **SIZE)
 
 

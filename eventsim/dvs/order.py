@@ -65,6 +65,8 @@ class Order:
         Microseconds within which ``"sort"`` sorts.
     defects : Defects
         Takes the counts.
+    live : bool
+        Whether events are waited for, of which no windows of equally many are made.
 
     Attributes
     ----------
@@ -72,8 +74,9 @@ class Order:
         Latest time so far, microseconds.
     """
 
-    def __init__(self, path: str, disorder: Disorder, lag_us: int, defects: Defects) -> None:
+    def __init__(self, path: str, disorder: Disorder, lag_us: int, defects: Defects, *, live: bool = False) -> None:
         self._path, self._disorder, self._lag_us, self._defects = path, disorder, lag_us, defects
+        self._live = live
         self.latest = self._previous = BEFORE_ALL
         self._held: list[npt.NDArray[np.void]] = []
 
@@ -145,9 +148,10 @@ class Order:
     def _refusal(self, number: int, t: int, latest: int) -> InputError:
         found = f"{self._path}: event {number} has t = {t} us after {latest} us, expected times that never decrease"
         if self._disorder == "refuse":
+            more = "" if self._live else ", or make windows of equally many events (window='count')"
             return InputError(
-                f"{found}; sort within a lag or leave such events out (disorder='sort', disorder='drop'), read up to "
-                "it (salvage=True), or make windows of equally many events (window='count')"
+                f"{found}; sort within a lag or leave such events out (disorder='sort', disorder='drop'), or read up to "
+                f"it (salvage=True){more}"
             )
         return InputError(
             f"{found} by more than lag_us={self._lag_us}; pass lag_us={latest - t} or more, or disorder='drop'"

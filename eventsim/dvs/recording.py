@@ -451,7 +451,7 @@ class Recording(ABC):
         assert taken.defects is not None and taken.disorder is not None
         defects = taken.defects
         defects.disorder = taken.disorder
-        order = Order(self.path, taken.disorder, taken.lag_us, defects)
+        order = Order(self.path, taken.disorder, taken.lag_us, defects, live=self.waiting is not None)
         seen = 0
         try:
             for columns in self._decoded(block_events):
