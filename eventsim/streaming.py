@@ -259,8 +259,8 @@ class Streaming:
         for node in simulator.schedule.nodes:
             if node.op.looks_ahead:
                 raise InputError(
-                    f"{name}: network {network.name} found, of which layer {node.name} looks ahead in time, expected one "
-                    "that goes step by step; save the events to a file and run it"
+                    f"{name}: network {network.name} found, of which layer {node.name} looks ahead in time, expected "
+                    "one that goes step by step; save the events to a file and run it"
                 )
         simulator.restart()
         simulator.count_anew()

@@ -148,10 +148,10 @@ class Order:
     def _refusal(self, number: int, t: int, latest: int) -> InputError:
         found = f"{self._path}: event {number} has t = {t} us after {latest} us, expected times that never decrease"
         if self._disorder == "refuse":
-            more = "" if self._live else ", or make windows of equally many events (window='count')"
+            upto = "read up to it (salvage=True)"
+            last = f"or {upto}" if self._live else f"{upto}, or make windows of equally many events (window='count')"
             return InputError(
-                f"{found}; sort within a lag or leave such events out (disorder='sort', disorder='drop'), or read up to "
-                f"it (salvage=True){more}"
+                f"{found}; sort within a lag or leave such events out (disorder='sort', disorder='drop'), {last}"
             )
         return InputError(
             f"{found} by more than lag_us={self._lag_us}; pass lag_us={latest - t} or more, or disorder='drop'"
