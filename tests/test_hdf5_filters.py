@@ -256,3 +256,24 @@ def test_a_pickled_recording_finds_its_filters_in_another_process(tmp_path: Path
     command = [sys.executable, "-c", code, str(tmp_path / "a.pickle")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "500\n"), done.stderr[-500:]
+
+
+def test_a_data_set_stays_open_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is closed forgets the chunk that it has unpacked, so each of 64 reads of one chunk would unpack it anew."""
+    count = 1 << 12
+    values = np.column_stack([np.arange(count), np.arange(count) % 7, np.arange(count) % 5, np.ones(count, int)])
+    (tmp_path / "a.h5").write_bytes(
+        event_files.hdf5(lambda f: f.create_dataset("events", data=values, chunks=(count, 4), compression="gzip"))
+    )
+    recording = open_recording(tmp_path / "a.h5", sensor_size=(7, 7))
+    opened: list[str] = []
+    get = h5py.Group.__getitem__
+
+    def counted(group: h5py.Group, name: str) -> object:
+        opened.append(name)
+        return get(group, name)
+
+    monkeypatch.setattr(h5py.Group, "__getitem__", counted)
+    monkeypatch.setattr("eventsim.dvs.formats.hdf5.READ_EVENTS", count // 64)
+    assert sum(len(block.t) for block in recording._decode(count)) == count
+    assert opened.count("events") == 2  # once for its filters

@@ -143,8 +143,8 @@ class Hdf5Recording(Recording):
                 _check_order(
                     self.path, self._place.name, self._rows(opened)(self._place.name, 0, min(READ_EVENTS, self._events))
                 )
-            # a chunk that is unpacked for several blocks is unpacked once
-            self._chunk_bytes = 2 * max(chunk_bytes(opened[name]) for name in self._place.datasets.values())
+            # a chunk that is unpacked for several blocks is unpacked once, and none is kept behind the next
+            self._chunk_bytes = max(chunk_bytes(opened[name]) for name in self._place.datasets.values())
             self._offset_us = _time_offset(self.path, opened, self._place)
             said = _geometry(self.path, opened, self._place, needed=sensor_size is None)
         size = sensor_size or said or guessed_sensor(self.path, self._decode, salvage)
@@ -200,9 +200,13 @@ class _Rows:
     def __init__(self, path: str, file: h5py.File, unchecked: frozenset[str]) -> None:
         self._path, self._file = path, file
         self._checked = dict.fromkeys(unchecked, 0)
+        # open until the end: what is closed forgets the chunk that it has unpacked
+        self._datasets: dict[str, h5py.Dataset] = {}
 
     def __call__(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        dataset = self._file[name]
+        if name not in self._datasets:
+            self._datasets[name] = self._file[name]
+        dataset = self._datasets[name]
         checked = self._checked.get(name, stop)
         if checked < stop:
             self._checked[name] = check_chunks(self._path, printable(name), dataset, max(start, checked), stop)
