@@ -15,9 +15,10 @@ import numpy as np
 from eventsim.dvs import Defects, Reading, Recording
 from eventsim.dvs.arriving import ArrivingFile, arriving_file
 from eventsim.dvs.batches import Batches
+from eventsim.dvs.columns import EVENT_DTYPE
 from eventsim.dvs.live_bins import bins_as_they_come
 from eventsim.dvs.order import DEFAULT_LAG_US
-from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE
+from eventsim.dvs.recording import AS_RECORDED
 from eventsim.dvs.said_values import whole_number
 from eventsim.errors import InputError
 from eventsim.ledger import Counts

@@ -248,7 +248,7 @@ def test_a_bug_is_not_taken_for_a_bad_file(
     client: Any, small_network: Network, data: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cluster, "elsewhere", lambda sample: 3)
-    with pytest.raises(AttributeError, match="reference"):
+    with pytest.raises(AttributeError, match="has no attribute"):
         list(evaluate(Simulator(small_network), data, Preparation(), client=client))
 
 

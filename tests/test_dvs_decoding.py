@@ -15,9 +15,9 @@ from test_dvs_formats import FILES
 from test_dvs_readers import AEDAT3, GOOD_EVENTS, as_array, npy, packet
 
 from eventsim.dvs import EVENT_DTYPE, Orientation, decoding, open_recording, packing
+from eventsim.dvs.columns import Packed
 from eventsim.dvs.fitting import PixelMap
 from eventsim.dvs.packing import check
-from eventsim.dvs.recording import Packed
 from eventsim.errors import InputError
 
 # a step in time, a marker or a vector may end with a read in every way

@@ -9,6 +9,7 @@ module of its own since importing Tonic takes a second.
 
 from __future__ import annotations
 
+from eventsim.dvs.columns import EVENT_DTYPE, Columns
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import ArrayRecording
@@ -24,13 +25,7 @@ from eventsim.dvs.opening import event_formats, open_recording
 from eventsim.dvs.order import Reading
 from eventsim.dvs.part import RecordingPart
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import (
-    AS_RECORDED,
-    EVENT_DTYPE,
-    Columns,
-    Orientation,
-    Recording,
-)
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording
 from eventsim.dvs.slices import frames_of_slices
 from eventsim.dvs.summary import RecordingSummary
 from eventsim.dvs.windowing import frames_by_count, frames_by_duration, frames_by_time, frames_from_events

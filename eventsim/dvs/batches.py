@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from eventsim.dvs.columns import Columns
 from eventsim.dvs.event_lists import as_columns
 from eventsim.dvs.event_values import microseconds, pixels, polarities
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.stopwatch import Stopwatch
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.recording import BLOCK_EVENTS, MAX_SENSOR_SIDE, Columns, Decoded, SensorSize
+from eventsim.dvs.columns import Columns, Decoded
+from eventsim.dvs.recording import BLOCK_EVENTS, MAX_SENSOR_SIDE, SensorSize
 from eventsim.errors import InputError
 
 # rows or columns without events that make what lies behind them an outlier, at least

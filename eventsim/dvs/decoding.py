@@ -12,9 +12,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.columns import EVENT_DTYPE, Packed
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.readable_file import ByteReader, ReadableFile
-from eventsim.dvs.recording import EVENT_DTYPE, Packed
 from eventsim.errors import InputError
 
 MORE, FULL, REFUSED = range(3)

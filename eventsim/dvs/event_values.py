@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.dvs.recording import TIME_LIMIT_US, Integers
+from eventsim.dvs.columns import Integers
+from eventsim.dvs.recording import TIME_LIMIT_US
 from eventsim.errors import InputError
 from eventsim.untrusted import printable
 

@@ -12,17 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.columns import Columns, Decoded
 from eventsim.dvs.event_lists import as_columns
 from eventsim.dvs.event_values import microseconds, pixels, polarities
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import (
-    AS_RECORDED,
-    Columns,
-    Decoded,
-    Orientation,
-    Recording,
-    SensorSize,
-)
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"\x93NUMPY"

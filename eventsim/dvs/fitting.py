@@ -8,8 +8,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.columns import EventArray
 from eventsim.dvs.packing import count_pixels
-from eventsim.dvs.recording import EventArray, Recording
+from eventsim.dvs.recording import Recording
 from eventsim.errors import InputError
 
 Frames: TypeAlias = npt.NDArray[np.int32]

@@ -9,11 +9,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.columns import EVENT_DTYPE, Decoded, EventArray, Packed, kinds
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.order import DEFAULT_LAG_US, Disorder, Order, Reading
 from eventsim.dvs.packing import check, joined, pack
@@ -23,11 +24,6 @@ from eventsim.errors import EventsimError, InputError
 from eventsim.stopwatch import Stopwatch
 from eventsim.untrusted import described
 
-EVENT_DTYPE = np.dtype([("x", "<i2"), ("y", "<i2"), ("t", "<i8"), ("p", "?")])
-"""One event: column x, row y, time t in microseconds, polarity p (True = ON, brighter). Tonic's names and types."""
-
-EventArray: TypeAlias = npt.NDArray[np.void]
-Integers: TypeAlias = npt.NDArray[np.integer[Any]]
 SensorSize: TypeAlias = tuple[int, int]
 SizeSource: TypeAlias = Literal["file", "given", "format", "guessed"]
 
@@ -36,69 +32,6 @@ BLOCK_EVENTS = 16384
 # int16 holds the coordinates; differences of two times within this limit cannot overflow int64
 MAX_SENSOR_SIDE = 32767
 TIME_LIMIT_US = 2**62
-
-
-class Columns(NamedTuple):
-    """Events as a reader decodes them, before they are checked: four arrays of one length.
-
-    Attributes
-    ----------
-    x, y : ndarray of any integer type
-        Pixel, in the coordinates of the sensor (before `Orientation`).
-    t : ndarray of int64
-        Microseconds, already unwrapped.
-    p : ndarray of bool
-        True = ON.
-    wraps : int
-        How often the counter of the time was full within these, and the reader went on behind it.
-    """
-
-    x: Integers
-    y: Integers
-    t: npt.NDArray[np.int64]
-    p: npt.NDArray[np.bool_]
-    wraps: int = 0
-
-
-class Packed(NamedTuple):
-    """The same of a reader that decodes into packed events, which need not be copied then.
-
-    Attributes
-    ----------
-    events : ndarray of EVENT_DTYPE
-        In the coordinates of the sensor; nobody else holds or changes them.
-    coordinates : dtype
-        Of 16 bits: how x and y are stored, signed or not.
-    wraps : int
-        As for `Columns`.
-    """
-
-    events: EventArray
-    coordinates: np.dtype[np.int16] | np.dtype[np.uint16]
-    wraps: int = 0
-
-    @property
-    def x(self) -> Integers:
-        """Columns of the sensor, a view."""
-        return self.events["x"].view(self.coordinates)
-
-    @property
-    def y(self) -> Integers:
-        """Rows of the sensor, a view."""
-        return self.events["y"].view(self.coordinates)
-
-    @property
-    def t(self) -> npt.NDArray[np.int64]:
-        """Microseconds, a view."""
-        return self.events["t"]
-
-    @property
-    def p(self) -> npt.NDArray[np.bool_]:
-        """Polarities, a view."""
-        return self.events["p"]
-
-
-Decoded: TypeAlias = Columns | Packed
 
 
 @dataclass(frozen=True)
@@ -494,9 +427,9 @@ class Recording(ABC):
         package = type(self).__module__
         try:
             for columns in self._decode(block_events):
-                kinds = _kinds(columns)
-                if any(kind not in "iu" for kind in kinds[:3]) or kinds[3] != "b":
-                    raise TypeError(f"columns of kinds {[*kinds]}, expected integers and a boolean polarity")
+                found = kinds(columns)
+                if any(kind not in "iu" for kind in found[:3]) or found[3] != "b":
+                    raise TypeError(f"columns of kinds {[*found]}, expected integers and a boolean polarity")
                 yield columns
         except EventsimError:
             raise
@@ -539,13 +472,6 @@ class Recording(ABC):
         """
         defects = Defects()
         return summarised(self.chunks(disorder="keep", defects=defects), self.width, self.height, defects)
-
-
-def _kinds(columns: Decoded) -> str:
-    """Return the kinds of the types of x, y, t and p."""
-    if isinstance(columns, Packed) and columns.events.dtype == EVENT_DTYPE:
-        return 2 * columns.coordinates.kind + "ib"
-    return "".join(np.asarray(getattr(columns, name)).dtype.kind for name in "xytp")
 
 
 def _numbers(seen: int, kept: npt.NDArray[np.bool_] | None) -> Callable[[int], int]:

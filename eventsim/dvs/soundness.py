@@ -9,7 +9,7 @@ import numpy as np
 from eventsim.errors import InputError
 
 if TYPE_CHECKING:  # it needs this file
-    from eventsim.dvs.recording import Decoded
+    from eventsim.dvs.columns import Decoded
 
 
 def first_unsound(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eventsim.dvs.columns import EventArray
 from eventsim.dvs.fitting import Frames, PixelMap
-from eventsim.dvs.recording import EventArray
 from eventsim.errors import InputError
 
 MAX_BINS = 1_000_000

@@ -12,10 +12,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from eventsim.dvs.columns import EventArray
 from eventsim.dvs.defects import Defects
 from eventsim.dvs.fitting import SENSOR_SIZE, Fit, Frames, PixelMap, agreed, pixel_map, positive
 from eventsim.dvs.order import Disorder, Reading
-from eventsim.dvs.recording import TIME_LIMIT_US, EventArray, Recording
+from eventsim.dvs.recording import TIME_LIMIT_US, Recording
 from eventsim.dvs.timed_bins import MAX_BINS, parts_by_time, timed_bins
 from eventsim.errors import InputError
 

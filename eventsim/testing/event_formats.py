@@ -29,9 +29,9 @@ from eventsim.dvs import (
     readable_file,
 )
 from eventsim.dvs.arriving import arriving_file
+from eventsim.dvs.columns import EventArray
 from eventsim.dvs.opening import SALVAGE, open_as_one_of
 from eventsim.dvs.order import Disorder
-from eventsim.dvs.recording import EventArray
 from eventsim.errors import InputError
 from eventsim.testing.pipes import Trickle
 

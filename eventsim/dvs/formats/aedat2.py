@@ -36,12 +36,13 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.cameras import Camera, Layout, camera_named
+from eventsim.dvs.columns import Packed
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.counters import rounds, steady
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ByteReader, ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"#!AER-DAT2"

@@ -27,11 +27,12 @@ import numpy.typing as npt
 
 from eventsim.dvs.aedat4_header import Aedat4Header, parsed_aedat4_header
 from eventsim.dvs.aedat4_packets import EVENT_BYTES, EVENTS, HEADER_BYTES, SMALL_BYTES, SmallFrames, list_of_events
+from eventsim.dvs.columns import Packed
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, Decoding, int32
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Recording, SensorSize
 from eventsim.dvs.unpacking import Unpack, unpack_lz4, unpack_zstd
 from eventsim.errors import InputError
 from eventsim.untrusted import printable

@@ -18,11 +18,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.columns import Packed
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.decoding import FULL, MORE, Decoding
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 MAGIC = b"Event Stream"

@@ -31,12 +31,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.dvs.columns import Packed
 from eventsim.dvs.compiled import compiled
 from eventsim.dvs.decoding import FULL, MORE, REFUSED, WRAPS, Decoding, time_at_the_end
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.prophesee_header import parsed_header, read_header, sensor_of
 from eventsim.dvs.readable_file import ByteReader, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Orientation, Packed, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 
 WORD_BYTES = 2

@@ -33,10 +33,11 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor, sliced
+from eventsim.dvs.columns import Columns
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_order, columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, TIME_LIMIT_US, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.hdf5_filters import COMPRESSIONS, ECF, check_chunks, chunk_bytes, chunks_unchecked, filters_of
 from eventsim.hdf5_text import HeldText, is_variable

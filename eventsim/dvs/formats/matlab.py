@@ -27,11 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.columns import Columns
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.mat5 import Arrays, arrays_of
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import check_stored, described, printable
 

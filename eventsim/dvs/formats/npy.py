@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from eventsim.dvs.columns import EVENT_DTYPE, Decoded, Packed
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.events_array import MAGIC, ArrayRecording, map_npy, npy_rest, npy_rows
 from eventsim.dvs.readable_file import readable_file
-from eventsim.dvs.recording import AS_RECORDED, EVENT_DTYPE, Decoded, Orientation, Packed, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, SensorSize
 from eventsim.errors import InputError
 
 # between two times that the pages of a mapped file are let go; less often than blocks, since that takes a while

@@ -23,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.columns import Columns
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import columns_named, microseconds, pixels, polarities, time_scale
 from eventsim.dvs.events_array import MAX_HEADER_BYTES, READ_HEADER
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, BLOCK_EVENTS, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import described, printable
 

@@ -32,11 +32,12 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.dvs.blocks import guessed_sensor
+from eventsim.dvs.columns import Columns
 from eventsim.dvs.event_format import EventFormat
 from eventsim.dvs.event_values import column_named, column_order, polarities, time_scale
 from eventsim.dvs.numbers_of_text import NO_NUMBER, NO_REFUSAL, NOT_WHOLE, TOO_FEW, TOO_LARGE, TOO_MANY, parse_rows
 from eventsim.dvs.readable_file import ReadableFile, readable_file
-from eventsim.dvs.recording import AS_RECORDED, Columns, Orientation, Recording, SensorSize
+from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
 from eventsim.untrusted import printable
 
