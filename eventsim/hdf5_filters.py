@@ -6,7 +6,8 @@ lossless filters that event files and checkpoints use are let through, and what 
 
 Sources: the HDF5 File Format Specification 3.0; the list of registered filters, https://github.com/HDFGroup/hdf5_plugins;
 for the chunks of LZ4, https://github.com/nexusformat/HDF5-External-Filter-Plugins, of Bitshuffle,
-https://github.com/kiyo-masui/bitshuffle, of Blosc, https://github.com/Blosc/c-blosc (README_CHUNK_FORMAT).
+https://github.com/kiyo-masui/bitshuffle, of Blosc, https://github.com/Blosc/c-blosc (README_CHUNK_FORMAT), of Blosc2, https://github.com/Blosc/c-blosc2
+(README_CFRAME_FORMAT).
 """
 
 from __future__ import annotations
@@ -56,6 +57,11 @@ MOST_OF_GZIP = 1032
 """Deflate makes at most so many bytes of one."""
 UNPACKED_BYTES = 128 << 20
 """What a chunk may unpack to without being looked at before."""
+
+
+BLOSC2_MAGIC = b"\x9e\xa8b2frame\0"
+# sizes of the header, the frame, what it unpacks to, what that takes packed, and a chunk of it; each behind its type
+BLOSC2_HEADER = struct.Struct(">11xIxQ6xqxq11xI")
 
 
 class Filter(NamedTuple):
@@ -241,6 +247,18 @@ def _blosc(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
     return len(data) >= 16 and struct.unpack_from("<II", data, 4)[0] == unpacked
 
 
+def _blosc2(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
+    """Tell whether a frame, and the one chunk in it, say that they hold a chunk; the filter reserves what they say.
+
+    Blocks that do not divide the sides of a chunk fill it up.
+    """
+    if len(data) < BLOSC2_HEADER.size or not data.startswith(BLOSC2_MAGIC):
+        return False
+    header, frame, whole, packed, chunk = BLOSC2_HEADER.unpack_from(data)
+    inner = struct.unpack_from("<I", data, header + 4)[0] if packed and header + 8 <= len(data) else 0
+    return bool(frame == len(data) and unpacked <= whole and max(whole, chunk, inner) <= 4 * unpacked + (1 << 20))
+
+
 def _lz4(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
     """Tell whether the blocks of a chunk unpack; the filter prints where they do not."""
     if len(data) < 12:
@@ -304,6 +322,7 @@ _CHECKS: dict[int, Callable[[bytes, int, tuple[int, ...]], bool]] = {
     GZIP: _gzip,
     ZSTD: _zstd,
     BLOSC: _blosc,
+    BLOSC2: _blosc2,
     LZ4: _lz4,
     BITSHUFFLE: _bitshuffle,
 }

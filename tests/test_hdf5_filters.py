@@ -127,6 +127,8 @@ def test_what_is_whole_is_let_through(tmp_path: Path, packing: str) -> None:
     ("packing", "place", "value"),
     [
         ("blosc", 4, b"\xff\xff\xff\x7f"),  # reserves 2 GiB
+        ("blosc2", 58, b"\x70\0\0\0"),  # reserves 2 GB
+        ("blosc2", 30, b"\0\0\0\0\x70\0\0\0"),
         ("zstd", 5, b"\xff"),
         ("lz4", 7, b"\xff"),
         ("lz4", 16, b"\xff\xff\xff"),  # its decoder prints
@@ -141,7 +143,7 @@ def test_damaged_chunks_are_refused_before_their_filter_sees_them(
 ) -> None:
     data = bytearray(event_files.dsec(EVENTS, chunks=(77,), **PACKINGS[packing]))
     # polarities become smaller by any; so few bytes are not packed by Blosc
-    column, size = ("t", 308) if packing == "blosc" else ("p", 77)
+    column, size = ("t", 308) if "blosc" in packing else ("p", 77)
     with h5py.File(io.BytesIO(data)) as file:
         begin = file[f"events/{column}"].id.get_chunk_info(1).byte_offset + place
     data[begin : begin + len(value)] = value
@@ -178,6 +180,19 @@ def test_no_filter_of_those_that_crash_without_parameters_gets_none(tmp_path: Pa
     assert data[at : at + 2] == b"\7\0"
     (tmp_path / "a.h5").write_bytes(data[:at] + b"\0" + data[at + 1 :])
     assert alone(tmp_path / "a.h5").startswith(": dataset events has the parameters () of Blosc")
+
+
+def test_a_frame_of_half_a_gigabyte_in_a_small_chunk_is_refused(tmp_path: Path) -> None:
+    """Of 172 bytes."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        large = file.create_dataset("large", (1 << 29,), "u1", chunks=(1 << 29,), **hdf5plugin.Blosc2())
+        large[:1] = 0
+        frame = large.id.read_direct_chunk((0,))[1]
+        assert len(frame) < 200
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("events", (1000, 4), "i8", chunks=(1000, 4), **hdf5plugin.Blosc2())
+        made.id.write_direct_chunk((0, 0), frame)
+    assert "has a chunk at 0, 0 that Blosc2 does not unpack to 32000 bytes" in alone(tmp_path / "a.h5")
 
 
 def test_a_stream_that_goes_on_behind_its_chunk_is_refused_in_bounded_memory(tmp_path: Path) -> None:
