@@ -133,6 +133,7 @@ def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.Cap
         ),
         (["evaluate", "m.h5", "x", "--resume=yes"], "argument --resume: 'yes' found, expected no value; see eventsim"),
         (["formats", "spikfomer"], "format 'spikfomer' found, did you mean spikformer?"),
+        (["events", "a.bin", "--start", "1e3"], "argument --start: 1e3 found, expected a whole number; see eventsim"),
         (["formats", "aedat5"], "format 'aedat5' found, did you mean aedat4?"),
         (["formats", "zzz"], "format 'zzz' found; expected one of ds2ta, nir, "),
     ],

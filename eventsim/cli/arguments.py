@@ -164,7 +164,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """Say how recordings are read."""
     parser.add_argument("--sensor", type=size, metavar="WxH", help="sensor size, for formats that do not tell")
     parser.add_argument("--camera", choices=("dvs128", "davis"), help="address layout of AEDAT 2.0")
-    parser.add_argument("--stream", type=int, metavar="N", help="which stream of events, where a file holds several")
+    parser.add_argument("--stream", type=whole, metavar="N", help="which stream of events, where a file holds several")
     parser.add_argument(
         "--format", metavar="NAME", help="of a recording, in place of recognising it: see eventsim formats"
     )
@@ -174,8 +174,8 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--group", metavar="NAME", help="where the events are in HDF5 that holds several recordings")
     parser.add_argument("--first-pixel", type=int, choices=(0, 1), help="number of the first pixel in a MATLAB file")
-    parser.add_argument("--start", type=int, metavar="US", help="leave out events before this time, as in the file")
-    parser.add_argument("--end", type=int, metavar="US", help="leave out events from this time on")
+    parser.add_argument("--start", type=whole, metavar="US", help="leave out events before this time, as in the file")
+    parser.add_argument("--end", type=whole, metavar="US", help="leave out events from this time on")
     parser.add_argument("--salvage", action="store_true", help="read up to the damage of a cut or corrupt file")
     for name, says in TURNS.items():
         parser.add_argument(f"--{name}", action=YES_OR_NO, help=f"{says}; default: the model's")
@@ -190,6 +190,14 @@ def at_least_one(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} found, expected a whole number of at least 1")
     return value
+
+
+def whole(text: str) -> int:
+    """Read a whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text} found, expected a whole number") from None
 
 
 def zero_or_more(text: str) -> int:

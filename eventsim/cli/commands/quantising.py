@@ -14,6 +14,7 @@ from eventsim.cli.arguments import (
     at_least_one,
     check_output,
     preparation_of,
+    whole,
 )
 from eventsim.cli.inputs import tell_time_steps
 from eventsim.cli.printing import complain, console, print_json, progress
@@ -44,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--scales", choices=tuple(SCALES), default="exact", help="of weights, for each output channel")
     parser.add_argument(
-        "--fraction", metavar="BITS", type=int, default=12, help="behind the point of potentials, 0 to 16; default 12"
+        "--fraction", metavar="BITS", type=whole, default=12, help="behind the point of potentials, 0 to 16; default 12"
     )
     add_frame_options(parser)
 
