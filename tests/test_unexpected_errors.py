@@ -121,11 +121,3 @@ def test_the_others_are_simulated(
     assert main(["evaluate", str(tmp_path / "m.h5"), str(tmp_path / "data"), "--sensor", "6x6", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
     assert (document["samples"], len(document["failed"])) == (2, 1)
-
-
-def test_a_field_of_several_values_is_named(tmp_path: Path, small_network: Network) -> None:
-    events = np.zeros(4, [("t", "<i8"), ("x", "<i2", (2, 3)), ("y", "<i2"), ("p", "?")])
-    np.save(tmp_path / "a.npy", events)
-    for source in (events, tmp_path / "a.npy"):
-        with pytest.raises(InputError, match="x has 2 x 3 values an event, expected one"):
-            open_recording(source, sensor_size=(6, 6))

@@ -50,11 +50,6 @@ def as_columns(
         allowed = NUMBERS + "b" * (name == "p")
         if values.dtype.kind not in allowed or values.dtype.itemsize > 8:
             raise InputError(f"{path}: {name} is of type {values.dtype}, expected integers; convert the array")
-        if values.ndim != 1:
-            raise InputError(
-                f"{path}: {name} has {' x '.join(map(str, values.shape[1:]))} values an event, expected one; convert "
-                "the array"
-            )
     if t.dtype.kind == "f" and time_unit is None:
         raise InputError(
             f"{path}: an event list with times of type {t.dtype}, which may be seconds or microseconds; pass "
