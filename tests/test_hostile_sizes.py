@@ -228,10 +228,8 @@ def test_a_damaged_image_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "eventsim", "run", str(tmp_path / "m.h5"), str(tmp_path / "a.tiff")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr.startswith(f"eventsim: {tmp_path / 'a.tiff'}: not a readable image")
-        and done.stderr.count("\n") == 1
-    )
+    (said,) = (line for line in done.stderr.splitlines() if not line.startswith("eventsim: compiling the kernels"))
+    assert said.startswith(f"eventsim: {tmp_path / 'a.tiff'}: not a readable image")
 
 
 @pytest.mark.parametrize(("name", "size"), [("a.webp", (8192, 8192)), ("a.png", (2, 1 << 25)), ("b.png", (8192, 8192))])
