@@ -233,7 +233,7 @@ def measured(
         result.time_steps,
         result.latency_s,
         tuple(LayerSum.of(layer) for layer in result.profile),
-        {name: energy.total_mj for name, energy in energies(result.profile, by).items()},
+        {name: float(energy.total_mj) for name, energy in energies(result.profile, by).items()},
         estimates(result.profile),
         binning_s,
         reading_s,
