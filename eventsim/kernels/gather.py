@@ -26,7 +26,7 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.scatter import deal, scatter
-from eventsim.kernels.tiles import ALIGNED, TILE, VECTOR, masked, only, pointer, vectors
+from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
 from eventsim.kernels.window import Window
 
@@ -67,7 +67,7 @@ def _load(b: Any, places: list[Any], lanes: Any, mask: Any) -> list[Any]:
         with all_:
             first, first_block = b.load(last, align=4), b.block
         with some:
-            part, part_block = masked(b, "load", last, ALIGNED, mask, _ZEROS), b.block
+            part, part_block = load_masked(b, last, mask, _ZEROS), b.block
     chosen = b.phi(VECTOR)
     chosen.add_incoming(first, first_block)
     chosen.add_incoming(part, part_block)
@@ -82,7 +82,7 @@ def _store(b: Any, vectors: list[Any], places: list[Any], lanes: Any, mask: Any)
         with all_:
             b.store(vectors[-1], places[-1], align=4)
         with some:
-            masked(b, "store", vectors[-1], places[-1], ALIGNED, mask)
+            store_masked(b, vectors[-1], places[-1], mask)
 
 
 def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:

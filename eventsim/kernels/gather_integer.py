@@ -33,6 +33,8 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS, chunks
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.tiles import load_masked, only, store_masked
+from eventsim.kernels.vectors import spread
 from eventsim.kernels.window import Window
 
 BLOCK = 128
@@ -87,18 +89,11 @@ def _kinds(width: int, bits: int) -> list[Any]:
     ]
 
 
-def _spread(b: Any, value: Any, lanes: int) -> Any:
-    """Return a vector with a value in each of its lanes."""
-    nowhere = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
-    alone = b.insert_element(nowhere, value, ir.Constant(_WORD, 0))
-    return b.shuffle_vector(alone, nowhere, ir.Constant(ir.VectorType(_WORD, lanes), [0] * lanes))
-
-
 def _products(b: Any, row: Any, value: Any, kinds: Sequence[Any]) -> list[Any]:
     """Return the weights of one event, widened, times its value if it has one."""
     bytes_of = [ir.VectorType(_BYTE, kind.count) for kind in kinds]
     terms = [b.sext(b.load(place, align=1), kind) for place, kind in zip(_places(b, row, bytes_of), kinds, strict=True)]
-    return terms if value is None else [b.mul(term, _spread(b, value, term.type.count)) for term in terms]
+    return terms if value is None else [b.mul(term, spread(b, value, term.type.count)) for term in terms]
 
 
 def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> list[Any]:
@@ -112,7 +107,7 @@ def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> li
     bytes_of = [ir.VectorType(_BYTE, chunk) for chunk in pieces]
     for chunk, *places in zip(pieces, *(_places(b, row, bytes_of) for row in rows), strict=True):
         one, other = (b.load(place, align=1) for place in places)
-        factors = b.bitcast(_spread(b, values, chunk // 2), one.type)
+        factors = b.bitcast(spread(b, values, chunk // 2), one.type)
         kind = ir.FunctionType(ir.VectorType(ir.IntType(16), chunk // 2), [one.type] * 2)
         name = "llvm.x86.avx512.pmaddubs.w.512" if chunk == 64 else "llvm.x86.avx2.pmadd.ub.sw"
         instruction = cgutils.get_or_insert_function(b.module, kind, name)
@@ -203,18 +198,9 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
 
 def _add_first(b: Any, total: Any, place: Any, lanes: Any, is_first: Any) -> None:
     """Add the first lanes of a vector to what is there, or write them."""
-    count = total.type.count
-    numbers = ir.Constant(ir.VectorType(_WORD, count), list(range(count)))
-    mask = b.icmp_signed("<", numbers, _spread(b, b.trunc(lanes, _WORD), count))
-    nothing, align = ir.Constant(total.type, [0.0] * count), ir.Constant(_WORD, 4)
-
-    def masked(name: str, result: Any, *arguments: Any) -> Any:
-        kind = ir.FunctionType(result, [argument.type for argument in arguments])
-        intrinsic_of = f"llvm.masked.{name}.v{count}f32.p0v{count}f32"
-        return b.call(cgutils.get_or_insert_function(b.module, kind, intrinsic_of), arguments)
-
-    held = b.select(is_first, nothing, masked("load", total.type, place, align, mask, nothing))
-    masked("store", ir.VoidType(), b.fadd(held, total), place, align, mask)
+    mask, nothing = only(b, lanes, total.type.count), ir.Constant(total.type, [0.0] * total.type.count)
+    held = b.select(is_first, nothing, load_masked(b, place, mask, nothing))
+    store_masked(b, b.fadd(held, total), place, mask)
 
 
 def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:

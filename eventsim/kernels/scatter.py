@@ -20,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.tiles import ALIGNED, TILE, masked, only, pointer, vectors
+from eventsim.kernels.tiles import TILE, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
 from eventsim.kernels.window import Window
 
@@ -65,7 +65,7 @@ def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None
         places = rows_at(out, b.mul(b.sub(pixel, first), pitch))
         for n, (vector, place) in enumerate(zip(vector_sums, places, strict=True)):
             if in_part and n == many - 1:
-                masked(b, "store", vector, place, ALIGNED, mask)
+                store_masked(b, vector, place, mask)
             else:
                 b.store(vector, place, align=4)
 

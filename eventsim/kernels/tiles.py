@@ -7,13 +7,10 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from eventsim.kernels.vectors import LANES, WORD, kind_of, whole_number
+from eventsim.kernels.vectors import LANES, WORD, kind_of, spread, whole_number
 
 TILE = 96
 VECTOR = kind_of(LANES)
-_NO_LANES = ir.Constant(ir.VectorType(WORD, LANES), ir.Undefined)
-_ALL_FIRST = ir.Constant(ir.VectorType(WORD, LANES), [0] * LANES)
-_ORDER = ir.Constant(ir.VectorType(WORD, LANES), list(range(LANES)))
 ALIGNED = ir.Constant(WORD, 4)
 
 
@@ -28,15 +25,23 @@ def vectors(builder: Any, row: Any, count: int) -> list[Any]:
     return [builder.bitcast(place, VECTOR.as_pointer()) for place in places]
 
 
-def only(builder: Any, lanes: Any) -> Any:
+def only(builder: Any, lanes: Any, count: int = LANES) -> Any:
     """Return a mask of the first lanes of a vector."""
-    lane = builder.insert_element(_NO_LANES, builder.trunc(lanes, WORD), ir.Constant(WORD, 0))
-    return builder.icmp_signed("<", _ORDER, builder.shuffle_vector(lane, _NO_LANES, _ALL_FIRST))
+    order = ir.Constant(ir.VectorType(WORD, count), list(range(count)))
+    return builder.icmp_signed("<", order, spread(builder, builder.trunc(lanes, WORD), count))
 
 
-def masked(builder: Any, name: str, *arguments: Any) -> Any:
-    """Load or store a vector by a mask."""
-    result = ir.VoidType() if name == "store" else VECTOR
+def load_masked(builder: Any, place: Any, mask: Any, otherwise: Any) -> Any:
+    """Load the lanes of a vector of floats that a mask names; the others are those of another vector."""
+    return _masked(builder, "load", otherwise.type, otherwise.type, place, ALIGNED, mask, otherwise)
+
+
+def store_masked(builder: Any, vector: Any, place: Any, mask: Any) -> None:
+    """Store the lanes of a vector of floats that a mask names."""
+    _masked(builder, "store", ir.VoidType(), vector.type, vector, place, ALIGNED, mask)
+
+
+def _masked(builder: Any, name: str, result: Any, vector: Any, *arguments: Any) -> Any:
     kind = ir.FunctionType(result, [argument.type for argument in arguments])
-    intrinsic_of = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.{name}.v{LANES}f32.p0v{LANES}f32")
-    return builder.call(intrinsic_of, arguments)
+    whole_name = f"llvm.masked.{name}.v{vector.count}f32.p0v{vector.count}f32"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, whole_name), arguments)

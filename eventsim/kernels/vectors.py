@@ -58,10 +58,10 @@ def load(b: Any, base: Any, offset: Any, lanes: int) -> Any:
 
 
 def spread(b: Any, value: Any, lanes: int) -> Any:
-    """Return a vector of one number."""
+    """Return a vector of one number, of whatever type."""
     if lanes == 1:
         return value
-    nowhere = ir.Constant(kind_of(lanes), ir.Undefined)
+    nowhere = ir.Constant(ir.VectorType(value.type, lanes), ir.Undefined)
     first = b.insert_element(nowhere, value, ir.Constant(WORD, 0))
     return b.shuffle_vector(first, nowhere, ir.Constant(ir.VectorType(WORD, lanes), [0] * lanes))
 
