@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 from safetensors.numpy import save_file
 from state_dicts import spikformer_state
 
-from eventsim import dvs
+from eventsim import Simulator, dvs
 from eventsim.cli import main
 from eventsim.datasets import Outcome, evaluate
 from eventsim.operations import OPERATIONS
@@ -166,6 +168,33 @@ def test_one_bad_input_does_not_lose_the_others(capsys, folder: Path) -> None:
     assert err.count("\n") == 1
     code, out, err = call(capsys, "run", folder / "m.h5", *inputs)
     assert (code, out.count("prediction"), err.count("absent.bin")) == (2, 2, 1)
+
+
+INTERRUPTED_IMPORT = """
+import sys
+class Finder:
+    def find_spec(name, *_):
+        if name == "eventsim.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder)
+import eventsim.cli
+"""
+
+
+def test_an_interruption_while_commands_are_imported_is_one_line() -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED_IMPORT], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "eventsim: interrupted\n")
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_kernels_of_every_input_are_ready_before_the_first(capsys, inputs: int, folder: Path, monkeypatch) -> None:
+    """With several, those that play what was written down, too; they are no latency of any sample."""
+    asked: list[bool] = []
+    warm_up = Simulator.warm_up
+    monkeypatch.setattr(Simulator, "warm_up", lambda me, many=False: asked.append(many) or warm_up(me, many=many))
+    recordings = [folder / "data" / "0" / f"{index}.npy" for index in range(inputs)]
+    assert call(capsys, "run", folder / "m.h5", *recordings, "--sensor", "34x34", "--json")[0] == 0
+    assert asked == [inputs > 1]
 
 
 def test_an_interrupted_evaluation_prints_what_it_has(capsys, folder: Path, monkeypatch) -> None:

@@ -408,6 +408,16 @@ def test_gather_groups_by_hand():
         assert_array_equal(out, np.array([expected], F) / 8)
 
 
+def test_units_of_long_runs():
+    """Magnitudes by whole vectors and what is left, of both signs, from any event on."""
+    for before, events in itertools.product((0, 1, 5), (15, 16, 33, 200)):
+        values = (np.arange(before + events) % 9 - 4).astype(F) / 4
+        indptr, tally = np.array([0, before, before + events]), tallies(2)
+        window = Window(1, 1, 1, 1, 1, 1, 1, 1, 0, 0)
+        count_products((indptr, np.zeros(before + events, np.int32), values), window, 3, *tally)
+        assert told(tally)[1] == [3 * np.abs(values[:before]).sum(), 3 * np.abs(values[before:]).sum()]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @given(data=st.data())
 def test_gather_synapses(kind, data):

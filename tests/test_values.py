@@ -42,7 +42,8 @@ def test_values_are_those_of_the_array(data: st.DataObject, kind: SignalType, ch
     [
         np.arange(31), np.arange(32), np.arange(31) / 2, np.arange(32) / 2, [30, 30], [31, 31], [-1, 0], [0.3, 0],
         [1] * 300, np.arange(300) % 31, np.arange(300) % 32, [*[0] * 290, *range(10)], [*[5] * 290, *range(10)],
-        [1, 1], [2, 1],
+        [1, 1], [2, 1], np.arange(3000) % 7 / 2, [*[0.5] * 2100, *range(3, 12)], [*[0.5] * 1500, -2, 0, 40],
+        np.arange(2500) / 4 - 300, [*[2] * 1030, 0.5, *[7] * 1100, 31], [2.5] * 1040,
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("dense", [False, True])
@@ -56,6 +57,17 @@ def test_the_limits_of_the_levels(values: Any, dense: bool, parts: int) -> None:
         take(taken, Dense(kind, 1, column) if dense else rows_from_dense(kind, 1, column))
     check(taken, array)
     assert taken.levels is None or len(taken.levels) <= MOST_LEVELS
+
+
+def test_values_of_a_step_are_added_up_in_one_order_whatever_came_before() -> None:
+    """Sums of float64 that are rounded: 2**30 and 0.3 by turns, behind nothing, few levels, and many."""
+    values = np.tile(np.array([2.0**30, 0.3], np.float32), 1200)
+    sums = []
+    for before in (np.zeros(2400), np.arange(2400) % 5 / 2, np.arange(2400) / 8):
+        column = np.concatenate([before, values]).astype(np.float32)[:, None]
+        signal = Dense(SignalType("real", 1, (2400,), dense=True), 2, column)
+        sums.append(look_at(signal, context_of(signal)).read().rest[1])
+    assert sums[0] == sums[1] == sums[2]
 
 
 def context_of(signal: Signal) -> Context:

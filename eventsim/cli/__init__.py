@@ -1,10 +1,15 @@
 """The command line: parse, call, print. One file a command, in ``commands``."""
 
 import gc
+import sys
 
 gc.disable()  # what is imported stays: to look through it again and again takes a tenth of the time of a short command
 
-from eventsim.cli.main import main  # noqa: E402 - as above
+try:
+    from eventsim.cli.main import main
+except KeyboardInterrupt:  # as later, when `main` hears it
+    sys.stderr.write("eventsim: interrupted\n")
+    sys.exit(130)
 
 gc.enable()
 gc.freeze()

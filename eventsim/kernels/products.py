@@ -2,28 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.vectors import COMPILED, LANES, WORD, carry, fold, kind_of, load, whole_number
 from eventsim.kernels.window import Window
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _magnitudes(typingctx: Any, values: Any, vectors: Any) -> Any:
+    """Add up the magnitudes of so many vectors that lie behind an address, in `LANES` sums of float64."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        b, (values, vectors) = builder, arguments
+        bits, doubles = ir.VectorType(WORD, LANES), ir.VectorType(ir.DoubleType(), LANES)
+
+        def turn(index: Any, sums: list[Any]) -> list[Any]:
+            loaded = b.bitcast(load(b, values, b.mul(index, whole_number(LANES)), LANES), bits)
+            size = b.bitcast(b.and_(loaded, ir.Constant(bits, [0x7FFFFFFF] * LANES)), kind_of(LANES))
+            return [b.fadd(sums[0], b.fpext(size, doubles))]
+
+        (total,) = carry(b, vectors, [ir.Constant(doubles, [0.0] * LANES)], turn)
+        return fold(b, total, LANES, b.fadd)
+
+    return types.float64(types.uintp, types.int64), generate
 
 
 @kernel
 def _magnitude(values: npt.NDArray[np.float32], first: int, last: int) -> float:
-    """Add up magnitudes, four sums at a time, so that few additions wait for the one before."""
-    a, b, c, d = 0.0, 0.0, 0.0, 0.0
-    e, end, one = np.uint64(first), np.uint64(last), np.uint64(1)
-    while e + one + one + one < end:
-        a += abs(values[e])
-        b += abs(values[e + one])
-        c += abs(values[e + one + one])
-        d += abs(values[e + one + one + one])
-        e += one + one + one + one
-    while e < end:
-        a += abs(values[e])
-        e += one
-    return a + b + (c + d)
+    """Add up magnitudes, many sums at a time, so that no addition waits for the one before."""
+    vectors = (last - first) // LANES if COMPILED else 0
+    total = 0.0
+    if COMPILED:
+        total += _magnitudes(values.ctypes.data + 4 * first, vectors)
+    for e in range(np.uint64(first + vectors * LANES), np.uint64(last)):
+        total += abs(np.float64(values[e]))
+    return total
 
 
 @kernel

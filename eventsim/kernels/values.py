@@ -29,23 +29,24 @@ TOLD = 3
 
 
 @kernel
-def _look_at_integers(values: npt.NDArray[np.float32], largest: np.float32) -> tuple[bool, int, int, int, np.uint64]:
+def _look_at_integers(values: npt.NDArray[np.float32], largest: np.float32) -> tuple[bool, int, int, int, int]:
     """Look at values without a branch, if all are integers from 0 to `largest`.
 
-    Returned: whether they are, how many are 0 and 1, their sum, and which are there, integer n as bit n.
+    Returned: whether they are, how many are 0 and 1, their sum, and which are there, integer n as bit n. All have 32
+    bits, as values have: what is wider is no vector of every processor.
     """
-    nothing = np.float32(0)
-    among = np.uint64(0)
-    strange = zero = one = total = np.int64(0)
+    nothing, bit = np.float32(0), np.uint32(1)
+    among = np.uint32(0)
+    strange = zero = one = total = np.int32(0)
     for i in range(len(values)):
         value = values[i]
-        number = np.int64(value if (value >= 0) & (value <= largest) else nothing)
-        strange |= np.int64(np.float32(number) != value)
-        among |= np.uint64(1) << np.uint64(number)
-        zero += number == 0
-        one += number == 1
-        total += number
-    return bool(strange == 0), int(zero), int(one), int(total), among
+        number = np.int32(value if (value >= 0) & (value <= largest) else nothing)
+        strange = np.int32(strange | (np.float32(number) != value))
+        among = np.uint32(among | np.uint32(bit << np.uint32(number)))
+        zero = np.int32(zero + (number == 0))
+        one = np.int32(one + (number == 1))
+        total = np.int32(total + number)
+    return bool(strange == 0), int(zero), int(one), int(total), int(among)
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -73,11 +74,11 @@ def _regard(typingctx: Any, values: Any, vectors: Any, total: Any, low: Any, hig
         value = b.load(place(values, floats, index), align=4)
         alike = [b.fcmp_ordered("==", value, many(number)) for number in (0.0, 1.0, -1.0)]
         plain = b.or_(alike[0], alike[1])
-        small, large = (b.select(plain, many(end_), value) for end_ in (float("inf"), float("-inf")))
+        other = b.bitcast(b.or_(b.bitcast(value, words), b.sext(plain, words)), floats)  # no number where it is 0 or 1
         made = [
             b.fadd(carried[0], b.fpext(b.select(plain, many(0.0), value), doubles)),
-            b.select(b.fcmp_ordered("<", small, carried[1]), small, carried[1]),
-            b.select(b.fcmp_ordered(">", large, carried[2]), large, carried[2]),
+            b.select(b.fcmp_ordered("<", other, carried[1]), other, carried[1]),
+            b.select(b.fcmp_ordered(">", other, carried[2]), other, carried[2]),
             *(b.sub(number, b.sext(same, words)) for number, same in zip(carried[3:], alike, strict=True)),
         ]
         following = b.add(index, ir.Constant(_WIDE, 1))
@@ -146,6 +147,34 @@ def _list_level(level: np.float32, levels: npt.NDArray[np.float32], listed: int)
 
 
 @kernel
+def _list_levels(
+    values: npt.NDArray[np.float32], levels: npt.NDArray[np.float32], listed: int, largest: np.float32
+) -> int:
+    """Add values that are neither 0 nor 1 to the first `listed` of the levels; return how many there are now."""
+    for i in range(len(values)):
+        value = values[i]
+        if (value != 0) & (value != 1):
+            if not ((value >= 0) & (value <= largest)):
+                return GIVEN_UP
+            listed = _list_level(value, levels, listed)
+            if listed == GIVEN_UP:
+                return GIVEN_UP
+    return listed
+
+
+@kernel
+def _are_listed(values: npt.NDArray[np.float32], levels: npt.NDArray[np.float32]) -> bool:
+    """Say whether all values are 0, 1 or a level; level by level, which takes no branch."""
+    known = np.int32(0)
+    for i in range(len(values)):
+        known = np.int32(known + ((values[i] == 0) | (values[i] == 1)))
+    for level in levels:
+        for i in range(len(values)):
+            known = np.int32(known + (values[i] == level))
+    return bool(known == len(values))
+
+
+@kernel
 def look(
     values: npt.NDArray[np.float32],
     indptr: npt.NDArray[np.int64],
@@ -164,7 +193,7 @@ def look(
     size : int
         Rows of a time step, or, where there are none, its values.
     levels : float32 array (most,)
-        Written: distinct values that are neither 0 nor 1. Only those in 0 to ``most - 1`` are few; at most 63.
+        Written: distinct values that are neither 0 nor 1. Only those in 0 to ``most - 1`` are few; at most 32.
     sums : float64 array (2 + steps,)
         Written: of the values that are neither 0 nor 1, the least and the largest, infinite where there is none, and
         their sum in each time step, whose order of additions does not depend on the other steps.
@@ -191,31 +220,25 @@ def look(
             block = values[start : min(start + BLOCK, stop)]
             small, no, yes, sum_, among = _look_at_integers(block, largest)
             if small:
-                integers |= among
+                integers |= np.uint64(among)
                 zero += no
                 one += yes
                 total += sum_ - yes
                 start += len(block)
-        while listed != GIVEN_UP and start < stop:
-            value = values[start]
-            start += 1
-            zero += value == 0
-            one += value == 1
-            minus += value == -1
-            if (value != 0) & (value != 1):
-                total += value
-                low[0] = min(low[0], value)
-                high[0] = max(high[0], value)
-                few = (value >= 0) & (value <= largest)
-                listed = _list_level(value, levels, listed) if few else GIVEN_UP
-        if start < stop:
-            totals[:] = 0
-            no, yes, less = _look_at_any(values[start:stop], totals, low, high)
+        totals[:] = 0
+        while start < stop:
+            block = values[start : min(start + BLOCK, stop)]
+            if listed != GIVEN_UP and not _are_listed(block, levels[:listed]):
+                listed = _list_levels(block, levels, listed, largest)
+            if listed == GIVEN_UP:
+                block = values[start:stop]
+            no, yes, less = _look_at_any(block, totals, low, high)
             zero += no
             one += yes
             minus += less
-            for lane in range(LANES):
-                total += totals[lane]
+            start += len(block)
+        for lane in range(LANES):
+            total += totals[lane]
         ones += one
         others += stop - begin - zero - one
         sums[2 + step] = total
@@ -250,9 +273,18 @@ def count_values(data: npt.NDArray[np.float32], positions: int, counted: npt.NDA
     values, size = data.reshape(-1), positions * data.shape[1]
     for step in range(len(counted)):
         active = 0
-        for index in range(step * size, (step + 1) * size):
-            active += values[index] != 0
+        for begin in range(step * size, (step + 1) * size, BLOCK):
+            active += _active(values[begin : min(begin + BLOCK, (step + 1) * size)])
         counted[step] = active
+
+
+@kernel
+def _active(values: npt.NDArray[np.float32]) -> int:
+    """Return how many values are not 0, counted by 32 bits, as values have."""
+    active = np.int32(0)
+    for i in range(len(values)):
+        active = np.int32(active + (values[i] != 0))
+    return int(active)
 
 
 @kernel

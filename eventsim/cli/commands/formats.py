@@ -66,7 +66,15 @@ def _explain(args: Arguments) -> int:
     common = {**WRAPPINGS, **explained(PreparationOptions)}
     if args.json:
         told = {name: {"type": kind, "text": text} for name, (kind, text) in {**own, **common}.items()}
-        print_json({"schema": document.SCHEMA, "format": args.name, "options": told, "provenance": machine()})
+        print_json(
+            {
+                "schema": document.SCHEMA,
+                "format": args.name,
+                "description": known[args.name].description,
+                "options": told,
+                "provenance": machine(),
+            }
+        )
         return 0
     screen = console()
     screen.print(f"{args.name}: {known[args.name].description}", markup=False, soft_wrap=True)

@@ -109,9 +109,10 @@ def simulate(args: Arguments) -> int:
     shown = fitting(models, shown, facts, chosen=bool(args.energy))
     load_s = time.perf_counter() - began
     preparation = preparation_of(args, simulator.network)
-    compile_s = simulator.warm_up()
-    samples: list[dict[str, Any]] = []
     tried = Attempts()
+    found = sources(args.inputs, args.batch, tried, simulator.network)
+    compile_s = simulator.warm_up(many=len(found) > 1)
+    samples: list[dict[str, Any]] = []
 
     def whole() -> dict[str, Any]:
         options = {name: getattr(args, name) for name in ("chunk", "threads", "record", "energy")}
@@ -119,8 +120,6 @@ def simulate(args: Arguments) -> int:
         whence = provenance(args.model, simulator.network, preparation, options)
         noted = preparation.noted(simulator.network)
         return document.run_document(args.model, noted, whence, load_s, compile_s, samples, tried.failed)
-
-    found = sources(args.inputs, args.batch, tried, simulator.network)
 
     def take(name: str) -> None:
         source = found[name]
