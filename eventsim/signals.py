@@ -20,6 +20,7 @@ Kind: TypeAlias = Literal["binary", "graded", "real"]
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 IntArray: TypeAlias = npt.NDArray[np.int32]
 CountArray: TypeAlias = npt.NDArray[np.int64]
+BitArray: TypeAlias = npt.NDArray[np.uint32]
 
 NO_VALUES: FloatArray = np.empty(0, np.float32)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -82,6 +83,9 @@ class Rows:
         ``None`` for binary signals; graded ones hold integers, exact in float32 below 2**24.
     static : bool
         The same in every time step of the sample.
+    bits : uint32 array (steps, words), or None
+        Of a binary signal that comes from neurons, what they left: a bit for each channel, row after row of each step,
+        and at least 64 behind them.
     """
 
     type: SignalType
@@ -90,6 +94,7 @@ class Rows:
     indices: IntArray
     values: FloatArray | None = None
     static: bool = False
+    bits: BitArray | None = None
 
     @property
     def nonzeros(self) -> int:
@@ -117,10 +122,18 @@ class Rows:
         return self.triple if kept is None else kept
 
     @classmethod
-    def within(cls, kind: SignalType, steps: int, indptr: CountArray, indices: IntArray, values: FloatArray) -> Rows:
+    def within(
+        cls,
+        kind: SignalType,
+        steps: int,
+        indptr: CountArray,
+        indices: IntArray,
+        values: FloatArray,
+        bits: BitArray | None = None,
+    ) -> Rows:
         """Return rows that take up the first part of arrays, `values` empty where all are 1."""
         count = indptr[-1]
-        rows = cls(kind, steps, indptr, indices[:count], None if kind.kind == "binary" else values[:count])
+        rows = cls(kind, steps, indptr, indices[:count], None if kind.kind == "binary" else values[:count], bits=bits)
         rows.__dict__["_whole"] = indptr, indices, values[:0] if kind.kind == "binary" else values
         return rows
 

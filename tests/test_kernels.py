@@ -35,14 +35,16 @@ from eventsim.kernels.dynamics import (
     LEAK_FREE_MULTIPLY,
     LEAK_MULTIPLY,
     Dynamics,
+    aligned,
     faster,
     repeated,
 )
 from eventsim.kernels.fan_out import gather_synapses
-from eventsim.kernels.fire import fire
+from eventsim.kernels.fire import fire, words
 from eventsim.kernels.gather import FEW, RARE, ROWS, SPARSE, edge, gather, tiles_of
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
+from eventsim.kernels.pooling import pool_bits, pool_dense, pool_rows, set_bits
 from eventsim.kernels.products import count_products
 from eventsim.kernels.rows import (
     flatten_rows,
@@ -50,12 +52,11 @@ from eventsim.kernels.rows import (
     join_rows,
     list_frames,
     list_nonzeros,
-    pool_dense,
-    pool_rows,
     sum_groups,
     sum_rows,
     total_rows,
 )
+from eventsim.kernels.scatter import FAR
 from eventsim.kernels.tiles import TILE
 from eventsim.kernels.vectors import LANES
 from eventsim.kernels.window import Spans, Window
@@ -395,6 +396,29 @@ def test_silent_channels_meet_no_weight(groups):
     assert_array_equal(np.signbit(out[1]), [True, True])
 
 
+@pytest.mark.parametrize("offset", [0, 1, 16])
+@pytest.mark.parametrize(("outputs", "side"), [(32, 256), (112, 140), (33, 256)])
+def test_sums_that_no_cache_holds(offset, outputs, side):
+    """Written past the caches where rows are whole cache lines, in any way elsewhere; a few events, each by hand."""
+    rng = np.random.default_rng(outputs)
+    pixels = side * side
+    assert pixels * outputs >= FAR
+    active = np.sort(rng.choice(pixels, 40, replace=False))
+    rows = np.searchsorted(active, np.arange(pixels + 1)), np.zeros(40, np.int32), np.empty(0, F)
+    weight, bias = rng.integers(-9, 9, (9, 1, outputs)).astype(F) / 8, rng.integers(-9, 9, outputs).astype(F) / 8
+    room = aligned(pixels * outputs + offset + 16)
+    room[:] = 7
+    out = room[offset : offset + pixels * outputs].reshape(pixels, outputs)
+    window = Window(side, side, side, side, 3, 3, 1, 1, 1, 1)
+    for part in ((0, 1, 0, pixels // 3), (0, 1, pixels // 3, pixels), (1, 9, 0, pixels)):
+        gather(rows, pack(weight), bias, out, window, 1, (part[0], min(part[1], tiles_of(outputs)), *part[2:]))
+    expected = np.broadcast_to(bias, (side + 2, side + 2, outputs)).copy()
+    for event, tap in itertools.product(active, range(9)):
+        expected[event // side + 2 - tap // 3, event % side + 2 - tap % 3] += weight[tap, 0]
+    assert_array_equal(out, expected[1:-1, 1:-1].reshape(pixels, outputs))
+    assert (room[:offset] == 7).all() and (room[offset + out.size :] == 7).all()
+
+
 @pytest.mark.nojit
 def test_gather_groups_by_hand():
     rows = csr(np.array([[1, 2, 0, 3]], F))
@@ -473,7 +497,13 @@ def test_a_silent_input_costs_nothing(outputs):
     for maximum in (True, False):
         pooled = (np.full(25, -7), np.empty(SPARE, np.int32), np.empty(SPARE, F))
         touched = np.full(2, -7)
-        pool_rows(silent, 2, spans_of((4, 3), Sliding((3, 3), (1, 1), (1, 1), (4, 3))), maximum, pooled, touched)
+        spans = spans_of((4, 3), Sliding((3, 3), (1, 1), (1, 1), (4, 3)))
+        if maximum:
+            bits = np.full((2, words(24)), 255, np.uint32)
+            set_bits(*silent[:2], 2, bits)
+            pool_bits(silent[0], bits, 2, spans, pooled, touched)
+        else:
+            pool_rows(silent, 2, spans, maximum, pooled, touched)
         assert not pooled[0].any()
         assert not touched.any()
 
@@ -573,7 +603,8 @@ def fire_guarded(current, potential, constants, dynamics, start, keep):
     values, values_room = guarded(np.full(len(indices) if dynamics.multiple else 0, np.nan, F), 12345)
     charged, charged_room = guarded(np.full((len(rows) if keep else 0, channels), np.nan, F), 12345)
     active = np.full((steps, 2), -7)
-    fired = fire(inputs, v, ready, dynamics, (indptr, indices, values), charged, active)
+    bits = np.full((1 if dynamics.multiple else steps, words(v.size)), 0xABCDEF01, np.uint32)
+    fired = fire(inputs, v, ready, dynamics, (indptr, indices, values), bits, charged, active)
     assert (guards_of(v_room) == 12345).all() and (guards_of(charged_room) == 12345).all()
     assert (guards_of(ptr_room) == -7).all() and (guards_of(room) == -8).all()
     assert (guards_of(values_room) == 12345).all()
@@ -761,23 +792,38 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         room = len(listed[1]) + SPARE
         if kind == "real":  # some cancel, and are listed before they do
             room = expected.size + SPARE
-        indptr = np.empty(len(listed[0]), np.int64)
-        (indices, indices_room), (values, values_room) = (
-            guarded(np.empty(room, np.int32), -8),
-            guarded(np.empty(room, F), 7),
-        )
-        touched = np.full(steps, -7)
-        rows = csr(last(frames), kind == "binary")
-        pool_rows(rows, channels, spans, maximum, (indptr, indices, values), touched)
-        assert_array_equal(indptr, listed[0])
-        assert_array_equal(indices[: indptr[-1]], listed[1])
-        assert (guards_of(indices_room) == -8).all()
-        assert (guards_of(values_room) == 7).all()
-        if kind != "binary" or not maximum:  # all are 1 there, and not written
-            assert_array_equal(values[: indptr[-1]], listed[2])
-        one_by_one = (frame[None] for frame in frames)
-        window_counts = {**sliding.parameters, "windows": sliding.size}
-        assert touched.tolist() == [counts.pooled_values(frame, **window_counts) for frame in one_by_one]
+        for left in (True, False) if maximum and kind == "binary" else (False,):
+            indptr = np.empty(len(listed[0]), np.int64)
+            (indices, indices_room), (values, values_room) = (
+                guarded(np.empty(room, np.int32), -8),
+                guarded(np.empty(room, F), 7),
+            )
+            touched = np.full(steps, -7)
+            rows = csr(last(frames), kind == "binary")
+            if maximum and kind == "binary":
+                bits = bits_of(frames)
+                if not left:  # by neurons
+                    set_bits(*rows[:2], channels, bits)
+                pool_bits(rows[0], bits, channels, spans, (indptr, indices, values), touched)
+            else:
+                pool_rows(rows, channels, spans, maximum, (indptr, indices, values), touched)
+            assert_array_equal(indptr, listed[0])
+            assert_array_equal(indices[: indptr[-1]], listed[1])
+            assert (guards_of(indices_room) == -8).all()
+            assert (guards_of(values_room) == 7).all()
+            if kind != "binary" or not maximum:  # all are 1 there, and not written
+                assert_array_equal(values[: indptr[-1]], listed[2])
+            one_by_one = (frame[None] for frame in frames)
+            window_counts = {**sliding.parameters, "windows": sliding.size}
+            assert touched.tolist() == [counts.pooled_values(frame, **window_counts) for frame in one_by_one]
+
+
+def bits_of(frames: np.ndarray) -> np.ndarray:
+    """The spikes of each step as neurons leave them; those behind mean nothing, and are all ones."""
+    steps, size = len(frames), frames[0].size
+    active = np.ones((steps, 32 * words(size)), bool)
+    active[:, :size] = last(frames).reshape(steps, -1) != 0
+    return np.packbits(active, axis=1, bitorder="little").view(np.uint32)
 
 
 MODES = {"add": 0, "iand": 1, "and": 2}

@@ -259,6 +259,7 @@ def fire(
     constants: Constants,
     dynamics: Dynamics,
     listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+    fired: npt.NDArray[np.uint32],
     charged: npt.NDArray[np.float32],
     active: npt.NDArray[np.int64],
 ) -> int:
@@ -279,6 +280,9 @@ def fire(
         Written: ends of the rows, int64 (steps * positions + 1,), where ``indptr[0]`` is given and says where the
         spikes begin in `indices`; the channels that fired, int32, with room for `eventsim.kernels.bits.SPARE` more than
         there are neurons and steps; and, where `Dynamics.multiple`, how many spikes each of these stands for, float32.
+    fired : uint32 array (steps, words)
+        Written: a bit for each neuron and step, `words` of them in each step. Where `Dynamics.multiple`, whose steps
+        come one by one, the bits of one step.
     charged : float32 array (steps * positions, channels) or (0, channels)
         Written where it has room: the potentials after the charge, before any reset.
     active : int64 array (steps, 2)
@@ -292,8 +296,7 @@ def fire(
     indptr = listed[0]
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
-    together = 1 if dynamics.multiple else max(steps, 1)  # steps whose rows are listed in one go
-    fired = np.empty((together, words(neurons)), np.uint32)
+    together = max(len(fired), 1)  # steps whose rows are listed in one go
     times = np.empty(neurons if dynamics.multiple else 0, np.float32)
     active[:] = 0
     for begin in range(0, steps, together):

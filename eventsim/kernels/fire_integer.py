@@ -204,6 +204,7 @@ def fire_integer(
     fixed: Fixed,
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
+    fired: npt.NDArray[np.uint32],
     active: npt.NDArray[np.int64],
 ) -> bool:
     """Advance every neuron by some time steps.
@@ -222,6 +223,8 @@ def fire_integer(
         Written: ends of the rows of spikes.
     indices : int32 array
         Written: the channels that fired; with room for `eventsim.kernels.bits.SPARE` more than neurons and steps.
+    fired : uint32 array (steps, words)
+        Written: a bit for each neuron and step, `words` of them in each step.
     active : int64 array (steps, 3)
         Written: neurons whose current, bias included, is not zero; those whose charge changed the potential; and a
         count that is not 0 where an input was beyond the largest.
@@ -232,9 +235,7 @@ def fire_integer(
         Whether no input was beyond the largest; if one was, nothing that was written means anything.
     """
     positions, channels = potential.shape
-    neurons, steps = positions * channels, active.shape[0]
-    fired = np.empty((max(steps, 1), words(neurons)), np.uint32)
-    advance_integer(current, potential, constants, fixed, fired, active, 0, neurons)
+    advance_integer(current, potential, constants, fixed, fired, active, 0, positions * channels)
     return list_fired(fired, positions, channels, indptr, indices, active)
 
 

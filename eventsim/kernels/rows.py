@@ -1,4 +1,4 @@
-"""Kernels that make or reshape CSR rows without weights: listing, pooling, joining, flattening, averaging."""
+"""Kernels that make or reshape CSR rows without weights: listing, joining, flattening, averaging."""
 
 from __future__ import annotations
 
@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.kernels.bits import list_bits
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.nonzeros import BY_VECTORS, list_sums, whole_vectors
-from eventsim.kernels.pool_window import pool_window
-from eventsim.kernels.window import Spans
 
 MISSED = 4
 """What a branch that was not foreseen costs, in values that are listed one after the other."""
@@ -81,127 +78,6 @@ def list_frames(
                 values[n] = value
                 n += value != 0
             indptr[step * positions + p + 1] = n
-
-
-@kernel
-def pool_rows(
-    rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
-    channels: int,
-    spans: Spans,
-    maximum: bool,
-    pooled: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
-    touched: npt.NDArray[np.int64],
-) -> None:
-    """Pool rows by maximum (non-negative ones; OR on binary ones) or by sum, from list to list.
-
-    Parameters
-    ----------
-    rows : tuple (indptr, indices, values)
-        CSR rows, ``steps * height * width`` of them; values are empty where all are 1.
-    channels : int
-    spans : Spans
-    maximum : bool
-    pooled : tuple (indptr, indices, values)
-        Written: sorted rows of what is not 0, ``steps * out_height * out_width`` of them. Indices and values have room
-        for as many as there are values that inputs reach, and `SPARE` more; the values of a maximum of spikes are all 1
-        and not written.
-    touched : int64 array (steps,)
-        Written: values looked at in each step, non-zero inputs times the windows they belong to.
-    """
-    indptr, indices, values = rows
-    out_indptr, out_indices, out_values = pooled
-    s = spans
-    out_height = len(s.tops)
-    out_width = len(s.lefts)
-    binary = len(values) == 0
-    either = binary and maximum
-    narrow = channels <= 64  # a word then holds the channels of a window
-    one = np.uint64(1)
-    line = out_width * channels
-    target = np.zeros(0 if either else line, np.float32)
-    reached = np.zeros(line // 64 + 2, np.uint64)  # a bit for each value of a line of windows
-    touched[:] = 0
-    out_indptr[0] = 0
-    for row in range(len(touched) * out_height):
-        step = row // out_height
-        out_y = row % out_height
-        looked = 0
-        for out_x in range(out_width):
-            first = np.uint64(out_x * channels)
-            word = np.uint64(0)
-            for y in range(s.tops[out_y], s.bottoms[out_y], s.row_step):
-                x = s.lefts[out_x]
-                while x < s.rights[out_x]:
-                    source = (step * s.height + y) * s.width + x
-                    x = s.rights[out_x] if s.column_step == 1 else x + s.column_step
-                    together = x - s.lefts[out_x] if s.column_step == 1 else 1  # neighbours are one list
-                    begin = indptr[source]
-                    stop = indptr[source + together]
-                    looked += stop - begin
-                    for e in range(np.uint64(begin), np.uint64(stop)):  # what is unsigned is not counted from the end
-                        at = first + np.uint64(indices[e])
-                        if narrow:
-                            word |= one << (at - first)
-                        else:
-                            reached[at >> np.uint64(6)] |= one << (at & np.uint64(63))
-                        if not either:
-                            value = np.float32(1) if binary else values[e]
-                            target[at] = max(target[at], value) if maximum else target[at] + value
-            if narrow:
-                shift = first & np.uint64(63)
-                reached[first >> np.uint64(6)] |= word << shift
-                if shift > 0:
-                    reached[(first >> np.uint64(6)) + one] |= word >> (np.uint64(64) - shift)
-        touched[step] += looked
-        ends = out_indptr[row * out_width : (row + 1) * out_width + 1]
-        if not looked:
-            ends[1:] = ends[0]
-            continue
-        list_bits(reached, channels, ends, out_indices)
-        reached[:] = 0
-        if not either:
-            begin = kept = np.uint64(ends[0])
-            for out_x in range(out_width):
-                stop = np.uint64(ends[out_x + 1])
-                first = np.uint64(out_x * channels)
-                for e in range(begin, stop):
-                    at = first + np.uint64(out_indices[e])
-                    out_indices[kept] = out_indices[e]
-                    out_values[kept] = target[at]
-                    kept += np.uint64(target[at] != 0)  # real values can cancel
-                    target[at] = 0
-                begin = stop
-                ends[out_x + 1] = kept
-
-
-@kernel
-def pool_dense(
-    data: npt.NDArray[np.float32],
-    steps: int,
-    spans: Spans,
-    pooled: npt.NDArray[np.float32],
-    maximum: bool,
-) -> int:
-    """Pool dense rows by maximum or by sum.
-
-    `data` is ``(steps * height * width, channels)``; `pooled` is written, ``(steps * out_height * out_width,
-    channels)``. Returns the values looked at, equally many in each step.
-    """
-    s = spans
-    out_height = len(s.tops)
-    out_width = len(s.lefts)
-    pitches = s.row_step * s.width, s.column_step
-    touched = 0
-    for row in range(steps * out_height):
-        step = row // out_height
-        out_y = row % out_height
-        high = max(-(-(s.bottoms[out_y] - s.tops[out_y]) // s.row_step), 0)
-        for out_x in range(out_width):
-            wide = max(-(-(s.rights[out_x] - s.lefts[out_x]) // s.column_step), 0)
-            first = (step * s.height + s.tops[out_y]) * s.width + s.lefts[out_x]
-            pool_window(data, first, (high, wide), pitches, maximum, pooled, row * out_width + out_x)
-            touched += high * wide * data.shape[1]
-    return touched
 
 
 @kernel

@@ -15,6 +15,7 @@ from typing import Any
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -25,11 +26,15 @@ from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_num
 from eventsim.kernels.window import Window
 
 COMPILED = not numba.config.DISABLE_JIT
+FAR = 1 << 21
+"""Floats of sums that leave every near cache before they are read: these are written past the caches."""
+LINE = 64
+"""Bytes of a cache line."""
 
 
 def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None:
     """Build the loops over a line for so many vectors."""
-    bias, room, pixels, lines, count, deals, values, weights, step, first, whole, last, out, pitch = arguments
+    bias, room, pixels, lines, count, deals, values, weights, step, first, whole, last, out, pitch, far = arguments
     width = whole_number(many * LANES)
 
     def rows_at(address: Any, offset: Any) -> list[Any]:
@@ -60,17 +65,23 @@ def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None
                     term = b.fmul(term, factor) if valued else term
                     b.store(b.fadd(b.load(place, align=4), term), place, align=4)
 
-    def write(pixel: Any, in_part: bool) -> None:
+    def write(pixel: Any, in_part: bool, past: bool = False) -> None:
         vector_sums = [b.load(place, align=4) for place in rows_at(room, b.mul(pixel, width))]
         places = rows_at(out, b.mul(b.sub(pixel, first), pitch))
         for n, (vector, place) in enumerate(zip(vector_sums, places, strict=True)):
             if in_part and n == many - 1:
                 store_masked(b, vector, place, mask)
+            elif past:
+                stored = b.store(vector, place, align=LINE)
+                stored.set_metadata("nontemporal", b.module.add_metadata([ir.Constant(WORD, 1)]))
             else:
                 b.store(vector, place, align=4)
 
-    with cgutils.for_range(b, b.sub(whole, first)) as pixel:
-        write(b.add(first, pixel.index), in_part=False)
+    with b.if_else(far) as (past, near):
+        with past, cgutils.for_range(b, b.sub(whole, first)) as pixel:
+            write(b.add(first, pixel.index), in_part=False, past=True)
+        with near, cgutils.for_range(b, b.sub(whole, first)) as pixel:
+            write(b.add(first, pixel.index), in_part=False)
     with cgutils.for_range(b, b.sub(last, whole)) as pixel:
         write(b.add(whole, pixel.index), in_part=True)
 
@@ -78,7 +89,7 @@ def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None
 @intrinsic  # type: ignore[untyped-decorator]
 def _line(  # noqa: PLR0917
     typingctx: Any, width: Any, lanes: Any, valued: Any, bias: Any, room: Any, pixels: Any, lines: Any, count: Any,
-    deals: Any, values: Any, weights: Any, step: Any, first: Any, whole: Any, last: Any, out: Any, pitch: Any,
+    deals: Any, values: Any, weights: Any, step: Any, first: Any, whole: Any, last: Any, out: Any, pitch: Any, far: Any,
 ) -> Any:  # fmt: skip
     """Add up one output line of `pixels` rows of `width` sums in `room`, and write those from `first` to `last`.
 
@@ -86,12 +97,13 @@ def _line(  # noqa: PLR0917
     its last, and where the weights of its row of taps begin. A deal, of each event, is how many taps there are, the
     weight row of the first and the output pixel that it reaches; the next tap's weights lie `step` floats further and
     reach the pixel before. Rows are written `pitch` floats apart; those before `whole` over what lies behind their
-    last `lanes`, which the next one overwrites.
+    last `lanes`, which the next one overwrites. Where `far`, rows are whole cache lines, and written past the caches.
     """
     address, size = types.uintp, types.int64
     signature = types.void(
-        size, size, types.boolean, address, address, size, address, size, *[address] * 3, *[size] * 4, address, size
-    )
+        size, size, types.boolean, address, address, size, address, size, *[address] * 3, *[size] * 4, address, size,
+        types.boolean,
+    )  # fmt: skip
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         width, lanes, valued, *rest = arguments
@@ -109,6 +121,17 @@ def _line(  # noqa: PLR0917
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _settle(typingctx: Any) -> Any:
+    """Wait for what was written past the caches, which other threads may otherwise not find."""
+
+    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
+        b.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 @kernel
@@ -217,6 +240,7 @@ def scatter(  # noqa: PLR0917 - one by one for the compiler
     room = room[-(np.int64(room.ctypes.data) // 4) % LANES :][: w.out_width * width].reshape((w.out_width, width))
     lines = np.empty(3 * w.kernel_height, np.int64)
     sums = out.reshape(-1)
+    far = out.size >= FAR and outputs % LANES == 0 and sums.ctypes.data % LINE == 0
     for line in range(span[0] // w.out_width, (span[1] - 1) // w.out_width + 1):
         found = 0
         for row in range(w.kernel_height):
@@ -251,6 +275,7 @@ def scatter(  # noqa: PLR0917 - one by one for the compiler
                 last,
                 np.uintp(sums.ctypes.data + 4 * to),
                 outputs,
+                far,
             )
         else:
             for pixel in range(w.out_width):
@@ -260,3 +285,5 @@ def scatter(  # noqa: PLR0917 - one by one for the compiler
             for pixel in range(first, last):
                 for j in range(channels):
                     sums[to + (pixel - first) * outputs + j] = room[pixel, j]
+    if COMPILED and far:
+        _settle()

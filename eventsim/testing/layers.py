@@ -22,7 +22,7 @@ from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
 from eventsim.testing.playing import check_playing
-from eventsim.testing.samples import random_signal
+from eventsim.testing.samples import bits_of, random_signal
 from eventsim.workers import ALONE, Workers
 
 BARRIER_SECONDS = 5
@@ -86,6 +86,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     for sample in samples:
         contract.check_output(copy.deepcopy(sample))
         contract.check_inputs_are_left_alone(sample)
+    contract.check_bits(samples[0])
     contract.check_no_steps(samples[0])
     contract.check_chunks(samples)
     contract.check_memory(samples)
@@ -222,9 +223,19 @@ class _Contract:
         self.require(output.values is None or bool(output.values.all()), "emits a value of 0; rows list what is not 0")
         for start, stop in zip(output.indptr[:-1], output.indptr[1:], strict=True):
             self.require(bool((np.diff(output.indices[start:stop]) > 0).all()), "channels of a row do not ascend")
+        if output.bits is not None:
+            fits = output.values is None and output.bits.shape == bits_of(output).shape
+            self.require(fits, f"emits bits of {declared.kind} values, {output.bits.shape}")
+            bits = np.unpackbits(output.bits.view(np.uint8), axis=1, count=declared.size, bitorder="little")
+            self.require(np.array_equal(bits.reshape(rows, -1), output.to_array()), "emits bits of other spikes")
         if declared.kind == "graded" and output.values is not None:
             whole = (output.values > 0) & (output.values == np.rint(output.values))
             self.require(bool(whole.all()), "emits graded values that are not positive integers")
+
+    def check_bits(self, sample: tuple[Signal, ...]) -> None:
+        """Give spikes that come from no neurons."""
+        others = tuple(dataclasses.replace(each, bits=None) if isinstance(each, Rows) else each for each in sample)
+        self.require(self.alone(others).equals(self.alone(sample)), "gives other outputs or counts without `Rows.bits`")
 
     def check_no_steps(self, sample: tuple[Signal, ...]) -> None:
         """Give no time steps, as a mean over time emits before the last chunk: nothing to do, nothing to emit."""

@@ -80,7 +80,7 @@ class _Played:
             raise AssertionError("plays is declared, and a call did not return what it has to")
         output = self.output
         if isinstance(output, Rows):
-            output = Rows.within(output.type, output.steps, *output.whole)
+            output = Rows.within(output.type, output.steps, *output.whole, output.bits)
         return output.to_array(), dict(self.tape.columns_of(NAME, copy))
 
 
@@ -93,8 +93,11 @@ def _with_room(signal: Signal) -> Signal:
     indices[: signal.nonzeros] = signal.indices
     if signal.values is not None:
         values[: signal.nonzeros] = signal.values
-    return Rows.within(signal.type, signal.steps, signal.indptr.copy(), indices, values)
+    bits = None if signal.bits is None else signal.bits.copy()
+    return Rows.within(signal.type, signal.steps, signal.indptr.copy(), indices, values, bits)
 
 
 def _arrays(signal: Signal) -> tuple[np.ndarray[Any, Any], ...]:
-    return (signal.data,) if isinstance(signal, Dense) else signal.whole
+    if isinstance(signal, Dense):
+        return (signal.data,)
+    return signal.whole if signal.bits is None else (*signal.whole, signal.bits)

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import numpy as np
 
+from eventsim.kernels.fire import words
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import Dense, FloatArray, Signal, SignalType
+from eventsim.signals import BitArray, Dense, FloatArray, Rows, Signal, SignalType
 
 DENSITY = 0.4
 
 
 def random_signal(kind: SignalType, steps: int, rng: np.random.Generator, density: float = DENSITY) -> Signal:
-    """Return spikes, small integers or multiples of 1/8, so many of them not zero; real ones of both signs."""
+    """Return spikes, small integers or multiples of 1/8, so many of them not zero; real ones of both signs.
+
+    Spikes have their bits, as those of neurons do.
+    """
     rows = random_rows(kind, steps * kind.positions, rng, density)
-    return Dense(kind, steps, rows) if kind.dense else rows_from_dense(kind, steps, rows)
+    if kind.dense:
+        return Dense(kind, steps, rows)
+    signal = rows_from_dense(kind, steps, rows)
+    signal.bits = bits_of(signal) if kind.kind == "binary" else None
+    return signal
+
+
+def bits_of(signal: Rows) -> BitArray:
+    """Return a binary signal as `Rows.bits` has it; what lies behind a step means nothing, and is all ones."""
+    active = np.ones((signal.steps, 32 * words(signal.type.size)), np.bool_)
+    active[:, : signal.type.size] = signal.to_array().reshape(signal.steps, -1) != 0
+    return np.packbits(active, axis=1, bitorder="little").view(np.uint32)
 
 
 def random_rows(kind: SignalType, rows: int, rng: np.random.Generator, density: float = DENSITY) -> FloatArray:

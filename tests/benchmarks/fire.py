@@ -17,7 +17,7 @@ import numpy as np
 
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import fire
+from eventsim.kernels.fire import fire, words
 
 STEPS = 4
 REPETITIONS = 61
@@ -62,6 +62,7 @@ class Case:
         self.indices = np.empty(STEPS * size + SPARE, np.int32)
         self.values = np.empty(len(self.indices) if multiple else 0, np.float32)
         self.active = np.zeros((STEPS, 2), np.int64)
+        self.fired = np.empty((1 if multiple else self.chunk, words(size)), np.uint32)
         self.unkept = np.empty((0, shape[1]), np.float32)
         low, high = 0.01, 20.0
         for _ in range(14):
@@ -80,7 +81,8 @@ class Case:
             rows = slice(begin * self.positions, begin * self.positions + self.rows)
             listed = self.indptr[rows.start : rows.stop + 1], self.indices, self.values
             active = self.active[begin : begin + self.chunk]
-            fire(self.current[rows], self.potential, self.constants, self.dynamics, listed, self.unkept, active)
+            given = self.current[rows], self.potential, self.constants, self.dynamics, listed, self.fired
+            fire(*given, self.unkept, active)
 
     def bound(self) -> None:
         self.floor[:] = 0

@@ -354,7 +354,7 @@ class AdaptiveLIFOp(Op):
         indices = context.buffers.indices(steps * size + SPARE)
         listed = indptr, indices, NO_VALUES
         context.call(list_fired, fired, positions, channels, listed, NO_VALUES, 0)
-        spikes = Rows.within(self.output, steps, *listed)
+        spikes = Rows.within(self.output, steps, *listed, fired)
         report_inputs(signal, context)
         rows.add("spikes", context.by_step(spikes))
         rows.add("updates_with_input", context.by_step(signal))

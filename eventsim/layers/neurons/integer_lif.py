@@ -34,7 +34,7 @@ from eventsim.kernels.fire_integer import (
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.neurons.spiking import updating
-from eventsim.signals import NO_VALUES, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, BitArray, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
 Whole = int | IntArray
 """One integer for all, or an array ``(channels,)`` or of the whole per-step shape."""
@@ -240,18 +240,20 @@ class IntegerNeuronOp(Op):
         indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
         active = context.counts((signal.steps, 3))
         current = signal.to_array()
+        width = words(self.output.size)
+        fired = context.buffers.indices(signal.steps * width).view(np.uint32).reshape(signal.steps, width)
         given = current, self._room, self.constants, self.fixed._replace(fresh=not self._begun)
         self._begun |= signal.steps > 0
         if context.worth(current.size):  # about 1 ns for each
-            fine = self._fire_together(given, indptr, indices, active, context)
+            fine = self._fire_together(given, indptr, indices, fired, active, context)
         else:
-            fine = context.call(fire_integer, *given, indptr, indices, active, holds=bool)
+            fine = context.call(fire_integer, *given, indptr, indices, fired, active, holds=bool)
         if not fine:
             raise LayerError(
                 f"sum {np.abs(current).max():g} found; expected at most {self.largest_input}, as proven of the layers "
                 "before"
             )
-        spikes = Rows.within(self.output, signal.steps, indptr, indices, NO_VALUES)
+        spikes = Rows.within(self.output, signal.steps, indptr, indices, NO_VALUES, fired)
         rows.add("spikes", context.by_step(spikes))
         rows.add("neuron_updates", self.output.size)
         rows.add("updates_with_input", active[:, 0])
@@ -261,12 +263,17 @@ class IntegerNeuronOp(Op):
         return spikes
 
     def _fire_together(
-        self, given: tuple[Any, ...], indptr: CountArray, indices: IntArray, active: CountArray, context: Context
+        self,
+        given: tuple[Any, ...],
+        indptr: CountArray,
+        indices: IntArray,
+        fired: BitArray,
+        active: CountArray,
+        context: Context,
     ) -> bool:
         """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
         positions, channels = self._room.shape
-        size, steps = positions * channels, len(active)
-        fired = np.empty((max(steps, 1), words(size)), np.uint32)
+        size = positions * channels
         parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
         counted = np.empty((len(parts), *active.shape), np.int64)
         shared = [(*given, fired, counts, *part) for counts, part in zip(counted, parts, strict=True)]

@@ -11,13 +11,14 @@ from eventsim.kernels.bits import SPARE
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of, words
 from eventsim.kernels.values_of_rows import add_up_steps
-from eventsim.signals import NO_VALUES, CountArray, FloatArray, IntArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, BitArray, CountArray, FloatArray, IntArray, Rows, SignalType
 
 UPDATE_NS = 0.5
 """What an update takes, about."""
 NOT_KEPT = np.empty((0, 0), np.float32)
 NO_TIMES = np.empty(0, np.float32)
 NO_INDICES: IntArray = np.empty(0, np.int32)
+NO_BITS: BitArray = np.empty((0, 0), np.uint32)
 
 
 class Membrane:
@@ -55,7 +56,7 @@ class Membrane:
             False: (constants[0], constants[1], constants[2], NO_VALUES),
             True: (constants[0], constants[1], constants[2], constants[3]),
         }  # whether the sample begins with these steps
-        self._indices, self._values = NO_INDICES, NO_VALUES
+        self._indices, self._values, self._fired = NO_INDICES, NO_VALUES, NO_BITS
         self._active: CountArray = np.empty((0, 2), np.int64)
 
     def own(self) -> Membrane:
@@ -76,6 +77,8 @@ class Membrane:
         self._values = buffers.floats(len(self._indices)) if self.dynamics.multiple else NO_VALUES
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0
+        width, together = words(self.output.size), 1 if self.dynamics.multiple else steps
+        self._fired = buffers.indices(together * width).view(np.uint32).reshape(together, width)
         self._active = context.counts((steps, 2))
 
     def fire(
@@ -106,12 +109,14 @@ class Membrane:
         """
         row, constants = start * self.output.positions, self._constants[first]
         indptr = self._indptr[row : row + len(current) + 1]
-        active = self._active[start : start + len(current) // self.output.positions]
+        steps = len(current) // self.output.positions
+        active = self._active[start : start + steps]
+        fired = self._fired if self.dynamics.multiple else self._fired[start : start + steps]
         if context.worth(UPDATE_NS * current.size) and not self.dynamics.multiple:
-            self._fire_together(current, potential, constants, indptr, charged, active, context)
+            self._fire_together(current, potential, constants, indptr, fired, charged, active, context)
             return
         listed = indptr, self._indices, self._values
-        context.call(fire, current, potential, constants, self.dynamics, listed, charged, active)
+        context.call(fire, current, potential, constants, self.dynamics, listed, fired, charged, active)
 
     def _fire_together(
         self,
@@ -119,13 +124,13 @@ class Membrane:
         potential: FloatArray,
         constants: Constants,
         indptr: CountArray,
+        fired: BitArray,
         charged: FloatArray,
         active: CountArray,
         context: Context,
     ) -> None:
         """Do what the kernel `fire` does, each worker with neurons of its own."""
         size = self.output.size
-        fired = np.empty((len(active), words(size)), np.uint32)
         parts = context.workers.ranges(size, stretch_of(constants, size))
         counted = np.empty((len(parts), *active.shape), np.int64)
         given = current, potential, constants, self.dynamics, fired, charged
@@ -136,8 +141,9 @@ class Membrane:
 
     def spikes(self, steps: int) -> Rows:
         """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""
-        rows = Rows.within(self.output, steps, self._indptr, self._indices, self._values)
-        self._indices, self._values = NO_INDICES, NO_VALUES
+        bits = None if self.dynamics.multiple else self._fired
+        rows = Rows.within(self.output, steps, self._indptr, self._indices, self._values, bits)
+        self._indices, self._values, self._fired = NO_INDICES, NO_VALUES, NO_BITS
         return rows
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.rows import pool_dense
+from eventsim.kernels.pooling import pool_dense
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
@@ -86,7 +86,8 @@ class MaxPool2dOp(Op):
     def __init__(self, source: SignalType, output: SignalType, spans: Spans) -> None:
         self.output = output
         self.spans = spans
-        self.kernel = "pool_dense" if output.dense else "pool_rows"
+        rows = "pool_bits" if source.kind == "binary" else "pool_rows"
+        self.kernel = "pool_dense" if output.dense else rows
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Pool one chunk."""

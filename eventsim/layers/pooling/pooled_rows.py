@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from eventsim.context import Context
 from eventsim.kernels.bits import SPARE
-from eventsim.kernels.rows import pool_rows
+from eventsim.kernels.fire import words
+from eventsim.kernels.pooling import pool_bits, pool_rows, set_bits
 from eventsim.kernels.window import Spans
 from eventsim.layers.listing import room_for
-from eventsim.signals import CountArray, Rows, SignalType
+from eventsim.signals import BitArray, CountArray, Rows, SignalType
 
 
 def pooled_rows(
@@ -16,5 +19,19 @@ def pooled_rows(
     """Pool rows of maps by maximum or by sum; return them and the values looked at in each step."""
     pooled = room_for(output, signal.steps, context, SPARE)
     touched = context.counts(signal.steps)
-    context.call(pool_rows, signal.whole, output.channels, spans, maximum, pooled, touched)
+    if maximum and signal.values is None:
+        bits = _bits_of(signal, context)
+        context.call(pool_bits, signal.indptr, bits, output.channels, spans, pooled, touched)
+    else:
+        context.call(pool_rows, signal.whole, output.channels, spans, maximum, pooled, touched)
     return Rows.within(output, signal.steps, *pooled), touched
+
+
+def _bits_of(signal: Rows, context: Context) -> BitArray:
+    """Return the bits that neurons left, or those of spikes that come from elsewhere."""
+    if signal.bits is not None:
+        return signal.bits
+    steps, width = signal.steps, words(signal.type.size)
+    bits = context.buffers.indices(steps * width).view(np.uint32).reshape(steps, width)
+    context.call(set_bits, signal.indptr, signal.whole[1], signal.type.channels, bits)
+    return bits

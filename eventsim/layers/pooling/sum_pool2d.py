@@ -8,7 +8,7 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.filling import divide_by_row
-from eventsim.kernels.rows import pool_dense
+from eventsim.kernels.pooling import pool_dense
 from eventsim.kernels.values_of_rows import divide_rows
 from eventsim.kernels.window import Spans
 from eventsim.layers.dense import Memory

@@ -20,6 +20,7 @@ def take_steps(signal: Signal, start: int, stop: int) -> Signal:
         signal.indices[events],
         None if signal.values is None else signal.values[events],
         signal.static,
+        None if signal.bits is None else signal.bits[start:stop],
     )
 
 
@@ -35,7 +36,8 @@ def shared_steps(signal: Signal, start: int, stop: int) -> Signal:
         return take_steps(signal, start, stop)
     first, last = start * signal.type.positions, stop * signal.type.positions
     indptr, indices, values = signal.whole
-    return Rows.within(signal.type, stop - start, indptr[first : last + 1], indices, values)
+    bits = None if signal.bits is None else signal.bits[start:stop]
+    return Rows.within(signal.type, stop - start, indptr[first : last + 1], indices, values, bits)
 
 
 def join_steps(*signals: Signal) -> Signal:
