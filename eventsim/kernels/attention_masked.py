@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.bits import bits_of
 from eventsim.kernels.jit import kernel
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -95,24 +96,6 @@ def _weigh(typingctx: Any, masks: Any, planes: Any, count: Any) -> Any:
         return sum_
 
     return types.int64(types.uintp, types.uintp, types.int64), generate
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def _ctpop(typingctx: Any, word: Any) -> Any:
-    """Count the bits that are set."""
-
-    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        return builder.ctpop(builder.bitcast(arguments[0], ir.IntType(64)))
-
-    return types.uint64(types.uint64), generate
-
-
-@kernel
-def bits_of(word: np.uint64) -> np.uint64:
-    """Return how many bits of a word are set."""
-    if COMPILED:
-        return np.uint64(_ctpop(word))
-    return np.uint64(sum([np.int64(word >> np.uint64(n) & np.uint64(1)) for n in range(WORD)]))
 
 
 @kernel

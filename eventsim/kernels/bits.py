@@ -1,7 +1,8 @@
 """Lists of the bits that are set: a row of channels becomes a list of those that are active.
 
 A processor that moves bytes next to each other lists 64 bits at once, and writes as many vectors of 16 as they fill;
-others look up what eight bits list, in a table. Neither has a branch on a bit.
+others look up what eight bits list, in a table. Neither has a branch on a bit. Rows of few channels are listed
+together, as many as have 64 bits: what is moved, or looked up again, is then the channel of each bit.
 """
 
 from __future__ import annotations
@@ -17,12 +18,16 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.processor import COMPRESSED_BYTES
+from eventsim.kernels.processor import COMPRESSED_BYTES, SHUFFLED_BYTES
 
 SPARE = 16
 """Entries that a list has more than there can be bits, as so many are written at a time."""
 
 COMPILED = not numba.config.DISABLE_JIT
+TOGETHER = COMPILED and (COMPRESSED_BYTES or SHUFFLED_BYTES)
+"""Whether rows of few channels are listed together."""
+FEW = 32
+"""Channels that are few."""
 
 _LISTED = np.array(
     [[i for i in range(8) if byte >> i & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)], np.uint8
@@ -48,23 +53,30 @@ def _everywhere(b: Any, value: Any, lanes: int) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def _emit_by_table(typingctx: Any, bits: Any, width: Any, first: Any, listed: Any, out: Any) -> Any:
-    """Write the indices of the bits that are set, and return how many: of `width` bits, 64 at most, from `first` on.
+def _emit_by_table(
+    typingctx: Any, bits: Any, width: Any, first: Any, listed: Any, channels: Any, out: Any
+) -> Any:  # fmt: skip
+    """Write the channels of the bits that are set, and return how many: of `width` bits, 64 at most.
 
     Sixteen bits at a time, and of each eight the whole entry of `_LISTED`, whose address is given: the next one writes
-    over what is too much.
+    over what is too much. A channel is `first` and the byte of its bit among those at the address of `channels`; where
+    no bytes can be looked up at once, and not `TOGETHER`, these are the numbers of bits.
     """
-    signature = types.int64(types.uint64, types.int64, types.int64, types.uintp, types.uintp)
+    signature = types.int64(types.uint64, types.int64, types.int64, *[types.uintp] * 3)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        b, (bits, width, first, listed, out) = builder, arguments
+        b, (bits, width, first, listed, channels, out) = builder, arguments
         entries, numbers = ir.VectorType(_BYTE, 8), ir.VectorType(_WORD, 8)
         start = _everywhere(b, b.trunc(first, _WORD), 8)
         n, ends, end = _number(0), [], b.append_basic_block("emitted")
         for eight in range(8):
             byte = b.and_(b.lshr(bits, _number(8 * eight)), _number(255))
             entry = b.load(_pointer(b, listed, entries, b.shl(byte, _number(3))), align=1)
-            index = b.add(b.add(b.zext(entry, numbers), start), ir.Constant(numbers, [8 * eight] * 8))
+            if SHUFFLED_BYTES:
+                of_bits = b.load(_pointer(b, channels, entries, _number(8 * eight)), align=1)
+                index = b.add(b.zext(_looked_up(b, of_bits, entry), numbers), start)
+            else:
+                index = b.add(b.add(b.zext(entry, numbers), start), ir.Constant(numbers, [8 * eight] * 8))
             b.store(index, _pointer(b, out, numbers, b.shl(n, _number(2))), align=4)
             n = b.add(n, b.ctpop(byte))
             if eight % 2:
@@ -84,18 +96,29 @@ def _emit_by_table(typingctx: Any, bits: Any, width: Any, first: Any, listed: An
     return signature, generate
 
 
+def _looked_up(b: Any, bytes_: Any, places: Any) -> Any:
+    """Return, of eight bytes, those at eight places."""
+    sixteen = ir.VectorType(_BYTE, 16)
+    kind = ir.FunctionType(sixteen, [sixteen] * 2)
+    shuffle = cgutils.get_or_insert_function(b.module, kind, "llvm.x86.ssse3.pshuf.b.128")
+    twice = ir.Constant(ir.VectorType(_WORD, 16), [*range(8)] * 2)
+    found = b.call(shuffle, [b.shuffle_vector(each, each, twice) for each in (bytes_, places)])
+    return b.shuffle_vector(found, found, ir.Constant(ir.VectorType(_WORD, 8), [*range(8)]))
+
+
 @intrinsic  # type: ignore[untyped-decorator]
-def _emit_at_once(typingctx: Any, bits: Any, first: Any, out: Any) -> Any:
+def _emit_at_once(typingctx: Any, bits: Any, first: Any, channels: Any, out: Any) -> Any:
     """Do what `_emit_by_table` does with 64 bits: list them in bytes, and widen 16 of these at a time."""
-    signature = types.int64(types.uint64, types.int64, types.uintp)
+    signature = types.int64(types.uint64, types.int64, types.uintp, types.uintp)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        b, (bits, first, out) = builder, arguments
+        b, (bits, first, channels, out) = builder, arguments
         many, numbers = ir.VectorType(_BYTE, 64), ir.VectorType(_WORD, SPARE)
         mask = b.bitcast(bits, ir.VectorType(ir.IntType(1), 64))
         kind = ir.FunctionType(many, [many, mask.type, many])
         compress = cgutils.get_or_insert_function(b.module, kind, "llvm.experimental.vector.compress.v64i8")
-        listed = b.call(compress, [ir.Constant(many, list(range(64))), mask, ir.Constant(many, [0] * 64)])
+        of_bits = b.load(_pointer(b, channels, many, _number(0)), align=1)
+        listed = b.call(compress, [of_bits, mask, ir.Constant(many, [0] * 64)])
         start, count = _everywhere(b, b.trunc(first, _WORD), SPARE), b.ctpop(bits)
         end = b.append_basic_block("emitted")
         for part in range(0, 64, SPARE):
@@ -111,6 +134,24 @@ def _emit_at_once(typingctx: Any, bits: Any, first: Any, out: Any) -> Any:
         return count
 
     return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _ctpop(typingctx: Any, word: Any) -> Any:
+    """Count the bits that are set."""
+
+    def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
+        return builder.ctpop(builder.bitcast(arguments[0], _WIDE))
+
+    return types.uint64(types.uint64), generate
+
+
+@kernel
+def bits_of(word: np.uint64) -> np.uint64:
+    """Return how many bits of a word are set."""
+    if COMPILED:
+        return np.uint64(_ctpop(word))
+    return np.uint64(sum([np.int64(word >> np.uint64(n) & np.uint64(1)) for n in range(64)]))
 
 
 @kernel
@@ -133,22 +174,46 @@ def list_bits(
     indices : int32 array
         Written: channels, with room for `SPARE` more than there are.
     """
-    n = indptr[0]
-    for row in range(len(indptr) - 1):
+    n, rows, done = indptr[0], len(indptr) - 1, 0
+    of_bits = np.empty(64, np.uint8)
+    if TOGETHER and channels <= FEW:
+        many = 64 // channels
+        before = np.empty(many, np.uint64)  # which bits come before the end of each of the rows
+        for k in range(many):
+            before[k] = ~np.uint64(0) >> np.uint64(64 - (k + 1) * channels)
+        for bit in range(64):
+            of_bits[bit] = bit % channels
+        while done + many <= rows:
+            bit = done * channels
+            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
+            bits = fired[word] >> shift | fired[word + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - shift)
+            bits = np.uint64(bits & before[many - 1])
+            for k in range(np.uint64(many)):
+                indptr[np.uint64(done) + k + np.uint64(1)] = n + np.int64(_ctpop(bits & before[k]))
+            if COMPRESSED_BYTES:
+                n += _emit_at_once(bits, 0, of_bits.ctypes.data, indices.ctypes.data + 4 * n)
+            elif bits != 0:
+                to = indices.ctypes.data + 4 * n
+                n += _emit_by_table(bits, many * channels, 0, _LISTED.ctypes.data, of_bits.ctypes.data, to)
+            done += many
+    for bit in range(64):
+        of_bits[bit] = bit
+    for row in range(done, rows):
         for first in range(0, channels, 64):
             bit, width = row * channels + first, min(64, channels - first)
-            word, shift = bit >> 6, np.uint64(bit & 63)
+            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
             bits = fired[word] >> shift
-            if shift + width > 64:
-                bits |= fired[word + 1] << (np.uint64(64) - shift)
+            if (bit & 63) + width > 64:
+                bits |= fired[word + np.uint64(1)] << (np.uint64(64) - shift)
             if width < 64:
                 bits &= (np.uint64(1) << np.uint64(width)) - np.uint64(1)
             if COMPILED and COMPRESSED_BYTES:
-                n += _emit_at_once(bits, first, indices.ctypes.data + 4 * n)
+                n += _emit_at_once(bits, first, of_bits.ctypes.data, indices.ctypes.data + 4 * n)
             elif bits == 0:
                 continue
             elif COMPILED:
-                n += _emit_by_table(bits, width, first, _LISTED.ctypes.data, indices.ctypes.data + 4 * n)
+                to = indices.ctypes.data + 4 * n
+                n += _emit_by_table(bits, width, first, _LISTED.ctypes.data, of_bits.ctypes.data, to)
             else:
                 for i in range(width):
                     indices[n] = first + i

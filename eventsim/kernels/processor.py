@@ -19,3 +19,5 @@ COMPRESSED = "avx512f" in FEATURES and llvm_version_info >= (20,)
 """Whether it moves the lanes of a vector that are set next to each other, and LLVM can say so."""
 COMPRESSED_BYTES = COMPRESSED and "avx512vbmi2" in FEATURES
 """Whether it does so with lanes of a byte, too."""
+SHUFFLED_BYTES = not FEATURES.isdisjoint({"ssse3", "avx2"})
+"""Whether it looks up sixteen bytes at once."""
