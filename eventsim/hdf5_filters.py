@@ -5,8 +5,9 @@ parameters and their input as they come: some end the process, some print, some 
 lossless filters that event files and checkpoints use are let through, and what they do not check is checked before.
 
 Sources: the HDF5 File Format Specification 3.0; the list of registered filters, https://github.com/HDFGroup/hdf5_plugins;
-for the chunks of LZ4, https://github.com/nexusformat/HDF5-External-Filter-Plugins, of Bitshuffle,
-https://github.com/kiyo-masui/bitshuffle, of Blosc, https://github.com/Blosc/c-blosc (README_CHUNK_FORMAT), of Blosc2, https://github.com/Blosc/c-blosc2
+for the chunks of LZ4, https://github.com/nexusformat/HDF5-External-Filter-Plugins, of LZF,
+https://github.com/h5py/h5py/tree/master/lzf, of Bitshuffle, https://github.com/kiyo-masui/bitshuffle, of Blosc,
+https://github.com/Blosc/c-blosc (README_CHUNK_FORMAT), of Blosc2, https://github.com/Blosc/c-blosc2
 (README_CFRAME_FORMAT).
 """
 
@@ -234,12 +235,28 @@ def _gzip(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
     return left > 0 and stream.eof
 
 
+def _lzf(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
+    """Tell whether a stream unpacks to a chunk; where it is less, the filter leaves the rest as its memory was."""
+    at = made = 0
+    while at < len(data):
+        control = data[at]
+        if control < 32:  # so many bytes, and one, follow as they are
+            at, made = at + control + 2, made + control + 1
+            continue
+        if at + 2 + (control >= 224) > len(data):
+            return False
+        length = (control >> 5) + 2
+        if control >= 224:
+            length, at = length + data[at + 1], at + 1
+        if ((control & 31) << 8) + data[at + 1] >= made:  # repeats what comes before the first byte
+            return False
+        at, made = at + 2, made + length
+    return at == len(data) and made == unpacked
+
+
 def _zstd(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
-    """Tell whether a frame says that it holds a chunk; the filter reserves what it says."""
-    try:
-        return zstandard.frame_content_size(data) == unpacked
-    except zstandard.ZstdError:
-        return False
+    """Tell whether a frame unpacks to a chunk; the filter reserves what it says, and passes over what is damaged."""
+    return _block_of_zstd(data, unpacked)
 
 
 def _blosc(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
@@ -320,6 +337,7 @@ def _block_of_zstd(piece: bytes, size: int) -> bool:
 _INNER: dict[int, Callable[[bytes, int], bool] | None] = {0: None, 2: _block_of_lz4, 3: _block_of_zstd}
 _CHECKS: dict[int, Callable[[bytes, int, tuple[int, ...]], bool]] = {
     GZIP: _gzip,
+    LZF: _lzf,
     ZSTD: _zstd,
     BLOSC: _blosc,
     BLOSC2: _blosc2,

@@ -130,6 +130,9 @@ def test_what_is_whole_is_let_through(tmp_path: Path, packing: str) -> None:
         ("blosc2", 58, b"\x70\0\0\0"),  # reserves 2 GB
         ("blosc2", 30, b"\0\0\0\0\x70\0\0\0"),
         ("zstd", 5, b"\xff"),
+        ("zstd", 6, b"\xff\xff"),  # its filter passes over what the decoder says, and leaves memory as it was
+        ("lzf", 0, b"\x1f"),
+        ("lzf", 4, b"\xff\xff\xff"),
         ("lz4", 7, b"\xff"),
         ("lz4", 16, b"\xff\xff\xff"),  # its decoder prints
         ("bitshuffle_lz4", 5, b"\x10"),  # its decoder reads what is not there
@@ -151,6 +154,42 @@ def test_damaged_chunks_are_refused_before_their_filter_sees_them(
     said = alone(tmp_path / "a.h5")
     assert said.startswith(f": dataset events/{column} has a chunk at 77 that "), said
     assert said.endswith(f"does not unpack to {size} bytes; the file is damaged\n")
+
+
+@pytest.mark.parametrize("packing", ["zstd", "lzf"])
+def test_chunks_that_unpack_to_less_are_refused(tmp_path: Path, packing: str) -> None:
+    """What their filters leave then is whatever the memory held: every damage of a byte, with two kinds of old memory.
+
+    So a read is the same twice, or refused.
+    """
+    file = tmp_path / "a.h5"
+    data = event_files.dsec(EVENTS, chunks=(77,), **PACKINGS[packing])
+    with h5py.File(io.BytesIO(data)) as whole:
+        chunk = whole["events/t"].id.get_chunk_info(1)
+    refused = 0
+    for place in range(chunk.size):
+        damaged = bytearray(data)
+        damaged[chunk.byte_offset + place] ^= 1 << place % 8
+        file.write_bytes(damaged)
+        found = [read_over(file, old) for old in (b"\x11", b"\xee")]
+        assert found[0] == found[1], f"byte {place}"
+        refused += found[0] is None
+    assert refused > chunk.size // 8
+
+
+def read_over(path: Path, old: bytes) -> bytes | None:
+    """Read a column in memory that held other bytes; None where it is refused."""
+    with h5py.File(path) as file:
+        times = file["events/t"]
+        size = 77 * times.dtype.itemsize
+        for count in range(2, 40):  # what is freed is what a filter is given
+            blocks = [old * (size + extra) for extra in range(-33, count)]
+            del blocks
+        try:
+            check_chunks(path, "t", times)
+            return bytes(times[()].tobytes())
+        except (InputError, OSError):
+            return None
 
 
 @pytest.mark.parametrize(
