@@ -144,6 +144,11 @@ def _checked(layer: Input, frames: npt.ArrayLike, name: str) -> tuple[npt.NDArra
     array = np.asarray(frames)
     if array.dtype.kind not in "buif":
         raise InputError(f"{name}: values of type {array.dtype} found; expected numbers")
+    if layer.takes_images and array.dtype.kind == "u":  # as they come from a picture, and as no model was trained
+        raise InputError(
+            f"{name}: pixels of type {array.dtype} found; the model takes them scaled, as Preparation().frames(image, "
+            "network) makes them, or as floats"
+        )
     if array.dtype != np.int32:  # as windows of recordings come; kernels know these two types
         array = array.astype(np.float32, copy=False)
     if array.ndim == len(layer.shape) + 2 and array.shape[2:] == layer.shape:

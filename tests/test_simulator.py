@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from eventsim import InputError, Network, NetworkBuilder, Result, Simulator
+from eventsim import InputError, Network, NetworkBuilder, Preparation, Result, Simulator
 from eventsim.layers import IF, LIF, Conv2d, Flatten, Input, Layer, LayerError, Linear, MeanOverTime, Op, Readout
 from eventsim.operations import OPERATIONS
 
@@ -85,6 +85,22 @@ def test_a_binary_model_refuses_counts():
     Simulator(network).run([[0, 1, 1]])
     with pytest.raises(InputError, match="input: values other than 0 and 1 found; the model takes binary input"):
         Simulator(network).run([[0, 1, 2]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_pixels_that_are_not_scaled_are_refused(dtype):
+    """Preparation divides them by their largest; a model would take them for values 255 times as large."""
+    network = pipeline((3, 2, 2), "real", Flatten(), Linear(np.ones((2, 12), F)), time_steps=2)
+    pixels = np.full((3, 2, 2), 200, dtype)
+    for frames in (pixels, np.stack([pixels] * 2)):
+        with pytest.raises(
+            InputError, match=rf"input: pixels of type {np.dtype(dtype)} found; .* Preparation\(\).frames"
+        ):
+            Simulator(network).run(frames)
+        with pytest.raises(InputError, match="pixels of type"):
+            next(Simulator(network).run_many([frames]))
+    scaled = Preparation().frames(pixels, network)
+    assert Simulator(network).run(scaled).logits[0] == pytest.approx(12 * 200 / np.iinfo(dtype).max)
 
 
 def test_a_real_model_takes_negative_values():
