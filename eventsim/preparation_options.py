@@ -33,8 +33,8 @@ class PreparationOptions:
     Attributes
     ----------
     window : str, optional
-        Frames of equally many events ("count"), of equal time ("time"), or bins of `bin_us` ("duration"), as of
-        `Preparation`. Default: "count".
+        Frames of equally many events ("count"), of equal time ("time"), or bins of `bin_us` ("duration"), or a loader's
+        by name ("spikingjelly-duration"). Default: "count".
     bin_us : int, optional
         Bin length in microseconds for "duration" and its relatives.
     bin_events : int, optional
@@ -43,8 +43,12 @@ class PreparationOptions:
         How much of a bin of "tonic-duration" or "tonic-event-count" is in the next one, too. Default: 0.
     binary : bool, optional
         Clip event counts to 1. Default: whether the input takes spikes.
-    transpose, flip_x, flip_y, flip_polarity : bool, optional
-        Orientation that the loader gave the events. Default: false.
+    transpose : bool, optional
+        Exchange x and y, as the loader of the training data did. Default: false.
+    flip_x, flip_y : bool, optional
+        Count columns from the right, or rows from the bottom, as that loader did. Default: false.
+    flip_polarity : bool, optional
+        Take on events for off events and the reverse, as that loader did. Default: false.
     fit : {"none", "crop", "pad", "downscale"}, optional
         What to do where a sensor or image is not of the model's size. Default: "none".
     sensor : str, optional

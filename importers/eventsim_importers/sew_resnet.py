@@ -36,13 +36,15 @@ class Options(LIFOptions, ResidualOptions, BatchNormOptions, InputOptions):
         tell where a stage begins, else "sew" is the default. Names like torchvision's tell nothing, not even whether
         there are spikes: there it has to be said.
     neuron : {"if", "lif", "plif"}, optional
-        Default: "plif" where the checkpoint holds learned time constants, ``sn1.w`` and so on, else "if".
+        Type of every neuron. Default: "plif" where the checkpoint holds learned time constants, ``sn1.w`` and so on,
+        else "if".
     time_steps : int, optional
-        Default: 4.
+        Of a sample. Default: 4.
     height, width : int, optional
         Input size. Default: 224.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     block: Literal["sew", "spiking_resnet"] | None = None

@@ -45,11 +45,12 @@ class Options(LeakOptions, ResidualOptions, BatchNormOptions, InputOptions):
     pool : int, optional
         Size and stride of the max poolings, which are where the numbers of the modules leave one out. Default: 2.
     time_steps : int, optional
-        Default: 16.
+        Of a sample. Default: 16.
     height, width : int, optional
         Input size. Default: 128.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     block: Literal["sew", "plain"] | None = None

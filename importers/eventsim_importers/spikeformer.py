@@ -49,12 +49,13 @@ class Options(LeakOptions, BatchNormOptions, ResidualOptions, InputOptions):
     heads : int, optional
         Attention heads, over space and over time. Default: one per 64 channels.
     time_steps : int, optional
-        Default: the length of the time embedding; another length interpolates it to the nearest step.
+        Of a sample. Default: the length of the time embedding; another length interpolates it to the nearest step.
     height, width : int, optional
         Input size. Default: what leaves the grid of the position embedding; another grid interpolates it to the
         nearest position.
     input_kind : {"binary", "graded", "real"}, optional
-        Event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     neuron : {"plif", "pliaf"}, optional
         Spiking neurons for two input channels, else those with analog outputs, as for ImageNet.
     stride : int, optional

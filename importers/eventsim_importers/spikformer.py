@@ -45,11 +45,12 @@ class Options(TransformerOptions, ResidualOptions, PoolOptions, InputOptions):
         Attention scale: 0.25 for DVS, else 0.125. Not beside learned ones ("a learnable parameter to control the
         scaling factor", 5.3.2 of the paper on V2): tensors ``block.{i}.attn.scale`` of one number each.
     time_steps : int, optional
-        16 for DVS, else 4.
+        Of a sample. Default: 16 for DVS, else 4.
     height, width : int, optional
         Input size: 128 for DVS, 224 for ImageNet, else 32.
     input_kind : {"binary", "graded", "real"}, optional
-        Event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     heads: int | None = None

@@ -48,11 +48,12 @@ class Options(TransformerOptions, InputOptions):
     scale : float, optional
         Attention scale. Default: 0.125.
     time_steps : int, optional
-        Default: 4.
+        Of a sample. Default: 4.
     height, width : int, optional
         Input size. Default: 224.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     attn_tau: float | None = None

@@ -61,11 +61,12 @@ class Options(TransformerOptions, InputOptions):
     scale : float, optional
         Attention scale. Default: 0.125.
     time_steps : int, optional
-        Default: 16 for event cameras, else 4.
+        Of a sample. Default: 16 for event cameras, else 4.
     height, width : int, optional
         Input size. Default: 128 for event cameras, 32 for CIFAR, 224 for ImageNet.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     variant: Literal["spikingformer", "cml"] | None = None

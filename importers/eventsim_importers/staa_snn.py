@@ -59,12 +59,14 @@ class Options(FiringOptions, BatchNormOptions, InputOptions):
     Attributes
     ----------
     time_steps : int, optional
-        Default: what P, M, N or sa of the first neuron are for; else 16 for two input channels and 4 for others.
+        Of a sample. Default: what P, M, N or sa of the first neuron are for; else 16 for two input channels and 4 for
+        others.
     height, width : int, optional
         Input size. Default: what P, M or N of the first neuron are for, if it has the size of the input; else 224 for
         ImageNet, 48 for two input channels, 32 for others.
     input_kind : {"binary", "graded", "real"}, optional
-        Event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     tau, decay_input : float, bool, optional
         Of plain neurons (eq. 1, whose constants are not printed): the time constant, and whether it divides the input
         too. Default: 2, false.

@@ -60,11 +60,12 @@ class Options(TransformerOptions, InputOptions):
     scale : float, optional
         Attention scale. Default: 0.125.
     time_steps : int, optional
-        Default: 16 for two input channels, else 4. (The paper also speaks of 4 for event cameras.)
+        Of a sample. Default: 16 for two input channels, else 4. (The paper also speaks of 4 for event cameras.)
     height, width : int, optional
         Input size. Default: 128 for two input channels, else 32.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     pools : str, optional
         Which of the first four stages end in a max pooling, as ones and zeros. Default: "1111" for two input channels,
         else "0011", as in the baseline.

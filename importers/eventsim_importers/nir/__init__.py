@@ -34,8 +34,8 @@ class Options:
         Length of a time step, in the unit of the file's time constants (by convention seconds). It matters to nodes
         with a time constant or a delay, and to IF nodes whose r is not 1.
     reset : {"zero", "subtract", "subtract_late", "subtract_once", "zero_late"}, optional
-        Back to v_reset as NIR defines it, or less v_threshold - v_reset; the others are those of
-        `eventsim.layers.neurons.spiking.Neuron`.
+        Back to v_reset as NIR defines it, or less v_threshold - v_reset; the last three are those of snnTorch: in the
+        next step, at once but not twice in succession, and to zero in the next step.
     reset_delay : bool, optional
         Apply the reset one time step later.
     strict : bool, optional
@@ -54,7 +54,7 @@ class Options:
     cycle_delay : int, optional
         Time steps that feedback without a Delay node takes.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: ``"graded"``, event counts.
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded".
     readout : {"sum", "last"}, optional
         The logits: the sum over time of what reaches the Output, or its last value.
     output : str, optional

@@ -25,7 +25,7 @@ class FiringOptions:
     Attributes
     ----------
     v_threshold : float, optional
-        Default: 1.
+        Potential at which neurons fire. Default: 1.
     reset : {"zero", "subtract"}, optional
         Back to `v_reset`, or by subtraction of the threshold. Default: "zero".
     v_reset : float, optional
@@ -87,7 +87,7 @@ class PoolOptions:
     Attributes
     ----------
     pools : str, optional
-        Which stages have one, as ones and zeros.
+        Which stages of the patch embedding have a max pooling, as ones and zeros, such as "0011".
     pool_order : {"after_fire", "before_fire"}, optional
         Whether a stage's neurons see the map before it is pooled, or after (as in CML). Default: "after_fire".
     """

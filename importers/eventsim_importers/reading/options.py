@@ -150,7 +150,8 @@ class InputOptions:
     height, width : int, optional
         Input size.
     input_kind : {"binary", "graded", "real"}, optional
-        Default: event counts ("graded") for two input channels, else "real".
+        What arrives: spikes ("binary"), event counts ("graded") or pixels ("real"). Default: "graded" for two input
+        channels, else "real".
     """
 
     time_steps: int | None = None

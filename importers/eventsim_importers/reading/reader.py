@@ -21,9 +21,9 @@ class BatchNormOptions:
     Attributes
     ----------
     fold_bn : bool, optional
-        Fold it into the weights; otherwise it stays a layer, for bit-level comparison. Default: true.
+        Fold batch normalisation into the weights; otherwise it stays a layer, for bit-level comparison. Default: true.
     bn_eps : float, optional
-        What it adds to the variance. Default: 1e-5, PyTorch's.
+        What batch normalisation adds to the variance. Default: 1e-5, PyTorch's.
     """
 
     fold_bn: bool | None = None
