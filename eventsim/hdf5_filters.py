@@ -61,6 +61,7 @@ UNPACKED_BYTES = 128 << 20
 
 
 BLOSC2_MAGIC = b"\x9e\xa8b2frame\0"
+BLOSC2_UNWRITTEN = 4
 # sizes of the header, the frame, what it unpacks to, what that takes packed, and a chunk of it; each behind its type
 BLOSC2_HEADER = struct.Struct(">11xIxQ6xqxq11xI")
 
@@ -267,12 +268,16 @@ def _blosc(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
 def _blosc2(data: bytes, unpacked: int, parameters: tuple[int, ...]) -> bool:
     """Tell whether a frame, and the one chunk in it, say that they hold a chunk; the filter reserves what they say.
 
-    Blocks that do not divide the sides of a chunk fill it up.
+    Blocks that do not divide the sides of a chunk fill it up. A chunk may say that its values were never written: they
+    would be what the memory held.
     """
     if len(data) < BLOSC2_HEADER.size or not data.startswith(BLOSC2_MAGIC):
         return False
     header, frame, whole, packed, chunk = BLOSC2_HEADER.unpack_from(data)
     inner = struct.unpack_from("<I", data, header + 4)[0] if packed and header + 8 <= len(data) else 0
+    special = data[header + 31] >> 4 & 7 if packed and header + 31 < len(data) else 0
+    if special == BLOSC2_UNWRITTEN:
+        return False
     return bool(frame == len(data) and unpacked <= whole and max(whole, chunk, inner) <= 4 * unpacked + (1 << 20))
 
 

@@ -129,6 +129,7 @@ def test_what_is_whole_is_let_through(tmp_path: Path, packing: str) -> None:
         ("blosc", 4, b"\xff\xff\xff\x7f"),  # reserves 2 GiB
         ("blosc2", 58, b"\x70\0\0\0"),  # reserves 2 GB
         ("blosc2", 30, b"\0\0\0\0\x70\0\0\0"),
+        ("blosc2", 0x61 + 31, b"\x46"),  # values that were never written: whatever the memory holds
         ("zstd", 5, b"\xff"),
         ("zstd", 6, b"\xff\xff"),  # its filter passes over what the decoder says, and leaves memory as it was
         ("lzf", 0, b"\x1f"),
