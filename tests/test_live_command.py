@@ -22,6 +22,7 @@ import pytest
 
 from eventsim import Network, Simulator, open_recording, save, stream
 from eventsim.accounting.energy import energies, models
+from eventsim.cli.commands import live
 from eventsim.cli.main import main
 from eventsim.ledger import Counts
 from eventsim.report.live import Course
@@ -140,6 +141,28 @@ def test_an_interruption_ends_the_document(model: Path) -> None:
     assert process.returncode == 130
     assert [each["index"] for each in document["bins"]] == [0, 1]
     assert document["summary"]["bins"] == 2
+
+
+@pytest.mark.parametrize("at", ["begin_document", "bin_entry", "end_document"])
+def test_an_interruption_tears_no_document(at: str, model: Path, capsys, monkeypatch) -> None:
+    """However often it comes, wherever it comes."""
+    call = getattr(live, at)
+
+    def pressing(*given: object, **options: object) -> str:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        return call(*given, **options)
+
+    monkeypatch.setattr(live, at, pressing)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background
+    try:
+        code, lines, messages = said(capsys, monkeypatch, HEAD + lines_of(0, 5), model, "-", *TABLE, "--json")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    document = json.loads("\n".join(lines))
+    assert code == 130
+    assert len(document["bins"]) == {"begin_document": 0, "bin_entry": 1, "end_document": 3}[at]
+    assert messages[-1].startswith("eventsim: interrupted")
 
 
 def test_a_reader_that_has_enough_ends_it_quietly(model: Path) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
+from typing import Any
 
 import numpy as np
 import pytest
@@ -128,6 +135,135 @@ def test_a_verification_that_is_stopped_leaves_the_numbers(network: Path, frames
     assert main(["profile", str(network), str(frames), "--verify", "--json"]) == 130
     (sample,) = json.loads(capsys.readouterr().out)["samples"]
     assert "verification" not in sample
+
+
+# --- Ctrl-C
+
+
+@pytest.fixture
+def pressed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Let Ctrl-C be pressed once a function is called."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what runs in the background
+
+    def press(at: str) -> None:
+        place, _, name = at.rpartition(".")
+        call = getattr(resolve_name(place), name)
+
+        def pressing(*given: Any, **options: Any) -> Any:
+            os.kill(os.getpid(), signal.SIGINT)
+            return call(*given, **options)
+
+        monkeypatch.setattr(at, pressing)
+
+    yield press
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize(
+    ("command", "module"), [("run", "simulating"), ("profile", "simulating"), ("verify", "verifying")]
+)
+def test_an_interruption_behind_the_work_loses_nothing(
+    command: str, module: str, again: bool, network: Path, frames: Path, failing, pressed, capsys
+) -> None:
+    """The first one, and another behind one that stopped the work."""
+    if again:
+        failing(KeyboardInterrupt)
+    pressed(f"eventsim.cli.commands.{module}.provenance")
+    assert main([command, str(network), str(frames), str(frames), "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert len(json.loads(out)["samples"]) == 2 - again
+    assert err == f"eventsim: interrupted{' after 1 of 2 inputs' * again}\n"
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("place", ["provenance", "evaluation_document", "print_json"])
+def test_an_interruption_behind_an_evaluation_loses_nothing(
+    place: str, again: bool, network: Path, frames: Path, failing, pressed, capsys
+) -> None:
+    folder = frames.parent / "set" / "0"
+    folder.mkdir(parents=True)
+    for name in "ab":
+        (folder / f"{name}.npy").write_bytes(frames.read_bytes())
+    if again:
+        failing(KeyboardInterrupt)
+    pressed(f"eventsim.cli.commands.evaluating.{place}")
+    assert main(["evaluate", str(network), str(folder.parent), "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["samples"] == 2 - again
+    assert err == f"eventsim: interrupted{' after 1 of 2 samples' * again}\n"
+
+
+def test_one_interruption_that_is_sent_twice_stops_once(
+    network: Path, frames: Path, pressed, monkeypatch, capsys
+) -> None:
+    """The second comes before the first is dealt with."""
+
+    def stopping(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressed("eventsim.cli.attempts.complain")
+    monkeypatch.setattr(Simulator, "run", stopping)
+    assert main(["run", str(network), str(frames), "--json"]) == 130
+    out, err = capsys.readouterr()
+    assert json.loads(out)["samples"] == []
+    assert err == "eventsim: interrupted after 0 of 1 inputs\n"
+
+
+@contextmanager
+def printing_slowly(*arguments: object, unbuffered: str = "") -> Iterator[tuple[subprocess.Popen[bytes], Any]]:
+    """Start a command whose document waits for who reads it."""
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventsim", *map(str, arguments), "--json"],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - no thread yet
+    )
+    os.close(writes)
+    with open(reads, "rb", buffering=0) as results, process:
+        try:
+            yield process, results
+        finally:
+            process.kill()
+
+
+def press_twice(process: subprocess.Popen[bytes]) -> None:
+    """Send Ctrl-C, and again before anything can be done about it."""
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("command", ["run", "formats"])
+def test_a_document_that_was_begun_is_finished(command: str, unbuffered: str, network: Path, frames: Path) -> None:
+    given = ["run", network, *[frames] * 50] if command == "run" else ["formats"]
+    with printing_slowly(*given, unbuffered=unbuffered) as (process, results):
+        first = results.read(1)
+        press_twice(process)
+        document = json.loads(first + results.readall())
+        assert process.wait(60) == 130
+        assert process.stderr.read() == b"eventsim: interrupted\n"
+    assert len(document["samples" if command == "run" else "events"]) > 10
+
+
+def test_a_document_that_waits_for_its_reader_can_be_ended(network: Path, frames: Path) -> None:
+    """By SIGTERM, or a reader that is gone."""
+    for gone, code in ((True, 1), (False, -signal.SIGTERM)):
+        with printing_slowly("run", network, *[frames] * 50) as (process, results):
+            results.read(1)
+            press_twice(process)
+            assert process.poll() is None
+            results.close() if gone else process.terminate()
+            assert process.wait(60) == code
+            assert process.stderr.read() == b""
 
 
 def test_a_document_says_what_changes_its_counts(network: Path, frames: Path, capsys) -> None:

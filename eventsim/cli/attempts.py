@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from eventsim.cli.printing import complain
 from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
+from eventsim.held_interrupts import ending
 
 
 class Attempts:
@@ -34,14 +35,17 @@ class Attempts:
             self._fail(name, str(error), 2 if isinstance(error, InputError) else 1)
 
     def each(self, names: Sequence[str], work: Callable[[str], object]) -> None:
-        """Do the same with everything named, until somebody stops it."""
-        for done, name in enumerate(names):
-            try:
+        """Do the same with everything named, until somebody stops it; nothing stops what follows."""
+        done = 0
+        try:
+            for name in names:
                 self.attempt(name, lambda name=name: work(name))  # type: ignore[misc]
-            except KeyboardInterrupt:
-                complain(f"interrupted after {done} of {len(names)} inputs")
-                self.code = INTERRUPTED
-                return
+                done += 1
+            ending()
+        except KeyboardInterrupt:
+            ending()
+            complain(f"interrupted after {done} of {len(names)} inputs")
+            self.code = INTERRUPTED
 
     def _fail(self, name: str, error: str, code: int) -> None:
         self.failed.append((name, in_flags(error)))

@@ -20,6 +20,7 @@ import eventsim
 from eventsim.cli.printing import complain, print_json
 from eventsim.cli.words import in_flags
 from eventsim.errors import INTERRUPTED, OUT_OF_MEMORY, EventsimError, InputError
+from eventsim.held_interrupts import ending, interrupted_once
 from eventsim.plugins import PluginWarning
 from eventsim.report import document
 
@@ -186,7 +187,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("ignore")  # what is to be said is said in words of this door
         warnings.simplefilter("always", PluginWarning)
         with threadpool_limits(limits=1):  # matrix products too: `--threads` says how many there are
-            return _run_command(given)
+            return _run_once(given, last=arguments is None)
+
+
+def _run_once(given: Sequence[str], last: bool) -> int:
+    """Run a command, which Ctrl-C stops once; `last` if nothing comes behind it."""
+    with interrupted_once(last) as interrupts:
+        try:
+            code = _run_command(given)
+        except KeyboardInterrupt:
+            ending()
+            return _fail("interrupted", INTERRUPTED)
+        if interrupts.came_late and not code:
+            complain("interrupted")
+            return INTERRUPTED
+        return code
 
 
 def _run_command(given: Sequence[str]) -> int:
@@ -210,8 +225,6 @@ def _run_command(given: Sequence[str]) -> int:
         complain(f"results cannot be written ({error.strerror or error})")
         sys.stderr.close()  # what is left of the results fails once more when Python ends
         return 2
-    except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
 
 
 def _fail(error: object, code: int) -> int:

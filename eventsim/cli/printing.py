@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from contextlib import suppress
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from eventsim.cli.words import in_flags
+from eventsim.held_interrupts import ending
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -42,5 +44,17 @@ def progress() -> Progress:
 
 
 def print_json(description: dict[str, Any]) -> None:
-    """Print a document on stdout."""
-    print(json.dumps(description, indent=1, allow_nan=False))
+    """Print the one document of a command on stdout, to its end."""
+    ending()
+    say(json.dumps(description, indent=1, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """Print results on stdout now, and all of them."""
+    raw = getattr(sys.stdout, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        print(text, flush=True)
+        return
+    data = f"{text}\n".encode(sys.stdout.encoding, sys.stdout.errors or "strict")
+    while data:  # without a buffer, as by PYTHONUNBUFFERED, what a signal cuts short is not gone on with
+        data = data[raw.write(data) or 0 :]

@@ -42,7 +42,7 @@ from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
 from eventsim.errors import INTERRUPTED, EventsimError, InputError
 from eventsim.hashes import sha256
-from eventsim.held_interrupts import held_interrupts
+from eventsim.held_interrupts import ending, held_interrupts
 from eventsim.modelfile import load
 from eventsim.preparation import Preparation
 from eventsim.report import tables
@@ -191,6 +191,7 @@ def _simulate(
     done = {each.place for each in evaluation.predictions} | {each.place for each in evaluation.failed}
     rest = [sample for sample in samples if sample.index not in done]
     if not rest:
+        ending()
         return 0
     with progress() as bar:
         task = bar.add_task("evaluate", total=len(samples), completed=len(done))
@@ -202,12 +203,15 @@ def _simulate(
                         if rows is not None:
                             rows.append(outcome)
                     bar.update(task, advance=1, description=f"evaluate, accuracy {evaluation.accuracy:.1%}")
+            ending()
         except KeyboardInterrupt:  # what was computed is still printed
+            ending()
             return INTERRUPTED
         except EventsimError as error:  # a full disk, a scheduler that is lost: what was computed is printed
             taken = len(evaluation.predictions) + len(evaluation.failed)
             if not taken:
                 raise
+            ending()
             said = [str(error)]
             if taken < len(samples):
                 said.append(f"results are those of {taken:,} of {len(samples):,} samples")

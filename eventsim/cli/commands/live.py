@@ -11,10 +11,10 @@ from eventsim.accounting.energy import choose, fitting
 from eventsim.cli.arguments import Arguments, preparation_of
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.inputs import STANDARD_INPUT, tell_defects
-from eventsim.cli.printing import complain, console
+from eventsim.cli.printing import complain, console, say
 from eventsim.dvs.arriving import arriving_file
 from eventsim.errors import INTERRUPTED, InputError
-from eventsim.held_interrupts import held_interrupts
+from eventsim.held_interrupts import ending, held_interrupts
 from eventsim.modelfile import load
 from eventsim.report import document, tables
 from eventsim.report.live import Course, begin_document, bin_entry, end_document
@@ -52,13 +52,13 @@ def follow(args: Arguments) -> int:
         whence = provenance(args.model, network, preparation, options)
         head = document.headed(args.model, preparation.noted(network), whence)
         head |= {"load_s": load_s, "compile_s": compile_s, "input": STANDARD_INPUT, "bin_us": streaming.bin_us}
-        _say(begin_document({**head, "restart_every": streaming.restart_every}))
+        head |= {"restart_every": streaming.restart_every}
 
     def take_all() -> None:
         finite = True
         for each in streaming:
             with held_interrupts():  # no bin is printed by half
-                _say(bin_entry(each, network, first=not course.bins) if args.json else course.line(each))
+                say(bin_entry(each, network, first=not course.bins) if args.json else course.line(each))
                 for sentence in course.take(each):
                     complain(f"{STANDARD_INPUT}: {sentence}")
                 if finite and not np.isfinite(each.logits).all():
@@ -68,27 +68,31 @@ def follow(args: Arguments) -> int:
                     )
 
     tried = Attempts()
+    begun = False
     try:
+        with held_interrupts():
+            if args.json:
+                say(begin_document(head))
+            begun = True
         tried.attempt(STANDARD_INPUT, take_all)
+        ending()
     except KeyboardInterrupt:
+        ending()
+        if not begun:
+            raise
         complain(f"interrupted after {course.bins} bins")
         tried.code = INTERRUPTED
     tell_defects(streaming.defects, STANDARD_INPUT)
     if course.told_behind:
         complain(f"{STANDARD_INPUT}: {course.pace()}")
     if args.json:
-        _say(end_document(course, models, streaming.defects.to_dict(), tried.failed))
+        say(end_document(course, models, streaming.defects.to_dict(), tried.failed))
     else:
         for line in course.lines(models, shown):
-            _say(line)
+            say(line)
         if course.bins:
             tables.print_assumed(console(), network)
     return tried.code
-
-
-def _say(line: str) -> None:
-    """Print a line now: somebody may wait for it."""
-    print(line, flush=True)
 
 
 def _refuse_unusable(args: Arguments) -> None:
