@@ -119,6 +119,17 @@ def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.Cap
             "--thraeds=2 found, no option; did you mean --threads?; see eventsim run",
         ),
         (["run", "m.h5", "x.npy", "--zzz"], "--zzz found, no option; see eventsim run --help"),
+        # also where an argument is missing, as the value of the option that was meant is
+        (
+            ["import", "x.npz", "--ouput", "o.h5"],
+            "--ouput found, no option; did you mean --output?; see eventsim import",
+        ),
+        (["export", "m.h5", "--outptu=a.nir"], "--outptu=a.nir found, no option; did you mean --output?; see eventsim"),
+        (["quantise", "m.h5", "R", "--ouptut", "q.h5"], "--ouptut found, no option; did you mean --output?; see"),
+        (["run", "m.h5", "--jason"], "--jason found, no option; did you mean --json?; see eventsim run --help"),
+        (["import", "-om.h5"], "the following arguments are required: CHECKPOINT; see eventsim import --help"),
+        (["run", "--chunk=1", "--", "--jason"], "the following arguments are required: INPUT; see eventsim run --help"),
+        (["events", "--start", "-5"], "the following arguments are required: FILE; see eventsim events --help"),
         (["--versoin"], "--versoin found, no option; did you mean --version?; see eventsim --help"),
         (["--zzz", "run"], "--zzz found, no option; see eventsim --help"),
         (

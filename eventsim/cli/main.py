@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from itertools import takewhile
 from typing import Any, NamedTuple, NoReturn
 
 from threadpoolctl import threadpool_limits
@@ -111,9 +112,14 @@ class Parser(argparse.ArgumentParser):
 
     as_json = False
     """Whether a machine asked, who gets a document in any case."""
+    _given: Sequence[str] = ()
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2 and one line that says where help is."""
+        """Exit with 2 and one line that says where help is; what is missing may be there with a wrong name."""
+        if self._subparsers is None and message.startswith("the following arguments are required"):
+            for text in takewhile(lambda text: text != "--", self._given):
+                if re.match(r"--?[^\d\s.-]\S*$", text) and text[:2] not in self._option_string_actions:
+                    self._check_option(text)
         message = re.sub(r"ignored explicit argument (.*)$", r"\1 found, expected no value", message)
         if Parser.as_json:
             print_json(document.error_document(message))
@@ -123,6 +129,7 @@ class Parser(argparse.ArgumentParser):
         """Refuse what is left over, in the words of the command that does not know it."""
         if self._subparsers is not None and args and args[0] != "--json":  # which says how to complain, here too
             self._check_option(args[0])  # or it would be a command that is missed
+        self._given = args or ()
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self._check_option(unknown[0])
