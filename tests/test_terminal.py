@@ -8,6 +8,7 @@ import os
 import re
 import stat
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from eventsim.dvs import EVENT_DTYPE, event_formats
 from eventsim.errors import InputError
 from eventsim.importing import formats
 from eventsim.layers import IF, Conv2d, Flatten, Input, Linear, Readout
+from eventsim.preparation_options import WindowKind
 from eventsim.report import document, tables
 from eventsim.report.fitting import BORDER, Column, fitting, print_table
 
@@ -171,6 +173,26 @@ def test_help_explains_every_argument_and_shows_an_example(name: str) -> None:
     assert "for example:\n  eventsim " + name in parser.format_help()
     for example in COMMANDS[name].examples:
         _parser([name]).parse_args([name, *example.split()])  # leaves where an example is wrong
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_fits_the_terminal(name: str, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    parser = _parser([name])
+    (action,) = (action for action in parser._actions if action.choices)
+    said = (action.choices[name] if name else parser).format_help()
+    assert max(map(len, said.splitlines())) <= width
+    examples = said.partition("for example:\n")[2].replace("\\\n", " ")
+    written = [" ".join(line.split()) for line in examples.splitlines()]
+    assert written == [f"eventsim {name} {each}".rstrip() for each in (COMMANDS[name].examples if name else ())]
+
+
+def test_help_names_every_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    (action,) = (action for action in _parser(["run"])._actions if action.choices)
+    said = " ".join(action.choices["run"].format_help().split())
+    assert f"--window NAME {', '.join(get_args(WindowKind))}: T frames " in said  # none is folded at its hyphens
 
 
 @pytest.mark.parametrize("name", formats())

@@ -123,9 +123,10 @@ def add_frame_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--window",
+        metavar="NAME",
         choices=get_args(WindowKind),
-        help="T frames of equally many events or equal time, tonic-: without the remainder; or bins of --bin-us, also "
-        "as Tonic or SpikingJelly have them; default: the model's",
+        help=f"{', '.join(get_args(WindowKind))}: T frames of equally many events or equal time, tonic-: without the "
+        "remainder; or bins of --bin-us, also as Tonic or SpikingJelly have them; default: the model's",
     )
     parser.add_argument("--bin-us", type=at_least_one, metavar="US", help="bins of fixed duration instead")
     parser.add_argument(

@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import re
+import shutil
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
@@ -13,6 +14,7 @@ from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from itertools import takewhile
+from textwrap import TextWrapper, wrap
 from typing import Any, NamedTuple, NoReturn
 
 from threadpoolctl import threadpool_limits
@@ -163,6 +165,13 @@ class Parser(argparse.ArgumentParser):
         )
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help whose names with hyphens are not folded."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
 class _Version(argparse.Action):
     """Says the version, which takes long to find, where it is asked for."""
 
@@ -246,6 +255,14 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     complain(message)
 
 
+def _folded(example: str) -> str:
+    """Return an example in lines that fit the terminal, and that a shell takes as one."""
+    bound = re.sub(r"( --?\w\S*) (?=[^-])", "\\1\xa0", example)  # an option and its value
+    width = max(shutil.get_terminal_size().columns - len(" \\"), 40)
+    folds = TextWrapper(width, "  ", " " * 6, break_long_words=False, break_on_hyphens=False)
+    return " \\\n".join(folds.wrap(bound)).replace("\xa0", " ")
+
+
 def _parser(given: Sequence[str]) -> Parser:
     """Return a parser that knows all commands, and the arguments of the one that was chosen."""
     parser = Parser(prog="eventsim", description="Event-driven simulator for spiking transformers.")
@@ -253,10 +270,9 @@ def _parser(given: Sequence[str]) -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     chosen = next((word for word in given if word in COMMANDS), None)
     for name, command in COMMANDS.items():
-        epilog = "for example:\n" + "\n".join(f"  eventsim {name} {example}".rstrip() for example in command.examples)
-        shape = argparse.RawDescriptionHelpFormatter
+        epilog = "for example:\n" + "\n".join(_folded(f"eventsim {name} {each}") for each in command.examples)
         sub = commands.add_parser(
-            name, help=command.help, description=command.help, epilog=epilog, formatter_class=shape
+            name, help=command.help, description=command.help, epilog=epilog, formatter_class=_Help
         )
         if name == chosen:
             sub.add_argument("--json", action="store_true", help="print one JSON document")
