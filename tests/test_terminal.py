@@ -132,6 +132,12 @@ def test_nothing_is_folded_or_left_out_in_a_pipe(model: Path, capsys: pytest.Cap
         (["import", "-om.h5"], "the following arguments are required: CHECKPOINT; see eventsim import --help"),
         (["run", "--chunk=1", "--", "--jason"], "the following arguments are required: INPUT; see eventsim run --help"),
         (["events", "--start", "-5"], "the following arguments are required: FILE; see eventsim events --help"),
+        (["run", "m.h5", "x.npy", "--rows", ""], "argument --rows: '' found, expected a name that ends in .csv; see"),
+        (
+            ["run", "m.h5", "x.npy", "--chunk="],
+            "argument --chunk: '' found, expected a whole number of at least 1; see",
+        ),
+        (["run", "m.h5", "x.npy", "--window", ""], "argument --window: '' found, expected one of count, time, "),
         (["--versoin"], "--versoin found, no option; did you mean --version?; see eventsim --help"),
         (["--zzz", "run"], "--zzz found, no option; see eventsim --help"),
         (
@@ -227,6 +233,30 @@ def test_what_is_no_file_is_not_replaced(model: Path, tmp_path: Path) -> None:
             save(network, path)
     assert stat.S_ISFIFO(fifo.stat().st_mode)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "m.h5", "x.npy"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["run", "m.h5", "x.npy", "--record", "head", "-o", "d.npz"], "-o/--output"),
+        (["run", "m.h5", "x.npy", "--rows", "d.csv"], "--rows"),
+        (["profile", "m.h5", "x.npy", "--report", "d.html"], "--report"),
+        (["evaluate", "m.h5", ".", "--rows", "d.csv"], "--rows"),
+        (["evaluate", "m.h5", ".", "--rows", "d.parquet"], "--rows"),
+        (["evaluate", "m.h5", ".", "--rows", "d.jsonl", "--resume"], "--rows"),
+    ],
+)
+def test_a_folder_to_write_is_refused_before_the_work(
+    arguments: list[str], option: str, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(model.parent)
+    name = next(each for each in arguments if each.startswith("d."))
+    Path(name).mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    said = f"argument {option}: {name} found, a folder; expected the name of a file to write"
+    assert capsys.readouterr() == ("", f"eventsim: {said}; see eventsim {arguments[0]} --help\n")
 
 
 def test_suffixes_may_be_in_capitals(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

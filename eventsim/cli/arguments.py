@@ -233,6 +233,13 @@ def npz_name(text: str) -> Path:
 def _named(text: str, suffix: str) -> Path:
     if Path(text).suffix.lower() != suffix:
         raise argparse.ArgumentTypeError(f"{text} found, expected a name that ends in {suffix}")
+    return file_to_write(text)
+
+
+def file_to_write(text: str) -> Path:
+    """Read the name of a file, which may be there; a folder would be noticed when all is computed."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} found, a folder; expected the name of a file to write")
     return Path(text)
 
 

@@ -123,6 +123,7 @@ class Parser(argparse.ArgumentParser):
                 if re.match(r"--?[^\d\s.-]\S*$", text) and text[:2] not in self._option_string_actions:
                     self._check_option(text)
         message = re.sub(r"ignored explicit argument (.*)$", r"\1 found, expected no value", message)
+        message = re.sub(r"^(argument \S+:)  found", r"\1 '' found", message)
         if Parser.as_json:
             print_json(document.error_document(message))
         self.exit(2, f"eventsim: {message}; see {self.prog} --help\n")

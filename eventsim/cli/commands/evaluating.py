@@ -22,6 +22,7 @@ from eventsim.cli.arguments import (
     add_model,
     add_wide,
     at_least_one,
+    file_to_write,
     preparation_of,
 )
 from eventsim.cli.printing import complain, console, print_json, progress
@@ -109,7 +110,7 @@ def file_name(text: str) -> Path:
     """Read a name, which an empty one is not: it would be the working directory."""
     if not text:
         raise argparse.ArgumentTypeError("an empty name found, expected FILE.csv, FILE.jsonl or FILE.parquet")
-    return Path(text)
+    return file_to_write(text)
 
 
 def measure(args: Arguments) -> int:
