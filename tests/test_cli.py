@@ -171,7 +171,9 @@ def test_one_bad_input_does_not_lose_the_others(capsys, folder: Path) -> None:
 
 
 INTERRUPTED_IMPORT = """
-import sys
+import atexit, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+atexit.register(os.kill, os.getpid(), signal.SIGINT)  # again, while Python ends
 class Finder:
     def find_spec(name, *_):
         if name == "eventsim.cli.main":
