@@ -145,6 +145,12 @@ def quantised(rng: np.random.Generator, **options: Any) -> tuple[Network, Networ
     return network, quantise(network, [frames(rng) for _ in range(4)], **options)
 
 
+def test_samples_may_come_one_time_step_after_the_other(rng: np.random.Generator) -> None:
+    network, samples = block(rng), [frames(rng) for _ in range(2)]
+    one, two = quantise(network, samples), quantise(network, map(iter, samples))
+    assert one.settings == two.settings
+
+
 def test_what_is_rounded(rng: np.random.Generator) -> None:
     """Weights to 127 steps of the largest, biases and thresholds to steps of the potential, leaks to 15 bits."""
     network, integer = quantised(rng)

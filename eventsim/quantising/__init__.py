@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import tee
 from typing import Any
 
 import numpy as np
@@ -186,7 +187,9 @@ def _calibrate(
     simulators = Simulator(network), Simulator(integer)
     fired, seen = dict.fromkeys(neurons, 0), 0
     for frames in samples:
-        results = [simulator.run(frames, time_steps, name=f"sample {seen}") for simulator in simulators]
+        each = tee(frames) if isinstance(frames, Iterator) else (frames, frames)
+        both = zip(simulators, each, strict=True)
+        results = [simulator.run(taken, time_steps, name=f"sample {seen}") for simulator, taken in both]
         for layer in results[0].profile:
             if layer.name in fired:
                 fired[layer.name] += layer.counts.spikes
