@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from state_dicts import spikformer_state
 
@@ -84,6 +85,52 @@ def test_an_evaluation_says_how_many_samples_have_other_time_steps(
     Path("data/1/2.npy").unlink()
     Path("data/1/3.npy").unlink()
     assert said() == ""
+
+
+def events(count: int) -> npt.NDArray[Any]:
+    """Return events a millisecond apart."""
+    made = np.zeros(count, [("x", "i2"), ("y", "i2"), ("t", "i8"), ("p", "?")])
+    made["t"] = 1000 * np.arange(count)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("options", "steps"),
+    [
+        (["--bin-us", "4000"], 5),
+        (["--bin-us", "5000"], 4),
+        (["--bin-us", "4000", "--window", "tonic-duration", "--overlap", "1000"], 6),
+        (["--bin-events", "6", "--overlap", "2"], 4),
+        (["--bin-events", "5", "--overlap", "2"], 6),
+        (["--window", "spikingjelly-duration", "--bin-us", "2000"], 7),
+        (["--window", "time"], 4),
+        (["--window", "count", "--time-steps", "4"], 4),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "verify", "evaluate", "quantise"])
+def test_windows_that_make_other_time_steps_are_told(
+    command: str,
+    options: list[str],
+    steps: int,
+    tmp_path: Path,
+    small_network: Network,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(small_network, "m.h5")
+    Path("data/1").mkdir(parents=True)
+    for name in "ab":
+        np.save(f"data/1/{name}.npy", events(20))
+    file = "data/1/a.npy"
+    inputs = {"evaluate": ["data"], "quantise": ["--calibrate", "data", "-o", "i.h5"]}.get(command, [file])
+    assert main([command, "m.h5", *inputs, *options, "--sensor", "6x6", "--json"]) == 0
+    told = f"eventsim: {file}: {steps} time steps found, the model says time_steps = 4\n"
+    if command == "evaluate":
+        told = (
+            f"eventsim: 2 of 2 samples have other time steps than the model says, time_steps = 4: {steps} (2 samples)\n"
+        )
+    assert capsys.readouterr().err == (told if steps != 4 else "")
 
 
 def test_time_steps_of_evaluations_merge() -> None:

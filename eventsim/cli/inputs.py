@@ -5,9 +5,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from eventsim.cli.attempts import Attempts
 from eventsim.cli.printing import complain
@@ -72,15 +69,14 @@ def file_of(name: str, source: Source) -> str:
     return name if isinstance(source, str) else name.rpartition("[")[0]
 
 
-def tell_time_steps(frames: Any, preparation: Preparation, network: Network, name: str) -> bool:
-    """Say where an array has other time steps than the model, and return whether that was said.
+def tell_time_steps(steps: int, preparation: Preparation, network: Network, name: str) -> bool:
+    """Say where an array, or windows of a recording, had other time steps than the model; return whether that was said.
 
     Flags that say so were told about before.
     """
-    several = isinstance(frames, np.ndarray) and frames.ndim == len(network.input.shape) + 1
-    other = several and preparation.time_steps is None and network.time_steps not in (None, len(frames))
+    other = preparation.time_steps is None and network.time_steps not in (None, steps)
     if other:
-        complain(f"{name}: {len(frames)} time steps found, the model says time_steps = {network.time_steps}")
+        complain(f"{name}: {steps} time steps found, the model says time_steps = {network.time_steps}")
     return other
 
 

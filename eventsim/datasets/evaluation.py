@@ -78,7 +78,7 @@ class Evaluation:
     met : list of Met
         Of the samples that are recordings; `defects` sums it up.
     frames_given : dict of int to int
-        Of the samples that are no recordings: how many had so many time steps.
+        How many samples had so many time steps.
     """
 
     correct: int = 0
@@ -134,8 +134,7 @@ class Evaluation:
         self.comparable &= outcome.comparable
         if outcome.defects is not None:
             self.met.append(Met(sample.index, sample.name, outcome.defects))
-        else:
-            self._add_given({outcome.time_steps: 1})
+        self._add_given({outcome.time_steps: 1})
 
     def merge(self, other: Evaluation) -> None:
         """Add the samples of another evaluation of the same network."""

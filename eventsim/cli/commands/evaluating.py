@@ -236,7 +236,7 @@ def _tell_classes(samples: Sequence[Sample]) -> None:
 
 
 def _tell_time_steps(evaluation: Evaluation, preparation: Preparation, simulator: Simulator) -> None:
-    """Say how many arrays have other time steps than the model; flags that say so were told about before."""
+    """Say how many samples have other time steps than the model; flags that say so were told about before."""
     model = simulator.network.time_steps
     others = {steps: samples for steps, samples in sorted(evaluation.frames_given.items()) if steps != model}
     if model is not None and preparation.time_steps is None and others:

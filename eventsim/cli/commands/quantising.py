@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from eventsim.cli.arguments import (
     Arguments,
@@ -65,9 +68,12 @@ def quantise_model(args: Arguments) -> int:
             for file in files:
                 defects = Defects()
                 frames = preparation.frames(str(file), network, defects)
-                if not told:
-                    told.extend([file] * tell_time_steps(frames, preparation, network, str(file)))
-                yield frames
+                stream, taken = isinstance(frames, Iterator), count()
+                yield (frame for frame, _ in zip(frames, taken, strict=False)) if stream else frames
+                image = isinstance(frames, np.ndarray) and frames.ndim == len(network.input.shape)
+                if not (told or image):
+                    steps = len(frames) if isinstance(frames, np.ndarray) else next(taken)
+                    told.extend([file] * tell_time_steps(steps, preparation, network, str(file)))
                 met.take(str(file), defects)
 
         integer = quantise(

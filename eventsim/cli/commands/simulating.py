@@ -220,7 +220,7 @@ def simulated(
     prepared_s = max(0.0, running.seconds - result.latency_s - (reading.seconds - before))
     whole = preparation.of(simulator.network)
     bin_us = None if whole.bin_us is None else whole.bin_us - (whole.overlap or 0)  # from one bin to the next
-    tell_time_steps(frames, preparation, simulator.network, name)
+    tell_time_steps(result.time_steps, preparation, simulator.network, name)
     tell_defects(defects, name)
     return result, {
         **document.sample_document(name, simulator.network, result, models),

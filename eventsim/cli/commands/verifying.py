@@ -78,5 +78,5 @@ def verified(
             on_progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     if defects is not None:
-        tell_time_steps(frames, preparation, network, name)
+        tell_time_steps(found.time_steps, preparation, network, name)
     return found
