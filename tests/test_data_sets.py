@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import socket
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from eventsim import InputError, NetworkBuilder, Preparation, Simulator, load, save
 from eventsim.cli import main
-from eventsim.datasets import evaluate, labelled_arrays
+from eventsim.datasets import evaluate, labelled_arrays, labelled_files
 from eventsim.layers import Flatten, Input, Linear, Readout
 
 
@@ -67,6 +68,32 @@ def test_folders_whose_names_are_numbers_are_classes(model, evaluated, tmp_path)
     found, document = evaluated(model(11, 34, 34), tmp_path / "data")
     assert found == [("a.bin", 7, 7), ("a.bin", 10, 10), ("a.bin", 2, 2), ("b.bin", 2, 5)]
     assert (document["samples"], document["correct"], document["accuracy"]) == (4, 3, 0.75)
+
+
+def test_folders_inside_those_of_labels_are_told(model, evaluated, tmp_path, monkeypatch, capsys):
+    """They may hold recordings, which are no samples."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("0/a", "0/sub/b", "1/c", "1/more/d", "1/sub/e", "1/.cache/f", "extra/g"):
+        nmnist(tmp_path / "data" / f"{name}.bin", (0, 0, 1))
+    where = "not looked into, such as {}, and what is in there is no sample; expected FOLDER/<label>/<recording>"
+    told = "data: 3 folders inside of those of 2 labels are " + where.format("data/0/sub")
+    m = model(3, 34, 34)
+    assert main(["evaluate", str(m), "data", "--json"]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == f"eventsim: {told}"
+    with pytest.warns(UserWarning, match=re.escape(told)):
+        assert len(labelled_files("data")) == 3
+    shutil.rmtree("data/1/sub")
+    shutil.rmtree("data/1/more")
+    with pytest.warns(
+        UserWarning, match=re.escape("data: 1 folders inside of those of 1 labels are " + where.format("data/0/sub"))
+    ):
+        labelled_files("data")
+    (tmp_path / "data/0/a.bin").unlink()
+    found = "data/0: 1 folders and no recording found, such as data/0/sub; expected FOLDER/<label>/<recording>"
+    assert main(["evaluate", str(m), "data"]) == 2
+    assert capsys.readouterr() == ("", f"eventsim: {found}: move what is in there up, or leave the folder out\n")
+    shutil.rmtree("data/0/sub")
+    assert len(labelled_files("data")) == 2, "a class may have no sample"
 
 
 def test_folders_with_names_are_numbered_in_sorted_order(model, evaluated, tmp_path):

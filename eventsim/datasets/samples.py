@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -137,15 +138,21 @@ def _tonic(name: str, root: str, split: Split | None) -> TonicDataset:
     return open_tonic_dataset(name, root, split=split)
 
 
-def labelled_files(root: str | Path) -> list[Sample]:
+def labelled_files(root: str | Path, tell: Callable[[str], object] | None = None) -> list[Sample]:
     """List ``root/<label>/*``.
 
     A label is a class index if every folder name is a whole number; otherwise folders are numbered in sorted order.
 
+    Parameters
+    ----------
+    root : path
+    tell : callable, optional
+        Takes a sentence about folders that are not looked into; it is a warning when not given.
+
     Raises
     ------
     InputError
-        If there are no such files.
+        If there are no such files, or a folder of a label holds folders alone.
     """
     root = Path(root)
     if root.is_file():
@@ -155,21 +162,46 @@ def labelled_files(root: str | Path) -> list[Sample]:
         )
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a data set laid out as FOLDER/<label>/<recording>")
-    folders = _listed(root, folders=True)
-    files = [(f"{root / name}{os.sep}{file}", name) for name in folders for file in _listed(root / name, folders=False)]
+    folders = _listed(root)[0]
+    inside = {root / name: _listed(root / name) for name in folders}
+    files = [(f"{folder}{os.sep}{file}", folder.name) for folder, (_, there) in inside.items() for file in there]
+    said = _passed_over(root, inside)
     if not files:
         raise InputError(f"{root}: no recordings found; expected FOLDER/<label>/<recording>")
+    if said and tell is None:
+        warnings.warn(said, stacklevel=2)
+    elif said and tell is not None:
+        tell(said)
     numbers = numbered(folders)
     return [
         Sample(path, numbers[name], path, index, class_name(name, numbers)) for index, (path, name) in enumerate(files)
     ]
 
 
-def _listed(folder: Path, *, folders: bool) -> list[str]:
-    """Return the names of the folders or files in a folder, sorted; the listing tells what each is, links apart."""
+def _listed(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the folders and files in a folder, sorted; the listing tells what each is, links apart."""
     with os.scandir(folder) as entries:
-        shown = (entry for entry in entries if not entry.name.startswith("."))
-        return sorted(entry.name for entry in shown if _is(entry, folder=folders))
+        shown = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        folders, files = ([entry.name for entry in shown if _is(entry, folder=kind)] for kind in (True, False))
+        return folders, files
+
+
+def _passed_over(root: Path, inside: Mapping[Path, tuple[list[str], list[str]]]) -> str:
+    """Say which folders of those of labels are not looked into, nothing where there are none; refuse these alone."""
+    nested = {folder: names for folder, (names, _) in inside.items() if names}
+    for folder, names in nested.items():
+        if not inside[folder][1]:
+            raise InputError(
+                f"{folder}: {len(names):,} folders and no recording found, such as {folder / names[0]}; expected "
+                "FOLDER/<label>/<recording>: move what is in there up, or leave the folder out"
+            )
+    if not nested:
+        return ""
+    every = [folder / name for folder, names in nested.items() for name in names]
+    return (
+        f"{root}: {len(every):,} folders inside of those of {len(nested):,} labels are not looked into, such as "
+        f"{every[0]}, and what is in there is no sample; expected FOLDER/<label>/<recording>"
+    )
 
 
 def _is(entry: os.DirEntry[str], *, folder: bool) -> bool:

@@ -269,7 +269,7 @@ def _labelled(args: Arguments) -> list[Sample]:
             raise InputError(f"{args.dataset}: no --labels found; expected LABELS.npy, one for each sample")
         if Path(args.dataset).is_file():
             raise InputError(f"{args.dataset}: no --labels found with a file; expected FILE.csv, a table of its parts")
-        return labelled_files(args.dataset)
+        return labelled_files(args.dataset, tell=complain)
     samples = labelled_by(args.dataset, args.labels)
     timed = any(isinstance(sample.reference, RecordingPart) for sample in samples)
     if timed and (args.start is not None or args.end is not None):
