@@ -166,6 +166,37 @@ def test_names_of_text_say_the_unit_of_the_times(tmp_path: Path, first: str, fac
         np.testing.assert_array_equal(read(path), as_array(FEW))
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        "t,x,timestamp,y,p,on",
+        "timestamp,x,t,y,p,on",
+        'ts_ms,x,"T",y,on,P',
+        "time [ms],x,t,y,p,on",
+        "t_ns,x,t [us],y,p,on",
+        "t (us),x,time (s),y,p,on",
+        "row,x,t,y,p,column",
+    ],
+)
+def test_a_letter_comes_before_other_names_of_text(tmp_path: Path, first: str) -> None:
+    names = [name.strip('"').lower() for name in first.replace(" [us]", "").replace(" (us)", "").split(",")]
+    rows = [",".join(str(int(row[name])) if name in "xytp" else "0" for name in names) for row in COLUMNS]
+    path = put(tmp_path, "a.csv", "\n".join([first, *rows, ""]).encode())
+    np.testing.assert_array_equal(read(path), as_array(FEW))
+    with pytest.raises(InputError, match=r"columns='x,t,p,y,_,_' was given, but its first line names"):
+        open_recording(path, columns="x,t,p,y,_,_")
+
+
+def test_columns_say_which_of_two_names_of_text_is_meant(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", b"t [s],timestamp_ms,x,y,p\n1,7,2,3,1\n2,8,4,3,0\n")
+    assert read(path)["t"].tolist() == [1_000_000, 2_000_000]
+    assert read(path, columns="_,t,x,y,p")["t"].tolist() == [7_000, 8_000]
+    path = put(tmp_path, "b.csv", b"ts,timestamp,x,y,p\n1,7,2,3,1\n2,8,4,3,0\n")
+    with pytest.raises(InputError, match="expected one name each of x, y, t and p; pass columns"):
+        open_recording(path)
+    assert read(path, columns="_,t,x,y,p")["t"].tolist() == [7, 8]
+
+
 def test_whole_times_with_a_point_are_refused_until_their_unit_is_said(tmp_path: Path) -> None:
     for form in ("{t}.0", "{t}.000000", "{t:e}"):
         for first, options in (("t,x,y,p", {}), ("", {"columns": "txyp"}), ("# t x y p", {})):

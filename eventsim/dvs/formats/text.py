@@ -184,7 +184,7 @@ def _layout(file: ReadableFile, columns: str | None, time_unit: str | None) -> _
     unit = time_unit
     # forms of which whoever writes them has seconds
     of_seconds = False
-    if lines and (named := _names(lines[0].text)) is not None:
+    if lines and (named := _names(lines[0].text, order)) is not None:
         _refuse_otherwise(file, columns, order, *named, time_unit)
         order, unit = named[0], unit or named[1]
         data_start, lines = data_start + lines[0].length, lines[1:]
@@ -296,15 +296,32 @@ def _is_value(field: str) -> bool:
     return re.fullmatch(rf"{NUMBER}|nan|inf|true|false", field.lower()) is not None
 
 
-def _names(line: str) -> tuple[tuple[str | None, ...], str | None] | None:
-    """Read a line of names, and the unit of the time that they tell; None where it names no x, y, t and p."""
-    plain, unit = _without_brackets(line)
+def _names(line: str, given: tuple[str | None, ...] | None = None) -> tuple[tuple[str | None, ...], str | None] | None:
+    """Read a line of names, and the unit of the time that they tell; None where it names no x, y, t and p.
+
+    Of several names of a column, an order that was given says which is meant, or else its letter is.
+    """
     # pandas leaves the first name out, that of the index
-    read = [_column_and_unit(name) for name in re.split(SEPARATORS, plain.strip().rstrip(",;"))]
-    order = tuple(column for column, _ in read)
+    names = [name.strip("\"'") for name in re.split(SEPARATORS, _without_brackets(line)[0].strip().rstrip(",;"))]
+    read = [_column_and_unit(name) for name in names]
+    meant = tuple(column for column, _ in read)
+    letters = {name.lower() for name in names} & set("xytp")
+    order = tuple(
+        None if column in letters and name.lower() != column else column
+        for name, column in zip(names, meant, strict=True)
+    )
+    if given is not None and len(given) == len(meant) and all(map(_may_be, given, meant)):
+        order = given
     if sorted(column for column in order if column) != ["p", "t", "x", "y"]:
         return None
-    return order, unit or next((unit for column, unit in read if column == "t"), None)
+    time = order.index("t")
+    # what stands in brackets may be of another time
+    behind = "" if meant.count("t") == 1 else rf"(?i:\b{re.escape(names[time])}\b)[\"']?\s*"
+    return order, _without_brackets(line, behind)[1] or read[time][1]
+
+
+def _may_be(given: str | None, meant: str | None) -> bool:
+    return given in (None, meant)
 
 
 def _named_in(comment: str) -> tuple[tuple[str | None, ...], str | None] | None:
@@ -317,9 +334,9 @@ def _named_in(comment: str) -> tuple[tuple[str | None, ...], str | None] | None:
     return order, unit or next((unit for column, unit in read if column == "t"), None)
 
 
-def _without_brackets(text: str) -> tuple[str, str | None]:
-    """Return a line of names without what stands in brackets, and the unit of time that does."""
-    unit = re.search(rf"[(\[]\s*(?:\w+ )?({UNITS})\s*[)\]]", text)
+def _without_brackets(text: str, behind: str = "") -> tuple[str, str | None]:
+    """Return a line of names without what stands in brackets, and the unit of time that does, or does `behind` one."""
+    unit = re.search(rf"{behind}[(\[]\s*(?:\w+ )?({UNITS})\s*[)\]]", text)
     return re.sub(r"\([^)]*\)|\[[^\]]*\]", " ", text), _plain(unit[1]) if unit else None
 
 
