@@ -46,7 +46,7 @@ from eventsim.preparation_options import (
     numbers_of,
     size_of,
 )
-from eventsim.preparation_values import check_windows, plain_values, windows_of
+from eventsim.preparation_values import bin_size, check_windows, plain_values, windows_of
 from eventsim.settings import Setting
 from eventsim.unforeseen import each_in_one_line, one_line
 from eventsim.untrusted import MAXIMUM_BYTES
@@ -352,12 +352,8 @@ class Preparation:
         if defects is not None:
             defects.sensor = recording.overruled_size
         if self.window == BINS_OF_EVENTS:
-            if self.time_steps is not None or self.bin_events is None:
-                raise InputError(
-                    f"{recording.path}: bins of {self.bin_events} events and {self.time_steps} time steps asked for; "
-                    "expected --bin-events alone (bin_events), the recording's length says how many bins there are"
-                )
-            of_events = {"events": self.bin_events, "overlap": self.overlap or 0}
+            bin_events = bin_size(recording.path, self.window, "bin_events", self.bin_events, self.time_steps)
+            of_events = {"events": bin_events, "overlap": self.overlap or 0}
             return frames_of_slices(recording, **of_events, fit=fit, binary=binary, reading=reading)
         if self.overlap and self.window != "tonic-duration":
             raise InputError(
@@ -365,19 +361,15 @@ class Preparation:
                 f"overlap=N with {windows_of(OVERLAPPING)} alone"
             )
         if self.window in BINS:
-            if self.time_steps is not None or self.bin_us is None:
-                raise InputError(
-                    f"{recording.path}: bins of {self.bin_us} us and {self.time_steps} time steps asked for; expected "
-                    "--bin-us alone (bin_us), the recording's length says how many bins there are"
-                )
+            bin_us = bin_size(recording.path, self.window, "bin_us", self.bin_us, self.time_steps)
             if self.window == "spikingjelly-duration":
-                return frames_from_events(recording, self.bin_us, fit=fit, binary=binary, reading=reading)
+                return frames_from_events(recording, bin_us, fit=fit, binary=binary, reading=reading)
             if self.overlap:
-                of_time = {"duration_us": self.bin_us, "overlap": self.overlap}
+                of_time = {"duration_us": bin_us, "overlap": self.overlap}
                 return frames_of_slices(recording, **of_time, fit=fit, binary=binary, reading=reading)
             last: bool | Literal["alone"] = "alone" if self.window == "tonic-duration" else True
             return frames_by_duration(
-                recording, self.bin_us, include_incomplete=last, fit=fit, binary=binary, reading=reading
+                recording, bin_us, include_incomplete=last, fit=fit, binary=binary, reading=reading
             )
         steps = self.time_steps or network.time_steps
         if steps is None or steps < 1:
@@ -407,7 +399,11 @@ class Preparation:
     def _image(self, path: Path, network: Network) -> npt.NDArray[np.float32]:
         shape = network.input.shape
         if len(shape) != 3 or shape[0] not in (1, 3):
-            raise InputError(f"{path}: an image found; network {network.name} takes {shape}")
+            recordings = "recordings or " if network.input.takes_recordings else ""
+            raise InputError(
+                f"{path}: an image found; network {network.name} takes {' x '.join(map(str, shape))}, no image; pass "
+                f"{recordings}frames in .npy, or take a model of images"
+            )
         from eventsim import pixels  # noqa: PLC0415 - recordings and arrays need no library for images
 
         return self._normalised(pixels.image_file(path, shape, self.fit or "none"), str(path))

@@ -97,6 +97,33 @@ def check_windows(window: str | None, bin_us: int | None, bin_events: int | None
         )
 
 
+def bin_size(path: str, window: str, option: str, size: int | None, time_steps: int | None) -> int:
+    """Return the size of bins, which has to be said, and of which the recording says how many there are.
+
+    Parameters
+    ----------
+    path, window : str
+        For messages.
+    option : {"bin_us", "bin_events"}
+        What `size` is called.
+    size, time_steps : int, optional
+        As they were given.
+
+    Raises
+    ------
+    InputError
+        There is no size, or a number of time steps beside it.
+    """
+    if size is None:
+        raise InputError(f"{path}: window={window!r} found; expected {option}=N with it")
+    if time_steps is not None:
+        raise InputError(
+            f"{path}: bins of {size} {option.removeprefix('bin_')} and {time_steps} time steps asked for; expected "
+            f"--{option.replace('_', '-')} alone ({option}), the recording's length says how many bins there are"
+        )
+    return size
+
+
 def windows_of(kinds: Sequence[str]) -> str:
     """Name windows to choose from, as an option."""
     *others, last = map(repr, kinds)

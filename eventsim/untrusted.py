@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -24,6 +25,7 @@ SMALL_BYTES = 1 << 26
 
 LONGEST_NAME = 400
 """Characters of a name in a message."""
+ADDRESS = re.compile(r":? ?<[^<>]* at 0x[0-9a-fA-F]+>")
 
 
 def most_unpacked(path: Path) -> int:
@@ -142,7 +144,12 @@ def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, or its type; of an error of the system, what the system calls it."""
     if isinstance(error, OSError) and error.errno and error.errno in errno.errorcode:
         return os.strerror(error.errno)
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return without_addresses((str(error).splitlines() or [type(error).__name__])[0])
+
+
+def without_addresses(text: str) -> str:
+    """Leave out objects of Python that a message shows by their address, which is another each time."""
+    return ADDRESS.sub("", text)
 
 
 def blame(error: Exception, layer: str, part: object, doing: str = "") -> NoReturn:

@@ -271,7 +271,7 @@ def test_events_describes_a_recording(capsys, folder: Path) -> None:
         (["run", "m.h5", "nan.npy"], "NaN"),
         (["run", "m.h5", "none.npy"], "no time steps"),
         (["run", "m.h5", "text.npy"], "text.npy"),
-        (["run", "m.h5", "picture.png"], "takes (2, 34, 34)"),
+        (["run", "m.h5", "picture.png"], "takes 2 x 34 x 34, no image"),
         (["run", "m.h5", "large.npy"], "large.npy"),
         (["evaluate", "m.h5", "absent"], "absent: no such folder"),
         (["evaluate", "m.h5", "tonic:NMNIST"], "no --root found"),

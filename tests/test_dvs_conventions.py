@@ -259,8 +259,11 @@ def test_overlaps_are_those_of_the_windows_that_have_them() -> None:
         Preparation(overlap=5).frames(recording, network)
     with pytest.raises(InputError, match="bins of 9 events and 3 time steps asked for"):
         Preparation(bin_events=9, time_steps=3).frames(recording, network)
-    with pytest.raises(InputError, match="bins of None events and None time steps asked for"):
+    with pytest.raises(InputError, match="window='tonic-event-count' found; expected bin_events=N with it"):
         Preparation(window="tonic-event-count").frames(recording, network)
+    for window in ("duration", "tonic-duration", "spikingjelly-duration"):
+        with pytest.raises(InputError, match=f"window='{window}' found; expected bin_us=N with it"):
+            Preparation(window=window).frames(recording, network)
 
 
 def test_slices_that_make_no_sense() -> None:

@@ -391,6 +391,9 @@ def test_what_was_done_is_said_with_numbers(tmp_path: Path, model: Path, capsys:
     assert "event 20 has t = 185 us after 190 us" in line
     assert "(--disorder sort, --disorder drop), read up to it (--salvage)" in line
     assert document["failed"][0]["error"] == line.removeprefix("eventsim: ")
+    for flags in (["--disorder", "refuse"], ["--window", "time"]):
+        code, _, said = ran(capsys, "run", model, path, *flags)
+        assert code == 2 and "in windows of equally many events (--window count without --disorder refuse)" in said[0]
     code, _, said = ran(capsys, "run", model, path, "--window", "time", "--disorder", "sort", "--lag", "4")
     assert code == 2 and "by more than --lag 4; pass --lag 5 or more, or --disorder drop" in said[0]
     code, document, said = ran(capsys, "run", model, path, "--window", "time", "--salvage")

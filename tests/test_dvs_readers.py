@@ -1,6 +1,7 @@
 """Every reader against files that the tests write byte by byte; every malformed file is an InputError."""
 
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -198,6 +199,18 @@ def test_orientations_that_reproduce_spikingjelly_and_tonic(tmp_path):
     np.testing.assert_array_equal(tonic["x"], y)
     np.testing.assert_array_equal(tonic["y"], x)
     np.testing.assert_array_equal(tonic["p"], p)
+
+
+@pytest.mark.parametrize("instead", ["(3)[0]    ", "f(1)      ", "name      ", "1 + name  "])
+def test_what_numpy_says_of_a_header_holds_no_address(tmp_path, instead):
+    data = npy(np.zeros(3, EVENT_DTYPE)).replace(b"'shape': (3,)", b"'shape': " + instead.encode())
+    (tmp_path / "a.npy").write_bytes(data)
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("t.npy", data)
+    for name in ("a.npy", "a.npz"):
+        with pytest.raises(InputError) as refused:
+            open_recording(tmp_path / name)
+        assert " at 0x" not in str(refused.value) and "<" not in str(refused.value)
 
 
 def npy(array):

@@ -294,6 +294,16 @@ def test_bytes_are_pixels_and_real_values_are_prepared_already(tmp_path: Path) -
     assert_array_equal(Preparation().frames(tmp_path / "f.npy", network), expected)
 
 
+def test_an_image_for_a_model_of_recordings_says_what_to_do(tmp_path: Path) -> None:
+    network = import_checkpoint(checkpoint(tmp_path, "dvs"), **SIZES)
+    Image.new("RGB", (34, 34)).save(tmp_path / "i.png")
+    with pytest.raises(
+        InputError,
+        match=r"i\.png: an image found; network .* takes 2 x 34 x 34, no image; pass recordings or frames in \.npy, or",
+    ):
+        Preparation().frames(tmp_path / "i.png", network)
+
+
 def test_sixteen_bits_of_grey_are_a_share_of_65535(tmp_path: Path) -> None:
     network = import_checkpoint(checkpoint(tmp_path, "cifar"), **SIZES)
     deep = np.random.default_rng(4).integers(0, 65536, (34, 34), np.uint16)

@@ -18,6 +18,7 @@ from eventsim.dvs.event_values import microseconds, pixels, polarities
 from eventsim.dvs.readable_file import ReadableFile, readable_file
 from eventsim.dvs.recording import AS_RECORDED, Orientation, Recording, SensorSize
 from eventsim.errors import InputError
+from eventsim.untrusted import without_addresses
 
 MAGIC = b"\x93NUMPY"
 # NumPy itself reads no longer header
@@ -225,5 +226,5 @@ def _described(path: str | os.PathLike[str]) -> tuple[ReadableFile, _Header]:
 
 
 def _unreadable(path: str | os.PathLike[str], error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:200]
+    reason = without_addresses(" ".join(str(error).split()))[:200]
     return InputError(f"{path}: cannot be read as .npy ({reason}); the file is truncated or corrupt")

@@ -149,7 +149,9 @@ class Order:
         found = f"{self._path}: event {number} has t = {t} us after {latest} us, expected times that never decrease"
         if self._disorder == "refuse":
             upto = "read up to it (salvage=True)"
-            last = f"or {upto}" if self._live else f"{upto}, or make windows of equally many events (window='count')"
+            # windows of equally many events come here only where refusing was asked for
+            kept = "in windows of equally many events (window='count' without disorder='refuse')"
+            last = f"or {upto}" if self._live else f"{upto}, or take them as they come {kept}"
             return InputError(
                 f"{found}; sort within a lag or leave such events out (disorder='sort', disorder='drop'), {last}"
             )
