@@ -269,16 +269,16 @@ class Preparation:
         refuse_masked(source, name)
         whole = self.of(network)
         if isinstance(source, np.ndarray) and source.dtype.names is None and self.columns is None:
-            return self._array(source, network, "array")
+            return self.of_array(source, network, "array")
         if isinstance(source, (str, Path)):
             path = Path(source)
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 self._refuse_unusable(str(path), "an image", OF_RECORDINGS)
                 return whole._image(path, network)
             if self.columns is None and is_npy(path) and (array := plain_array(path)) is not None:
-                return self._array(array, network, str(path))
+                return self.of_array(array, network, str(path))
             if path.suffix.lower() in (".npz", "") and (cached := frames_of(path)) is not None:
-                return self._array(cached, network, str(path))
+                return self.of_array(cached, network, str(path))
         self._refuse_unusable(name, "a recording", OF_IMAGES)
         return whole._windows(self.recording_for(source, network), network, defects)
 
@@ -412,8 +412,8 @@ class Preparation:
         channels = values.shape[-3]
         return normalised(values, self.mean or (0.0,) * channels, self.std or (1.0,) * channels, name)
 
-    def _array(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
-        """Return values that are prepared already, or pixels as an image file has them."""
+    def of_array(self, array: npt.NDArray[Any], network: Network, name: str) -> npt.NDArray[Any]:
+        """Return the frames of a plain array: values that are prepared already, or pixels as an image file has them."""
         if network.input.takes_recordings and array.ndim == 2 and array.shape[1] == 4:
             refuse_nameless(array, name)
         if not network.input.takes_images or array.dtype.kind not in "iu":

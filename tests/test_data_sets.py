@@ -70,6 +70,26 @@ def test_folders_whose_names_are_numbers_are_classes(model, evaluated, tmp_path)
     assert (document["samples"], document["correct"], document["accuracy"]) == (4, 3, 0.75)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--salvage"], "--salvage"),
+        (["--window", "duration", "--bin-us", "5"], "--window duration, --bin-us 5"),
+        (["--fit", "crop", "--disorder", "drop"], "--disorder drop, --fit crop"),
+        (["--sensor", "34x34"], "--sensor 34x34"),
+    ],
+)
+def test_flags_that_no_entry_of_an_array_can_use_are_refused_once(model, tmp_path, monkeypatch, capsys, flags, said):
+    monkeypatch.chdir(tmp_path)
+    np.save("x.npy", np.zeros((3, 1, 2, 34, 34), np.int32))
+    np.save("y.npy", np.arange(3))
+    command = ["evaluate", str(model(3, 34, 34)), "x.npy", "--labels", "y.npy", "--rows", "r.csv"]
+    assert main([*command, *flags]) == 2
+    told = f"eventsim: x.npy: {said} found; frames that are prepared already cannot use that: leave it out\n"
+    assert capsys.readouterr() == ("", told)
+    assert not (tmp_path / "r.csv").exists()
+
+
 def test_folders_inside_those_of_labels_are_told(model, evaluated, tmp_path, monkeypatch, capsys):
     """They may hold recordings, which are no samples."""
     monkeypatch.chdir(tmp_path)

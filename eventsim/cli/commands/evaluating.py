@@ -28,6 +28,7 @@ from eventsim.cli.arguments import (
 from eventsim.cli.printing import complain, console, print_json, progress
 from eventsim.cli.words import in_flags
 from eventsim.datasets import (
+    ArrayReference,
     Evaluation,
     Outcome,
     RowsFile,
@@ -41,6 +42,7 @@ from eventsim.datasets import (
 from eventsim.datasets.label_list import refuse_absent
 from eventsim.datasets.running import check_classes
 from eventsim.dvs import RecordingPart
+from eventsim.dvs.events_array import map_npy
 from eventsim.errors import INTERRUPTED, EventsimError, InputError
 from eventsim.hashes import sha256
 from eventsim.held_interrupts import ending, held_interrupts
@@ -130,6 +132,7 @@ def measure(args: Arguments) -> int:
     check_classes(simulator, samples)
     _tell_classes(every)
     preparation = preparation_of(args, simulator.network)
+    _check_array(samples, preparation, simulator)
     evaluation = Evaluation()
     rows = None
     if args.rows is not None:
@@ -221,6 +224,13 @@ def _simulate(
             complain("; ".join(said))
             return 2 if isinstance(error, InputError) else 1
     return 0
+
+
+def _check_array(samples: Sequence[Sample], preparation: Preparation, simulator: Simulator) -> None:
+    """Refuse at once, by its name, an array whose entries cannot be taken with the flags that were given."""
+    at = samples[0].reference
+    if isinstance(at, ArrayReference) and preparation.columns is None:  # else each is a list of events
+        preparation.of_array(map_npy(at.path)[at.index], simulator.network, at.path)
 
 
 def _tell_classes(samples: Sequence[Sample]) -> None:
