@@ -125,7 +125,7 @@ def pool_bits(
     """
     ends, indices, _ = pooled
     out_height, out_width = len(spans.tops), len(spans.lefts)
-    united = np.empty(spans.width * channels // 64 + 3, np.uint64)
+    united = np.empty(spans.width * channels // 64 + 2, np.uint64)
     reached = np.empty(out_width * channels // 64 + 2, np.uint64)
     touched[:] = 0
     ends[0] = 0
