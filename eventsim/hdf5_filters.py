@@ -334,7 +334,9 @@ def _block_of_lz4(piece: bytes, size: int) -> bool:
 
 def _block_of_zstd(piece: bytes, size: int) -> bool:
     try:
-        return zstandard.frame_content_size(piece) == size == len(zstandard.ZstdDecompressor().decompress(piece))
+        if zstandard.frame_content_size(piece) != size:
+            return False
+        return len(zstandard.ZstdDecompressor().decompress(piece, allow_extra_data=False)) == size
     except zstandard.ZstdError:
         return False
 
