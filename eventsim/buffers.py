@@ -6,7 +6,7 @@ from sys import getrefcount
 
 import numpy as np
 
-from eventsim.signals import CountArray, FloatArray, IntArray
+from eventsim.signals import BitArray, CountArray, FloatArray, IntArray
 
 SMALL = 1 << 14
 """Words up to which new memory is as fast as memory used before."""
@@ -67,6 +67,10 @@ class Buffers:
     def longs(self, count: int) -> CountArray:
         """Return room for `count` integers, int64 ``(count,)``, not initialised."""
         return self.floats(2 * count).view(np.int64)
+
+    def bits(self, steps: int, width: int) -> BitArray:
+        """Return room for bits, uint32 ``(steps, width)`` words of them, not initialised."""
+        return self.indices(steps * width).view(np.uint32).reshape(steps, width)
 
     def holds(self, address: int) -> bool:
         """Say whether a block holds what lies at an address."""

@@ -342,7 +342,7 @@ class AdaptiveLIFOp(Op):
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
         positions, channels, size = self.output.positions, self.output.channels, self.output.size
         x = every_channel(signal, context).reshape(steps, size)
-        fired = context.buffers.indices(steps * words(size)).view(np.uint32).reshape(steps, words(size))
+        fired = context.buffers.bits(steps, words(size))
         changed, held = context.counts(steps), self.potential.reshape(-1)
         if self.step == 0:
             context.call(fill, held, np.float32(0))

@@ -240,8 +240,7 @@ class IntegerNeuronOp(Op):
         indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
         active = context.counts((signal.steps, 3))
         current = signal.to_array()
-        width = words(self.output.size)
-        fired = context.buffers.indices(signal.steps * width).view(np.uint32).reshape(signal.steps, width)
+        fired = context.buffers.bits(signal.steps, words(self.output.size))
         given = current, self._room, self.constants, self.fixed._replace(fresh=not self._begun)
         self._begun |= signal.steps > 0
         if context.worth(current.size):  # about 1 ns for each

@@ -78,7 +78,7 @@ class Membrane:
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0
         width, together = words(self.output.size), 1 if self.dynamics.multiple else steps
-        self._fired = buffers.indices(together * width).view(np.uint32).reshape(together, width)
+        self._fired = buffers.bits(together, width)
         self._active = context.counts((steps, 2))
 
     def fire(

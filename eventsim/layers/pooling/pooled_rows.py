@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from eventsim.context import Context
 from eventsim.kernels.bits import SPARE
 from eventsim.kernels.fire import words
@@ -31,7 +29,6 @@ def _bits_of(signal: Rows, context: Context) -> BitArray:
     """Return the bits that neurons left, or those of spikes that come from elsewhere."""
     if signal.bits is not None:
         return signal.bits
-    steps, width = signal.steps, words(signal.type.size)
-    bits = context.buffers.indices(steps * width).view(np.uint32).reshape(steps, width)
+    bits = context.buffers.bits(signal.steps, words(signal.type.size))
     context.call(set_bits, signal.indptr, signal.whole[1], signal.type.channels, bits)
     return bits
