@@ -141,6 +141,26 @@ class Simulator:
         on_progress: Callable[[int, int | None], None] | None,
         workers: Workers,
     ) -> Result:
+        run = self._idle_run()
+        run.workers = workers
+        try:
+            result = run.again(frames, time_steps)
+            if result is None:
+                result = self._run_as_fed(run, frames, time_steps, name, on_progress)
+            elif on_progress is not None:
+                on_progress(result.time_steps, result.time_steps)
+            return result
+        finally:
+            self._idle.append(run)
+
+    def _run_as_fed(
+        self,
+        run: Run,
+        frames: npt.ArrayLike | Iterator[npt.ArrayLike],
+        time_steps: int | None,
+        name: str,
+        on_progress: Callable[[int, int | None], None] | None,
+    ) -> Result:
         layer, default = self.network.input, self.network.time_steps
         fed = feed(layer, frames, name=name, chunk=self.chunk, asked=time_steps, default=default)
         if fed.time_steps is None:
@@ -148,23 +168,18 @@ class Simulator:
         elif (self.chunk or fed.time_steps) < fed.time_steps:
             needs = f"all {fed.time_steps} steps in one chunk; chunk {self.chunk} found, leave it out"
             self._refuse_look_ahead(needs)
-        run = self._idle_run()
-        run.workers = workers
-        try:
-            first = next(fed.chunks)
-            if first.final and fed.time_steps is not None:
-                result = run.whole(first)
-                if on_progress is not None:
-                    on_progress(first.steps, fed.time_steps)
-                return result
-            run.begin(fed.time_steps)
-            for chunk in chain([first], fed.chunks):
-                run.advance(chunk)
-                if on_progress is not None:
-                    on_progress(run.steps, fed.time_steps)
-            return run.result()
-        finally:
-            self._idle.append(run)
+        first = next(fed.chunks)
+        if first.final and fed.time_steps is not None:
+            result = run.whole(first, time_steps)
+            if on_progress is not None:
+                on_progress(first.steps, fed.time_steps)
+            return result
+        run.begin(fed.time_steps)
+        for chunk in chain([first], fed.chunks):
+            run.advance(chunk)
+            if on_progress is not None:
+                on_progress(run.steps, fed.time_steps)
+        return run.result()
 
     def run_many(self, samples: Iterable[npt.ArrayLike], time_steps: int | None = None) -> Iterator[Result]:
         """Simulate samples one after the other, `threads` at a time; results come in the order of the samples."""

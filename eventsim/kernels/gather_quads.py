@@ -28,7 +28,7 @@ from numba.extending import intrinsic
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED, FEATURES
 from eventsim.kernels.values import largest
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, is_flat
 
 QUAD = 4
 LANES = 16
@@ -236,13 +236,6 @@ def unpack_quads(packed: npt.NDArray[np.int8], taps: int, inputs: int, outputs: 
         tiles.append(part.transpose(0, 1, 3, 2).reshape(taps, quads * QUAD, width))
         begin += part.size
     return np.concatenate(tiles, axis=2)[:, :inputs, :outputs]
-
-
-def is_flat(window: Window) -> bool:
-    """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
-    w = window
-    taps, strides, pads = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width, w.pad_height + w.pad_width
-    return taps == 1 and strides == 1 and pads == 0
 
 
 def reach_of(window: Window, inputs: int, outputs: int) -> int:

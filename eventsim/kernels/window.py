@@ -25,6 +25,13 @@ class Window(NamedTuple):
     dilation_width: int = 1
 
 
+def is_flat(window: Window) -> bool:
+    """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
+    w = window
+    taps, strides, pads = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width, w.pad_height + w.pad_width
+    return taps == 1 and strides == 1 and pads == 0
+
+
 class Spans(NamedTuple):
     """Input pixels, and those that each output pixel takes in: from a row or column on, up to another one.
 

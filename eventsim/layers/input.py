@@ -11,11 +11,19 @@ import numpy.typing as npt
 from eventsim.context import Context
 from eventsim.errors import InputError
 from eventsim.facts import Role
+from eventsim.kernels.frames import are_counts, are_finite, put_channels_last
 from eventsim.kernels.rows import list_frames
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.listing import room_for
-from eventsim.signals import Dense, FloatArray, Kind, Rows, SignalType
+from eventsim.signals import FLOAT32_MAX, Dense, FloatArray, Kind, Rows, SignalType
+
+LOOKED_AT: dict[Kind, tuple[Any, ...]] = {
+    "binary": (are_counts, np.float32(1)),
+    "graded": (are_counts, np.float32(FLOAT32_MAX)),
+    "real": (are_finite,),
+}
+"""The kernel that looks whether frames are what a kind takes, and its arguments behind them."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +92,17 @@ class Input(Layer):
             raise InputError(f"{name}: a time step of shape {found} found; the model takes {expected}")
         if len(frames) == 0:
             raise InputError(f"{name}: no time steps found; the model needs at least one")
-        whole = frames.dtype.kind in "bui"
-        if not whole and not np.isfinite(frames).all():
+        look, *most = LOOKED_AT[self.kind]
+        if look(np.ascontiguousarray(frames), *most):
+            return
+        if not np.isfinite(frames).all():
             raise InputError(f"{name}: NaN or infinite values found; the model takes finite ones")
-        if self.kind == "binary" and not ((frames == 0) | (frames == 1)).all():
+        if self.kind == "binary":
             raise InputError(f"{name}: values other than 0 and 1 found; the model takes binary input")
-        if self.kind == "graded" and ((frames < 0).any() or not (whole or (frames == np.floor(frames)).all())):
-            raise InputError(
-                f"{name}: values that are negative or not whole found; the model takes event counts "
-                "(an input of kind real takes others)"
-            )
+        raise InputError(
+            f"{name}: values that are negative or not whole found; the model takes event counts "
+            "(an input of kind real takes others)"
+        )
 
     def dense(self, inputs: tuple[FloatArray, ...], memory: Memory) -> FloatArray:
         """Return the frames."""
@@ -118,17 +127,18 @@ class InputOp(Op):
 
     def advance(self, inputs: tuple[Frames], context: Context) -> Rows | Dense:
         """Encode one chunk of frames; nothing is counted, the input is given."""
-        array, output = inputs[0].array, self.output
-        steps = len(array)
-        last = len(output.grid) < 2  # channels are the last axis, else they come before the map
-        if output.dense:
-            rows = array if last else np.moveaxis(array, 1, -1)
-            data = context.buffers.floats(array.size)
-            context.call(np.copyto, data.reshape(rows.shape), rows)
-            return Dense(output, steps, data.reshape(-1, output.channels))
-        listed = room_for(replace(output, kind="real"), steps, context)
-        maps = np.ascontiguousarray(array)
-        if last:
+        maps, output = np.ascontiguousarray(inputs[0].array), self.output
+        steps = len(maps)
+        if context.tape is not None:  # samples that are played are looked at here alone
+            look, *most = LOOKED_AT[output.kind]
+            context.call(look, maps, *most, holds=bool)
+        if len(output.grid) < 2:  # channels are the last axis, else they come before the map
             maps = maps.reshape(steps, output.positions, output.channels).swapaxes(1, 2)
-        context.call(list_frames, maps.reshape(steps, output.channels, output.positions), *listed)
+        maps = maps.reshape(steps, output.channels, output.positions)
+        if output.dense:
+            data = context.buffers.floats(maps.size).reshape(-1, output.channels)
+            context.call(put_channels_last, maps, data)
+            return Dense(output, steps, data)
+        listed = room_for(replace(output, kind="real"), steps, context)
+        context.call(list_frames, maps, *listed)
         return Rows.within(output, steps, *listed)

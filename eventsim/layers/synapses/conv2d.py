@@ -12,7 +12,7 @@ import numpy as np
 from eventsim.facts import Entailed, Role, Words
 from eventsim.layers.dense import Memory, Reals
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.synapses.gathering import SynapsesOp
+from eventsim.layers.synapses.gathering import SynapsesOp, multiplies
 from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
 from eventsim.layers.window import output_grid, slide, taps_inside, taps_over
 from eventsim.signals import FloatArray, SignalType
@@ -91,14 +91,14 @@ class Conv2d(Layer):
         """Return the op, with weights packed tap by tap, input channel by input channel."""
         (source,) = inputs
         output, shape, groups = self.output_type(source), shape_of(self), self.groups
+        window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding, self.dilation)
         held = packed(
             self,
             lambda weight: taps_of(weight, groups),
             lambda taps: weight_of(taps, shape, groups),
-            tiled=not source.dense,
+            tiled=not multiplies(source, output, window, groups),
             groups=groups,
         )
-        window = slide(source, output, (shape[2], shape[3]), self.stride, self.padding, self.dilation)
         return SynapsesOp(source, output, held.parts[0], self.bias, window, groups, held.fans[0])
 
 

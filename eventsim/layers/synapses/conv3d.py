@@ -15,7 +15,7 @@ from eventsim.kernels.filling import increase, repeat
 from eventsim.layers.dense import Memory, with_past
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.conv2d import convolved, map_type, taps_of, weight_of
-from eventsim.layers.synapses.gathering import SynapsesOp, report_inputs
+from eventsim.layers.synapses.gathering import SynapsesOp, multiplies, report_inputs
 from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
 from eventsim.layers.time.steps import join_steps, shared_steps, take_steps
 from eventsim.layers.window import slide, taps_inside
@@ -110,15 +110,15 @@ class Conv3d(Layer):
         output, groups = self.output_type(source), self.groups
         outputs, group_inputs, kernel_time, *kernel = shape_of(self)
         map_shape = (outputs, group_inputs, *kernel)
+        window = slide(source, output, (kernel[0], kernel[1]), self.stride, self.padding)
         held = packed(
             self,
             lambda weight: np.concatenate([taps_of(weight[:, :, t], groups) for t in range(kernel_time)]),
             lambda taps: np.stack([weight_of(part, map_shape, groups) for part in np.split(taps, kernel_time)], axis=2),
-            tiled=not source.dense,
+            tiled=not multiplies(source, output, window, groups),
             count=kernel_time,
             groups=groups,
         )
-        window = slide(source, output, (kernel[0], kernel[1]), self.stride, self.padding)
         taps = [
             SynapsesOp(source, output, part, None, window, groups, fan)
             for part, fan in zip(held.parts, held.fans, strict=True)

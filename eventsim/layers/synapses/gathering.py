@@ -5,17 +5,20 @@ from __future__ import annotations
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.filling import increase, repeat
+from eventsim.kernels.filling import increase
 from eventsim.kernels.gather import gather, tiles_of
 from eventsim.kernels.products import count_products, count_pruned
 from eventsim.kernels.vectors import LANES
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, is_flat
 from eventsim.layers.layer import Op
+from eventsim.layers.listing import every_channel
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
 
 PRODUCT_NS = 0.1
 """What a product takes, about."""
+LITTLE = 1 << 17
+"""Products of a time step that take no longer than it takes to call a library."""
 NO_UNITS: CountArray = np.empty(0, np.int64)
 
 
@@ -58,8 +61,7 @@ class SynapsesOp(Op):
     ----------
     source, output : SignalType
     weight : float32 array
-        As `eventsim.kernels.packing.pack` arranges it where it meets rows, else (taps, input channels, output channels
-        / groups).
+        As `eventsim.kernels.packing.pack` arranges it; where the op `multiplies`, (taps, input channels, outputs).
     bias : float32 array (output channels,) or None
     window : Window
     groups : int
@@ -93,7 +95,13 @@ class SynapsesOp(Op):
         w = window
         self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
         self.once &= (w.pad_height, w.pad_width) == (0, 0)
-        self.kernel = _kernel_of(source, output, groups)
+        self.multiplies = multiplies(source, output, window, groups)
+        self.kernel = "dense_matmul" if self.multiplies else _kernel_of(source, output, groups)
+        if source.dense:
+            self.products = _products_of_every(output.channels // groups, source.channels, window, fan)
+        if source.dense and not self.multiplies:
+            channels = np.tile(np.arange(source.channels, dtype=np.int32), source.positions)
+            self.every = np.arange(source.positions + 1) * source.channels, channels
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Dense:
         """Serve one chunk."""
@@ -107,51 +115,44 @@ class SynapsesOp(Op):
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         if isinstance(signal, Dense):
-            report_products(signal.type, self._multiply_dense(signal, out, context), NO_UNITS, rows)
+            serve = self._multiply if self.multiplies else self._serve_every
+            serve(signal, out, context)
+            report_products(signal.type, self.products, NO_UNITS, rows)
         else:
             given = signal.whole, self.weight, self.bias, out, self.window, self.groups
-            parts = self._parts(signal, size, context)
+            parts = self._parts(len(signal.indices), size, context)
             context.share(gather, [(*given, part) for part in parts])
             self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
-    def _parts(self, signal: Rows, size: int, context: Context) -> list[tuple[int, int, int, int]]:
+    def _parts(self, events: int, size: int, context: Context) -> list[tuple[int, int, int, int]]:
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
         tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
         workers = context.workers
-        if not context.worth(PRODUCT_NS * len(signal.indices) * taps * fan):
+        if not context.worth(PRODUCT_NS * events * taps * fan):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
         return [(0, tiles, *part) for part in workers.ranges(size)]
 
-    def _multiply_dense(self, signal: Dense, out: FloatArray, context: Context) -> int:
-        """Multiply tap by tap and step by step (equal shapes for every chunk size); return the products of a step."""
-        w, groups = self.window, self.groups
-        if len(self.weight) == groups == w.stride_height == w.stride_width == 1 and w.pad_height == w.pad_width == 0:
-            rows = signal.data.reshape(signal.steps, self.source.positions, self.source.channels)
-            sums = out.reshape(signal.steps, self.output.positions, self.output.channels)
-            context.call(np.matmul, rows, self.weight[0], sums)  # NumPy multiplies a stack of matrices one by one
-            if self.biased:
-                context.call(increase, sums, self.bias)
-            fan = self.source.channels * self.output.channels if self.fan is None else int(self.fan.sum())
-            return self.source.positions * fan
-        context.call(repeat, self.bias, out)
-        group_inputs, fan = self.source.channels // groups, self.weight.shape[2]
-        maps = signal.data.reshape(signal.steps, w.height, w.width, groups, group_inputs)
-        sums = out.reshape(signal.steps, w.out_height, w.out_width, groups, fan)
-        products = 0
-        for tap, tap_weight in enumerate(self.weight):
-            (ys, source_ys), (xs, source_xs) = _tap_ranges(w, tap)
-            pixels = len(range(ys.start, ys.stop)) * len(range(xs.start, xs.stop))
-            products += pixels * (self.source.channels * fan if self.fan is None else int(self.fan[tap].sum()))
-            for step in range(signal.steps):
-                for group in range(groups):
-                    block = tap_weight[group * group_inputs : (group + 1) * group_inputs]
-                    reached, read = sums[step, ys, xs, group], maps[step, source_ys, source_xs, group]
-                    context.call(_add_product, reached, read, block)
-        return products
+    def _serve_every(self, signal: Dense, out: FloatArray, context: Context) -> None:
+        """Serve dense values, whether 0 or not; step by step, so that all have one list of channels."""
+        data, rows = every_channel(signal, context), self.source.positions
+        sums = self.output.positions
+        for step in range(signal.steps):
+            values = data[step * rows : (step + 1) * rows].reshape(-1)
+            given = (*self.every, values), self.weight, self.bias, out[step * sums : (step + 1) * sums]
+            parts = self._parts(len(values), sums, context)
+            context.share(gather, [(*given, self.window, self.groups, part) for part in parts])
+
+    def _multiply(self, signal: Dense, out: FloatArray, context: Context) -> None:
+        """Let NumPy's library multiply, which takes a stack of matrices one by one: equal shapes for every chunk."""
+        rows = signal.data.reshape(signal.steps, self.source.positions, self.source.channels)
+        sums = out.reshape(signal.steps, self.output.positions, self.output.channels)
+        context.call(np.matmul, rows, self.weight[0], sums)
+        if self.biased:
+            context.call(increase, sums, self.bias)
 
     def report(self, signal: Rows, rows: LedgerRows, context: Context) -> None:
         """Report the products of each step and, of graded inputs, their units."""
@@ -168,33 +169,27 @@ class SynapsesOp(Op):
             report_products(signal.type, products, units, rows)
 
 
+def multiplies(source: SignalType, output: SignalType, window: Window, groups: int) -> bool:
+    """Say whether a library multiplies: every value of a position by one matrix, where that is worth a call."""
+    products = source.size * output.channels
+    return source.dense and is_flat(window) and groups == 1 and products > LITTLE
+
+
 def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
     """Name what serves inputs of this type; where each group has one input, silent ones may be looked at too."""
-    if source.dense:
-        return "dense_matmul"
     alone = groups > 1 and groups == source.channels and output.channels < LANES * groups
     return "gather_channels" if alone else "gather"
 
 
-def _add_product(sums: FloatArray, rows: FloatArray, weight: FloatArray) -> None:
-    sums += rows @ weight
+def _products_of_every(outputs: int, inputs: int, w: Window, fan: CountArray | None) -> int:
+    """Return the products of a time step where every input counts, each of which reaches so many outputs by a tap."""
+    rows = _reached(w.height, w.out_height, w.kernel_height, w.stride_height, w.pad_height, w.dilation_height)
+    columns = _reached(w.width, w.out_width, w.kernel_width, w.stride_width, w.pad_width, w.dilation_width)
+    of_tap = np.full(len(rows) * len(columns), inputs * outputs) if fan is None else fan.sum(axis=1)
+    return int(np.outer(rows, columns).ravel() @ of_tap)
 
 
-def _tap_ranges(w: Window, tap: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return `_tap_range` of both axes."""
-    dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-    dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-    return (
-        _tap_range(dy, w.stride_height, w.height, w.out_height),
-        _tap_range(dx, w.stride_width, w.width, w.out_width),
-    )
-
-
-def _tap_range(offset: int, stride: int, size: int, out_size: int) -> tuple[slice, slice]:
-    """Output pixels that a tap serves along one axis, and the input pixels they read."""
-    first = max(0, -(offset // stride))
-    last = min(out_size - 1, (size - 1 - offset) // stride)
-    if last < first:
-        return slice(0, 0), slice(0, 0)
-    start = first * stride + offset
-    return slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)
+def _reached(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> CountArray:
+    """Return how many windows along an axis each tap lies on the map in."""
+    at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - padding
+    return np.asarray(np.count_nonzero((at >= 0) & (at < size), axis=0), np.int64)

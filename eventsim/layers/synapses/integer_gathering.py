@@ -8,10 +8,10 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.gather_integer import gather_integer, visits_of
-from eventsim.kernels.gather_quads import Pairs, gather_quads, is_flat, list_pairs, reach_of, room_of, tiles_of
+from eventsim.kernels.gather_quads import Pairs, gather_quads, list_pairs, reach_of, room_of, tiles_of
 from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, is_flat
 from eventsim.layers.layer import LayerError
 from eventsim.layers.synapses.gathering import SynapsesOp
 from eventsim.layers.synapses.integer_weights import PackedBytes
@@ -78,7 +78,7 @@ class IntegerSynapsesOp(SynapsesOp):
             return super().serve(signal, rows, context)
         size = signal.steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        parts = self._parts(signal, size, context)
+        parts = self._parts(len(signal.indices), size, context)
         if self.form == "quads":
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
@@ -88,12 +88,12 @@ class IntegerSynapsesOp(SynapsesOp):
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)
 
-    def _parts(self, signal: Rows, size: int, context: Context) -> list[tuple[int, int, int, int]]:
+    def _parts(self, events: int, size: int, context: Context) -> list[tuple[int, int, int, int]]:
         if self.form == "floats":
-            return super()._parts(signal, size, context)
+            return super()._parts(events, size, context)
         tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
         workers = context.workers
-        if not context.worth(PRODUCT_NS * len(signal.indices) * taps * self.output.channels):
+        if not context.worth(PRODUCT_NS * events * taps * self.output.channels):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]

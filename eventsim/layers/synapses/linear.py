@@ -12,7 +12,7 @@ from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.window import Window
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.synapses.gathering import SynapsesOp
+from eventsim.layers.synapses.gathering import SynapsesOp, multiplies
 from eventsim.layers.synapses.weights import Weight, packed, serving, shape_of, words_of
 from eventsim.signals import FloatArray, SignalType
 
@@ -91,7 +91,7 @@ def matrix_op(layer: Layer, source: SignalType, bias: FloatArray | None) -> Syna
     """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer."""
     n = source.positions
     one_tap = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
-    held = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled=not source.dense)
-    return SynapsesOp(
-        source, matrix_type(source, shape_of(layer), bias), held.parts[0], bias, one_tap, fan=held.fans[0]
-    )
+    output = matrix_type(source, shape_of(layer), bias)
+    tiled = not multiplies(source, output, one_tap, groups=1)
+    held = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled)
+    return SynapsesOp(source, output, held.parts[0], bias, one_tap, fan=held.fans[0])
