@@ -21,8 +21,13 @@ class _Index(IndexDataCacheFile):  # type: ignore[misc]
     """Which file holds the code of which types, for processes that compile at the same time.
 
     Numba numbers the files, and names one before it is written: another process may take what an older version of the
-    sources left under that number, or what a third process compiled for other types, and run it.
+    sources left under that number, or what a third process compiled for other types, and run it. And it reads an index
+    before it looks whether that is of these sources: an index of others may name types that are no longer there.
     """
+
+    def __init__(self, cache_path: str, filename_base: str, source_stamp: tuple[Any, ...]) -> None:
+        super().__init__(cache_path, filename_base, source_stamp)
+        self._version = numba.__version__, source_stamp
 
     def save(self, key: Any, data: Any) -> None:
         sources, types = _number_of(self._source_stamp), _number_of(key)

@@ -159,6 +159,23 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_what_is_kept_of_a_version_whose_types_are_gone_is_not_read(tmp_path: Path) -> None:
+    """The index of a kernel names the types of its arguments, some of which an upgrade may take away."""
+    begin = "from eventsim.kernels.jit import kernel\n"
+    (tmp_path / "calling.py").write_text(f"{begin}@kernel\ndef first(x):\n    return x[0]\n")
+    found = []
+    for name, number in (("Old", 1), ("New", 2)):
+        fields = "(NamedTuple):\n    n: int\n\n"
+        (tmp_path / "taken.py").write_text(f"from typing import NamedTuple\nclass {name}{fields}Taken = {name}\n")
+        os.utime(tmp_path / "taken.py", (number, number))
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+        code = "from calling import first; from taken import Taken; print(first(Taken(5)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+        found.append(done.stdout.strip())
+    assert found == ["5", "5"]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_a_decoder_is_compiled_anew_when_what_it_calls_has_changed(tmp_path: Path) -> None:
     """Formats lie in a folder of their own, and call what stands above it."""
     shutil.copytree(Path(eventsim.__file__).parent, tmp_path / "eventsim", ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,20 +1,19 @@
 """Synaptic sums of integers: for each output row, add up the int8 weight rows of the active input channels.
 
 What `eventsim.kernels.gather` does for float32, with an eighth or a quarter of the bytes in registers. Integers may be
-added in any order, so the sums of a tile of channels are taken piece by piece: so many taps, or channels of a tap, that
-no sum can leave the 16 or 32 bits of its lane, whatever is active. Who calls proves that (`Span`); nothing here checks
-it. Then they are added to the float32 output, which is exact for integers up to 2**24.
+added in any order, so the events of an output row, of whatever tap, are first put together in one list, which serves
+all tiles. The list is served piece by piece: so many events that no sum can leave the 16 or 32 bits of its lane. How
+much their values may add up to for that, the caller proves (`room`); nothing here checks it. Then they are added to the
+float32 output, which is exact for integers up to 2**24.
 
-Sums of up to `TILE` channels stay in vector registers over the events of a row (LLVM vectors, which any target lowers
+Sums of up to `TILE` channels stay in vector registers over the events of a piece (LLVM vectors, which any target lowers
 to what it has); weights are widened as they are loaded, and fetched ahead. Sums of 16 bits take events by twos where
 the processor has an instruction for that (`PAIRED`): it multiplies neighbouring unsigned bytes by neighbouring int8,
 and adds the two products. So the weight rows of any two events are interleaved in registers, and are widened,
-multiplied by their values and added up by it. It would saturate beyond 16 bits, which no two events of a span reach.
+multiplied by their values and added up by it. It would saturate beyond 16 bits, which no two events of a piece reach.
 
-A visit serves an output row with as many spans as fit the lanes: those that are proven to, whatever is active, or more
-where the values of what is active add up to little (`FITTING`). Where the weights of a tile are far (`NEAR`) it takes
-one, whose weights are then still there for the next row. Where spans allow it they are rows of taps, whose input pixels
-lie side by side in the lists. Channels are padded to `LANES` with weights of 0, which are not counted. Uncompiled,
+Where the weights of a tile are far (`NEAR`), rows of taps are served one after the other, whose weights are then still
+there for the next output row. Channels are padded to `LANES` with weights of 0, which are not counted. Uncompiled,
 plain loops give the same sums.
 """
 
@@ -22,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,33 +34,12 @@ from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.tiles import load_masked, only, store_masked
 from eventsim.kernels.vectors import spread
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, is_flat
 
-BLOCK = 128
-"""Output rows that one span visits before the next."""
-
-FITTING = (2**15 - 1) // 127
-"""What the values of events may add up to for their sums to fit 16 bits, whatever the weights are."""
-
-
-class Span(NamedTuple):
-    """Input channels of one tap, or of a row of taps, that are served in one go.
-
-    Attributes
-    ----------
-    tap, low, high : int
-        Channels from `low` on, up to `high`; of a row of taps all.
-    begins, ends : bool
-        Whether it is the first and the last of those whose sums fit the lanes together.
-    """
-
-    tap: int
-    low: int
-    high: int
-    begins: bool
-    ends: bool
-
-
+ENTRIES = 1 << 17
+"""Events of output rows that are put together before they are served."""
+RUN = 64
+"""Events that are put together at once, whether there are so many or not."""
 AHEAD = 16
 """So many events before it is added, a weight row is fetched: from the second-level cache it takes that long."""
 NEAR = 512 << 10
@@ -93,7 +71,9 @@ def _products(b: Any, row: Any, value: Any, kinds: Sequence[Any]) -> list[Any]:
     """Return the weights of one event, widened, times its value if it has one."""
     bytes_of = [ir.VectorType(_BYTE, kind.count) for kind in kinds]
     terms = [b.sext(b.load(place, align=1), kind) for place, kind in zip(_places(b, row, bytes_of), kinds, strict=True)]
-    return terms if value is None else [b.mul(term, spread(b, value, term.type.count)) for term in terms]
+    if value is None:
+        return terms
+    return [b.mul(term, spread(b, value, term.type.count)) for term in terms]
 
 
 def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> list[Any]:
@@ -119,30 +99,24 @@ def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> li
 
 
 def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> None:
-    """Make the loops over the segments of a visit, and their events, for one width of the tile and one of the sums."""
-    tile, silent, indices, values, segments, count, out, kept, fresh = arguments
+    """Make the loop over the events of a piece, for one width of the tile and one of the sums."""
+    weights, silent, indices, values, first, last, out, kept, fresh = arguments
     kinds, paired = _kinds(width, bits), PAIRED and bits == 16
     step, none = 2 if paired else 1, ir.Constant(_WIDE, 0)
 
-    def entry(base: Any, kind: Any, number: Any) -> Any:
-        return b.load(b.gep(b.inttoptr(base, kind.as_pointer()), [number]), align=1)
+    def entry(base: Any, number: Any) -> Any:
+        return b.load(b.gep(b.inttoptr(base, _WORD.as_pointer()), [number]), align=4)
 
     def plus(number: Any, by: int) -> Any:
         return b.add(number, ir.Constant(_WIDE, by))
 
     def row(event: Any) -> Any:
-        return b.add(weights, b.mul(b.zext(entry(indices, _WORD, event), _WIDE), ir.Constant(_WIDE, width)))
+        return b.add(weights, b.mul(b.zext(entry(indices, event), _WIDE), ir.Constant(_WIDE, width)))
 
     begun = [ir.Constant(kind, [0] * kind.count) for kind in kinds]
     before = b.block
-    segment, loop, served, end = (b.append_basic_block(name) for name in ("segment", "events", "served", "end"))
-    b.branch(segment)
-
-    b.position_at_end(segment)
-    number, held = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
-    offset, first, last = (entry(segments, _WIDE, plus(b.mul(number, ir.Constant(_WIDE, 3)), n)) for n in range(3))
-    weights = b.add(tile, offset)
-    b.cbranch(b.icmp_signed("<", first, last), loop, served)
+    loop, end = (b.append_basic_block(name) for name in ("events", "end"))
+    b.cbranch(b.icmp_signed("<", first, last), loop, end)
 
     b.position_at_end(loop)
     event, totals = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
@@ -153,34 +127,28 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
         for line in range(0, width, 64):
             place = b.inttoptr(plus(fetched, line), _BYTE.as_pointer())
             b.call(fetch, [place, *(ir.Constant(_WORD, flag) for flag in (0, 3, 1))])
+    value = b.trunc(entry(values, event), ir.IntType(bits)) if valued else None
     if paired:
         second = plus(event, 1)
         other = b.select(b.icmp_signed("<", second, last), row(second), silent)
-        pair = b.gep(b.inttoptr(values, _BYTE.as_pointer()), [event])
-        both = b.load(b.bitcast(pair, ir.IntType(16).as_pointer()), align=1) if valued else None
-        terms = _products_of_two(b, [row(event), other], both or ir.Constant(ir.IntType(16), 0x0101), width)
+        if valued:  # of an event behind the last one, whatever it is, as its weights are 0
+            next_value = b.trunc(entry(values, second), ir.IntType(bits))
+            value = b.or_(value, b.shl(next_value, ir.Constant(next_value.type, 8)))
+        terms = _products_of_two(b, [row(event), other], value or ir.Constant(ir.IntType(16), 0x0101), width)
     else:
-        value = b.fptosi(entry(values, _FLOAT, event), ir.IntType(bits)) if valued else None
         terms = _products(b, row(event), value, kinds)
     added = [b.add(total, term) for total, term in zip(totals, terms, strict=True)]
     following = plus(event, step)
-    b.cbranch(b.icmp_signed("<", following, last), loop, served)
-
-    b.position_at_end(served)
-    left = [b.phi(kind) for kind in kinds]
-    behind = plus(number, 1)
-    b.cbranch(b.icmp_signed("<", behind, count), segment, end)
-    for phi, (one, start), (another, block) in [
-        (number, (none, before), (behind, served)),
-        (event, (first, segment), (following, loop)),
-        *((phi, (old, before), (new, served)) for phi, old, new in zip(held, begun, left, strict=True)),
-        *((phi, (old, segment), (new, loop)) for phi, old, new in zip(totals, held, added, strict=True)),
-        *((phi, (old, segment), (new, loop)) for phi, old, new in zip(left, held, added, strict=True)),
-    ]:
-        phi.add_incoming(one, start)
-        phi.add_incoming(another, block)
+    b.cbranch(b.icmp_signed("<", following, last), loop, end)
 
     b.position_at_end(end)
+    left = [b.phi(kind) for kind in kinds]
+    event.add_incoming(first, before)
+    event.add_incoming(following, loop)
+    for phis in (totals, left):
+        for phi, old, new in zip(phis, begun, added, strict=True):
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, loop)
     floats = [ir.VectorType(_FLOAT, kind.count) for kind in kinds]
     places, sums = _places(b, out, floats), [b.sitofp(total, kind) for total, kind in zip(left, floats, strict=True)]
     is_first = b.icmp_unsigned("!=", fresh, none)
@@ -218,18 +186,17 @@ def _switch(b: Any, code: Any, ways: list[Callable[[], None]]) -> None:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, code: Any, tile: Any, silent: Any, indices: Any, values: Any, segments: Any, count: Any, out: Any,
+    typingctx: Any, code: Any, tile: Any, silent: Any, indices: Any, values: Any, first: Any, last: Any, out: Any,
     kept: Any, fresh: Any,
 ) -> Any:  # fmt: skip
     """Write the sum of the weight rows of some events to the output, or add it to what is there, unless `fresh`.
 
     A code says the place of the width in `WIDTHS`, whether sums have 32 bits, and whether there are values. Then come
-    addresses: weights of the tile, a row of zeros, indices, and values, which are bytes where events are taken by twos.
-    There is at least one segment of three integers: the offset of the weights of input channel 0, the first event, and
-    the one behind the last. Of the channels of the tile the first `kept` are outputs.
+    addresses: weights of the tile, a row of zeros, indices and values; the first event and the one behind the last; and
+    the address of the output. Of the channels of the tile the first `kept` are outputs.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(size, address, address, address, address, address, size, address, size, size)
+    signature = types.void(size, address, address, address, address, size, size, address, size, size)
 
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         code, *rest = arguments
@@ -243,44 +210,37 @@ def _serve(  # noqa: PLR0917
     return signature, generate
 
 
-class Visits(NamedTuple):
-    """What the kernel takes of spans.
+@kernel
+def _serve_plainly(
+    width: int,
+    weights: npt.NDArray[np.int8],
+    indices: npt.NDArray[np.int32],
+    values: npt.NDArray[np.int32],
+    piece: tuple[int, int],
+    out: npt.NDArray[np.float32],
+    fresh: bool,
+) -> None:
+    """Do what `_serve` does, uncompiled, for as many channels as there are outputs."""
+    sums = np.zeros(len(out), np.int32)
+    for e in range(piece[0], piece[1]):
+        value = np.int32(1) if len(values) == 0 else values[e]
+        for j in range(len(out)):
+            sums[j] += np.int32(weights[np.int64(indices[e]) * width + j]) * value
+    for j in range(len(out)):
+        out[j] = np.float32(sums[j]) if fresh else out[j] + np.float32(sums[j])
 
-    Attributes
-    ----------
-    spans : int64 array (spans, 7)
-        Tap, the places of `low` and `high` among the edges, begins, ends, and the offset of the tap in lines and in
-        pixels.
-    edges : int64 array
-        The channels where a tap is cut, in order; nothing where none is.
-    reach : int
-        Taps of a span.
-    """
 
-    spans: npt.NDArray[np.int64]
-    edges: npt.NDArray[np.int64]
-    reach: int
+_is_flat = kernel(is_flat)
 
 
-def visits_of(spans: Sequence[Span], window: Window) -> Visits:
-    """Return what the kernel takes of spans, as whole rows of taps where they allow it.
-
-    They do where no span begins or ends, and no tap is divided, within a row.
-    """
-    w, reach = window, window.kernel_width
-    whole = len(spans) == w.kernel_height * reach
-    rows = [spans[first : first + reach] for first in range(0, len(spans), reach)]
-    cut = any(span.begins for row in rows for span in row[1:]) or any(span.ends for row in rows for span in row[:-1])
-    if reach == 1 or w.dilation_width > 1 or not whole or cut:
-        reach = 1
-    else:
-        spans = [row[0]._replace(ends=row[-1].ends) for row in rows]
-    taps, low, high, begins, ends = np.array(spans, np.int64).reshape(-1, 5).T
-    edges = np.unique([low, high])
-    dy = taps // w.kernel_width * w.dilation_height - w.pad_height
-    dx = taps % w.kernel_width * w.dilation_width - w.pad_width
-    columns = taps, np.searchsorted(edges, low), np.searchsorted(edges, high), begins, ends, dy, dx
-    return Visits(np.stack(columns, axis=1), edges if len(edges) > 2 else edges[:0], reach)
+@kernel
+def _with_room(entries: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
+    """Return entries, as integers, in an array that has some more, which may be read."""
+    out = np.empty(len(entries) + RUN + AHEAD, np.int32)
+    for e in range(len(entries)):
+        out[e] = np.int32(entries[e])
+    out[len(entries) :] = 0
+    return out
 
 
 @kernel
@@ -288,34 +248,151 @@ def _by_column(
     indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
 ) -> npt.NDArray[np.int32]:
     """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
-    out = np.zeros(indptr[-1] + AHEAD + 2, np.int32)
-    for row in range(len(indptr) - 1):
-        shift = np.int32(row % width * inputs)
-        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
-            out[e] = indices[e] + shift
+    out = _with_room(indices[: indptr[-1]])
+    for line in range(0, len(indptr) - 1, width):
+        for x in range(1, width):
+            shift = np.int32(x * inputs)
+            for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
+                out[e] += shift
     return out
 
 
 @kernel
-def _values(values: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32]]:
-    """Return values as bytes, with room for one more, and what those before each add up to."""
-    factors, before = np.zeros(len(values) + 1, np.uint8), np.empty(len(values) + 1, np.int32)
-    for e in range(np.uint64(len(values))):
-        factors[e] = np.int32(values[e])
+def _put_together(
+    lists: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    window: Window,
+    inputs: int,
+    taps: tuple[int, int],
+    span: tuple[int, int],
+    ends: npt.NDArray[np.int64],
+    together: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+) -> int:
+    """Put together what output rows read through some rows of taps; return the row at which there is no more room.
+
+    Parameters
+    ----------
+    lists : tuple (indptr, indices, values)
+        Of the input, indices as `_by_column` makes them, and values as integers; both with `RUN` more than there are.
+    window : Window
+    inputs : int
+        Channels of a pixel.
+    taps : tuple (the first row of taps, the last, which is excluded)
+    span : tuple (first row, last row)
+    ends : int64 array (rows + 1,)
+        Written: ends of the rows.
+    together : tuple (indices, values)
+        Written: tap times `inputs` and channel of each event, and its value, if there are any. There is room for one
+        row at least, and `RUN` more.
+    """
+    (indptr, indices, values), w, (entries, factors) = lists, window, together
+    reach = w.kernel_width if w.dilation_width == 1 else 1
+    row, n = span[0], np.int64(0)
+    ends[0] = 0
+    while row < span[1]:
+        line = row // w.out_width
+        y = line % w.out_height * w.stride_height - w.pad_height
+        left = (row - line * w.out_width) * w.stride_width - w.pad_width
+        for tap in range(taps[0] * w.kernel_width, taps[1] * w.kernel_width, reach):
+            source_y = y + tap // w.kernel_width * w.dilation_height
+            x = left + tap % w.kernel_width * w.dilation_width
+            begin, end = max(x, 0), min(x + reach, w.width)
+            if source_y < 0 or source_y >= w.height or begin >= end:
+                continue
+            source = (line // w.out_height * w.height + source_y) * w.width
+            first, last = indptr[np.uint64(source + begin)], indptr[np.uint64(source + end)]
+            if n + last - first > len(entries) - RUN - AHEAD:
+                entries[n : n + AHEAD + 1] = 0
+                return row
+            shift = np.int32((tap - x) * inputs)
+            for e in range(0, last - first, RUN):
+                for k in range(RUN):
+                    entries[np.uint64(n + e + k)] = indices[np.uint64(first + e + k)] + shift
+            if len(values) > 0:
+                for e in range(0, last - first, RUN):
+                    for k in range(RUN):
+                        factors[np.uint64(n + e + k)] = values[np.uint64(first + e + k)]
+            n += last - first
+        row += 1
+        ends[row - span[0]] = n
+    entries[n : n + AHEAD + 1] = 0  # indices that are read, though not served
+    return row
+
+
+@kernel
+def _added_up(values: npt.NDArray[np.int32], events: int) -> npt.NDArray[np.int32]:
+    """Return what the values before each event, and before the end, add up to."""
+    before = np.empty(events + 1, np.int32)
     total = np.int32(0)
-    for e in range(np.uint64(len(values))):
+    for e in range(events):
         before[e] = total
-        total += np.int32(factors[e])
-    before[len(values)] = total
-    return factors, before
+        total += values[e]
+    before[events] = total
+    return before
+
+
+@kernel
+def _serve_rows(  # noqa: PLR0917
+    ends: npt.NDArray[np.int64],
+    lists: tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]],
+    packed: npt.NDArray[np.int8],
+    room: int,
+    wide: bool,
+    out: npt.NDArray[np.float32],
+    inputs: int,
+    tiles: tuple[int, int],
+    fresh: bool,
+) -> None:
+    """Serve output rows, whose events, of all taps, end where `ends` says; see `gather_integer`."""
+    indices, values = lists
+    outputs = out.shape[1]
+    padded = (outputs + LANES - 1) // LANES * LANES
+    binary = len(values) == 0
+    before = _added_up(values, 0 if binary or wide else ends[len(out)])
+    silent = np.zeros(TILE, np.int8)
+    first = tile = 0
+    for serial in range(tiles[1]):
+        left = padded - first
+        width = 96 if left in (96, 192) else min(left, TILE)
+        kept = min(width, outputs - first)
+        for row in range(len(out) if serial >= tiles[0] else 0):
+            begin, last = ends[row], ends[row + 1]
+            is_first = fresh
+            while begin < last or is_first:
+                end = last
+                if not wide and binary:
+                    end = min(last, begin + room)
+                elif not wide:
+                    while before[end] - before[begin] > room and end > begin + 1:
+                        end = begin + (end - begin + 1) // 2
+                if COMPILED:
+                    _serve(
+                        2 * (2 * ((TILE - width) // LANES) + np.int64(wide)) + (0 if binary else 1),
+                        np.uintp(packed.ctypes.data + tile),
+                        silent.ctypes.data,
+                        indices.ctypes.data,
+                        values.ctypes.data,
+                        begin,
+                        end,
+                        out.ctypes.data + 4 * (row * outputs + first),
+                        kept,
+                        np.int64(is_first),
+                    )
+                else:
+                    weights = packed[tile : tile + inputs * width]
+                    _serve_plainly(
+                        width, weights, indices, values, (begin, end), out[row, first : first + kept], is_first
+                    )
+                begin, is_first = end, False
+        first += width
+        tile += inputs * width
 
 
 @kernel
 def gather_integer(
     rows: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
     packed: npt.NDArray[np.int8],
-    visits: Visits,
-    lane: npt.NDArray[Any],
+    room: int,
+    wide: bool,
     out: npt.NDArray[np.float32],
     window: Window,
     part: tuple[int, int, int, int],
@@ -330,10 +407,10 @@ def gather_integer(
         CSR rows of the input, ``steps * height * width`` of them; values are empty where all are 1.
     packed : int8 array
         Weights as `pack_integers` arranges them for the bits of a lane.
-    visits : Visits
-        Of spans which together serve every channel of every tap once.
-    lane : int16 or int32 array
-        Of the width that the spans were proven for; nothing is read of it. With 16 bits values are at most 255.
+    room : int
+        Where the values of events add up to no more than it, their sums fit 16 bits; no value is larger.
+    wide : bool
+        All sums fit 32 bits, and are taken in these. Else no value is above 255.
     out : float32 array (steps * out_height * out_width, outputs)
         Written.
     window : Window
@@ -341,105 +418,31 @@ def gather_integer(
         Served are these tiles and these rows of the output, the last ones excluded.
     """
     indptr, indices, values = rows
-    spans, edges, reach = visits
     first_tile, last_tile, first_row, last_row = part
     w, outputs = window, out.shape[1]
     padded = (outputs + LANES - 1) // LANES * LANES
-    taps = w.kernel_height * w.kernel_width
-    inputs = len(packed) // max(taps * padded, 1)
-    listed = _by_column(indptr, indices, w.width, inputs if reach > 1 else 0)
+    inputs = len(packed) // max(padded, 1)  # of all taps
     binary = len(values) == 0
-    wide = np.int64(lane.itemsize == 4)
-    paired = PAIRED and not wide
-    silent = np.zeros(TILE, np.int8)
-    factors, before = _values(values[:0] if wide else values)
-    divided = len(edges) > 0
-    cuts = np.empty((len(edges), len(indptr) - 1), np.int64)
-    if divided:
-        for row in range(len(indptr) - 1):
-            e = indptr[row]
-            for number in range(len(edges)):
-                while e < indptr[row + 1] and indices[e] < edges[number]:
-                    e += 1
-                cuts[number, row] = e
-    segments = np.empty((len(spans), 3), np.int64)
-    sums = np.empty(0 if COMPILED else TILE, np.int32)
-    first = tile = 0
-    for serial in range(last_tile):
-        left = padded - first
-        width = 96 if left in (96, 192) else min(left, TILE)
-        kept = min(width, outputs - first)
-        at_once = len(spans) if taps * inputs * width <= NEAR else 1
-        begin = first_row if serial >= first_tile else last_row
-        next_span = 0
-        while begin < last_row:
-            first_span, next_span = next_span, min(next_span + at_once, len(spans))
-            end = min(begin + BLOCK, last_row)
-            out_x = begin % w.out_width - 1
-            line = begin // w.out_width
-            for target in range(begin, end):
-                out_x += 1
-                if out_x == w.out_width:
-                    out_x = 0
-                    line += 1
-                n = first_span
-                fresh = first_span == 0
-                while n < next_span or fresh:
-                    total: Any = 0
-                    count = 0
-                    joined = False
-                    while n < next_span:
-                        x = out_x * w.stride_width + spans[n, 6]
-                        y = line % w.out_height * w.stride_height + spans[n, 5]
-                        start: Any = 0
-                        stop: Any = 0
-                        if x + reach > 0 and x < w.width and y >= 0 and y < w.height:
-                            source = (line // w.out_height * w.height + y) * w.width
-                            start, stop = indptr[source + max(x, 0)], indptr[source + min(x + reach, w.width)]
-                            if divided:
-                                start, stop = cuts[spans[n, 1], source + x], cuts[spans[n, 2], source + x]
-                        joined = joined or (spans[n, 3] == 1 and count > 0)
-                        if start < stop:
-                            more = stop - start if binary or wide else np.int64(before[stop] - before[start])
-                            if joined and total + more > FITTING:
-                                break
-                            total += more
-                            offset = (spans[n, 0] - (x if reach > 1 else 0)) * inputs * width
-                            if count > 0 and segments[count - 1, 0] == offset and segments[count - 1, 2] == start:
-                                segments[count - 1, 2] = stop
-                            else:
-                                segments[count, 0], segments[count, 1], segments[count, 2] = offset, start, stop
-                                count += 1
-                        n += 1
-                    if count == 0 and not fresh:
-                        continue
-                    if COMPILED:
-                        segments[count:1] = 0
-                        _serve(
-                            2 * (2 * ((TILE - width) // LANES) + wide) + (0 if binary else 1),
-                            np.uintp(packed.ctypes.data + tile),
-                            silent.ctypes.data,
-                            listed.ctypes.data,
-                            factors.ctypes.data if paired else values.ctypes.data,
-                            segments.ctypes.data,
-                            max(count, 1),
-                            out.ctypes.data + 4 * (target * outputs + first),
-                            kept,
-                            np.int64(fresh),
-                        )
-                    else:
-                        sums[:] = 0
-                        for segment in range(count):
-                            for e in range(segments[segment, 1], segments[segment, 2]):
-                                value = np.int32(1) if binary else np.int32(values[e])
-                                base = tile + segments[segment, 0] + listed[e] * width
-                                for j in range(width):
-                                    sums[j] += np.int32(packed[base + j]) * value
-                        for j in range(kept):
-                            held = np.float32(0) if fresh else out[target, first + j]
-                            out[target, first + j] = held + np.float32(sums[j])
-                    fresh = False
-            if next_span == len(spans):
-                begin, next_span = end, 0
-        first += width
-        tile += taps * inputs * width
+    tiles = first_tile, last_tile
+    factors = _with_room(values[: 0 if binary else indptr[-1]])
+    if _is_flat(w):
+        lists = _with_room(indices[: indptr[-1]]), factors[: 0 if binary else len(factors)]
+        ends = indptr[first_row : last_row + 1]
+        _serve_rows(ends, lists, packed, room, wide, out[first_row:last_row], inputs, tiles, True)
+        return
+    channels = inputs // (w.kernel_height * w.kernel_width)
+    at_once = w.kernel_height if inputs * min(padded, TILE) <= NEAR else 1
+    listed = _by_column(indptr, indices, w.width, channels)
+    given = indptr, listed, factors[: 0 if binary else len(factors)]
+    space = max(ENTRIES, inputs) + RUN + AHEAD
+    entries = np.empty(space, np.int32)
+    their_values = np.empty(0 if binary else space, np.int32)
+    ends = np.empty(last_row - first_row + 1, np.int64)
+    for first_tap in range(0, w.kernel_height, at_once):
+        taps = first_tap, min(first_tap + at_once, w.kernel_height)
+        row = first_row
+        while row < last_row:
+            end = _put_together(given, w, channels, taps, (row, last_row), ends, (entries, their_values))
+            lists = entries, their_values
+            _serve_rows(ends, lists, packed, room, wide, out[row:end], inputs, tiles, first_tap == 0)
+            row = end

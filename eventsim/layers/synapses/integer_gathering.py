@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.gather_integer import gather_integer, visits_of
+from eventsim.kernels.gather_integer import gather_integer
 from eventsim.kernels.gather_quads import Pairs, gather_quads, list_pairs, reach_of, room_of, tiles_of
 from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
@@ -59,7 +59,7 @@ class IntegerSynapsesOp(SynapsesOp):
         elif self.form == "plain":
             width = held.widths[part]
             self.kernel, self.tiles = f"gather_int8_sum{width.lane}", plain_tiles_of(output.channels)
-            self.visits, self.lane = visits_of(width.spans, window), np.empty(0, f"int{width.lane}")
+            self.room, self.wide = width.room, width.lane == 32
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
@@ -83,7 +83,7 @@ class IntegerSynapsesOp(SynapsesOp):
             quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
         else:
-            plain = signal.whole, self.weight, self.visits, self.lane, out, self.window
+            plain = signal.whole, self.weight, self.room, self.wide, out, self.window
             context.share(gather_integer, [(*plain, part) for part in parts])
         self.report(signal, rows, context)
         return Dense(self.output, signal.steps, out)

@@ -2,7 +2,7 @@
 
 Inputs are not negative. So whatever is active, and in whatever order it is added, no sum of a channel exceeds that of
 its positive weights times the largest input, or falls below that of its negative ones. From these bounds follow the
-width of the sums and the spans in which `eventsim.kernels.gather_integer` takes them.
+width of the sums, and how much `eventsim.kernels.gather_integer` takes at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.facts import Words
-from eventsim.kernels.gather_integer import Span
 from eventsim.kernels.gather_quads import LARGEST_VALUE, SERVED, pack_quads, unpack_quads
 from eventsim.kernels.integer_tiles import pack_integers, unpack_integers
 from eventsim.kernels.packing import pack, unpack
@@ -43,25 +42,27 @@ class Width(NamedTuple):
     largest : int
         No sum has a larger magnitude.
     lane : int
-        Bits of a sum within a span.
-    spans : tuple of Span
+        Bits of the sums of as much as there is room for.
+    room : int
+        What the values of events may add up to for their sums to fit the lane, whichever they are: all, where every sum
+        fits it, else what the largest weight allows.
     """
 
     largest: int
     lane: int
-    spans: tuple[Span, ...]
+    room: int
 
     @property
     def bits(self) -> int:
-        """Bits of a whole sum: those of the lane, or 32 where several spans are added up."""
-        return 32 if sum(span.ends for span in self.spans) > 1 else self.lane
+        """Bits of a whole sum: those of the lane, or 32 where the sums of several are added up."""
+        return self.lane if self.largest < 1 << (self.lane - 1) else 32
 
 
 def width_of(weight: ByteArray, largest_input: int, groups: int = 1) -> Width:
     """Prove a width from a weight ``(C_out, C_in / groups, ...)`` and the largest input.
 
-    Sums take 16 bits where these hold every sum of a span, of which there may be several; 32 where a single product
-    needs them, or an input is more than a byte, and in groups, which are served in float32.
+    Sums take 16 bits where these hold every product; they take 32 where a single one needs them, or an input is more
+    than a byte, and in groups, which are served in float32.
 
     Raises
     ------
@@ -76,38 +77,11 @@ def width_of(weight: ByteArray, largest_input: int, groups: int = 1) -> Width:
             f"sums up to {largest} found (weights times inputs up to {largest_input}); expected at most {LARGEST_SUM}, "
             "leave the layer in float32"
         )
-    taps = integer_taps(weight, groups)
-    product = int(max(flat.max(initial=0), -int(flat.min(initial=0)))) * largest_input
-    if groups > 1 or product > NARROW_SUM or largest_input > LARGEST_VALUE:
-        count, inputs, _ = taps.shape
-        return Width(largest, 32, tuple(Span(tap, 0, inputs, tap == 0, tap == count - 1) for tap in range(count)))
-    return Width(largest, 16, _spans(taps, NARROW_SUM // largest_input))
-
-
-def _spans(taps: ByteArray, room: int) -> tuple[Span, ...]:
-    """Divide ``(taps, inputs, outputs)`` such that nothing of one sign adds up to more than `room` in a span."""
-    count, inputs, outputs = taps.shape
-    pieces: list[tuple[int, int, int]] = []
-    begins: list[int] = [0]
-    held = np.zeros((2, outputs), np.int64)
-    for tap in range(count):
-        sides = np.stack([np.maximum(taps[tap], 0), np.maximum(-taps[tap], 0)], axis=1)  # no weight is -128
-        low = 0
-        while low < inputs:
-            whole = held + sides[low:].sum(0, dtype=np.int64)
-            if (whole <= room).all():
-                pieces.append((tap, low, inputs))
-                held, low = whole, inputs
-            elif held.any():
-                begins.append(len(pieces))  # a whole tap in the next span, before one is cut in two
-                held = np.zeros((2, outputs), np.int64)
-            else:
-                fits = (np.cumsum(sides[low:], axis=0, dtype=np.int64) <= room).all((1, 2))
-                high = low + int(np.count_nonzero(fits))
-                pieces.append((tap, low, high))
-                held, low = sides[low:high].sum(0, dtype=np.int64), high
-    ends = {*(begin - 1 for begin in begins[1:]), len(pieces) - 1}
-    return tuple(Span(*piece, n in begins, n in ends) for n, piece in enumerate(pieces))
+    heaviest = int(max(flat.max(initial=0), -int(flat.min(initial=0))))
+    if groups > 1 or heaviest * largest_input > NARROW_SUM or largest_input > LARGEST_VALUE:
+        return Width(largest, 32, LARGEST_SUM)
+    fits = largest <= NARROW_SUM or heaviest == 0
+    return Width(largest, 16, LARGEST_SUM if fits else NARROW_SUM // heaviest)
 
 
 def check_integers(layer: Any, source: SignalType) -> None:
