@@ -17,6 +17,7 @@ from eventsim.context import Context, Observer
 from eventsim.delay import Delay
 from eventsim.errors import InputError, LayerError
 from eventsim.feeding import Chunk
+from eventsim.kernels.filling import repeat
 from eventsim.layers.time.steps import join_steps, take_steps
 from eventsim.ledger import Columns, Ledger, LedgerRows
 from eventsim.looking import watch
@@ -302,11 +303,11 @@ class Run:
         if not (signal.static and isinstance(signal, Dense)):
             self._plays &= not signal.static  # how many there are is not known before
             return signal.expand(steps)
-        repeated = self._buffers.floats(steps * signal.data.size).reshape(steps, *signal.data.shape)
-        np.copyto(repeated, signal.data)
+        repeated = self._buffers.floats(steps * signal.data.size).reshape(-1, signal.type.channels)
+        repeat(signal.data, repeated)
         if self._writing is not None:
-            self._writing.write(np.copyto, (repeated, signal.data))
-        return Dense(signal.type, steps, repeated.reshape(-1, signal.type.channels))
+            self._writing.write(repeat, (signal.data, repeated))
+        return Dense(signal.type, steps, repeated)
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
         """Return what arrives over an edge whose source has run."""

@@ -285,37 +285,42 @@ def _put_together(
         row at least, and `RUN` more.
     """
     (indptr, indices, values), w, (entries, factors) = lists, window, together
+    valued = len(values) > 0
     reach = w.kernel_width if w.dilation_width == 1 else 1
-    row, n = span[0], np.int64(0)
-    ends[0] = 0
-    while row < span[1]:
-        line = row // w.out_width
-        y = line % w.out_height * w.stride_height - w.pad_height
-        left = (row - line * w.out_width) * w.stride_width - w.pad_width
-        for tap in range(taps[0] * w.kernel_width, taps[1] * w.kernel_width, reach):
-            source_y = y + tap // w.kernel_width * w.dilation_height
-            x = left + tap % w.kernel_width * w.dilation_width
-            begin, end = max(x, 0), min(x + reach, w.width)
-            if source_y < 0 or source_y >= w.height or begin >= end:
+    n, out_x = np.int64(0), w.out_width
+    ends[0] = y = frame = 0
+    for row in range(span[0], span[1]):
+        out_x += 1
+        if out_x >= w.out_width:  # a line begins, or the first one goes on
+            line = row // w.out_width
+            out_x = row - line * w.out_width
+            y = line % w.out_height * w.stride_height - w.pad_height
+            frame = line // w.out_height * w.height
+        for tap_y in range(taps[0], taps[1]):
+            source_y = y + tap_y * w.dilation_height
+            if source_y < 0 or source_y >= w.height:
                 continue
-            source = (line // w.out_height * w.height + source_y) * w.width
-            first, last = indptr[np.uint64(source + begin)], indptr[np.uint64(source + end)]
-            if n + last - first > len(entries) - RUN - AHEAD:
-                entries[n : n + AHEAD + 1] = 0
-                return row
-            shift = np.int32((tap - x) * inputs)
-            for e in range(0, last - first, RUN):
-                for k in range(RUN):
-                    entries[np.uint64(n + e + k)] = indices[np.uint64(first + e + k)] + shift
-            if len(values) > 0:
+            source = (frame + source_y) * w.width
+            for tap_x in range(0, w.kernel_width, reach):
+                x = out_x * w.stride_width - w.pad_width + tap_x * w.dilation_width
+                begin, end = max(x, 0), min(x + reach, w.width)
+                if begin >= end:
+                    continue
+                first, last = indptr[np.uint64(source + begin)], indptr[np.uint64(source + end)]
+                if n + last - first > len(entries) - RUN - AHEAD:
+                    entries[n : n + AHEAD + 1] = 0
+                    return row
+                shift = np.int32((tap_y * w.kernel_width + tap_x - x) * inputs)
                 for e in range(0, last - first, RUN):
                     for k in range(RUN):
+                        entries[np.uint64(n + e + k)] = indices[np.uint64(first + e + k)] + shift
+                for e in range(0, last - first if valued else 0, RUN):
+                    for k in range(RUN):
                         factors[np.uint64(n + e + k)] = values[np.uint64(first + e + k)]
-            n += last - first
-        row += 1
-        ends[row - span[0]] = n
+                n += last - first
+        ends[row + 1 - span[0]] = n
     entries[n : n + AHEAD + 1] = 0  # indices that are read, though not served
-    return row
+    return span[1]
 
 
 @kernel
