@@ -40,18 +40,23 @@ from eventsim.kernels.dynamics import (
     Dynamics,
 )
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.processor import MASKED
 
 COMPILED = not numba.config.DISABLE_JIT
+FLOATS = LANES if MASKED else 8
+"""Neurons of a part, which is advanced at once: where the lanes of a register have to be told one by one, a byte."""
 
 Constants: TypeAlias = tuple[
     npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]
 ]
 """The constant, the threshold, the floor and the start of a population, see `fire`."""
 
-_WIDE, _WORD, _FLOAT = ir.IntType(64), ir.IntType(32), ir.FloatType()
-_FLOATS = ir.VectorType(_FLOAT, LANES)
-_NOTHING = ir.Constant(_FLOATS, [0.0] * LANES)
-_ONE = ir.Constant(_FLOATS, [1.0] * LANES)
+_WIDE, _WORD = ir.IntType(64), ir.IntType(32)
+_FLOATS = ir.VectorType(ir.FloatType(), FLOATS)
+_COUNTS = _WIDE if MASKED else ir.VectorType(_WORD, FLOATS)
+NOTHING_COUNTED = ir.Constant(_COUNTS, None)
+_NOTHING = ir.Constant(_FLOATS, [0.0] * FLOATS)
+_ONE = ir.Constant(_FLOATS, [1.0] * FLOATS)
 
 
 def _pointer(builder: Any, address: Any, kind: Any, offset: Any) -> Any:
@@ -59,8 +64,8 @@ def _pointer(builder: Any, address: Any, kind: Any, offset: Any) -> Any:
     return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
 
 
-def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any) -> None:
-    """Ask for what is needed, in this step, of the neurons of the next stretch, which is as long as this one.
+def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any, neurons: int) -> None:
+    """Ask for what is needed, in this step, of so many neurons of the next stretch, which is as long as this one.
 
     What arrives lies elsewhere for each step, so that no processor foresees the next piece; potentials were left long
     ago.
@@ -70,8 +75,30 @@ def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any) -> None:
     fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
     options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
     ahead = b.add(offset, b.mul(vectors, ir.Constant(_WIDE, 4 * LANES)))
-    for begin in range(0, 4 * LANES, line):
+    for begin in range(0, 4 * neurons, line):
         b.call(fetch, [_pointer(b, x, ir.IntType(8), b.add(ahead, ir.Constant(_WIDE, begin))), *options])
+
+
+def keep_bits(b: Any, words: Any, part: Any, spikes: Any) -> None:
+    """Write down who fired of a part, the bits of which follow those of the part before."""
+    bits = ir.IntType(FLOATS)
+    b.store(b.bitcast(spikes, bits), b.gep(b.inttoptr(words, bits.as_pointer()), [part]), align=1)
+
+
+def count(b: Any, totals: Any, lanes: Any) -> Any:
+    """Add what lanes are set to totals: their number, or to that of each lane, where it takes longer to count bits."""
+    if MASKED:
+        return b.add(totals, b.zext(b.ctpop(b.bitcast(lanes, ir.IntType(FLOATS))), _WIDE))
+    return b.add(totals, b.zext(lanes, _COUNTS))
+
+
+def total(b: Any, totals: Any) -> Any:
+    """Add up the totals."""
+    if MASKED:
+        return totals
+    name = f"llvm.vector.reduce.add.v{FLOATS}i32"
+    add_up = cgutils.get_or_insert_function(b.module, ir.FunctionType(_WORD, [_COUNTS]), name)
+    return b.zext(b.call(add_up, [totals]), _WIDE)
 
 
 def _choose(builder: Any, number: Any, ways: Sequence[Callable[[], Any]], bit: int = 2) -> Any:
@@ -140,14 +167,12 @@ def _advancing(strict: bool) -> Any:
             b, nil = builder, ir.Constant(_WIDE, 0)
 
             def one(offset: Any, number: int | None) -> tuple[Any, Any, Any]:
-                """Advance one vector by this charge, or by any; return inputs, changes and spikes as bits."""
+                """Advance one part by this charge, or by any; return inputs, changes and spikes as bits."""
 
                 def at(base: Any) -> Any:
                     return b.load(_pointer(b, base, _FLOATS, offset), align=4)
 
                 given, before, limit = at(x), at(u), at(threshold)
-                fetch_ahead(b, x, offset, vectors)
-                fetch_ahead(b, v, offset, vectors)
                 charges = _charges(b, before, given, lambda: at(k))
                 if number is not None:
                     h = charges[number]()
@@ -176,7 +201,7 @@ def _advancing(strict: bool) -> Any:
 
                     def several() -> Any:
                         kind = ir.FunctionType(_FLOATS, [_FLOATS])
-                        trunc = cgutils.get_or_insert_function(b.module, kind, f"llvm.trunc.v{LANES}f32")
+                        trunc = cgutils.get_or_insert_function(b.module, kind, f"llvm.trunc.v{FLOATS}f32")
                         many = b.select(spikes, b.call(trunc, [b.fdiv(h, limit)]), _NOTHING)
                         b.store(many, _pointer(b, times, _FLOATS, offset), align=4)
                         return many
@@ -201,25 +226,29 @@ def _advancing(strict: bool) -> Any:
 
             def all_of(number: int | None) -> Any:
                 places = [_pointer(b, active, _WIDE, ir.Constant(_WIDE, 8 * n)) for n in range(2)]
-                begun = [b.load(place) for place in places]
+                together = LANES if number is not None else FLOATS  # neurons between two looks at the end
+                parts = together // FLOATS
+                end_index = b.mul(vectors, ir.Constant(_WIDE, LANES // FLOATS))
                 entry, loop, end = b.block, b.append_basic_block("vectors"), b.append_basic_block("end")
                 b.branch(loop)
                 b.position_at_end(loop)
-                index, totals = b.phi(_WIDE), [b.phi(_WIDE) for _ in range(2)]
-                *changes, spikes = one(b.mul(index, ir.Constant(_WIDE, 4 * LANES)), number)
-                b.store(b.bitcast(spikes, _WORD), b.gep(b.inttoptr(words, _WORD.as_pointer()), [index]), align=4)
-                for total, begin, bits in zip(totals, begun, changes, strict=True):
-                    new = b.add(total, b.zext(b.ctpop(b.bitcast(bits, _WORD)), _WIDE))
-                    total.add_incoming(begin, entry)
-                    total.add_incoming(new, b.block)
-                following = b.add(index, ir.Constant(_WIDE, 1))
-                index.add_incoming(nil, entry)
-                index.add_incoming(following, b.block)
-                last = b.block
-                b.cbranch(b.icmp_signed("<", following, vectors), loop, end)
+                index, totals = b.phi(_WIDE), [b.phi(_COUNTS) for _ in range(2)]
+                offset = b.mul(index, ir.Constant(_WIDE, 4 * FLOATS))
+                fetch_ahead(b, x, offset, vectors, together)
+                fetch_ahead(b, v, offset, vectors, together)
+                counted = list(totals)
+                for n in range(parts):
+                    *changes, spikes = one(b.add(offset, ir.Constant(_WIDE, 4 * FLOATS * n)), number)
+                    keep_bits(b, words, b.add(index, ir.Constant(_WIDE, n)), spikes)
+                    counted = [count(b, so_far, lanes) for so_far, lanes in zip(counted, changes, strict=True)]
+                following = b.add(index, ir.Constant(_WIDE, parts))
+                for phi, new in zip([index, *totals], [following, *counted], strict=True):
+                    phi.add_incoming(ir.Constant(phi.type, None), entry)  # zeros
+                    phi.add_incoming(new, b.block)
+                b.cbranch(b.icmp_signed("<", following, end_index), loop, end)
                 b.position_at_end(end)
-                for total, place in zip(totals, places, strict=True):
-                    b.store(next(value for value, block in total.incomings if block is last), place)
+                for so_far, place in zip(counted, places, strict=True):
+                    b.store(b.add(b.load(place), total(b, so_far)), place)
                 return nil
 
             besides = b.icmp_unsigned("!=", b.or_(b.or_(floor, charged), times), nil)

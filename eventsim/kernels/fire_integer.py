@@ -22,7 +22,7 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.bits import list_bits
 from eventsim.kernels.dynamics import LANES, STRETCH
-from eventsim.kernels.fire import fetch_ahead
+from eventsim.kernels.fire import FLOATS, NOTHING_COUNTED, count, fetch_ahead, keep_bits, total
 from eventsim.kernels.jit import kernel
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -37,8 +37,11 @@ INTEGRATE, SHIFT, SHIFT_LEAK, MULTIPLY, MULTIPLY_LEAK = 0, 1, 2, 3, 4
 """Ways to charge; compiled code keeps the numbers."""
 
 _WIDE, _WORD = ir.IntType(64), ir.IntType(32)
-_FLOATS, _WORDS = ir.VectorType(ir.FloatType(), LANES), ir.VectorType(_WORD, LANES)
-_WIDES = ir.VectorType(_WIDE, LANES)
+_FLOATS, _WORDS, _WIDES = (ir.VectorType(kind, FLOATS) for kind in (ir.FloatType(), _WORD, _WIDE))
+
+
+PARTS = LANES // FLOATS
+"""Registers whose neurons are advanced together."""
 
 
 class Fixed(NamedTuple):
@@ -96,33 +99,30 @@ def _advance(  # noqa: PLR0917
         x, u, v, bias, leak, fires_at, taken, words, active, vectors, way, shift, fraction, subtract, largest = (
             arguments
         )
-        nil, nothing = ir.Constant(_WIDE, 0), ir.Constant(_WORDS, [0] * LANES)
+        nil, nothing = ir.Constant(_WIDE, 0), ir.Constant(_WORDS, [0] * FLOATS)
 
         def spread(value: Any, kind: Any) -> Any:
             alone = b.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_WORD, 0))
-            zeros = ir.Constant(ir.VectorType(_WORD, LANES), [0] * LANES)
-            return b.shuffle_vector(alone, ir.Constant(kind, ir.Undefined), zeros)
+            return b.shuffle_vector(alone, ir.Constant(kind, ir.Undefined), nothing)
 
         def everywhere(value: int, kind: Any = _WORDS) -> Any:
-            return ir.Constant(kind, [value] * LANES)
+            return ir.Constant(kind, [value] * FLOATS)
 
         by, point = spread(b.trunc(shift, _WORD), _WORDS), spread(b.trunc(fraction, _WORD), _WORDS)
         half = b.lshr(b.shl(everywhere(1), by), everywhere(1))
         most = spread(b.bitcast(b.sitofp(largest, ir.FloatType()), _WORD), _WORDS)
         magnitude = everywhere(0x7FFFFFFF)
-        name = f"llvm.rint.v{LANES}f32"
+        name = f"llvm.rint.v{FLOATS}f32"
         rounded_to = cgutils.get_or_insert_function(b.module, ir.FunctionType(_FLOATS, [_FLOATS]), name)
         top, bottom = everywhere(LARGEST_POTENTIAL), everywhere(-LARGEST_POTENTIAL)
 
         def one(offset: Any, number: int, falls: bool) -> tuple[Any, Any, Any, Any]:
-            """Advance one vector this way; return magnitudes of inputs, as integers, and inputs, changes, spikes."""
+            """Advance one part this way; return magnitudes of inputs, as integers, and inputs, changes, spikes."""
 
             def at(base: Any, kind: Any = _WORDS) -> Any:
                 return b.inttoptr(b.add(base, offset), kind.as_pointer())
 
             given = b.load(at(x, _FLOATS), align=4)
-            fetch_ahead(b, x, offset, vectors)
-            fetch_ahead(b, v, offset, vectors)
             current = b.add(b.shl(b.fptosi(b.call(rounded_to, [given]), _WORDS), point), b.load(at(bias), align=4))
             before = b.load(at(u), align=4)
 
@@ -153,29 +153,29 @@ def _advance(  # noqa: PLR0917
 
         def all_of(number: int, falls: bool) -> None:
             places = [b.inttoptr(b.add(active, ir.Constant(_WIDE, 8 * n)), _WIDE.as_pointer()) for n in range(3)]
-            begun = [b.load(place) for place in places]
             entry, loop, end = b.block, b.append_basic_block("vectors"), b.append_basic_block("end")
             b.branch(loop)
             b.position_at_end(loop)
-            index, seen, totals = b.phi(_WIDE), b.phi(_WORDS), [b.phi(_WIDE) for _ in range(2)]
-            bits, *counted, spikes = one(b.mul(index, ir.Constant(_WIDE, 4 * LANES)), number, falls)
-            b.store(b.bitcast(spikes, _WORD), b.gep(b.inttoptr(words, _WORD.as_pointer()), [index]), align=4)
-            larger = b.select(b.icmp_unsigned(">", bits, seen), bits, seen)
-            added = [
-                b.add(total, b.zext(b.ctpop(b.bitcast(lanes, _WORD)), _WIDE))
-                for total, lanes in zip(totals, counted, strict=True)
-            ]
-            following = b.add(index, ir.Constant(_WIDE, 1))
-            begins, news = [nil, nothing, *begun[:2]], [following, larger, *added]
-            for phi, begin, new in zip([index, seen, *totals], begins, news, strict=True):
-                phi.add_incoming(begin, entry)
+            index, seen, totals = b.phi(_WIDE), b.phi(_WORDS), [b.phi(NOTHING_COUNTED.type) for _ in range(2)]
+            offset = b.mul(index, ir.Constant(_WIDE, 4 * FLOATS))
+            fetch_ahead(b, x, offset, vectors, LANES)
+            fetch_ahead(b, v, offset, vectors, LANES)
+            larger, added = seen, list(totals)
+            for n in range(PARTS):
+                bits, *counted, spikes = one(b.add(offset, ir.Constant(_WIDE, 4 * FLOATS * n)), number, falls)
+                keep_bits(b, words, b.add(index, ir.Constant(_WIDE, n)), spikes)
+                larger = b.select(b.icmp_unsigned(">", bits, larger), bits, larger)
+                added = [count(b, so_far, lanes) for so_far, lanes in zip(added, counted, strict=True)]
+            following = b.add(index, ir.Constant(_WIDE, PARTS))
+            for phi, new in zip([index, seen, *totals], [following, larger, *added], strict=True):
+                phi.add_incoming(ir.Constant(phi.type, None), entry)  # zeros
                 phi.add_incoming(new, loop)
-            b.cbranch(b.icmp_signed("<", following, vectors), loop, end)
+            b.cbranch(b.icmp_signed("<", following, b.mul(vectors, ir.Constant(_WIDE, PARTS))), loop, end)
             b.position_at_end(end)
             # magnitudes of floats are ordered as their bits are, and what is no number is above them
-            beyond = b.ctpop(b.bitcast(b.icmp_unsigned(">", larger, most), _WORD))
-            for total, place in zip([*added, b.add(begun[2], b.zext(beyond, _WIDE))], places, strict=True):
-                b.store(total, place)
+            beyond = count(b, NOTHING_COUNTED, b.icmp_unsigned(">", larger, most))
+            for lanes, place in zip([*added, beyond], places, strict=True):
+                b.store(b.add(b.load(place), total(b, lanes)), place)
 
         done = b.append_basic_block("done")
         some = b.append_basic_block("some")

@@ -21,3 +21,5 @@ COMPRESSED_BYTES = COMPRESSED and "avx512vbmi2" in FEATURES
 """Whether it does so with lanes of a byte, too."""
 SHUFFLED_BYTES = not FEATURES.isdisjoint({"ssse3", "avx2"})
 """Whether it looks up sixteen bytes at once."""
+MASKED = "avx512f" in FEATURES
+"""Whether what a comparison tells of the lanes of a vector is a register of bits."""
