@@ -335,6 +335,27 @@ def test_gather_adds_in_the_order_of_taps_and_channels():
     assert y[0, 0, row, column] == expected
 
 
+VALUES = [1, 2, 4, 8, 3, 5, 6, 0.5, 0.25, -1, -2, -0.5, 1.5, 2.0**-140, 2.0**-149]
+
+
+@pytest.mark.parametrize("scale", [1, 2.0**-126, 2.0**-147])
+@pytest.mark.parametrize("outputs", [16, 48, 96, 130])
+def test_a_product_is_rounded_before_it_is_added(outputs, scale):
+    """Whatever the value, and where weights are so small that half of one is not exact."""
+    rng = np.random.default_rng(outputs)
+    weight = (rng.normal(size=(1, len(VALUES), outputs)) * scale).astype(F)
+    bias = (rng.normal(size=outputs) * scale).astype(F)
+    many = rng.integers(len(VALUES), size=(40, 7))
+    rows = np.arange(41) * 7, many.astype(np.int32).ravel(), np.array(VALUES, F)[rng.integers(len(VALUES), size=280)]
+    expected = np.broadcast_to(bias, (40, outputs)).copy()
+    for event in range(7):
+        values = rows[2].reshape(40, 7)[:, event, None]
+        expected = (expected + (weight[0][many[:, event]] * values).astype(F)).astype(F)
+    out = np.empty_like(expected)
+    gather(rows, pack(weight), bias, out, Window(1, 40, 1, 40, 1, 1, 1, 1, 0, 0), 1, (0, tiles_of(outputs), 0, 40))
+    assert_array_equal(out, expected)
+
+
 @pytest.mark.nojit
 @pytest.mark.parametrize("kind", KINDS)
 def test_gather_into_a_remainder(kind):

@@ -25,6 +25,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.processor import FEATURES
 from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
@@ -44,6 +45,8 @@ SPARSE = 50
 """Where fewer than one channel of so many is active, each is served alone, whatever its group."""
 
 COMPILED = not numba.config.DISABLE_JIT
+FUSED = "fma" in FEATURES
+"""Whether the processor multiplies and adds at once, and rounds once."""
 
 RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
@@ -96,14 +99,15 @@ def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, list
     sums = [b.phi(VECTOR) for _ in begun]
     index = b.sext(b.load(b.gep(indices, [event])), WIDE)
     row = b.gep(weights, [b.mul(index, whole_number(width))])
-    terms = [b.load(place, align=4) for place in vectors(b, row, len(begun))]
     if valued:
-        factor = spread(b, b.load(b.gep(values, [event])), LANES)
-        terms = [b.fmul(term, factor) for term in terms]
-    added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
+        added = _add_products(b, sums, row, b.load(b.gep(values, [event])))
+    else:
+        terms = [b.load(place, align=4) for place in vectors(b, row, len(begun))]
+        added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
     following = b.add(event, whole_number(1))
     event.add_incoming(whole_number(0), entry)
-    event.add_incoming(following, loop)
+    event.add_incoming(following, b.block)
+    added_at = b.block
     b.cbranch(b.icmp_signed("<", following, events), loop, end)
 
     b.position_at_end(end)
@@ -111,8 +115,44 @@ def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, list
     for phi in (sums, last):
         for total, begin, new in zip(phi, begun, added, strict=True):
             total.add_incoming(begin, entry)
-            total.add_incoming(new, loop)
+            total.add_incoming(new, added_at)
     return last
+
+
+def _add_products(b: Any, sums: list[Any], row: Any, value: Any) -> list[Any]:
+    """Return the sums with weights times a value added to each, which are rounded before they are added.
+
+    Most values are 1, 2 or 4, times which a weight is exact: where the processor can, it then does both at once.
+    """
+    factor = spread(b, value, LANES)
+
+    def rounded(row: Any) -> list[Any]:
+        terms = [b.fmul(b.load(place, align=4), factor) for place in vectors(b, row, len(sums))]
+        return [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
+
+    def fused(row: Any) -> list[Any]:
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        fma = cgutils.get_or_insert_function(b.module, kind, f"llvm.fma.v{LANES}f32")
+        weights = [b.load(place, align=4) for place in vectors(b, row, len(sums))]
+        return [b.call(fma, [weight, factor, total]) for weight, total in zip(weights, sums, strict=True)]
+
+    if not FUSED:
+        return rounded(row)
+    fraction = b.and_(b.bitcast(value, WORD), ir.Constant(WORD, (1 << 23) - 1))
+    is_power = b.icmp_unsigned("==", fraction, ir.Constant(WORD, 0))
+    exact = b.and_(is_power, b.fcmp_ordered(">=", value, ir.Constant(FLOAT, 1.0)))  # less could vanish
+    with b.if_else(exact, likely=True) as (most, few):
+        with most:
+            made = [(fused(row), b.block)]
+        with few:
+            # that these are the same weights is hidden: loaded before it is known which way, they fit no registers
+            hidden = b.asm(ir.FunctionType(row.type, [row.type]), "", "=r,0", [row], side_effect=False)
+            made.append((rounded(hidden), b.block))
+    added = [b.phi(VECTOR) for _ in sums]
+    for new, block in made:
+        for phi, total in zip(added, new, strict=True):
+            phi.add_incoming(total, block)
+    return added
 
 
 @intrinsic  # type: ignore[untyped-decorator]
