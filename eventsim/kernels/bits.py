@@ -29,7 +29,7 @@ TOGETHER = COMPILED and (COMPRESSED_BYTES or SHUFFLED_BYTES)
 FEW = 32
 """Channels that are few."""
 
-_LISTED = np.array(
+LISTED = np.array(
     [[i for i in range(8) if byte >> i & 1] + [0] * (8 - byte.bit_count()) for byte in range(256)], np.uint8
 )
 
@@ -58,7 +58,7 @@ def _emit_by_table(
 ) -> Any:  # fmt: skip
     """Write the channels of the bits that are set, and return how many: of `width` bits, 64 at most.
 
-    Sixteen bits at a time, and of each eight the whole entry of `_LISTED`, whose address is given: the next one writes
+    Sixteen bits at a time, and of each eight the whole entry of `LISTED`, whose address is given: the next one writes
     over what is too much. A channel is `first` and the byte of its bit among those at the address of `channels`; where
     no bytes can be looked up at once, and not `TOGETHER`, these are the numbers of bits.
     """
@@ -194,7 +194,7 @@ def list_bits(
                 n += _emit_at_once(bits, 0, of_bits.ctypes.data, indices.ctypes.data + 4 * n)
             elif bits != 0:
                 to = indices.ctypes.data + 4 * n
-                n += _emit_by_table(bits, many * channels, 0, _LISTED.ctypes.data, of_bits.ctypes.data, to)
+                n += _emit_by_table(bits, many * channels, 0, LISTED.ctypes.data, of_bits.ctypes.data, to)
             done += many
     for bit in range(64):
         of_bits[bit] = bit
@@ -213,7 +213,7 @@ def list_bits(
                 continue
             elif COMPILED:
                 to = indices.ctypes.data + 4 * n
-                n += _emit_by_table(bits, width, first, _LISTED.ctypes.data, of_bits.ctypes.data, to)
+                n += _emit_by_table(bits, width, first, LISTED.ctypes.data, of_bits.ctypes.data, to)
             else:
                 for i in range(width):
                     indices[n] = first + i
