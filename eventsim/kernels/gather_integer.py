@@ -42,6 +42,9 @@ RUN = 64
 """Events that are put together at once, whether there are so many or not."""
 AHEAD = 16
 """So many events before it is added, a weight row is fetched: from the second-level cache it takes that long."""
+LINE = 64
+"""Bytes of a cache line."""
+FIRST_LEVEL, SECOND_LEVEL = 3, 2
 NEAR = 512 << 10
 """Bytes of the weights of a tile that the second-level cache holds, about."""
 
@@ -98,6 +101,14 @@ def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> li
     return terms
 
 
+def _ask_for(b: Any, address: Any, level: int) -> None:
+    """Ask for a cache line to be brought into a cache."""
+    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
+    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
+    options = [ir.Constant(_WORD, option) for option in (0, level, 1)]  # to read; how soon; data
+    b.call(fetch, [b.inttoptr(address, _BYTE.as_pointer()), *options])
+
+
 def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> None:
     """Make the loop over the events of a piece, for one width of the tile and one of the sums."""
     weights, silent, indices, values, first, last, out, kept, fresh = arguments
@@ -120,13 +131,10 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
 
     b.position_at_end(loop)
     event, totals = b.phi(_WIDE), [b.phi(kind) for kind in kinds]
-    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
-    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    for n in range(step if width > 64 else 0):  # the weights of narrow tiles are near
+    for n in range(step if width > LINE else 0):  # the weights of narrow tiles are near
         fetched = row(plus(event, AHEAD + n))
-        for line in range(0, width, 64):
-            place = b.inttoptr(plus(fetched, line), _BYTE.as_pointer())
-            b.call(fetch, [place, *(ir.Constant(_WORD, flag) for flag in (0, 3, 1))])
+        for line in range(0, width, LINE):
+            _ask_for(b, plus(fetched, line), FIRST_LEVEL)
     value = b.trunc(entry(values, event), ir.IntType(bits)) if valued else None
     if paired:
         second = plus(event, 1)
@@ -208,6 +216,19 @@ def _serve(  # noqa: PLR0917
         return context.get_dummy_value()
 
     return signature, generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _fetch(typingctx: Any, address: Any, lines: Any) -> Any:
+    """Ask for some cache lines to be brought into the second-level cache."""
+
+    def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
+        address, lines = arguments
+        with cgutils.for_range(b, lines) as loop:
+            _ask_for(b, b.add(address, b.mul(loop.index, ir.Constant(_WIDE, LINE))), SECOND_LEVEL)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.int64), generate
 
 
 @kernel
@@ -359,7 +380,14 @@ def _serve_rows(  # noqa: PLR0917
         left = padded - first
         width = 96 if left in (96, 192) else min(left, TILE)
         kept = min(width, outputs - first)
+        # meanwhile fetch what the next tile will read, which in a network is far away, if most of it is read
+        following = tile + inputs * width
+        lines = 0
+        if fresh and serial + 1 < tiles[1] and len(out) > 0 and ends[len(out)] - ends[0] > inputs:
+            lines = (inputs * min(left - width, TILE) // LINE + len(out) - 1) // len(out)
         for row in range(len(out) if serial >= tiles[0] else 0):
+            if COMPILED:
+                _fetch(np.uintp(packed.ctypes.data + following + row * lines * LINE), lines)
             begin, last = ends[row], ends[row + 1]
             is_first = fresh
             while begin < last or is_first:
@@ -388,8 +416,7 @@ def _serve_rows(  # noqa: PLR0917
                         width, weights, indices, values, (begin, end), out[row, first : first + kept], is_first
                     )
                 begin, is_first = end, False
-        first += width
-        tile += inputs * width
+        first, tile = first + width, following
 
 
 @kernel
