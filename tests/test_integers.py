@@ -16,6 +16,7 @@ from strategies import Sliding, activity, randoms, slidings
 
 from eventsim.errors import LayerError
 from eventsim.kernels.fire_integer import LARGEST_CURRENT, LARGEST_POTENTIAL
+from eventsim.kernels.gather_integer import ENTRIES, NEAR
 from eventsim.layers import IntegerConv2d, IntegerConv3d, IntegerLIF, IntegerLinear, IntegerWindowedLinear
 from eventsim.layers.synapses import integer_weights
 from eventsim.layers.synapses.integer_weights import LARGEST_SUM, NARROW_SUM, width_of
@@ -59,6 +60,41 @@ def test_sums_are_those_of_64_bit_integers(data: st.DataObject) -> None:
     weight = draw(bytes_of(outputs, channels // groups, *window.kernel))
     layer = IntegerConv2d(weight, np.ones(outputs, F), largest, **place)
     return all_chunks(layer, kind, x, integers.conv2d(x, weight, **place))
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_sums_under_any_window(seed: int) -> None:
+    """Taps side by side and apart, strides, padding, several tiles and parts of tiles; values that fill the lanes."""
+    rng = np.random.default_rng(seed)
+    kind, largest = ("binary", 1) if seed % 3 else ("graded", int(rng.choice([5, 200])))
+    (kh, kw), stride = rng.integers(1, 4, 2).tolist(), tuple(rng.integers(1, 4, 2).tolist())
+    dilation, padding = tuple(rng.integers(1, 4, 2).tolist()), tuple(rng.integers(0, 3, 2).tolist())
+    height, width = (int(d * (k - 1) + 1 + rng.integers(0, 6)) for d, k in zip(dilation, (kh, kw), strict=True))
+    channels, outputs = int(rng.choice([1, 20, 70])), int(rng.choice([3, 32, 96, 130]))
+    x = np.where(rng.random((3, channels, height, width)) < rng.choice([0.1, 0.9]), largest, 0).astype(F)
+    weight = rng.integers(-127, 128, (outputs, channels, kh, kw)).astype(np.int8)
+    place: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation}
+    all_chunks(
+        IntegerConv2d(weight, np.ones(outputs, F), largest, **place),
+        kind,
+        x,
+        integers.conv2d(x, weight, groups=1, **place),
+    )
+
+
+@pytest.mark.parametrize(("channels", "outputs", "size"), [(64, 40, 24), (470, 128, 4), (520, 130, 3)])
+@pytest.mark.parametrize("kind", ["binary", "graded"])
+def test_sums_of_more_events_than_are_put_together_at_once(kind: str, channels: int, outputs: int, size: int) -> None:
+    """In several blocks of output rows; and where the weights of a tile are far, row of taps after row of taps."""
+    rng = np.random.default_rng(channels)
+    x = (rng.random((1, channels, size, size)) < 0.95) * rng.integers(1, 2 if kind == "binary" else 9, channels)[
+        :, None, None
+    ]
+    weight = rng.integers(-127, 128, (outputs, channels, 3, 3)).astype(np.int8)
+    assert 9 * channels * min(outputs, 128) > NEAR or 9 * x[x > 0].size > ENTRIES
+    place: dict[str, Any] = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1)}
+    layer = IntegerConv2d(weight, np.ones(outputs, F), int(x.max()), **place)
+    all_chunks(layer, kind, x.astype(F), integers.conv2d(x.astype(F), weight, groups=1, **place))
 
 
 @given(st.data())
