@@ -26,7 +26,7 @@ from strategies import Sliding, activity, randoms, slidings, weights
 
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.kernels.attention_masked import attend_masked
-from eventsim.kernels.bits import SPARE
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import (
     DECAY,
     INTEGRATE,
@@ -40,8 +40,9 @@ from eventsim.kernels.dynamics import (
     repeated,
 )
 from eventsim.kernels.fan_out import gather_synapses
-from eventsim.kernels.fire import fire, words
-from eventsim.kernels.gather import FEW, RARE, ROWS, SPARSE, edge, gather, tiles_of
+from eventsim.kernels.fire import fire
+from eventsim.kernels.gather import FEW, RARE, edge, gather, tiles_of
+from eventsim.kernels.gather_narrow import SPARSE
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
 from eventsim.kernels.pooling import pool_bits, pool_dense, pool_rows, set_bits
@@ -59,6 +60,7 @@ from eventsim.kernels.rows import (
 from eventsim.kernels.scatter import FAR
 from eventsim.kernels.tiles import TILE
 from eventsim.kernels.vectors import LANES
+from eventsim.kernels.visits import ROWS
 from eventsim.kernels.window import Spans, Window
 
 pytestmark = pytest.mark.kernels

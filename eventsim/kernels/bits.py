@@ -17,6 +17,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.dynamics import LANES
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED_BYTES, SHUFFLED_BYTES
 
@@ -152,6 +153,12 @@ def bits_of(word: np.uint64) -> np.uint64:
     if COMPILED:
         return np.uint64(_ctpop(word))
     return np.uint64(sum([np.int64(word >> np.uint64(n) & np.uint64(1)) for n in range(64)]))
+
+
+@kernel
+def words(neurons: int) -> int:
+    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
+    return neurons // LANES // 2 * 2 + 4
 
 
 @kernel

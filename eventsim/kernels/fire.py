@@ -40,11 +40,9 @@ from eventsim.kernels.dynamics import (
     Dynamics,
 )
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.processor import MASKED
+from eventsim.kernels.neuron_parts import FLOATS, NOTHING_COUNTED, count, fetch_ahead, keep_bits, total
 
 COMPILED = not numba.config.DISABLE_JIT
-FLOATS = LANES if MASKED else 8
-"""Neurons of a part, which is advanced at once: where the lanes of a register have to be told one by one, a byte."""
 
 Constants: TypeAlias = tuple[
     npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]
@@ -53,8 +51,6 @@ Constants: TypeAlias = tuple[
 
 _WIDE, _WORD = ir.IntType(64), ir.IntType(32)
 _FLOATS = ir.VectorType(ir.FloatType(), FLOATS)
-_COUNTS = _WIDE if MASKED else ir.VectorType(_WORD, FLOATS)
-NOTHING_COUNTED = ir.Constant(_COUNTS, None)
 _NOTHING = ir.Constant(_FLOATS, [0.0] * FLOATS)
 _ONE = ir.Constant(_FLOATS, [1.0] * FLOATS)
 
@@ -62,43 +58,6 @@ _ONE = ir.Constant(_FLOATS, [1.0] * FLOATS)
 def _pointer(builder: Any, address: Any, kind: Any, offset: Any) -> Any:
     """Return a pointer to what lies so many bytes behind an address."""
     return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
-
-
-def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any, neurons: int) -> None:
-    """Ask for what is needed, in this step, of so many neurons of the next stretch, which is as long as this one.
-
-    What arrives lies elsewhere for each step, so that no processor foresees the next piece; potentials were left long
-    ago.
-    """
-    byte, line = ir.IntType(8).as_pointer(), 64
-    kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
-    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
-    ahead = b.add(offset, b.mul(vectors, ir.Constant(_WIDE, 4 * LANES)))
-    for begin in range(0, 4 * neurons, line):
-        b.call(fetch, [_pointer(b, x, ir.IntType(8), b.add(ahead, ir.Constant(_WIDE, begin))), *options])
-
-
-def keep_bits(b: Any, words: Any, part: Any, spikes: Any) -> None:
-    """Write down who fired of a part, the bits of which follow those of the part before."""
-    bits = ir.IntType(FLOATS)
-    b.store(b.bitcast(spikes, bits), b.gep(b.inttoptr(words, bits.as_pointer()), [part]), align=1)
-
-
-def count(b: Any, totals: Any, lanes: Any) -> Any:
-    """Add what lanes are set to totals: their number, or to that of each lane, where it takes longer to count bits."""
-    if MASKED:
-        return b.add(totals, b.zext(b.ctpop(b.bitcast(lanes, ir.IntType(FLOATS))), _WIDE))
-    return b.add(totals, b.zext(lanes, _COUNTS))
-
-
-def total(b: Any, totals: Any) -> Any:
-    """Add up the totals."""
-    if MASKED:
-        return totals
-    name = f"llvm.vector.reduce.add.v{FLOATS}i32"
-    add_up = cgutils.get_or_insert_function(b.module, ir.FunctionType(_WORD, [_COUNTS]), name)
-    return b.zext(b.call(add_up, [totals]), _WIDE)
 
 
 def _choose(builder: Any, number: Any, ways: Sequence[Callable[[], Any]], bit: int = 2) -> Any:
@@ -232,7 +191,7 @@ def _advancing(strict: bool) -> Any:
                 entry, loop, end = b.block, b.append_basic_block("vectors"), b.append_basic_block("end")
                 b.branch(loop)
                 b.position_at_end(loop)
-                index, totals = b.phi(_WIDE), [b.phi(_COUNTS) for _ in range(2)]
+                index, totals = b.phi(_WIDE), [b.phi(NOTHING_COUNTED.type) for _ in range(2)]
                 offset = b.mul(index, ir.Constant(_WIDE, 4 * FLOATS))
                 fetch_ahead(b, x, offset, vectors, together)
                 fetch_ahead(b, v, offset, vectors, together)
@@ -334,12 +293,6 @@ def fire(
         advance(current, potential, constants, dynamics, fired, charged, times, active, begin, 0, neurons)
         list_fired(fired, positions, channels, listed, times, begin)
     return int(indptr[steps * positions] - indptr[0])
-
-
-@kernel
-def words(neurons: int) -> int:
-    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
-    return neurons // LANES // 2 * 2 + 4
 
 
 @kernel

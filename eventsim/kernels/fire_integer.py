@@ -22,8 +22,8 @@ from numba.extending import intrinsic
 
 from eventsim.kernels.bits import list_bits
 from eventsim.kernels.dynamics import LANES, STRETCH
-from eventsim.kernels.fire import FLOATS, NOTHING_COUNTED, count, fetch_ahead, keep_bits, total
 from eventsim.kernels.jit import kernel
+from eventsim.kernels.neuron_parts import FLOATS, NOTHING_COUNTED, count, fetch_ahead, keep_bits, total
 
 COMPILED = not numba.config.DISABLE_JIT
 
@@ -237,12 +237,6 @@ def fire_integer(
     positions, channels = potential.shape
     advance_integer(current, potential, constants, fixed, fired, active, 0, positions * channels)
     return list_fired(fired, positions, channels, indptr, indices, active)
-
-
-@kernel
-def words(neurons: int) -> int:
-    """Return how many words the bits of a step take: of 32 bits, read two at a time, one pair more than there are."""
-    return neurons // LANES // 2 * 2 + 4
 
 
 @kernel

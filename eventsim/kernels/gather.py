@@ -9,12 +9,12 @@ whose input pixels lie side by side in the lists. A tap visits up to `ROWS` rows
 weights and sums stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same. Groups that are
-narrower than a vector are served product by product or, where each has one input, by vectors over all channels.
+narrower than a vector have a kernel of their own (`gather_narrow`).
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any
 
 import numba
 import numpy as np
@@ -24,31 +24,25 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.gather_narrow import serve_narrow
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import FEATURES
 from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
+from eventsim.kernels.visits import ROWS, RowArrays, find
 from eventsim.kernels.window import Window
 
-ROWS = 256
-"""Output rows that one tap visits before the next."""
 FEW = 12
 """Events of a row below which a visit takes a row of taps."""
 LINE = 16
 """Floats of a cache line."""
-NEAR = 4096
-"""Floats of sums that stay in the first-level cache while tap after tap adds to them."""
 RARE = 2
 """Events of a row below which each event looks for the sums that it reaches, in place of the other way round."""
-SPARSE = 50
-"""Where fewer than one channel of so many is active, each is served alone, whatever its group."""
 
 COMPILED = not numba.config.DISABLE_JIT
 FUSED = "fma" in FEATURES
 """Whether the processor multiplies and adds at once, and rounds once."""
-
-RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 
 _BYTE = ir.IntType(8)
 _ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
@@ -258,184 +252,6 @@ def _serve_plainly(
 
 
 @kernel
-def _find(
-    lists: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
-    window: Window,
-    taps: tuple[int, int],
-    groups: tuple[int, int],
-    span: tuple[int, int],
-    pitches: tuple[int, int, int, int],
-    silent: bool,
-    visits: npt.NDArray[np.int64],
-) -> int:
-    """Find what a tap, or a row of taps, reads for a span of output rows.
-
-    Parameters
-    ----------
-    lists : tuple (indptr, indices)
-    window : Window
-    taps : tuple (the first, how many in a row)
-    groups : tuple (groups, input channels of each)
-    span : tuple (first row, last row)
-    pitches : tuple of int
-        Floats from a weight row to the next, from a group's weights to the next, from an output row to the next and
-        from a group in it to the next.
-    silent : bool
-        Whether there is a visit without events to each output row that reads none; not with groups.
-    visits : int64 array (4 * room,)
-        Written, as `_serve` takes them: one for each output row, or, with groups, for each that a row reads from.
-
-    Returns
-    -------
-    int
-        Visits.
-    """
-    (indptr, indices), w, (tap, reach), (row, end) = lists, window, taps, span
-    (many, size), (width, group_weights, pitch, group_sums) = groups, pitches
-    dy = tap // w.kernel_width * w.dilation_height - w.pad_height
-    dx = tap % w.kernel_width * w.dilation_width - w.pad_width
-    found, begin = 0, row
-    while row < end:
-        line = row // w.out_width
-        y = line % w.out_height * w.stride_height + dy
-        x = (row - line * w.out_width) * w.stride_width + dx
-        source = (line // w.out_height * w.height + y) * w.width
-        inside = 0 <= y < w.height and indptr[source] < indptr[source + w.width]
-        if not (inside or silent):
-            row = (line + 1) * w.out_width
-            continue
-        for target in range(row, min(end, (line + 1) * w.out_width)):
-            left, right = max(x, 0), min(x + reach, w.width)
-            first = last = np.int64(0)
-            if inside and left < right:  # what is unsigned needs no look at whether it counts from the end
-                first, last = indptr[np.uint64(source + left)], indptr[np.uint64(source + right)]
-            if many == 1:
-                visits[np.uint64(found)], visits[np.uint64(found + 1)] = first, last - first
-                visits[np.uint64(found + 2)] = (tap - x if reach > 1 else tap) * size * width
-                visits[np.uint64(found + 3)] = (target - begin) * pitch
-                found += 4 if silent or first < last else 0
-            while many > 1 and first < last:
-                group = indices[first] // size
-                stop = first + 1
-                while stop < last and indices[stop] < (group + 1) * size:
-                    stop += 1
-                visits[found], visits[found + 1] = first, stop - first
-                visits[found + 2] = group * group_weights + (tap - group) * size * width
-                visits[found + 3] = (target - begin) * pitch + group * group_sums
-                found += 4
-                first = stop
-            x += w.stride_width
-        row = (line + 1) * w.out_width
-    return found // 4
-
-
-@kernel
-def _by_product(
-    rows: RowArrays,
-    weight: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-    window: Window,
-    groups: tuple[int, int],
-    span: tuple[int, int],
-) -> None:
-    """Add to some output rows, at most `ROWS`, product by product, where groups have fewer outputs than a vector."""
-    indptr, indices, values = rows
-    (many, size), outputs, sums = groups, out.shape[1], out.reshape(-1)
-    fan = outputs // many
-    reached = np.empty(many * size, np.int64)  # first output of each input's group
-    for channel in range(many * size):
-        reached[channel] = channel // size * fan
-    visits = np.empty(4 * ROWS, np.int64)
-    for tap in range(window.kernel_height * window.kernel_width):
-        pitches = (fan, 0, outputs, 0)
-        for n in range(_find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, False, visits)):
-            first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
-            at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
-            for e in range(np.uint64(first), np.uint64(stop)):
-                i = np.int64(indices[e])
-                value = np.float32(1) if len(values) == 0 else values[e]
-                for j in range(fan):
-                    sums[np.uint64(to + reached[i] + j)] += value * weight[np.uint64(at + i * fan + j)]
-
-
-@kernel
-def _by_channel(
-    rows: RowArrays,
-    weight: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-    window: Window,
-    groups: int,
-    span: tuple[int, int],
-    room: tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]],
-) -> None:
-    """Do what `_by_product` does where each group has one input, over all channels at once; zeros add nothing.
-
-    The output rows are of one step. `room` is the numbers of all input rows, and space for those that are read, where
-    each value is written as often as it has outputs.
-    """
-    (indptr, indices, values), w, (row, end), (numbers, image) = rows, window, span, room
-    outputs, sums, pixels = out.shape[1], out.reshape(-1), window.out_height * window.out_width
-    fan = outputs // groups
-    top = max(row % pixels // w.out_width * w.stride_height - w.pad_height, 0)
-    reach = (w.kernel_height - 1) * w.dilation_height + 1
-    bottom = min((end - 1) % pixels // w.out_width * w.stride_height - w.pad_height + reach, w.height)
-    first = (row // pixels * w.height + top) * w.width
-    for source in range(max(bottom - top, 0) * w.width):
-        for j in range(source * outputs, (source + 1) * outputs):
-            image[j] = 0
-        for e in range(np.uint64(indptr[first + source]), np.uint64(indptr[first + source + 1])):
-            value = np.float32(1) if len(values) == 0 else values[e]
-            at = source * outputs + indices[e] * fan
-            for j in range(fan):
-                image[np.uint64(at + j)] = value
-    few = max(NEAR // outputs, 1)
-    visits = np.empty(4 * few, np.int64)
-    for begin in range(row, end, few):
-        rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
-        for tap in range(w.kernel_height * w.kernel_width):
-            for n in range(_find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, False, visits)):
-                read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
-                to = visits[4 * n + 3] + begin * outputs
-                for j in range(np.uint64(outputs)):
-                    value, total, factor = (
-                        image[np.uint64(read) + j],
-                        sums[np.uint64(to) + j],
-                        weight[np.uint64(at) + j],
-                    )
-                    sums[np.uint64(to) + j] = total + value * factor if value != 0 else total
-
-
-@kernel
-def _serve_narrow(
-    rows: RowArrays,
-    weight: npt.NDArray[np.float32],
-    bias: npt.NDArray[np.float32],
-    out: npt.NDArray[np.float32],
-    window: Window,
-    groups: int,
-    span: tuple[int, int],
-) -> None:
-    """Serve groups of fewer outputs than a vector has, in some output rows; weights lie in the order of taps."""
-    w, outputs, sources = window, out.shape[1], len(rows[0]) - 1
-    pixels, size = w.out_height * w.out_width, len(weight) // max(w.kernel_height * w.kernel_width * out.shape[1], 1)
-    by_channel = size == 1 and (rows[0][sources] - rows[0][0]) * SPARSE > sources * groups
-    lines = (ROWS // max(w.out_width, 1) + 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
-    image = np.empty(min(lines, w.height) * w.width * outputs if by_channel else 0, np.float32)
-    numbers = np.arange(sources + 1 if by_channel else 0)
-    row = span[0]
-    while row < span[1]:
-        end = min(row + ROWS, (row // pixels + 1) * pixels, span[1])
-        for target in range(row, end):
-            for j in range(outputs):
-                out[target, j] = bias[j]
-        if by_channel:
-            _by_channel(rows, weight, out, w, groups, (row, end), (numbers, image))
-        else:
-            _by_product(rows, weight, out, w, (groups, size), (row, end))
-        row = end
-
-
-@kernel
 def gather(
     rows: RowArrays,
     packed: npt.NDArray[np.float32],
@@ -472,7 +288,7 @@ def gather(
     fan, taps = outputs // groups, w.kernel_height * w.kernel_width
     if groups > 1 and fan < LANES:
         if first_tile == 0 < last_tile:
-            _serve_narrow(rows, packed, bias, out, window, groups, (first_row, last_row))
+            serve_narrow(rows, packed, bias, out, window, groups, (first_row, last_row))
         return
     group_weights = len(packed) // groups
     size = group_weights // max(taps * ((fan + LANES - 1) // LANES * LANES), 1)  # input channels of a group
@@ -515,7 +331,7 @@ def gather(
                         sums[to + row * pitches[2] + group * pitches[3] + j] = bias[group * fan + channel + j]
             for tap in range(0, taps, reach):
                 fresh = tap == 0 and not biased_first
-                found = _find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, fresh, visits)
+                found = find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, fresh, visits)
                 # meanwhile fetch what the next taps will read, where it was not just read and most of it will be
                 following = tile_weights + (tap // reach + 1) * stretch
                 lines = 0

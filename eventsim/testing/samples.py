@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from eventsim.kernels.fire import words
+from eventsim.kernels.bits import words
 from eventsim.layers.listing import rows_from_dense
 from eventsim.signals import BitArray, Dense, FloatArray, Rows, Signal, SignalType
 

@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numba
 import numpy as np
 
-from eventsim.kernels.bits import SPARE
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import fire, words
+from eventsim.kernels.fire import fire
 
 STEPS = 4
 REPETITIONS = 61

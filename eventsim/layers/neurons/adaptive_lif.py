@@ -10,10 +10,10 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.bits import SPARE
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import INTEGRATE, aligned
 from eventsim.kernels.filling import fill
-from eventsim.kernels.fire import list_fired, words
+from eventsim.kernels.fire import list_fired
 from eventsim.kernels.fire_adaptive import Rules, fire_adaptively, stretch_of
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.bits import SPARE
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
 from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
@@ -29,7 +29,6 @@ from eventsim.kernels.fire_integer import (
     list_fired,
     repeated_integers,
     stretch_of_integers,
-    words,
 )
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op

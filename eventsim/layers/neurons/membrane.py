@@ -7,9 +7,9 @@ import copy
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.bits import SPARE
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of, words
+from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of
 from eventsim.kernels.values_of_rows import add_up_steps
 from eventsim.signals import NO_VALUES, BitArray, CountArray, FloatArray, IntArray, Rows, SignalType
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from eventsim.context import Context
-from eventsim.kernels.bits import SPARE
-from eventsim.kernels.fire import words
+from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.pooling import pool_bits, pool_rows, set_bits
 from eventsim.kernels.window import Spans
 from eventsim.layers.listing import room_for
