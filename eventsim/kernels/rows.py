@@ -31,13 +31,13 @@ def list_nonzeros(
     because every channel is written and only the non-zero ones are kept.
     """
     rows, channels = data.shape
-    n = 0
+    n = np.uint64(0)  # what is unsigned is not counted from the end
     indptr[0] = 0
     for row in range(rows):
-        for c in range(channels):
+        for c in range(np.uint64(channels)):
             indices[n] = c
             values[n] = data[row, c]
-            n += data[row, c] != 0
+            n += np.uint64(data[row, c] != 0)
         indptr[row + 1] = n
 
 
@@ -68,16 +68,17 @@ def list_frames(
     The rest is as for `list_nonzeros`.
     """
     steps, channels, positions = frames.shape
-    n = 0
+    n, end = np.uint64(0), np.uint64(0)  # what is unsigned is not counted from the end
     indptr[0] = 0
     for step in range(steps):
-        for p in range(positions):
-            for c in range(channels):
+        for p in range(np.uint64(positions)):
+            for c in range(np.uint64(channels)):
                 value = frames[step, c, p]
                 indices[n] = c
                 values[n] = value
-                n += value != 0
-            indptr[step * positions + p + 1] = n
+                n += np.uint64(value != 0)
+            end += np.uint64(1)
+            indptr[end] = n
 
 
 @kernel
