@@ -112,7 +112,7 @@ def section(quick: bool) -> Iterator[tuple[str, str, dict[str, Any]]]:
         yield line, f"read add write {level}", found
     for rate in RATES[1:2] if quick else RATES:
         case = fire.Case(NEURONS, rate, fire.CHARGES["v + (x - v) / 2"], "zero", fire.STEPS, "")
-        pairs = [(fire.nanoseconds(case.fire), fire.nanoseconds(case.bound)) for _ in range(REPETITIONS)]
+        pairs = list(case.pairs())
         ratio = statistics.median(ours / bound for ours, bound in pairs)
         line = (
             f"firing at {case.rate:.0%}, {fire.STEPS} steps in a chunk: {ratio:.2f} times the time of read, add, write"

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numba
 import numpy as np
@@ -18,6 +19,8 @@ import numpy as np
 from eventsim.kernels.bits import SPARE, words
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import fire
+from eventsim.tape import Call, Stretch, Tally
+from eventsim.workers import ALONE
 
 STEPS = 4
 REPETITIONS = 61
@@ -75,30 +78,53 @@ class Case:
     def rate(self) -> float:
         return float(self.indptr[-1]) / self.current.size
 
-    def fire(self) -> None:
-        self.potential[:] = 0
+    def of_fire(self) -> Iterator[tuple[Any, ...]]:
+        """What firing is called with, chunk by chunk."""
         for begin in range(0, STEPS, self.chunk):
             rows = slice(begin * self.positions, begin * self.positions + self.rows)
             listed = self.indptr[rows.start : rows.stop + 1], self.indices, self.values
             active = self.active[begin : begin + self.chunk]
             given = self.current[rows], self.potential, self.constants, self.dynamics, listed, self.fired
-            fire(*given, self.unkept, active)
+            yield *given, self.unkept, active
 
-    def bound(self) -> None:
-        self.floor[:] = 0
+    def fire(self) -> None:
+        self.potential[:] = 0
+        for arguments in self.of_fire():
+            fire(*arguments)
+
+    def of_bound(self) -> Iterator[tuple[Any, ...]]:
+        """What the floor is called with."""
         for begin in range(0, STEPS, self.chunk):
             rows = slice(begin * self.positions, begin * self.positions + self.rows)
-            read_add_write(self.current[rows].reshape(self.chunk, -1), self.floor)
+            yield self.current[rows].reshape(self.chunk, -1), self.floor
+
+    def pairs(self) -> Iterator[tuple[int, int]]:
+        """Measure firing and its floor in turn: nanoseconds, of calls that are made as a network makes them."""
+        ours, bound = played(fire, self.of_fire()), played(read_add_write, self.of_bound())
+        for _ in range(REPETITIONS):
+            self.potential[:] = 0
+            self.floor[:] = 0
+            yield nanoseconds(ours), nanoseconds(bound)
 
 
-def nanoseconds(function: Callable[[], None]) -> int:
+def played(kernel: Any, calls: Iterable[tuple[Any, ...]]) -> Callable[[], object]:
+    """Return what makes calls of a kernel without the interpreter between them."""
+    written = []
+    for arguments in calls:
+        kernel(*arguments)
+        written.append(Call("", kernel, arguments, None, 0, 0.0))
+    stretch = Stretch(written, Tally(), ALONE)
+    return stretch.play
+
+
+def nanoseconds(function: Callable[[], object]) -> int:
     begin = time.process_time_ns()
     function()
     return time.process_time_ns() - begin
 
 
 def measure(name: str, case: Case) -> None:
-    pairs = [(nanoseconds(case.fire), nanoseconds(case.bound)) for _ in range(REPETITIONS)]
+    pairs = list(case.pairs())
     ours, bound = (statistics.median(column) / case.current.size for column in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     shape = f"{case.positions} x {case.channels}"
