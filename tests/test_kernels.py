@@ -41,7 +41,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import fire
-from eventsim.kernels.gather import FEW, RARE, edge, gather, tiles_of
+from eventsim.kernels.gather import FEW, RARE, SEEN, edge, gather, tiles_of
 from eventsim.kernels.gather_narrow import SPARSE
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
@@ -342,13 +342,16 @@ VALUES = [1, 2, 4, 8, 3, 5, 6, 0.5, 0.25, -1, -2, -0.5, 1.5, 2.0**-140, 2.0**-14
 
 @pytest.mark.parametrize("scale", [1, 2.0**-126, 2.0**-147])
 @pytest.mark.parametrize("outputs", [16, 48, 96, 130])
-def test_a_product_is_rounded_before_it_is_added(outputs, scale):
-    """Whatever the value, and where weights are so small that half of one is not exact."""
+@pytest.mark.parametrize("small", [0.1, 0.9], ids=["any", "powers"])
+def test_a_product_is_rounded_before_it_is_added(small, outputs, scale):
+    """Whatever the value, and whatever most are; and where weights are so small that half of one is not exact."""
     rng = np.random.default_rng(outputs)
     weight = (rng.normal(size=(1, len(VALUES), outputs)) * scale).astype(F)
     bias = (rng.normal(size=outputs) * scale).astype(F)
     many = rng.integers(len(VALUES), size=(40, 7))
-    rows = np.arange(41) * 7, many.astype(np.int32).ravel(), np.array(VALUES, F)[rng.integers(len(VALUES), size=280)]
+    chances = np.repeat([small / 3, (1 - small) / (len(VALUES) - 3)], [3, len(VALUES) - 3])
+    rows = np.arange(41) * 7, many.astype(np.int32).ravel(), rng.choice(np.array(VALUES, F), 280, p=chances)
+    assert (np.isin(rows[2][:SEEN], [1, 2, 4]).mean() >= 0.75) == (small > 0.5)
     expected = np.broadcast_to(bias, (40, outputs)).copy()
     for event in range(7):
         values = rows[2].reshape(40, 7)[:, event, None]

@@ -43,6 +43,13 @@ RARE = 2
 COMPILED = not numba.config.DISABLE_JIT
 FUSED = "fma" in FEATURES
 """Whether the processor multiplies and adds at once, and rounds once."""
+ONE, SIGN_AND_FRACTION = 127 << 23, 1 << 31 | (1 << 23) - 1
+"""The bits of 1.0; and those of a float that are no exponent."""
+ONES, ANY, POWERS = 0, 1, 2
+"""Values: 1 all of them; whatever they are; or powers of two, most of them, which are multiplied and added at once."""
+WAYS = (ONES, ANY, POWERS) if FUSED else (ONES, ANY)
+SEEN = 64
+"""Values of which three quarters say what most are."""
 
 _BYTE = ir.IntType(8)
 _ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
@@ -82,7 +89,7 @@ def _store(b: Any, vectors: list[Any], places: list[Any], lanes: Any, mask: Any)
             store_masked(b, vectors[-1], places[-1], mask)
 
 
-def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
+def _sum(b: Any, begun: list[Any], kind: int, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
     """Build the loop over the events of a visit; return the sums, which begin as they are given, as vectors."""
     (indices, values), width = lists, len(begun) * LANES
     entry, loop, end = b.block, b.append_basic_block("events"), b.append_basic_block("summed")
@@ -93,8 +100,8 @@ def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, list
     sums = [b.phi(VECTOR) for _ in begun]
     index = b.sext(b.load(b.gep(indices, [event])), WIDE)
     row = b.gep(weights, [b.mul(index, whole_number(width))])
-    if valued:
-        added = _add_products(b, sums, row, b.load(b.gep(values, [event])))
+    if kind != ONES:
+        added = _add_products(b, sums, row, b.load(b.gep(values, [event])), kind)
     else:
         terms = [b.load(place, align=4) for place in vectors(b, row, len(begun))]
         added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
@@ -113,10 +120,10 @@ def _sum(b: Any, begun: list[Any], valued: bool, events: Any, weights: Any, list
     return last
 
 
-def _add_products(b: Any, sums: list[Any], row: Any, value: Any) -> list[Any]:
+def _add_products(b: Any, sums: list[Any], row: Any, value: Any, kind: int) -> list[Any]:
     """Return the sums with weights times a value added to each, which are rounded before they are added.
 
-    Most values are 1, 2 or 4, times which a weight is exact: where the processor can, it then does both at once.
+    Times 1, 2 or 4 a weight is exact: where most values are, each is looked at, and both may be done at once.
     """
     factor = spread(b, value, LANES)
 
@@ -125,16 +132,16 @@ def _add_products(b: Any, sums: list[Any], row: Any, value: Any) -> list[Any]:
         return [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
 
     def fused(row: Any) -> list[Any]:
-        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        fma = cgutils.get_or_insert_function(b.module, kind, f"llvm.fma.v{LANES}f32")
+        three = ir.FunctionType(VECTOR, [VECTOR] * 3)
+        fma = cgutils.get_or_insert_function(b.module, three, f"llvm.fma.v{LANES}f32")
         weights = [b.load(place, align=4) for place in vectors(b, row, len(sums))]
         return [b.call(fma, [weight, factor, total]) for weight, total in zip(weights, sums, strict=True)]
 
-    if not FUSED:
+    if kind == ANY:
         return rounded(row)
-    fraction = b.and_(b.bitcast(value, WORD), ir.Constant(WORD, (1 << 23) - 1))
-    is_power = b.icmp_unsigned("==", fraction, ir.Constant(WORD, 0))
-    exact = b.and_(is_power, b.fcmp_ordered(">=", value, ir.Constant(FLOAT, 1.0)))  # less could vanish
+    # of 1, 2, 4 and so on, less could vanish; one test, as values on both sides of 1 would be foreseen by no processor
+    beyond = b.sub(b.bitcast(value, WORD), ir.Constant(WORD, ONE))
+    exact = b.icmp_unsigned("==", b.and_(beyond, ir.Constant(WORD, SIGN_AND_FRACTION)), ir.Constant(WORD, 0))
     with b.if_else(exact, likely=True) as (most, few):
         with most:
             made = [(fused(row), b.block)]
@@ -151,10 +158,10 @@ def _add_products(b: Any, sums: list[Any], row: Any, value: Any) -> list[Any]:
 
 @intrinsic  # type: ignore[untyped-decorator]
 def _serve(  # noqa: PLR0917
-    typingctx: Any, width: Any, lanes: Any, valued: Any, visits: Any, count: Any, weights: Any, indices: Any,
+    typingctx: Any, width: Any, lanes: Any, kind: Any, visits: Any, count: Any, weights: Any, indices: Any,
     values: Any, bias: Any, out: Any, ahead: Any, lines: Any,
 ) -> Any:  # fmt: skip
-    """Add the weight rows of the events of each visit, times their values if `valued`, to a row of sums.
+    """Add the weight rows of the events of each visit, times their values, of this `kind`, to a row of sums.
 
     Arguments are sizes and addresses. A visit is four integers: its first event, how many, and where its weights (those
     of index 0; each next one lies `width` floats further) and its sums begin, of which the last vector has so many
@@ -162,14 +169,14 @@ def _serve(  # noqa: PLR0917
     out. Each visit fetches `lines` more from `ahead` on.
     """
     address, size = types.uintp, types.int64
-    signature = types.void(size, size, types.boolean, address, size, *[address] * 6, size)
+    signature = types.void(size, size, size, address, size, *[address] * 6, size)
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
-        b, (width, lanes, valued, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
+        b, (width, lanes, kind, visits, count, weights, indices, values, bias, out, ahead, lines) = builder, arguments
         mask, fresh = only(b, lanes), b.icmp_unsigned("!=", bias, whole_number(0))
-        kinds = [(tile, times) for tile in range(LANES, TILE + 1, LANES) for times in (0, 1)]
+        kinds = [(tile, times) for tile in range(LANES, TILE + 1, LANES) for times in WAYS]
         end = b.append_basic_block("served")
-        ways = b.switch(b.or_(width, b.zext(valued, WIDE)), end)
+        ways = b.switch(b.or_(width, kind), end)
         for tile, times in kinds:
             block = b.append_basic_block("tile")
             ways.add_case(whole_number(tile + times), block)
@@ -187,7 +194,7 @@ def _serve(  # noqa: PLR0917
                     start = b.select(fresh, pointer(b, bias, FLOAT, whole_number(0)), sums)
                     begun = _load(b, vectors(b, start, tile // LANES), lanes, mask)
                     lists = pointer(b, indices, WORD, first), pointer(b, values, FLOAT, first)
-                    last = _sum(b, begun, bool(times), events, pointer(b, weights, FLOAT, weight), lists)
+                    last = _sum(b, begun, times, events, pointer(b, weights, FLOAT, weight), lists)
                     _store(b, last, vectors(b, sums, len(last)), lanes, mask)
             b.branch(end)
         b.position_at_end(end)
@@ -228,6 +235,17 @@ def _by_column(
             for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
                 out[e] = indices[e] + shift
     return out
+
+
+@kernel
+def _kind_of(values: npt.NDArray[np.float32], first: int, last: int) -> int:
+    """Return what most values are, to judge by the first of them."""
+    if len(values) == 0 or not FUSED:
+        return ONES if len(values) == 0 else ANY
+    seen, powers = min(last - first, SEEN), 0
+    for e in range(first, first + seen):
+        powers += (values[e] == 1) | (values[e] == 2) | (values[e] == 4)
+    return POWERS if 4 * powers >= 3 * seen else ANY
 
 
 @kernel
@@ -306,7 +324,7 @@ def gather(
     visits = np.empty(4 * at_once * groups, np.int64)
     sums = out.reshape(-1)
     start = np.empty(TILE if groups == 1 else 0, np.float32)
-    biased_first = groups > 1
+    biased_first, kind = groups > 1, _kind_of(values, indptr[0], indptr[-1])
     for tile in range(first_tile, last_tile):
         channel, width = _edge(fan, tile), _edge(fan, tile + 1) - _edge(fan, tile)
         row_weights = (width + LANES - 1) // LANES * LANES
@@ -341,7 +359,7 @@ def gather(
                     _serve(
                         row_weights,
                         lanes,
-                        len(values) > 0,
+                        kind,
                         np.uintp(visits.ctypes.data),
                         found,
                         np.uintp(packed.ctypes.data + 4 * tile_weights),
