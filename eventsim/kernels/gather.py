@@ -43,8 +43,8 @@ RARE = 2
 COMPILED = not numba.config.DISABLE_JIT
 FUSED = "fma" in FEATURES
 """Whether the processor multiplies and adds at once, and rounds once."""
-ONE, SIGN_AND_FRACTION = 127 << 23, 1 << 31 | (1 << 23) - 1
-"""The bits of 1.0; and those of a float that are no exponent."""
+FRACTION, ONE, POWERS_OF_TWO = 23, 127 << 23, 128
+"""How many bits of a float are its fraction, the bits of 1.0, and how many powers of two there are from there on."""
 ONES, ANY, POWERS = 0, 1, 2
 """Values: 1 all of them; whatever they are; or powers of two, most of them, which are multiplied and added at once."""
 WAYS = (ONES, ANY, POWERS) if FUSED else (ONES, ANY)
@@ -139,9 +139,11 @@ def _add_products(b: Any, sums: list[Any], row: Any, value: Any, kind: int) -> l
 
     if kind == ANY:
         return rounded(row)
-    # of 1, 2, 4 and so on, less could vanish; one test, as values on both sides of 1 would be foreseen by no processor
+    # 1, 2, 4 and so on, as less could vanish; in one test, as no processor foresees on which side of 1 values are
     beyond = b.sub(b.bitcast(value, WORD), ir.Constant(WORD, ONE))
-    exact = b.icmp_unsigned("==", b.and_(beyond, ir.Constant(WORD, SIGN_AND_FRACTION)), ir.Constant(WORD, 0))
+    turn = cgutils.get_or_insert_function(b.module, ir.FunctionType(WORD, [WORD] * 3), "llvm.fshl.i32")
+    turned = b.call(turn, [beyond, beyond, ir.Constant(WORD, 32 - FRACTION)])  # sign and exponent are the last bits
+    exact = b.icmp_unsigned("<", turned, ir.Constant(WORD, POWERS_OF_TWO))
     with b.if_else(exact, likely=True) as (most, few):
         with most:
             made = [(fused(row), b.block)]
