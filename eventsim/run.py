@@ -136,7 +136,7 @@ class Run:
         plays = all(isinstance(part, Node) and part.op.plays and not part.delayed for part in schedule.parts)
         self._plays = TAKES_TAPES and plays and not (record or observers or potentials)
         self._shape: Shape | None = None
-        self._alike: tuple[tuple[int, ...], int | None, int] | None = None
+        self._alike: tuple[tuple[int, ...], int | None, type, int] | None = None
         self._tape: Tape | None = None
         self._writing: Tape | None = None
         self.begin(None)
@@ -154,8 +154,8 @@ class Run:
         self.steps = 0
         self.logits: FloatArray = np.empty(0, np.float32)
 
-    def again(self, frames: Any, asked: int | None) -> Result | None:
-        """Run a sample that is one chunk, if it differs from the one before in its values alone; see `whole`.
+    def again(self, frames: Any, asked: int | None, chunk: int | None) -> Result | None:
+        """Run a sample, if it is one chunk and differs from the one before in its values alone; see `whole`.
 
         Nothing has to be looked at but these, which is done while it is played. Returns None of any other sample, and
         of one that it finds something strange in.
@@ -164,8 +164,9 @@ class Run:
         if (
             tape is None
             or type(frames) is not np.ndarray
-            or (frames.shape, asked, self.workers.number) != self._alike
+            or (frames.shape, asked, type(asked), self.workers.number) != self._alike
             or frames.dtype != tape.frames.dtype
+            or (chunk is not None and chunk < tape.length)
         ):
             return None
         return self._play(tape, frames)
@@ -177,7 +178,7 @@ class Run:
         """
         if self._plays:
             array = chunk.frames.array
-            self._alike = array.shape[chunk.frames.static :], asked, self.workers.number
+            self._alike = array.shape[chunk.frames.static :], asked, type(asked), self.workers.number
             shape = chunk.steps, chunk.frames.static, array.dtype.str, array.shape, self.workers.number
             if shape != self._shape:
                 self._shape, self._tape = shape, None

@@ -144,7 +144,7 @@ class Simulator:
         run = self._idle_run()
         run.workers = workers
         try:
-            result = run.again(frames, time_steps)
+            result = run.again(frames, time_steps, self.chunk)
             if result is None:
                 result = self._run_as_fed(run, frames, time_steps, name, on_progress)
             elif on_progress is not None:

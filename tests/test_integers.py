@@ -97,6 +97,17 @@ def test_sums_of_more_events_than_are_put_together_at_once(kind: str, channels: 
     all_chunks(layer, kind, x.astype(F), integers.conv2d(x.astype(F), weight, groups=1, **place))
 
 
+def test_values_may_add_up_to_more_than_32_bits_hold() -> None:
+    """Over all that is served in one call, where the sums of each output fit by far."""
+    weight = np.repeat(np.array([[50], [-50], [1]], np.int8), 500, axis=1)
+    layer = IntegerLinear(weight, np.ones(3, F), 255)
+    x = np.full((17_000, 1, 500), 255, F)
+    assert x.sum(dtype=np.float64) > 2**31
+    with served_by("plain"):
+        found = execute(layer, [(signal_type("graded", (1, 500)), x)], len(x)).frames
+    assert_array_equal(found, np.broadcast_to(255 * weight.sum(1, dtype=np.int64), found.shape))
+
+
 @given(st.data())
 def test_sums_over_time_are_those_of_64_bit_integers(data: st.DataObject) -> None:
     draw = data.draw

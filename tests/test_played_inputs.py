@@ -106,6 +106,21 @@ def test_the_time_steps_asked_for_tell_images_apart() -> None:
                 assert_array_equal(simulator.run(image, steps).logits, expected)
 
 
+def test_a_chunk_chosen_between_samples_is_minded() -> None:
+    simulator, frames = Simulator(network_of((3, 4, 2), "graded", "last")), np.ones((3, 3, 4, 2), F)
+    results = [simulator.run(frames) for _ in range(4)]
+    simulator.chunk = 1
+    assert [len(result.step_latency_s) for result in (*results, simulator.run(frames))] == [1, 1, 1, 1, 3]
+
+
+def test_time_steps_that_are_no_number_of_steps_are_refused_though_their_number_was_played() -> None:
+    simulator, image = Simulator(network_of((3, 4, 2), "graded", "sum")), np.ones((3, 4, 2), F)
+    for _ in range(4):
+        simulator.run(image, 3)
+    with pytest.raises(TypeError):
+        simulator.run(image, 3.0)  # type: ignore[arg-type]
+
+
 def test_pixels_of_bytes_are_refused_though_floats_were_played() -> None:
     simulator = Simulator(network_of((3, 4, 2), "real", "last"))
     for sample in samples_of((3, 4, 2), "real"):

@@ -345,10 +345,10 @@ def _put_together(
 
 
 @kernel
-def _added_up(values: npt.NDArray[np.int32], events: int) -> npt.NDArray[np.int32]:
+def _added_up(values: npt.NDArray[np.int32], events: int) -> npt.NDArray[np.int64]:
     """Return what the values before each event, and before the end, add up to."""
-    before = np.empty(events + 1, np.int32)
-    total = np.int32(0)
+    before = np.empty(events + 1, np.int64)
+    total = np.int64(0)
     for e in range(events):
         before[e] = total
         total += values[e]
