@@ -141,6 +141,13 @@ def test_kernels_of_others_are_not_announced() -> None:
     assert (done.stdout, done.stderr) == ("3\n", "")
 
 
+def printed(code: str, folder: Path) -> str:
+    """Return what code prints in a process that finds modules in a folder, too."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return done.stdout.strip()
+
+
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
     """As after an upgrade, where the file of the caller may be what it was."""
@@ -151,10 +158,7 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
     for number in (1, 1, 200):
         (tmp_path / "called.py").write_text(f"{begin}@kernel\ndef one():\n    return {number}\n")
         os.utime(tmp_path / "called.py", (number, number))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-        code = "from calling import two; print(two(), sum(two.stats.cache_hits.values()))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        found.append(done.stdout.strip())
+        found.append(printed("from calling import two; print(two(), sum(two.stats.cache_hits.values()))", tmp_path))
     assert found == ["2 0", "2 1", "400 0"]
 
 
@@ -168,10 +172,7 @@ def test_what_is_kept_of_a_version_whose_types_are_gone_is_not_read(tmp_path: Pa
         fields = "(NamedTuple):\n    n: int\n\n"
         (tmp_path / "taken.py").write_text(f"from typing import NamedTuple\nclass {name}{fields}Taken = {name}\n")
         os.utime(tmp_path / "taken.py", (number, number))
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-        code = "from calling import first; from taken import Taken; print(first(Taken(5)))"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
-        found.append(done.stdout.strip())
+        found.append(printed("from calling import first; from taken import Taken; print(first(Taken(5)))", tmp_path))
     assert found == ["5", "5"]
 
 

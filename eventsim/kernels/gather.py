@@ -24,6 +24,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.fetching import fetch
 from eventsim.kernels.gather_narrow import serve_narrow
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import FEATURES
@@ -51,16 +52,7 @@ WAYS = (ONES, ANY, POWERS) if FUSED else (ONES, ANY)
 SEEN = 64
 """Values of which three quarters say what most are."""
 
-_BYTE = ir.IntType(8)
 _ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
-
-
-def _fetch(builder: Any, place: Any) -> None:
-    """Ask for a cache line to be brought into the second-level cache."""
-    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), WORD, WORD, WORD])
-    prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-    options = [ir.Constant(WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
-    builder.call(prefetch, [builder.bitcast(place, _BYTE.as_pointer()), *options])
 
 
 def _load(b: Any, places: list[Any], lanes: Any, mask: Any) -> list[Any]:
@@ -190,7 +182,7 @@ def _serve(  # noqa: PLR0917
                 )
                 with cgutils.for_range(b, lines) as line:
                     behind = b.add(b.mul(loop.index, lines), line.index)
-                    _fetch(b, pointer(b, ahead, FLOAT, b.mul(behind, whole_number(LINE))))
+                    fetch(b, pointer(b, ahead, FLOAT, b.mul(behind, whole_number(LINE))))
                 with b.if_then(b.or_(fresh, b.icmp_signed(">", events, whole_number(0)))):
                     sums = pointer(b, out, FLOAT, to)
                     start = b.select(fresh, pointer(b, bias, FLOAT, whole_number(0)), sums)

@@ -30,7 +30,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS, chunks
+from eventsim.kernels.fetching import FIRST_LEVEL, LINE, fetch
+from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS, chunks, tile_width
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.tiles import load_masked, only, store_masked
 from eventsim.kernels.vectors import spread
@@ -42,9 +43,6 @@ RUN = 64
 """Events that are put together at once, whether there are so many or not."""
 AHEAD = 16
 """So many events before it is added, a weight row is fetched: from the second-level cache it takes that long."""
-LINE = 64
-"""Bytes of a cache line."""
-FIRST_LEVEL, SECOND_LEVEL = 3, 2
 NEAR = 512 << 10
 """Bytes of the weights of a tile that the second-level cache holds, about."""
 
@@ -101,14 +99,6 @@ def _products_of_two(b: Any, rows: Sequence[Any], values: Any, width: int) -> li
     return terms
 
 
-def _ask_for(b: Any, address: Any, level: int) -> None:
-    """Ask for a cache line to be brought into a cache."""
-    kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
-    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    options = [ir.Constant(_WORD, option) for option in (0, level, 1)]  # to read; how soon; data
-    b.call(fetch, [b.inttoptr(address, _BYTE.as_pointer()), *options])
-
-
 def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> None:
     """Make the loop over the events of a piece, for one width of the tile and one of the sums."""
     weights, silent, indices, values, first, last, out, kept, fresh = arguments
@@ -134,7 +124,7 @@ def _serve_row(b: Any, width: int, bits: int, valued: bool, arguments: Any) -> N
     for n in range(step if width > LINE else 0):  # the weights of narrow tiles are near
         fetched = row(plus(event, AHEAD + n))
         for line in range(0, width, LINE):
-            _ask_for(b, plus(fetched, line), FIRST_LEVEL)
+            fetch(b, plus(fetched, line), FIRST_LEVEL)
     value = b.trunc(entry(values, event), ir.IntType(bits)) if valued else None
     if paired:
         second = plus(event, 1)
@@ -225,7 +215,7 @@ def _fetch(typingctx: Any, address: Any, lines: Any) -> Any:
     def generate(context: Any, b: Any, _: Any, arguments: Any) -> Any:
         address, lines = arguments
         with cgutils.for_range(b, lines) as loop:
-            _ask_for(b, b.add(address, b.mul(loop.index, ir.Constant(_WIDE, LINE))), SECOND_LEVEL)
+            fetch(b, b.add(address, b.mul(loop.index, ir.Constant(_WIDE, LINE))))
         return context.get_dummy_value()
 
     return types.void(types.uintp, types.int64), generate
@@ -251,7 +241,7 @@ def _serve_plainly(
         out[j] = np.float32(sums[j]) if fresh else out[j] + np.float32(sums[j])
 
 
-_is_flat = kernel(is_flat)
+_is_flat, _tile_width = kernel(is_flat), kernel(tile_width)
 
 
 @kernel
@@ -378,13 +368,13 @@ def _serve_rows(  # noqa: PLR0917
     first = tile = 0
     for serial in range(tiles[1]):
         left = padded - first
-        width = 96 if left in (96, 192) else min(left, TILE)
+        width = _tile_width(left)
         kept = min(width, outputs - first)
         # meanwhile fetch what the next tile will read, which in a network is far away, if most of it is read
         following = tile + inputs * width
         lines = 0
         if fresh and serial + 1 < tiles[1] and len(out) > 0 and ends[len(out)] - ends[0] > inputs:
-            lines = (inputs * min(left - width, TILE) // LINE + len(out) - 1) // len(out)
+            lines = (inputs * _tile_width(left - width) // LINE + len(out) - 1) // len(out)
         for row in range(len(out) if serial >= tiles[0] else 0):
             if COMPILED:
                 _fetch(np.uintp(packed.ctypes.data + following + row * lines * LINE), lines)
@@ -456,16 +446,18 @@ def gather_integer(
     inputs = len(packed) // max(padded, 1)  # of all taps
     binary = len(values) == 0
     tiles = first_tile, last_tile
-    factors = _with_room(values[: 0 if binary else indptr[-1]])
+    factors = _with_room(values[: indptr[-1]])
+    if binary:
+        factors = factors[:0]
     if _is_flat(w):
-        lists = _with_room(indices[: indptr[-1]]), factors[: 0 if binary else len(factors)]
+        lists = _with_room(indices[: indptr[-1]]), factors
         ends = indptr[first_row : last_row + 1]
         _serve_rows(ends, lists, packed, room, wide, out[first_row:last_row], inputs, tiles, True)
         return
     channels = inputs // (w.kernel_height * w.kernel_width)
     at_once = w.kernel_height if inputs * min(padded, TILE) <= NEAR else 1
     listed = _by_column(indptr, indices, w.width, channels)
-    given = indptr, listed, factors[: 0 if binary else len(factors)]
+    given = indptr, listed, factors
     space = max(ENTRIES, inputs) + RUN + AHEAD
     entries = np.empty(space, np.int32)
     their_values = np.empty(0 if binary else space, np.int32)

@@ -25,6 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.fetching import LINE, fetch
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED, FEATURES
 from eventsim.kernels.values import largest
@@ -39,7 +40,6 @@ ROWS = 64
 NEAR = 81920
 """Bytes of weights that a visit may choose from: with more, they are too far away for few events each."""
 LARGEST_VALUE = 255
-LINE = 64
 VISIT = 5
 
 COMPILED = not numba.config.DISABLE_JIT
@@ -164,9 +164,6 @@ def _serve(  # noqa: PLR0917
         vectors, visits, count, weights, entries, room, out, fresh, last, ahead, lines = arguments
         visits, out = b.inttoptr(visits, _WIDE.as_pointer()), b.inttoptr(out, _WORD.as_pointer())
         entries = b.inttoptr(entries, _WORD.as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [_BYTE.as_pointer(), _WORD, _WORD, _WORD])
-        fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-        options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
         end = b.append_basic_block("served")
         ways = b.switch(vectors, end)
         for width in range(1, TILE // LANES + 1):
@@ -178,7 +175,7 @@ def _serve(  # noqa: PLR0917
                 first, events, weight, *rows = (b.load(b.gep(visits, [b.add(at, _number(n))])) for n in range(VISIT))
                 with cgutils.for_range(b, lines) as line:
                     behind = b.mul(b.add(b.mul(loop.index, lines), line.index), _number(LINE))
-                    b.call(fetch, [b.inttoptr(b.add(ahead, behind), _BYTE.as_pointer()), *options])
+                    fetch(b, b.add(ahead, behind))
                 needed = b.or_(b.or_(fresh, last), b.icmp_signed(">", events, _number(0)))
                 with b.if_then(needed):
                     lists = [b.gep(entries, [b.add(first, b.mul(room, _number(n)))]) for n in range(ENTRY)]
@@ -437,6 +434,9 @@ def _find(
     return found // VISIT
 
 
+_is_flat = kernel(is_flat)
+
+
 @kernel
 def _find_flat(ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, visits: npt.NDArray[np.int64]) -> int:
     """Do what `_find` does where each output row is that of one input row; the span begins with an even row."""
@@ -487,7 +487,7 @@ def gather_quads(
     first_tile, last_tile, first_row, last_row = part
     w, outputs = window, out.shape[1]
     taps, size = w.kernel_height * w.kernel_width, (inputs + QUAD - 1) // QUAD * QUAD
-    flat = taps * w.stride_height * w.stride_width == 1 and w.pad_height + w.pad_width == 0
+    flat = _is_flat(w)
     visits = np.empty(VISIT * ROWS, np.int64)
     whole, rest = out.reshape(-1).view(np.int32), np.empty(ROWS * TILE, np.int32)
     for tile in range(first_tile, last_tile):

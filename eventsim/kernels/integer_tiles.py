@@ -30,7 +30,7 @@ def chunks(width: int) -> list[int]:
     return [min(REGISTER, width - first) for first in range(0, width, REGISTER)]
 
 
-def _width(left: int) -> int:
+def tile_width(left: int) -> int:
     """Return how many of the channels that are left, a multiple of `LANES`, the next tile takes."""
     return 96 if left in (96, 192) else min(left, TILE)
 
@@ -54,7 +54,7 @@ def pack_integers(weight: npt.NDArray[np.int8], bits: int) -> npt.NDArray[np.int
     packed = room[-room.ctypes.data % 64 :][: taps * inputs * padded]
     at = first = 0
     while first < outputs:
-        width = _width(padded - first)
+        width = tile_width(padded - first)
         tile = packed[at : at + taps * inputs * width].reshape(taps, inputs, width)
         kept = weight[:, :, first : first + width]
         tile[:, :, : kept.shape[2]] = kept
@@ -69,7 +69,7 @@ def unpack_integers(
     """Return the weights ``(taps, inputs, outputs)`` that `pack_integers` arranged."""
     padded, at, first, tiles = -(-outputs // LANES) * LANES, 0, 0, []
     while first < outputs:
-        width = _width(padded - first)
+        width = tile_width(padded - first)
         tile = packed[at : at + taps * inputs * width].reshape(taps, inputs, width)
         tiles.append(tile[:, :, np.argsort(_arranged(width, bits))])
         at, first = at + taps * inputs * width, first + width
@@ -80,5 +80,5 @@ def tiles_of(outputs: int) -> int:
     """Return how many tiles there are, each of which may be served apart."""
     left, tiles = -(-outputs // LANES) * LANES, 0
     while left > 0:
-        left, tiles = left - _width(left), tiles + 1
+        left, tiles = left - tile_width(left), tiles + 1
     return tiles

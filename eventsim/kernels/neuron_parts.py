@@ -8,12 +8,13 @@ from llvmlite import ir
 from numba.core import cgutils
 
 from eventsim.kernels.dynamics import LANES
+from eventsim.kernels.fetching import LINE, fetch
 from eventsim.kernels.processor import MASKED
 
 FLOATS = LANES if MASKED else 8
 """Neurons of a part, which is advanced at once: where the lanes of a register have to be told one by one, a byte."""
 
-_WIDE, _WORD, _BYTE = ir.IntType(64), ir.IntType(32), ir.IntType(8)
+_WIDE, _WORD = ir.IntType(64), ir.IntType(32)
 _COUNTS = _WIDE if MASKED else ir.VectorType(_WORD, FLOATS)
 NOTHING_COUNTED = ir.Constant(_COUNTS, None)
 
@@ -24,13 +25,9 @@ def fetch_ahead(b: Any, x: Any, offset: Any, vectors: Any, neurons: int) -> None
     What arrives lies elsewhere for each step, so that no processor foresees the next piece; potentials were left long
     ago.
     """
-    byte, line = _BYTE.as_pointer(), 64
-    kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
-    fetch = cgutils.get_or_insert_function(b.module, kind, "llvm.prefetch.p0i8")
-    options = [ir.Constant(_WORD, option) for option in (0, 2, 1)]  # to read; of use later; data
     ahead = b.add(offset, b.mul(vectors, ir.Constant(_WIDE, 4 * LANES)))
-    for begin in range(0, 4 * neurons, line):
-        b.call(fetch, [b.inttoptr(b.add(x, b.add(ahead, ir.Constant(_WIDE, begin))), byte), *options])
+    for begin in range(0, 4 * neurons, LINE):
+        fetch(b, b.add(x, b.add(ahead, ir.Constant(_WIDE, begin))))
 
 
 def keep_bits(b: Any, words: Any, part: Any, spikes: Any) -> None:

@@ -20,6 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from eventsim.kernels.fetching import LINE
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.tiles import TILE, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
@@ -28,8 +29,6 @@ from eventsim.kernels.window import Window
 COMPILED = not numba.config.DISABLE_JIT
 FAR = 1 << 21
 """Floats of sums that leave every near cache before they are read: these are written past the caches."""
-LINE = 64
-"""Bytes of a cache line."""
 
 
 def _line_of(b: Any, many: int, valued: bool, mask: Any, arguments: Any) -> None:

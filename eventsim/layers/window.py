@@ -51,8 +51,13 @@ def slide(
 
 def taps_inside(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> int:
     """Return how many taps of all windows along one axis lie on the map, not in its padding."""
+    return int(windows_inside(size, windows, kernel, stride, padding, dilation).sum())
+
+
+def windows_inside(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int = 1) -> CountArray:
+    """Return, for each tap along one axis, how many windows it lies on the map in: int64 array (kernel,)."""
     at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - padding
-    return int(np.count_nonzero((at >= 0) & (at < size)))
+    return np.asarray(np.count_nonzero((at >= 0) & (at < size), axis=0), np.int64)
 
 
 def taps_over(

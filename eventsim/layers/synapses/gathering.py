@@ -12,6 +12,7 @@ from eventsim.kernels.vectors import LANES
 from eventsim.kernels.window import Window, is_flat
 from eventsim.layers.layer import Op
 from eventsim.layers.listing import every_channel
+from eventsim.layers.window import windows_inside
 from eventsim.ledger import LedgerRows
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, SignalType
 
@@ -92,9 +93,7 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
-        w = window
-        self.once = (w.kernel_height, w.kernel_width, w.stride_height, w.stride_width) == (1, 1, 1, 1)
-        self.once &= (w.pad_height, w.pad_width) == (0, 0)
+        self.once = is_flat(window)
         self.multiplies = multiplies(source, output, window, groups)
         self.kernel = "dense_matmul" if self.multiplies else _kernel_of(source, output, groups)
         if source.dense:
@@ -183,13 +182,7 @@ def _kernel_of(source: SignalType, output: SignalType, groups: int) -> str:
 
 def _products_of_every(outputs: int, inputs: int, w: Window, fan: CountArray | None) -> int:
     """Return the products of a time step where every input counts, each of which reaches so many outputs by a tap."""
-    rows = _reached(w.height, w.out_height, w.kernel_height, w.stride_height, w.pad_height, w.dilation_height)
-    columns = _reached(w.width, w.out_width, w.kernel_width, w.stride_width, w.pad_width, w.dilation_width)
+    rows = windows_inside(w.height, w.out_height, w.kernel_height, w.stride_height, w.pad_height, w.dilation_height)
+    columns = windows_inside(w.width, w.out_width, w.kernel_width, w.stride_width, w.pad_width, w.dilation_width)
     of_tap = np.full(len(rows) * len(columns), inputs * outputs) if fan is None else fan.sum(axis=1)
     return int(np.outer(rows, columns).ravel() @ of_tap)
-
-
-def _reached(size: int, windows: int, kernel: int, stride: int, padding: int, dilation: int) -> CountArray:
-    """Return how many windows along an axis each tap lies on the map in."""
-    at = np.arange(windows)[:, None] * stride + np.arange(kernel) * dilation - padding
-    return np.asarray(np.count_nonzero((at >= 0) & (at < size), axis=0), np.int64)
