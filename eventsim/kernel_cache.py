@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numba
-from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.runtime import rtsys
+from llvmlite.binding import add_symbol, parse_bitcode
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.runtime._nrt_python import c_helpers
 
 LOG = logging.getLogger("eventsim")
 """Where nobody configures logging, Python writes its warnings to stderr."""
@@ -48,12 +50,57 @@ def _number_of(what: object) -> int:
     return int.from_bytes(sha256(repr(what).encode()).digest()[:6])
 
 
+class _Library(JITCodeLibrary):  # type: ignore[misc]
+    """Machine code that was kept, and its bitcode, which is read where a kernel that calls it is compiled."""
+
+    @classmethod
+    def _unserialize(cls, codegen: Any, state: Any) -> _Library:
+        name, _, (machine_code, bitcode) = state
+        library = cls(codegen, name)
+        library.enable_object_caching()
+        library._set_compiled_object(machine_code)
+        library._bitcode = bitcode
+        library._finalize_final_module()
+        return library
+
+    @cached_property
+    def _parsed(self) -> Any:
+        return parse_bitcode(self._bitcode)
+
+    def _get_module_for_linking(self) -> Any:
+        return self._parsed
+
+    def get_pointer_to_function(self, name: str) -> int:
+        """Return the address of a function, which Numba looks for in the bitcode first."""
+        return int(self._codegen._engine.get_function_address(name))
+
+
+class _Results(CompileResultCacheImpl):  # type: ignore[misc]
+    """What is kept of a compiled function, without what it never looks at.
+
+    With an environment that holds nothing, Numba imports the module that it was made in, which compilers need.
+    """
+
+    def reduce(self, data: Any) -> tuple[Any, ...]:
+        *kept, environments = super().reduce(data)
+        return (*kept, tuple(each for each in environments if len(each.consts)))
+
+
+@cache
+def _name_helpers() -> None:
+    """Tell the linker what Numba's code calls of its own; where Numba does, it compiles more that compilers need."""
+    for name, address in c_helpers.items():
+        add_symbol(name if name.startswith("_") else f"NRT_{name}", address)
+
+
 class _Files(FunctionCache):  # type: ignore[misc]
     """What Numba keeps of a function.
 
     Numba compiles anew when the file of a function has changed. Compiled code holds the functions that it calls, too:
     here it is compiled anew when any file of its folder has changed, or of the folder of kernels, or of others named.
     """
+
+    _impl_class = _Results
 
     def __init__(self, function: Any, *others: Path) -> None:
         super().__init__(function)
@@ -63,8 +110,13 @@ class _Files(FunctionCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Load without what only a compiler needs: that is half a second and 50 MB, SciPy's linear algebra with it."""
-        rtsys.initialize(target_context)
-        return self._load_overload(sig, target_context)
+        _name_helpers()
+        codegen = target_context.codegen()
+        codegen._library_class = _Library  # nothing else is made meanwhile: Numba holds its lock
+        try:
+            return self._load_overload(sig, target_context)
+        finally:
+            del codegen._library_class
 
 
 @cache

@@ -103,14 +103,17 @@ def test_compilation_is_announced_once_and_loading_is_not(tmp_path: Path) -> Non
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_loading_kernels_imports_nothing_that_only_compiling_needs(tmp_path: Path) -> None:
-    """Numba imports SciPy's linear algebra for its compiler: a third of the time and of the memory of a short run."""
-    said = "print('scipy.linalg' in sys.modules)"
+    """Numba imports SciPy's linear algebra for its compiler: a third of the time and of the memory of a short run.
+
+    And the module of an array's functions, for what compiled code holds of them.
+    """
+    said = "print('scipy.linalg' in sys.modules, 'numba.np.arrayobj' in sys.modules)"
     code = f"import sys, os; os.environ['NUMBA_CACHE_DIR'] = {str(tmp_path)!r}\n{COLD}\n{said}"
     found = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         for _ in range(2)
     ]
-    assert found == ["True\n", "False\n"]
+    assert found == ["True True\n", "False False\n"]
 
 
 def test_processes_that_compile_at_the_same_time_never_take_the_code_of_others(tmp_path: Path) -> None:
@@ -160,6 +163,20 @@ def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: 
         os.utime(tmp_path / "called.py", (number, number))
         found.append(printed("from calling import two; print(two(), sum(two.stats.cache_hits.values()))", tmp_path))
     assert found == ["2 0", "2 1", "400 0"]
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_kernel_that_was_kept_is_called_by_one_that_is_compiled(tmp_path: Path) -> None:
+    """It is linked as bitcode then; both hold arrays of their own, for which Numba has helpers."""
+    begin = "from eventsim.kernels.jit import kernel\n@kernel\n"
+    (tmp_path / "called.py").write_text(f"{begin}def double(x):\n    return (x + x).copy()\n")
+    calling = "def shifted(x, y):\n    return double(x + y)\n"
+    (tmp_path / "calling.py").write_text(f"from called import double\n{begin}{calling}")
+    first = "import numpy as np; from called import double; print(double(np.ones(2)), *double.stats.cache_hits.values()"
+    then = ", shifted(np.ones(2), 1.0), *shifted.stats.cache_hits.values()"
+    found = [printed(f"{first})", tmp_path)]
+    found += [printed(f"from calling import shifted; {first}{then})", tmp_path) for _ in range(2)]
+    assert found == ["[2. 2.]", "[2. 2.] 1 [4. 4.]", "[2. 2.] 1 [4. 4.] 1"]
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")

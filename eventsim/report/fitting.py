@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -81,10 +82,10 @@ def print_table(
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
     for column in staying:
         table.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
-    for row, cells in enumerate(zip(*(column.cells for column in staying), strict=True)):
-        if row in sections:
-            table.add_section()
-        table.add_row(*map(Text, cells))  # text of a file is never read as markup
+    rows = len(columns[0].cells)
+    for begin, end in pairwise(sorted({0, *sections, rows})):  # rich takes a tenth of a millisecond for every cell
+        cells = ["\n".join(column.cells[begin:end]) for column in staying]
+        table.add_row(*map(Text, cells), end_section=True)  # text of a file is never read as markup
     terminal = console.width
     console.width = max(width, sum(column.width for column in staying) + BORDER)  # rich folds what is wider
     console.print(table)
