@@ -41,7 +41,7 @@ from eventsim.kernels.dynamics import (
 )
 from eventsim.kernels.fan_out import gather_synapses
 from eventsim.kernels.fire import fire
-from eventsim.kernels.gather import FEW, RARE, SEEN, edge, gather, tiles_of
+from eventsim.kernels.gather import COMPILED, FEW, MANY, NEAR, RARE, SEEN, edge, gather, tiles_of
 from eventsim.kernels.gather_narrow import SPARSE
 from eventsim.kernels.nonzeros import SPARE as SPARE_SUMS
 from eventsim.kernels.packing import pack, unpack
@@ -273,6 +273,29 @@ def test_few_events_reach_every_tap_a_stride_apart(wide, stride, pad, outputs, k
     expected, *_ = added_one_by_one(rows, weight, bias, window)
     out = np.full(expected.shape, np.nan, F)
     gather(rows, pack(weight), bias, out, window, 1, (0, tiles_of(outputs), 0, len(out)))
+    assert_array_equal(out.view(np.int32), expected.view(np.int32))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("side", [1, 3])
+@pytest.mark.parametrize("outputs", [90, 200])
+def test_gather_of_many_events_serves_their_channels_part_after_part(outputs, side, kind):
+    """Bit for bit what it is one by one: with rows in which a part is silent, or all are, and many rows."""
+    rng = np.random.default_rng(outputs)
+    inputs, height, width = 310, 4, 70 if COMPILED else 3
+    window = Window(height, width, height, width, side, side, 1, 1, side // 2, side // 2)
+    frames = rng.normal(size=(height * width, inputs)) * (rng.random((height * width, inputs)) < 0.6)
+    frames[7], frames[8, :155], frames[9, 100:] = 0, 0, 0
+    frames = {"binary": frames != 0, "graded": np.ceil(abs(frames)), "real": frames}[kind].astype(F)
+    rows = csr(frames, kind == "binary")
+    blocks = -(-inputs * edge(outputs, 1) // NEAR)
+    assert blocks > 1
+    assert len(rows[1]) > MANY * blocks * len(frames)
+    weight, bias = rng.normal(size=(side * side, inputs, outputs)).astype(F), rng.normal(size=outputs).astype(F)
+    expected, *_ = added_one_by_one(rows, weight, bias, window)
+    out = np.full(expected.shape, np.nan, F)
+    for first, last in ((0, 5), (5, len(out))):
+        gather(rows, pack(weight), bias, out, window, 1, (0, tiles_of(outputs), first, last))
     assert_array_equal(out.view(np.int32), expected.view(np.int32))
 
 

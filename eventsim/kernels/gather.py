@@ -5,8 +5,9 @@ event, so its sum has one order, whatever the chunk, and whatever part of a laye
 
 The limit is the load of one weight-row slice per event. So the sums of a tile, up to `TILE` output channels, stay in
 vector registers over the events of a visit: of an output row by one tap or, where events are few, by a row of taps,
-whose input pixels lie side by side in the lists. A tap visits up to `ROWS` rows before the next one does, so that
-weights and sums stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
+whose input pixels lie side by side in the lists; where they are many, by a part of the channels of one tap, whose
+weights the nearest cache holds. A tap visits up to `ROWS` rows before the next one does, so that weights and sums stay
+in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same. Groups that are
 narrower than a vector have a kernel of their own (`gather_narrow`).
@@ -31,7 +32,7 @@ from eventsim.kernels.processor import FEATURES
 from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
-from eventsim.kernels.visits import ROWS, RowArrays, find
+from eventsim.kernels.visits import ROWS, RowArrays, find, split
 from eventsim.kernels.window import Window
 
 FEW = 12
@@ -40,6 +41,10 @@ LINE = 16
 """Floats of a cache line."""
 RARE = 2
 """Events of a row below which each event looks for the sums that it reaches, in place of the other way round."""
+NEAR = 12288
+"""Weights that the nearest cache holds, about."""
+MANY = 16
+"""Events of a row by the channels of so many weights, above which a visit takes those of one part of the channels."""
 
 COMPILED = not numba.config.DISABLE_JIT
 FUSED = "fma" in FEATURES
@@ -309,6 +314,10 @@ def gather(
     scattered = in_rows and taps > 1 and events < RARE * sources and first_row < last_row
     reach = w.kernel_width if in_rows and not scattered and events < FEW * sources else 1
     listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
+    parts = max((size * _edge(fan, 1) + NEAR - 1) // NEAR, 1)
+    if groups > 1 or reach > 1 or scattered or events < MANY * parts * sources:
+        parts = 1
+    ends = split(indptr, indices, size, parts) if parts > 1 else indptr
     deals = np.empty(0, np.int32)
     if scattered:
         pixels, of_step = w.out_height * w.out_width, w.height * w.width
@@ -325,7 +334,7 @@ def gather(
         lanes = width - row_weights + LANES
         pitches = (row_weights, group_weights, outputs, fan)
         tile_weights = taps * size * channel
-        stretch = reach * size * row_weights
+        stretch = reach * size * row_weights // parts
         if groups == 1:
             for j in range(row_weights):
                 start[j] = bias[channel + j] if j < width else np.float32(0)
@@ -341,11 +350,12 @@ def gather(
                 for row in range(end - begin):
                     for j in range(width):
                         sums[to + row * pitches[2] + group * pitches[3] + j] = bias[group * fan + channel + j]
-            for tap in range(0, taps, reach):
-                fresh = tap == 0 and not biased_first
-                found = find((indptr, listed), w, (tap, reach), (groups, size), (begin, end), pitches, fresh, visits)
-                # meanwhile fetch what the next taps will read, where it was not just read and most of it will be
-                following = tile_weights + (tap // reach + 1) * stretch
+            for turn in range(taps // reach * parts):
+                fresh = turn == 0 and not biased_first
+                reading = turn // parts * reach, reach, turn % parts, parts
+                found = find((ends, listed), w, reading, (groups, size), (begin, end), pitches, fresh, visits)
+                # meanwhile fetch what the next turn will read, where it was not just read and most of it will be
+                following = tile_weights + (turn + 1) * stretch
                 lines = 0
                 if groups == 1 and begin == first_row and following < len(packed) and events * found > size * sources:
                     lines = (stretch // LINE + found - 1) // found

@@ -37,7 +37,7 @@ def _by_product(
     visits = np.empty(4 * ROWS, np.int64)
     for tap in range(window.kernel_height * window.kernel_width):
         pitches = (fan, 0, outputs, 0)
-        for n in range(find((indptr, indices), window, (tap, 1), (1, many * size), span, pitches, False, visits)):
+        for n in range(find((indptr, indices), window, (tap, 1, 0, 1), (1, many * size), span, pitches, False, visits)):
             first, stop = visits[4 * n], visits[4 * n] + visits[4 * n + 1]
             at, to = visits[4 * n + 2], visits[4 * n + 3] + span[0] * outputs
             for e in range(np.uint64(first), np.uint64(stop)):
@@ -82,7 +82,7 @@ def _by_channel(
     for begin in range(row, end, few):
         rows_of, pitches = (begin, min(begin + few, end)), (outputs, 0, outputs, 0)
         for tap in range(w.kernel_height * w.kernel_width):
-            for n in range(find((numbers, indices), w, (tap, 1), (1, 1), rows_of, pitches, False, visits)):
+            for n in range(find((numbers, indices), w, (tap, 1, 0, 1), (1, 1), rows_of, pitches, False, visits)):
                 read, at = (visits[4 * n] - first) * outputs, visits[4 * n + 2]
                 to = visits[4 * n + 3] + begin * outputs
                 for j in range(np.uint64(outputs)):

@@ -18,10 +18,29 @@ RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.N
 
 
 @kernel
+def split(
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], size: int, parts: int
+) -> npt.NDArray[np.int64]:
+    """Return where the events of each part of the `size` channels end in each row, one part behind the other."""
+    rows = len(indptr) - 1
+    ends = np.empty(rows * parts + 1, np.int64)
+    ends[0] = indptr[0]
+    for row in range(rows):
+        first, last = np.uint64(indptr[row]), np.uint64(indptr[row + 1])
+        for part in range(1, parts):
+            limit, below = np.int32(size * part // parts), np.int32(0)
+            for e in range(first, last):  # all of them: by vectors, that is faster than to stop
+                below += np.int32(indices[e] < limit)
+            ends[row * parts + part] = indptr[row] + below
+        ends[(row + 1) * parts] = indptr[row + 1]
+    return ends
+
+
+@kernel
 def find(
     lists: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]],
     window: Window,
-    taps: tuple[int, int],
+    read: tuple[int, int, int, int],
     groups: tuple[int, int],
     span: tuple[int, int],
     pitches: tuple[int, int, int, int],
@@ -34,7 +53,8 @@ def find(
     ----------
     lists : tuple (indptr, indices)
     window : Window
-    taps : tuple (the first, how many in a row)
+    read : tuple (the first tap, how many in a row, which part of their channels, of how many)
+        Ends are those of all parts (`split`); one part for several taps, and with groups.
     groups : tuple (groups, input channels of each)
     span : tuple (first row, last row)
     pitches : tuple of int
@@ -51,7 +71,7 @@ def find(
     int
         Visits.
     """
-    (indptr, indices), w, (tap, reach), (row, end) = lists, window, taps, span
+    (indptr, indices), w, (tap, reach, part, parts), (row, end) = lists, window, read, span
     (many, size), (width, group_weights, pitch, group_sums) = groups, pitches
     dy = tap // w.kernel_width * w.dilation_height - w.pad_height
     dx = tap % w.kernel_width * w.dilation_width - w.pad_width
@@ -61,7 +81,7 @@ def find(
         y = line % w.out_height * w.stride_height + dy
         x = (row - line * w.out_width) * w.stride_width + dx
         source = (line // w.out_height * w.height + y) * w.width
-        inside = 0 <= y < w.height and indptr[source] < indptr[source + w.width]
+        inside = 0 <= y < w.height and indptr[source * parts] < indptr[(source + w.width) * parts]
         if not (inside or silent):
             row = (line + 1) * w.out_width
             continue
@@ -69,7 +89,8 @@ def find(
             left, right = max(x, 0), min(x + reach, w.width)
             first = last = np.int64(0)
             if inside and left < right:  # what is unsigned needs no look at whether it counts from the end
-                first, last = indptr[np.uint64(source + left)], indptr[np.uint64(source + right)]
+                at = np.uint64((source + left) * parts + part)
+                first, last = indptr[at], indptr[at + np.uint64(right - left)]
             if many == 1:
                 visits[np.uint64(found)], visits[np.uint64(found + 1)] = first, last - first
                 visits[np.uint64(found + 2)] = (tap - x if reach > 1 else tap) * size * width
