@@ -25,7 +25,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from eventsim.kernels.fetching import fetch
+from eventsim.kernels.fetching import FIRST_LEVEL, fetch
 from eventsim.kernels.gather_narrow import serve_narrow
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import FEATURES
@@ -49,14 +49,15 @@ MANY = 16
 COMPILED = not numba.config.DISABLE_JIT
 FUSED = "fma" in FEATURES
 """Whether the processor multiplies and adds at once, and rounds once."""
-FRACTION, ONE, POWERS_OF_TWO = 23, 127 << 23, 128
-"""How many bits of a float are its fraction, the bits of 1.0, and how many powers of two there are from there on."""
+FRACTION, ONE = (1 << 23) - 1, 127 << 23
+"""The bits of a float that are its fraction, and the bits of 1.0; those of what is more are more, as integers."""
 ONES, ANY, POWERS = 0, 1, 2
-"""Values: 1 all of them; whatever they are; or powers of two, most of them, which are multiplied and added at once."""
+"""Values: 1 all of them; whatever they are; or at least 1, and most of them powers of two, for whom one step does."""
 WAYS = (ONES, ANY, POWERS) if FUSED else (ONES, ANY)
 SEEN = 64
 """Values of which three quarters say what most are."""
 
+_NO_BITS = ir.Constant(WORD, 0)
 _ZEROS = ir.Constant(VECTOR, [0.0] * LANES)
 
 
@@ -89,6 +90,7 @@ def _store(b: Any, vectors: list[Any], places: list[Any], lanes: Any, mask: Any)
 def _sum(b: Any, begun: list[Any], kind: int, events: Any, weights: Any, lists: tuple[Any, Any]) -> list[Any]:
     """Build the loop over the events of a visit; return the sums, which begin as they are given, as vectors."""
     (indices, values), width = lists, len(begun) * LANES
+    bits = _hidden(b, b.bitcast(values, WORD.as_pointer())) if kind == POWERS else None
     entry, loop, end = b.block, b.append_basic_block("events"), b.append_basic_block("summed")
     b.cbranch(b.icmp_signed(">", events, whole_number(0)), loop, end)
 
@@ -98,7 +100,10 @@ def _sum(b: Any, begun: list[Any], kind: int, events: Any, weights: Any, lists: 
     index = b.sext(b.load(b.gep(indices, [event])), WIDE)
     row = b.gep(weights, [b.mul(index, whole_number(width))])
     if kind != ONES:
-        added = _add_products(b, sums, row, b.load(b.gep(values, [event])), kind)
+        exact = None
+        if kind == POWERS:  # the bits are loaded apart: to test those of the vector, they would be moved out of it
+            exact = b.icmp_unsigned("==", b.and_(b.load(b.gep(bits, [event])), ir.Constant(WORD, FRACTION)), _NO_BITS)
+        added = _add_products(b, sums, row, b.load(b.gep(values, [event])), exact)
     else:
         terms = [b.load(place, align=4) for place in vectors(b, row, len(begun))]
         added = [b.fadd(total, term) for total, term in zip(sums, terms, strict=True)]
@@ -117,10 +122,15 @@ def _sum(b: Any, begun: list[Any], kind: int, events: Any, weights: Any, lists: 
     return last
 
 
-def _add_products(b: Any, sums: list[Any], row: Any, value: Any, kind: int) -> list[Any]:
+def _hidden(b: Any, address: Any) -> Any:
+    """Return an address as one that the compiler knows nothing of."""
+    return b.asm(ir.FunctionType(address.type, [address.type]), "", "=r,0", [address], side_effect=False)
+
+
+def _add_products(b: Any, sums: list[Any], row: Any, value: Any, exact: Any) -> list[Any]:
     """Return the sums with weights times a value added to each, which are rounded before they are added.
 
-    Times 1, 2 or 4 a weight is exact: where most values are, each is looked at, and both may be done at once.
+    Where it may be `exact`, which a power of two is that is no fraction, both may be done at once.
     """
     factor = spread(b, value, LANES)
 
@@ -134,20 +144,14 @@ def _add_products(b: Any, sums: list[Any], row: Any, value: Any, kind: int) -> l
         weights = [b.load(place, align=4) for place in vectors(b, row, len(sums))]
         return [b.call(fma, [weight, factor, total]) for weight, total in zip(weights, sums, strict=True)]
 
-    if kind == ANY:
+    if exact is None:
         return rounded(row)
-    # 1, 2, 4 and so on, as less could vanish; in one test, as no processor foresees on which side of 1 values are
-    beyond = b.sub(b.bitcast(value, WORD), ir.Constant(WORD, ONE))
-    turn = cgutils.get_or_insert_function(b.module, ir.FunctionType(WORD, [WORD] * 3), "llvm.fshl.i32")
-    turned = b.call(turn, [beyond, beyond, ir.Constant(WORD, 32 - FRACTION)])  # sign and exponent are the last bits
-    exact = b.icmp_unsigned("<", turned, ir.Constant(WORD, POWERS_OF_TWO))
     with b.if_else(exact, likely=True) as (most, few):
         with most:
             made = [(fused(row), b.block)]
         with few:
-            # that these are the same weights is hidden: loaded before it is known which way, they fit no registers
-            hidden = b.asm(ir.FunctionType(row.type, [row.type]), "", "=r,0", [row], side_effect=False)
-            made.append((rounded(hidden), b.block))
+            # these are the same weights: loaded before it is known which way, they would fit no registers
+            made.append((rounded(_hidden(b, row)), b.block))
     added = [b.phi(VECTOR) for _ in sums]
     for new, block in made:
         for phi, total in zip(added, new, strict=True):
@@ -165,7 +169,7 @@ def _serve(  # noqa: PLR0917
     Arguments are sizes and addresses. A visit is four integers: its first event, how many, and where its weights (those
     of index 0; each next one lies `width` floats further) and its sums begin, of which the last vector has so many
     `lanes`. The sums start from `bias` or, where that is 0, from what they are; visits without events are then left
-    out. Each visit fetches `lines` more from `ahead` on.
+    out. Each visit fetches `lines` more from `ahead` on, and the sums of the next one; there is one more to read.
     """
     address, size = types.uintp, types.int64
     signature = types.void(size, size, size, address, size, *[address] * 6, size)
@@ -188,6 +192,9 @@ def _serve(  # noqa: PLR0917
                 with cgutils.for_range(b, lines) as line:
                     behind = b.add(b.mul(loop.index, lines), line.index)
                     fetch(b, pointer(b, ahead, FLOAT, b.mul(behind, whole_number(LINE))))
+                later = pointer(b, out, FLOAT, b.load(pointer(b, visits, WIDE, b.add(at, whole_number(7)))))
+                for n in range(0, tile, LINE):
+                    fetch(b, b.gep(later, [whole_number(n)]), FIRST_LEVEL)
                 with b.if_then(b.or_(fresh, b.icmp_signed(">", events, whole_number(0)))):
                     sums = pointer(b, out, FLOAT, to)
                     start = b.select(fresh, pointer(b, bias, FLOAT, whole_number(0)), sums)
@@ -238,13 +245,16 @@ def _by_column(
 
 @kernel
 def _kind_of(values: npt.NDArray[np.float32], first: int, last: int) -> int:
-    """Return what most values are, to judge by the first of them."""
+    """Return what the values are; what most are, to judge by the first of them."""
     if len(values) == 0 or not FUSED:
         return ONES if len(values) == 0 else ANY
     seen, powers = min(last - first, SEEN), 0
     for e in range(first, first + seen):
         powers += (values[e] == 1) | (values[e] == 2) | (values[e] == 4)
-    return POWERS if 4 * powers >= 3 * seen else ANY
+    bits, least = values.view(np.int32), np.int32(ONE)
+    for e in range(np.uint64(first if 4 * powers >= 3 * seen else last), np.uint64(last)):
+        least = min(least, bits[e])
+    return POWERS if 4 * powers >= 3 * seen and least == ONE else ANY
 
 
 @kernel
@@ -324,7 +334,7 @@ def gather(
         read = first_row // pixels * of_step, ((last_row - 1) // pixels + 1) * of_step
         deals = deal(indptr, indices, w, size, read)
     at_once = max(ROWS // groups, 1)
-    visits = np.empty(4 * at_once * groups, np.int64)
+    visits = np.zeros(4 * at_once * groups + 4, np.int64)
     sums = out.reshape(-1)
     start = np.empty(TILE if groups == 1 else 0, np.float32)
     biased_first, kind = groups > 1, _kind_of(values, indptr[0], indptr[-1])
