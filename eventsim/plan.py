@@ -77,12 +77,15 @@ class Schedule:
         Edges that wait, and what they carry.
     output : str
         The layer that emits the logits.
+    unlisted : frozenset of str
+        Layers whose channels nobody needs listed: all who hear them read bits, in the same chunk.
     """
 
     parts: tuple[Node | Loop, ...]
     done_after: tuple[tuple[str, ...], ...]
     delays: dict[Edge, SignalType]
     output: str
+    unlisted: frozenset[str]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -115,7 +118,7 @@ def plan(network: Network) -> Schedule:
         else:
             parts.append(nodes[names[0]])
     delays = {edge: network.types[edge.source] for edge in network.edges if edge.delay}
-    return Schedule(tuple(parts), _done_after(parts), delays, output)
+    return Schedule(tuple(parts), _done_after(parts), delays, output, _unlisted(nodes, parts, network.edges))
 
 
 def _node(network: Network, name: str) -> Node:
@@ -133,6 +136,15 @@ def _node(network: Network, name: str) -> Node:
     except LayerError as error:
         raise InputError(f"layer {name}: {error}") from None
     return Node(name, type(layer).__name__, op, network.inputs[name], facts)
+
+
+def _unlisted(nodes: Mapping[str, Node], parts: Iterable[Node | Loop], edges: Iterable[Edge]) -> frozenset[str]:
+    alone = {part.name for part in parts if isinstance(part, Node)}
+    heard: dict[str, list[bool]] = {}
+    for edge in edges:
+        in_one_go = not edge.delay and edge.source in alone and edge.target in alone
+        heard.setdefault(edge.source, []).append(in_one_go and nodes[edge.target].op.hears_bits)
+    return frozenset(name for name, by_bits in heard.items() if all(by_bits))
 
 
 def _components(network: Network) -> list[tuple[str, ...]]:

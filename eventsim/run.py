@@ -48,6 +48,8 @@ class Passage:
     Parameters
     ----------
     node : Node
+    unlisted : bool
+        Nobody needs the channels that it emits.
 
     Attributes
     ----------
@@ -77,8 +79,9 @@ class Passage:
         "values",
     )
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, unlisted: bool) -> None:
         self.node = replace(node, op=node.op.fork())
+        self.node.op.lists_channels = not unlisted
         self.advance = self.node.op.advance
         self.once = node.op.once_if_static
         self.multiplies = node.facts.dense_macs > 0
@@ -124,7 +127,9 @@ class Run:
     ) -> None:
         self._schedule = schedule
         self.workers = workers
-        self._layers = {node.name: Passage(node) for node in schedule.nodes}
+        watched = bool(record or observers or potentials)
+        unlisted = frozenset() if watched else schedule.unlisted
+        self._layers = {node.name: Passage(node, node.name in unlisted) for node in schedule.nodes}
         self._parts = [
             (part if isinstance(part, Loop) else self._layers[part.name], done)
             for part, done in zip(schedule.parts, schedule.done_after, strict=True)
@@ -134,7 +139,7 @@ class Run:
         self._potentials = frozenset(potentials)
         self._buffers = Buffers()
         plays = all(isinstance(part, Node) and part.op.plays and not part.delayed for part in schedule.parts)
-        self._plays = TAKES_TAPES and plays and not (record or observers or potentials)
+        self._plays = TAKES_TAPES and plays and not watched
         self._shape: Shape | None = None
         self._alike: tuple[tuple[int, ...], int | None, type, int] | None = None
         self._tape: Tape | None = None

@@ -22,6 +22,7 @@ IntArray: TypeAlias = npt.NDArray[np.int32]
 CountArray: TypeAlias = npt.NDArray[np.int64]
 BitArray: TypeAlias = npt.NDArray[np.uint32]
 
+UNLISTED = "no channels are listed, as nobody was to hear more than the bits"
 NO_VALUES: FloatArray = np.empty(0, np.float32)
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 """The layers compute in float32."""
@@ -78,7 +79,7 @@ class Rows:
         Time steps held. A static signal holds one step that stands for all.
     indptr : int64 array (steps * positions + 1,)
     indices : int32 array (non-zeros,)
-        Channels.
+        Channels; none of spikes that only those hear who read the bits (`Op.lists_channels`).
     values : float32 array (non-zeros,), or None
         ``None`` for binary signals; graded ones hold integers, exact in float32 below 2**24.
     static : bool
@@ -99,7 +100,7 @@ class Rows:
     @property
     def nonzeros(self) -> int:
         """Non-zero values held."""
-        return len(self.indices)
+        return int(self.indptr[-1] - self.indptr[0])
 
     @property
     def nonzeros_by_step(self) -> CountArray:
@@ -113,13 +114,17 @@ class Rows:
     @property
     def triple(self) -> tuple[CountArray, IntArray, FloatArray]:
         """The arrays, where all values are 1 with an empty one of values."""
+        assert len(self.indices) or not self.nonzeros, UNLISTED
         return self.indptr, self.indices, NO_VALUES if self.values is None else self.values
 
     @property
     def whole(self) -> tuple[CountArray, IntArray, FloatArray]:
         """The same for kernels, which learn from `indptr` how many there are: the arrays may have room for more."""
         kept: tuple[CountArray, IntArray, FloatArray] | None = self.__dict__.get("_whole")
-        return self.triple if kept is None else kept
+        if kept is None:
+            return self.triple
+        assert len(kept[1]) or not self.nonzeros, UNLISTED
+        return kept
 
     @classmethod
     def within(

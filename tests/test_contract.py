@@ -7,7 +7,7 @@ it is for.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -16,7 +16,8 @@ import pytest
 from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
 from eventsim.layers import Layer, Op
 from eventsim.layers.dense import Memory
-from eventsim.signals import Dense, SignalType
+from eventsim.layers.neurons.spiking import NeuronOp
+from eventsim.signals import Dense, Rows, SignalType
 from eventsim.testing import check_layer
 
 pytestmark = pytest.mark.kernels
@@ -504,6 +505,26 @@ def test_a_layer_without_a_dense_form_does_not_keep_the_contract() -> None:
         AssertionError, match=r"^WithoutDenseForm: has no dense form; expected a method `dense`, as docs"
     ):
         check_layer(WithoutDenseForm(), CURRENTS, steps=STEPS)
+
+
+def test_an_op_that_says_it_hears_bits_and_reads_a_list_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = layers.SumPool2d((2, 2), (2, 2))
+    check_layer(layer, MAP, steps=STEPS)
+    monkeypatch.setattr("eventsim.layers.pooling.sum_pool2d.SumPool2dOp.hears_bits", True)
+    with pytest.raises(AssertionError, match="without a list of channels, though it declares hears_bits"):
+        check_layer(layer, MAP, steps=STEPS)
+
+
+def test_an_op_that_neither_lists_spikes_nor_leaves_their_bits_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = NeuronOp.advance
+
+    def bare(self: NeuronOp, inputs: tuple[Rows | Dense], context: Any) -> Rows:
+        rows = original(self, inputs, context)
+        return rows if self.lists_channels else replace(rows, bits=None)
+
+    monkeypatch.setattr(NeuronOp, "advance", bare)
+    with pytest.raises(AssertionError, match="lists no channels where nobody needs them, and leaves no bits"):
+        check_layer(layers.IF(), CURRENTS, steps=STEPS)
 
 
 def test_a_convolution_over_time_that_hides_its_state_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,13 +162,26 @@ def words(neurons: int) -> int:
 
 
 @kernel
+def _count_rows(fired: npt.NDArray[np.uint64], channels: int, indptr: npt.NDArray[np.int64]) -> None:
+    """Write the ends of the rows, as `list_bits` does."""
+    n = indptr[0]
+    for row in range(len(indptr) - 1):
+        for first in range(0, channels, 64):
+            bit, width = row * channels + first, min(64, channels - first)
+            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
+            bits = fired[word] >> shift | fired[word + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - shift)
+            n += np.int64(bits_of(bits << np.uint64(64 - width)))
+        indptr[row + 1] = n
+
+
+@kernel
 def list_bits(
     fired: npt.NDArray[np.uint64],
     channels: int,
     indptr: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
 ) -> None:
-    """List the bits that are set, row by row.
+    """List the bits that are set, row by row; or only count them, where there is no room.
 
     Parameters
     ----------
@@ -179,9 +192,12 @@ def list_bits(
     indptr : int64 array (rows + 1,)
         Written: ends of the rows; the first entry is given, and says where they begin.
     indices : int32 array
-        Written: channels, with room for `SPARE` more than there are.
+        Written: channels, with room for `SPARE` more than there are, or for none.
     """
     n, rows, done = indptr[0], len(indptr) - 1, 0
+    if len(indices) == 0:
+        _count_rows(fired, channels, indptr)
+        return
     of_bits = np.empty(64, np.uint8)
     if TOGETHER and channels <= FEW:
         many = 64 // channels

@@ -193,17 +193,28 @@ class Op(ABC):
     once_if_static : bool
         Where every input is the same in all time steps, so is the output: it is computed, and counted, once.
 
-    One more it may declare:
+    More it may declare:
 
     Attributes
     ----------
+    hears_bits : bool
+        Of spikes that have `Rows.bits`, it reads these and `Rows.indptr`, and no list of channels.
     plays : bool
         Whatever `advance` does with values of a sample, it does by `Context.call` in memory of `Context.buffers`, and
         what it reports of them lies in that of `Context.counts`; what it decides, it decides by the types and the
         number of steps. Then samples of the same shape can be run without it; see `eventsim.tape`.
+
+    One it is told in a run (`eventsim.plan.Schedule.unlisted`), and may pass over:
+
+    Attributes
+    ----------
+    lists_channels : bool
+        Somebody needs the channels that its rows list, beside their bits.
     """
 
+    hears_bits: bool = False
     plays: bool = False
+    lists_channels: bool = True
     kernel: str
     state_names: tuple[str, ...]
     looks_ahead: bool

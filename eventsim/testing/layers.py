@@ -21,6 +21,7 @@ from eventsim.ledger import Ledger
 from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
+from eventsim.testing.hearing_bits import check_bits
 from eventsim.testing.playing import check_playing
 from eventsim.testing.samples import bits_of, random_signal
 from eventsim.workers import ALONE, Workers
@@ -86,7 +87,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
     for sample in samples:
         contract.check_output(copy.deepcopy(sample))
         contract.check_inputs_are_left_alone(sample)
-    contract.check_bits(samples[0])
+    check_bits(layer, sources, samples[0])
     contract.check_no_steps(samples[0])
     contract.check_chunks(samples)
     contract.check_memory(samples)
@@ -231,11 +232,6 @@ class _Contract:
         if declared.kind == "graded" and output.values is not None:
             whole = (output.values > 0) & (output.values == np.rint(output.values))
             self.require(bool(whole.all()), "emits graded values that are not positive integers")
-
-    def check_bits(self, sample: tuple[Signal, ...]) -> None:
-        """Give spikes that come from no neurons."""
-        others = tuple(dataclasses.replace(each, bits=None) if isinstance(each, Rows) else each for each in sample)
-        self.require(self.alone(others).equals(self.alone(sample)), "gives other outputs or counts without `Rows.bits`")
 
     def check_no_steps(self, sample: tuple[Signal, ...]) -> None:
         """Give no time steps, as a mean over time emits before the last chunk: nothing to do, nothing to emit."""

@@ -235,7 +235,7 @@ class IntegerNeuronOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         (signal,), rows = inputs, context.rows
-        indices = context.buffers.indices(signal.steps * self.output.size + SPARE)
+        indices = context.buffers.indices(signal.steps * self.output.size + SPARE if self.lists_channels else 0)
         indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
         active = context.counts((signal.steps, 3))
         current = signal.to_array()

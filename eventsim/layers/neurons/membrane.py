@@ -70,10 +70,10 @@ class Membrane:
         potential[:] = np.resize(start, len(potential)) if start.any() else 0
         return potential.reshape(self.output.positions, self.output.channels)
 
-    def begin(self, steps: int, context: Context) -> None:
-        """Take room for the spikes of a chunk."""
+    def begin(self, steps: int, context: Context, lists: bool = True) -> None:
+        """Take room for the spikes of a chunk, and for a list of them."""
         buffers = context.buffers
-        self._indices = buffers.indices(steps * self.output.size + SPARE)
+        self._indices = buffers.indices(steps * self.output.size + SPARE) if lists else NO_INDICES
         self._values = buffers.floats(len(self._indices)) if self.dynamics.multiple else NO_VALUES
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0

@@ -425,7 +425,7 @@ class NeuronOp(MembraneOp):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
-        self.membrane.begin(signal.steps, context)
+        self.membrane.begin(signal.steps, context, self.lists_channels or self.membrane.dynamics.multiple)
         self.fire(0, every_channel(signal, context), context)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes, context))

@@ -88,6 +88,7 @@ class MaxPool2dOp(Op):
         self.spans = spans
         rows = "pool_bits" if source.kind == "binary" else "pool_rows"
         self.kernel = "pool_dense" if output.dense else rows
+        self.hears_bits = self.kernel == "pool_bits"
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows | Dense:
         """Pool one chunk."""
