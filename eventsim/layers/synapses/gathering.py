@@ -44,13 +44,13 @@ def report_products(
         The same, each weighted by the magnitude of the input; of graded inputs.
     rows : LedgerRows
     times : int
-        How often there are so many products; the units are all.
+        How often there are so many products, and units.
     """
     if kind.kind == "binary":
         rows.add("acs", products, times)
     elif kind.kind == "graded":
         rows.add("graded_macs", products, times)
-        rows.add("graded_acs", units)
+        rows.add("graded_acs", units, times)
     else:
         rows.add("macs", products, times)
 
@@ -157,8 +157,9 @@ class SynapsesOp(Op):
         """Report the products of each step and, of graded inputs, their units."""
         reached = self.output.channels // self.groups
         all_alike = self.once and self.fan is None  # each input reaches all outputs of its group
-        if all_alike and signal.type.kind != "graded":
-            report_products(signal.type, context.by_step(signal), NO_UNITS, rows, reached)
+        if all_alike:
+            units = _units_by_step(signal, context) if signal.type.kind == "graded" else NO_UNITS
+            report_products(signal.type, context.by_step(signal), units, rows, reached)
         else:
             products, units = context.counts((2, signal.steps))
             if self.fan is None:
@@ -166,6 +167,17 @@ class SynapsesOp(Op):
             else:
                 context.call(count_pruned, signal.whole, self.window, self.fan, products, units)
             report_products(signal.type, products, units, rows)
+
+
+def _units_by_step(signal: Rows, context: Context) -> CountArray:
+    """Return the sum of the magnitudes in each time step, counted once for all the layers that hear a signal."""
+    kept: CountArray | None = signal.__dict__.get("_units")
+    if kept is None:
+        whole = Window(1, signal.type.positions, 1, signal.type.positions, 1, 1, 1, 1, 0, 0)
+        products, kept = context.counts((2, signal.steps))
+        context.call(count_products, signal.whole, whole, 1, products, kept)
+        signal.__dict__["_units"] = kept
+    return kept
 
 
 def multiplies(source: SignalType, output: SignalType, window: Window, groups: int) -> bool:
