@@ -227,7 +227,7 @@ def test_gather_is_the_sum_one_by_one(seed):
     height, width = max(2 * height, dy * (kh - 1) + 1 - 2 * py), max(2 * width, dx * (kw - 1) + 1 - 2 * px)
     oh, ow = (height + 2 * py - dy * (kh - 1) - 1) // sy + 1, (width + 2 * px - dx * (kw - 1) - 1) // sx + 1
     window = Window(height, width, oh, ow, kh, kw, sy, sx, py, px, dy, dx)
-    inputs = groups * int(rng.choice([1, 2, 5, 2 * FEW]))
+    inputs = groups * int(rng.choice([1, 2, 5, 2 * FEW, 90]))
     frames = rng.normal(size=(steps * height * width, inputs)) * (
         rng.random((steps * height * width, inputs)) < rng.choice([0.05, 0.6])
     )
@@ -300,12 +300,13 @@ def test_gather_of_many_events_serves_their_channels_part_after_part(outputs, si
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("inputs", [4, 64])
+@pytest.mark.parametrize("inputs", [4, 30, 80])
 def test_gather_of_more_rows_than_are_visited_at_once(groups, inputs):
-    """Tiles and taps meet the later rows again, and the weights that come next are fetched."""
+    """Tiles and taps, one by one or in a row, meet the later rows again, and what comes next is fetched."""
     rng = np.random.default_rng(0)
     steps, side, fan = 3, 18, 100
     assert steps * side * side > 3 * ROWS
+    assert 3 * 30 * edge(fan, 1) <= NEAR < 3 * 80 * edge(fan, 1)
     frames = (rng.random((steps, inputs, side, side)) < 0.4).astype(F)
     weight = (rng.integers(-16, 17, (groups * fan, inputs // groups, 3, 3)) / 16).astype(F)
     bias = (rng.integers(-16, 17, groups * fan) / 16).astype(F)

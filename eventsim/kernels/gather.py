@@ -4,10 +4,10 @@ A linear layer is the convolution with one tap. An output row starts from the bi
 event, so its sum has one order, whatever the chunk, and whatever part of a layer is served when.
 
 The limit is the load of one weight-row slice per event. So the sums of a tile, up to `TILE` output channels, stay in
-vector registers over the events of a visit: of an output row by one tap or, where events are few, by a row of taps,
-whose input pixels lie side by side in the lists; where they are many, by a part of the channels of one tap, whose
-weights the nearest cache holds. A tap visits up to `ROWS` rows before the next one does, so that weights and sums stay
-in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
+vector registers over the events of a visit: of an output row by one tap or, where events or weights are few, by a row
+of taps, whose input pixels lie side by side in the lists; where they are many, by a part of the channels of one tap,
+whose weights the nearest cache holds. A tap visits up to `ROWS` rows before the next one does, so that weights and sums
+stay in near caches; meanwhile the weights that come next are fetched, which in a network are far away.
 
 The vectors are LLVM's, which any target lowers to what it has. Uncompiled, plain loops do the same. Groups that are
 narrower than a vector have a kernel of their own (`gather_narrow`).
@@ -36,7 +36,7 @@ from eventsim.kernels.visits import ROWS, RowArrays, find, split
 from eventsim.kernels.window import Window
 
 FEW = 12
-"""Events of a row below which a visit takes a row of taps."""
+"""Events of a row below which a visit takes a row of taps; it does where the nearest cache holds their weights, too."""
 LINE = 16
 """Floats of a cache line."""
 RARE = 2
@@ -322,7 +322,8 @@ def gather(
     sources, events = len(indptr) - 1, indptr[-1] - indptr[0]
     in_rows = groups == 1 and w.dilation_width == 1
     scattered = in_rows and taps > 1 and events < RARE * sources and first_row < last_row
-    reach = w.kernel_width if in_rows and not scattered and events < FEW * sources else 1
+    few = events < FEW * sources or w.kernel_width * size * _edge(fan, 1) <= NEAR
+    reach = w.kernel_width if in_rows and not scattered and few else 1
     listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
     parts = max((size * _edge(fan, 1) + NEAR - 1) // NEAR, 1)
     if groups > 1 or reach > 1 or scattered or events < MANY * parts * sources:
