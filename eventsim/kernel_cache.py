@@ -13,6 +13,7 @@ import numba
 from llvmlite.binding import add_symbol, parse_bitcode
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
+from numba.core.environment import Environment, lookup_environment
 from numba.core.runtime._nrt_python import c_helpers
 
 LOG = logging.getLogger("eventsim")
@@ -75,15 +76,41 @@ class _Library(JITCodeLibrary):  # type: ignore[misc]
         return int(self._codegen._engine.get_function_address(name))
 
 
-class _Results(CompileResultCacheImpl):  # type: ignore[misc]
-    """What is kept of a compiled function, without what it never looks at.
+class _Bare:
+    """An environment of a function of Numba's own that holds nothing: its code only asks whether there is one.
 
-    With an environment that holds nothing, Numba imports the module that it was made in, which compilers need.
+    With the environment itself, Numba would import the module of the function, which compilers need.
     """
+
+    def __init__(self, module: str, name: str) -> None:
+        self.module, self.name = module, name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _environment, (self.module, self.name)
+
+
+def _environment(module: str, name: str) -> Environment:
+    """Return the environment of this name, or one without globals."""
+    found = lookup_environment(name)
+    if found is None:
+        found = Environment({"__name__": module})
+        found.env_name = name
+        Environment._memo[name] = found
+    return found
+
+
+class _Results(CompileResultCacheImpl):  # type: ignore[misc]
+    """What is kept of a compiled function."""
 
     def reduce(self, data: Any) -> tuple[Any, ...]:
         *kept, environments = super().reduce(data)
-        return (*kept, tuple(each for each in environments if len(each.consts)))
+        return (*kept, tuple(map(_kept, environments)))
+
+
+def _kept(environment: Environment) -> Environment | _Bare:
+    module = environment.globals["__name__"]
+    is_bare = module.startswith("numba.") and not len(environment.consts)
+    return _Bare(module, environment.env_name) if is_bare else environment
 
 
 @cache
@@ -116,7 +143,7 @@ class _Files(FunctionCache):  # type: ignore[misc]
         try:
             return self._load_overload(sig, target_context)
         finally:
-            del codegen._library_class
+            vars(codegen).pop("_library_class", None)  # to load one kernel may be to load another
 
 
 @cache

@@ -23,8 +23,9 @@ def refuse_masked(values: Any, name: str) -> None:
     InputError
         It is one.
     """
-    ma = sys.modules.get("numpy.ma")  # where nobody imported it there are none, and importing it takes time
-    if ma is not None and isinstance(values, ma.MaskedArray):
+    # where nobody imported it there are none, nor while another thread does; and importing it takes time
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    if masked is not None and isinstance(values, masked):
         raise InputError(
             f"{name}: a masked array of shape {values.shape} found; expected all values to count: pass its filled(...) "
             "or compressed()"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from numpy.testing import assert_array_equal
 
 from eventsim import InputError, Network, NetworkBuilder, Preparation, Result, Simulator
 from eventsim.layers import IF, LIF, Conv2d, Flatten, Input, Layer, LayerError, Linear, MeanOverTime, Op, Readout
+from eventsim.masked import refuse_masked
 from eventsim.operations import OPERATIONS
 
 F = np.float32
@@ -39,6 +42,12 @@ def pipeline(shape: tuple[int, ...], kind: str, *layers: Layer, time_steps: int 
         x = build.add(type(layer).__name__.lower(), layer, x)
     build.add("readout", Readout(), x)
     return build.build(time_steps)
+
+
+def test_masked_arrays_that_another_thread_is_importing_stop_nobody(monkeypatch):
+    """Numba asks for them when it first sees an array."""
+    monkeypatch.setitem(sys.modules, "numpy.ma", ModuleType("numpy.ma"))
+    refuse_masked(recording(), "frames")
 
 
 # --- what is refused

@@ -180,6 +180,41 @@ def test_a_kernel_that_was_kept_is_called_by_one_that_is_compiled(tmp_path: Path
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
+def test_a_kernel_that_was_kept_raises_what_it_raised_when_it_was_compiled(tmp_path: Path) -> None:
+    """For errors that are known when they are raised, and for the interpreter, code looks at its environment."""
+    (tmp_path / "called.py").write_text("""
+from numba import objmode
+from eventsim.kernels.jit import kernel
+
+@kernel
+def within(x):
+    if x > 5:
+        raise IndexError("beyond", x)
+    with objmode(y="int64"):
+        y = len(str(x))
+    return y
+
+@kernel
+def listed(x):
+    return {1: 2}[x]
+
+@kernel
+def calling(x):
+    return within(x) + 1
+""")
+    said = """
+from called import calling, listed
+for function, x in ((calling, 3), (calling, 7), (listed, 1), (listed, 7)):
+    try:
+        print(function(x), end=" ")
+    except Exception as error:
+        print(type(error).__name__, *error.args, end=" ")
+"""
+    found = [printed(said, tmp_path) for _ in range(2)]
+    assert found == ["2 IndexError beyond 7 2 KeyError 7"] * 2
+
+
+@pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
 def test_what_is_kept_of_a_version_whose_types_are_gone_is_not_read(tmp_path: Path) -> None:
     """The index of a kernel names the types of its arguments, some of which an upgrade may take away."""
     begin = "from eventsim.kernels.jit import kernel\n"

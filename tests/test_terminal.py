@@ -65,6 +65,27 @@ def test_columns_leave_by_rank_and_names_never(data: st.DataObject) -> None:
     assert (len(table) < len(lines)) == bool(leaving)
 
 
+def test_cells_of_several_lines_do_not_move_those_of_other_rows() -> None:
+    columns = Column("name", right=False), Column("kind", right=False)
+    rows = (("first\nsecond", "Linear"), ("lif", "LIF\n\nor IF"), ("", ""), ("readout", "Readout"))
+    for cells in rows:
+        for column, cell in zip(columns, cells, strict=True):
+            column.cells.append(cell)
+    *_, one, two, three, four, five, line, empty, last, _ = printed(80, *columns, sections=[0, 2, 4, 9])
+    assert [
+        [part.strip() for part in text.split("│")[1:-1]] for text in (one, two, three, four, five, empty, last)
+    ] == [
+        ["first", "Linear"],
+        ["second", ""],
+        ["lif", "LIF"],
+        ["", ""],
+        ["", "or IF"],
+        ["", ""],
+        ["readout", "Readout"],
+    ]
+    assert line.startswith("├")
+
+
 def test_what_has_no_room_is_said_and_printed_when_asked_for() -> None:
     columns = Column("layer", cells=[LONG]), Column("dense\nMACs", 2, cells=["1,000"]), Column("acs", 1, cells=["10"])
     narrow, wide = printed(50, *columns), printed(50, *columns, everything=True)

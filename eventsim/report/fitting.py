@@ -83,8 +83,11 @@ def print_table(
     for column in staying:
         table.add_column(column.heading, justify="right" if column.right else "left", no_wrap=True)
     rows = len(columns[0].cells)
-    for begin, end in pairwise(sorted({0, *sections, rows})):  # rich takes a tenth of a millisecond for every cell
-        cells = ["\n".join(column.cells[begin:end]) for column in staying]
+    lines = [max(column.cells[row].count("\n") for column in staying) for row in range(rows)]
+    for begin, end in pairwise(sorted({0, rows} | {row for row in sections if 0 < row < rows})):
+        # what stands below each other is one cell, as rich takes a tenth of a millisecond for every one
+        parts = [zip(column.cells[begin:end], lines[begin:end], strict=True) for column in staying]
+        cells = ["\n".join(cell + "\n" * (most - cell.count("\n")) for cell, most in part) for part in parts]
         table.add_row(*map(Text, cells), end_section=True)  # text of a file is never read as markup
     terminal = console.width
     console.width = max(width, sum(column.width for column in staying) + BORDER)  # rich folds what is wider
