@@ -210,8 +210,9 @@ for function, x in ((calling, 3), (calling, 7), (listed, 1), (listed, 7)):
     except Exception as error:
         print(type(error).__name__, *error.args, end=" ")
 """
-    found = [printed(said, tmp_path) for _ in range(2)]
-    assert found == ["2 IndexError beyond 7 2 KeyError 7"] * 2
+    compiled, loaded = (printed(said, tmp_path) for _ in range(2))
+    assert compiled.startswith("2 IndexError beyond 7 2 KeyError")  # Numba 0.61 does not say which key
+    assert loaded == compiled
 
 
 @pytest.mark.skipif(bool(numba.config.DISABLE_JIT), reason="nothing is compiled")
