@@ -162,15 +162,20 @@ def words(neurons: int) -> int:
 
 
 @kernel
+def bits_from(words: npt.NDArray[np.uint64], bit: np.uint64) -> np.uint64:
+    """Return 64 bits from one on."""
+    word, shift, one = bit >> np.uint64(6), bit & np.uint64(63), np.uint64(1)
+    return np.uint64((words[word] >> shift) | (words[word + one] << one << (np.uint64(63) - shift)))
+
+
+@kernel
 def _count_rows(fired: npt.NDArray[np.uint64], channels: int, indptr: npt.NDArray[np.int64]) -> None:
     """Write the ends of the rows, as `list_bits` does."""
     n = indptr[0]
     for row in range(len(indptr) - 1):
         for first in range(0, channels, 64):
-            bit, width = row * channels + first, min(64, channels - first)
-            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
-            bits = fired[word] >> shift | fired[word + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - shift)
-            n += np.int64(bits_of(bits << np.uint64(64 - width)))
+            bits = bits_from(fired, np.uint64(row * channels + first))
+            n += np.int64(bits_of(bits << np.uint64(64 - min(64, channels - first))))
         indptr[row + 1] = n
 
 
@@ -207,10 +212,7 @@ def list_bits(
         for bit in range(64):
             of_bits[bit] = bit % channels
         while done + many <= rows:
-            bit = done * channels
-            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
-            bits = fired[word] >> shift | fired[word + np.uint64(1)] << np.uint64(1) << (np.uint64(63) - shift)
-            bits = np.uint64(bits & before[many - 1])
+            bits = np.uint64(bits_from(fired, np.uint64(done * channels)) & before[many - 1])
             for k in range(np.uint64(many)):
                 indptr[np.uint64(done) + k + np.uint64(1)] = n + np.int64(_ctpop(bits & before[k]))
             if COMPRESSED_BYTES:

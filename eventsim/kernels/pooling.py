@@ -5,17 +5,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.kernels.bits import list_bits
+from eventsim.kernels.bits import bits_from, list_bits
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.pool_window import pool_window
 from eventsim.kernels.window import Spans
-
-
-@kernel
-def _bits_from(words: npt.NDArray[np.uint64], bit: np.uint64) -> np.uint64:
-    """Return 64 bits from one on."""
-    word, shift, one = bit >> np.uint64(6), bit & np.uint64(63), np.uint64(1)
-    return np.uint64((words[word] >> shift) | (words[word + one] << one << (np.uint64(63) - shift)))
 
 
 @kernel
@@ -73,7 +66,7 @@ def _unite_columns(
         for x in range(np.uint64(len(spans.lefts))):
             word, column = np.uint64(0), np.uint64(spans.lefts[x])
             while column < np.uint64(spans.rights[x]):
-                word |= _bits_from(united, column * many + np.uint64(first))
+                word |= bits_from(united, column * many + np.uint64(first))
                 column += step
             _add_bits(reached, x * many + np.uint64(first), word & within)
 

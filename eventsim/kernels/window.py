@@ -25,6 +25,11 @@ class Window(NamedTuple):
     dilation_width: int = 1
 
 
+def flat(rows: int) -> Window:
+    """Return the window of a linear layer that serves so many rows of each time step."""
+    return Window(1, rows, 1, rows, 1, 1, 1, 1, 0, 0)
+
+
 def is_flat(window: Window) -> bool:
     """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
     w = window

@@ -11,7 +11,8 @@ from eventsim.context import Context
 from eventsim.errors import LayerError
 from eventsim.layers import Layer, Op
 from eventsim.ledger import Ledger
-from eventsim.signals import NO_VALUES, BitArray, CountArray, FloatArray, Rows, Signal, SignalType, to_frames
+from eventsim.signals import NO_VALUES, CountArray, Rows, Signal, SignalType
+from eventsim.testing.samples import from_bits
 
 
 def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal, ...]) -> None:
@@ -26,12 +27,12 @@ def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal
     """
     name, op = type(layer).__name__, layer.op(*sources)
     emitted, counts = _executed(op, sample)
-    expected = to_frames(emitted).copy()
+    expected = emitted.to_array().copy()
 
     def require_same(given: tuple[Signal, ...], without: str) -> None:
         try:
             output, counted = _executed(layer.op(*sources), given)
-            same = np.array_equal(to_frames(output), expected) and counted == counts
+            same = np.array_equal(output.to_array(), expected) and counted == counts
         except (AssertionError, LayerError):
             same = False
         if not same:
@@ -40,14 +41,14 @@ def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal
     without_bits = [dataclasses.replace(each, bits=None) if isinstance(each, Rows) else each for each in sample]
     require_same(tuple(without_bits), "`Rows.bits`")
     if op.hears_bits:
-        require_same(tuple(map(without_list, sample)), "a list of channels, though it declares hears_bits")
+        require_same(tuple(map(_without_list, sample)), "a list of channels, though it declares hears_bits")
     op = layer.op(*sources)
     op.lists_channels = False
     output, _ = _executed(op, sample)
     if (
         isinstance(output, Rows)
         and len(output.indices) < output.nonzeros
-        and (output.bits is None or not np.array_equal(_from_bits(output.bits, output.type), to_rows(expected)))
+        and (output.bits is None or not np.array_equal(from_bits(output.bits, output.type), expected))
     ):
         raise AssertionError(f"{name}: lists no channels where nobody needs them, and leaves no bits of them either")
 
@@ -61,20 +62,8 @@ def _executed(op: Op, sample: tuple[Signal, ...]) -> tuple[Signal, dict[str, lis
     return output, {operation: column.tolist() for operation, column in columns.items() if column.any()}
 
 
-def without_list(signal: Signal) -> Signal:
+def _without_list(signal: Signal) -> Signal:
     """Return spikes as neurons emit them where nobody needs their channels; other signals as they are."""
     if not isinstance(signal, Rows) or signal.bits is None:
         return signal
     return Rows.within(signal.type, signal.steps, signal.indptr, signal.indices[:0], NO_VALUES, signal.bits)
-
-
-def _from_bits(bits: BitArray, kind: SignalType) -> FloatArray:
-    """Return the values ``(rows, channels)`` of spikes by their bits."""
-    unpacked = np.unpackbits(bits.view(np.uint8), axis=1, count=kind.size, bitorder="little")
-    return unpacked.reshape(-1, kind.channels).astype(np.float32)
-
-
-def to_rows(frames: FloatArray) -> FloatArray:
-    """Return frames (T, C, H, W), (T, N, C) or (T, C) as ``(rows, channels)``."""
-    last = np.moveaxis(frames, 1, -1) if frames.ndim == 4 else frames
-    return np.ascontiguousarray(last).reshape(-1, last.shape[-1])

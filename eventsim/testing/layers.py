@@ -23,7 +23,7 @@ from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, Signal
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
 from eventsim.testing.hearing_bits import check_bits
 from eventsim.testing.playing import check_playing
-from eventsim.testing.samples import bits_of, random_signal
+from eventsim.testing.samples import bits_of, from_bits, random_signal
 from eventsim.workers import ALONE, Workers
 
 BARRIER_SECONDS = 5
@@ -227,8 +227,8 @@ class _Contract:
         if output.bits is not None:
             fits = output.values is None and output.bits.shape == bits_of(output).shape
             self.require(fits, f"emits bits of {declared.kind} values, {output.bits.shape}")
-            bits = np.unpackbits(output.bits.view(np.uint8), axis=1, count=declared.size, bitorder="little")
-            self.require(np.array_equal(bits.reshape(rows, -1), output.to_array()), "emits bits of other spikes")
+            told = from_bits(output.bits, declared)
+            self.require(np.array_equal(told, output.to_array()), "emits bits of other spikes")
         if declared.kind == "graded" and output.values is not None:
             whole = (output.values > 0) & (output.values == np.rint(output.values))
             self.require(bool(whole.all()), "emits graded values that are not positive integers")

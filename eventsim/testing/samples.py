@@ -31,6 +31,12 @@ def bits_of(signal: Rows) -> BitArray:
     return np.packbits(active, axis=1, bitorder="little").view(np.uint32)
 
 
+def from_bits(bits: BitArray, kind: SignalType) -> FloatArray:
+    """Return the values ``(rows, channels)`` of spikes by their bits."""
+    unpacked = np.unpackbits(bits.view(np.uint8), axis=1, count=kind.size, bitorder="little")
+    return unpacked.reshape(-1, kind.channels).astype(np.float32)
+
+
 def random_rows(kind: SignalType, rows: int, rng: np.random.Generator, density: float = DENSITY) -> FloatArray:
     """Return the values ``(rows, channels)`` of a random signal."""
     shape = (rows, kind.channels)

@@ -9,7 +9,7 @@ from eventsim.kernels.filling import increase
 from eventsim.kernels.gather import gather, tiles_of
 from eventsim.kernels.products import count_products, count_pruned
 from eventsim.kernels.vectors import LANES
-from eventsim.kernels.window import Window, is_flat
+from eventsim.kernels.window import Window, flat, is_flat
 from eventsim.layers.layer import Op
 from eventsim.layers.listing import every_channel
 from eventsim.layers.window import windows_inside
@@ -173,9 +173,8 @@ def _units_by_step(signal: Rows, context: Context) -> CountArray:
     """Return the sum of the magnitudes in each time step, counted once for all the layers that hear a signal."""
     kept: CountArray | None = signal.__dict__.get("_units")
     if kept is None:
-        whole = Window(1, signal.type.positions, 1, signal.type.positions, 1, 1, 1, 1, 0, 0)
         products, kept = context.counts((2, signal.steps))
-        context.call(count_products, signal.whole, whole, 1, products, kept)
+        context.call(count_products, signal.whole, flat(signal.type.positions), 1, products, kept)
         signal.__dict__["_units"] = kept
     return kept
 

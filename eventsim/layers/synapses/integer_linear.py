@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import flat
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, Op
 from eventsim.layers.synapses.integer_gathering import IntegerSynapsesOp
@@ -97,6 +97,6 @@ class IntegerLinear(Layer):
 
 def integer_matrix_op(layer: Layer, source: SignalType) -> IntegerSynapsesOp:
     """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer of integers."""
-    n, held = source.positions, packed_bytes(layer)
+    held = packed_bytes(layer)
     output = matrix_type(source, shape_of(layer), None)
-    return IntegerSynapsesOp(source, output, held, 0, layer.largest_input, Window(1, n, 1, n, 1, 1, 1, 1, 0, 0))  # type: ignore[attr-defined]
+    return IntegerSynapsesOp(source, output, held, 0, layer.largest_input, flat(source.positions))  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from eventsim.facts import Entailed, Role, Words
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import flat
 from eventsim.layers.dense import Memory, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import SynapsesOp, multiplies
@@ -89,8 +89,7 @@ def matrix_product(x: FloatArray, weight: FloatArray, bias: FloatArray | None) -
 
 def matrix_op(layer: Layer, source: SignalType, bias: FloatArray | None) -> SynapsesOp:
     """Return the op that multiplies by the field ``weight`` (C_out, C_in) of a layer."""
-    n = source.positions
-    one_tap = Window(1, n, 1, n, 1, 1, 1, 1, 0, 0)
+    one_tap = flat(source.positions)
     output = matrix_type(source, shape_of(layer), bias)
     tiled = not multiplies(source, output, one_tap, groups=1)
     held = packed(layer, lambda weight: weight.T[None], lambda taps: taps[0].T, tiled)
