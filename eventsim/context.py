@@ -17,7 +17,7 @@ from eventsim.signals import CountArray, Dense, Rows
 from eventsim.tape import Tape
 from eventsim.workers import ALONE, Workers
 
-AWAKE = 10
+AWAKE = 40
 """How much shorter work may be that is shared by threads that are awake."""
 
 

@@ -35,7 +35,7 @@ class Workers:
 
     def share(self, work: Callable[..., Any], parts: Sequence[tuple[Any, ...]]) -> None:
         """Call `work` with the arguments of every part, and return when all are done."""
-        if self.number == 1 or len(parts) == 1:
+        if self.number == 1 or len(parts) < 2:
             for part in parts:
                 work(*part)
             return

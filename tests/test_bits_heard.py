@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from eventsim import Delayed, Network, NetworkBuilder, Result, Simulator
-from eventsim.kernels.bits import SPARE, list_bits, words
+from eventsim.kernels.bits import list_bits, list_steps, words
 from eventsim.layers import (
     IF,
     LIF,
@@ -104,7 +104,36 @@ def test_bits_are_counted_as_they_are_listed(channels: int) -> None:
     if rest := bits.size % 8:
         fired[len(packed) - 1] |= 256 - (1 << rest)
     listed, counted = np.full((2, rows + 1), 7, np.int64)
-    list_bits(fired.view(np.uint64), channels, listed, np.empty(7 + bits.size + SPARE, np.int32))
-    list_bits(fired.view(np.uint64), channels, counted, np.empty(0, np.int32))
+    list_bits(fired.view(np.uint64), channels, 7, listed[1:], np.empty(7 + bits.size, np.int32))
+    list_bits(fired.view(np.uint64), channels, 7, counted[1:], np.empty(0, np.int32))
     assert_array_equal(counted, listed)
     assert_array_equal(np.diff(counted), bits.sum(1))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize(("positions", "channels"), [(1, 1), (7, 3), (3, 32), (5, 64), (2, 70), (3, 130)])
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+def test_steps_are_listed_in_parts(positions: int, channels: int, density: float) -> None:
+    """A part writes what is its own, and not one entry more, as the next one is written at the same time."""
+    rng = np.random.default_rng(channels)
+    active = rng.random((5, positions * channels)) < density
+    bits = np.ones((5, 32 * words(active.shape[1])), bool)  # what lies behind means nothing
+    bits[:, : active.shape[1]] = active
+    fired = np.packbits(bits, axis=1, bitorder="little").view(np.uint32)
+    rows = active.reshape(-1, channels)
+    expected = np.concatenate([np.flatnonzero(row) for row in rows]) if active.any() else np.empty(0, np.int64)
+    ends = 4 + np.concatenate([[0], np.cumsum(rows.sum(1))])
+    for parts in ([(0, 5)], [(0, 2), (2, 5)], [(3, 5), (0, 1), (1, 3)]):
+        indptr, indices = np.full(len(ends), -5, np.int64), np.full(4 + len(expected) + 70, -7, np.int32)
+        indptr[0] = 4
+        for first, last in parts:
+            before = indptr.copy(), indices.copy()
+            list_steps(fired, positions, channels, indptr, indices, first, last)
+            a, b = first * positions, last * positions
+            assert_array_equal(indptr[a + 1 : b + 1], ends[a + 1 : b + 1])
+            assert_array_equal(indices[ends[a] : ends[b]], expected[ends[a] - 4 : ends[b] - 4])
+            indptr[a + 1 : b + 1], before[0][a + 1 : b + 1] = -5, -5
+            assert_array_equal(indptr, before[0])
+            if last < 5:
+                indices[ends[a] : ends[b]], before[1][ends[a] : ends[b]] = -7, -7
+                assert_array_equal(indices, before[1])

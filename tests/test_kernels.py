@@ -26,7 +26,7 @@ from strategies import Sliding, activity, randoms, slidings, weights
 
 from eventsim.kernels.attention import attend_context_first, attend_scores_first
 from eventsim.kernels.attention_masked import attend_masked
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.dynamics import (
     DECAY,
     INTEGRATE,
@@ -540,12 +540,12 @@ def test_a_silent_input_costs_nothing(outputs):
     assert (out == 0.5).all(), "the bias stays"
     assert (wide == 0.5).all()
     for attend in (attend_scores_first, attend_masked, attend_context_first):
-        executed = np.full((3, 2), -7)
+        executed = np.full((2, 3), -7)
         attend(silent[:2], silent[:2], silent[:2], 12, 1, F(1), out, executed)
         assert not out.any()
         assert not executed.any()
     for maximum in (True, False):
-        pooled = (np.full(25, -7), np.empty(SPARE, np.int32), np.empty(SPARE, F))
+        pooled = (np.full(25, -7), np.empty(1, np.int32), np.empty(1, F))
         touched = np.full(2, -7)
         spans = spans_of((4, 3), Sliding((3, 3), (1, 1), (1, 1), (4, 3)))
         if maximum:
@@ -574,11 +574,11 @@ def attention_of(q: np.ndarray, k: np.ndarray, v: np.ndarray, heads: int, scale:
     rows = [csr(x.reshape(-1, x.shape[-1]))[:2] for x in (q, k, v)]
     for name, attend in (("qk_v", attend_scores_first), ("qk_v", attend_masked), ("kv_q", attend_context_first)):
         out = np.full((q.shape[0] * q.shape[1], q.shape[2]), np.nan, F)
-        executed = np.full((3, len(q)), -7)
+        executed = np.full((len(q), 3), -7)
         attend(*rows, q.shape[1], heads, F(scale), out, executed)
-        assert_array_equal(executed[0], coincidences(q, k, v, heads, name))
-        assert_array_equal(executed[2], np.count_nonzero(out.reshape(len(q), -1), axis=1))
-        yield name, out.reshape(q.shape), executed[:2].sum(axis=0).tolist()
+        assert_array_equal(executed[:, 0], coincidences(q, k, v, heads, name))
+        assert_array_equal(executed[:, 2], np.count_nonzero(out.reshape(len(q), -1), axis=1))
+        yield name, out.reshape(q.shape), executed[:, :2].sum(axis=1).tolist()
 
 
 @given(data=st.data())
@@ -649,7 +649,7 @@ def fire_guarded(current, potential, constants, dynamics, start, keep):
     v, v_room = guarded(potential, 12345)
     ready = tuple(guarded(repeated(c, positions), np.nan)[0] for c in constants)
     indptr, ptr_room = guarded(np.full(len(rows) + 1, start), -7)
-    indices, room = guarded(np.full(start + current.size + SPARE, -7, np.int32), -8)
+    indices, room = guarded(np.full(start + current.size, -7, np.int32), -8)
     values, values_room = guarded(np.full(len(indices) if dynamics.multiple else 0, np.nan, F), 12345)
     charged, charged_room = guarded(np.full((len(rows) if keep else 0, channels), np.nan, F), 12345)
     active = np.full((steps, 2), -7)
@@ -839,9 +839,9 @@ def check_pooled(frames: np.ndarray, sliding: Sliding, kind: str) -> None:
         if maximum and kind == "real":
             continue  # rows are pooled by maximum only where none is negative
         listed = csr(last(expected))
-        room = len(listed[1]) + SPARE
+        room = len(listed[1])
         if kind == "real":  # some cancel, and are listed before they do
-            room = expected.size + SPARE
+            room = expected.size
         for left in (True, False) if maximum and kind == "binary" else (False,):
             indptr = np.empty(len(listed[0]), np.int64)
             (indices, indices_room), (values, values_room) = (

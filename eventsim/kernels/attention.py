@@ -65,7 +65,7 @@ def attend_scores_first(
     scale : float32
     out : float32 array (steps * tokens, channels)
         Written.
-    executed : int64 array (3, steps)
+    executed : int64 array (steps, 3)
         Written: additions into the scores, which are coincidences of q and k; additions of scores into the output; and
         values of the output that are not zero.
     """
@@ -108,9 +108,9 @@ def attend_scores_first(
                 for c in range(d):
                     emitted += sums[c] != 0
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-        executed[0, step] = met
-        executed[1, step] = added
-        executed[2, step] = emitted
+        executed[step, 0] = met
+        executed[step, 1] = added
+        executed[step, 2] = emitted
 
 
 @kernel
@@ -135,7 +135,7 @@ def attend_through_table(
         ``table[:, 0]`` is 0: silence is not looked up.
     q, k, v, tokens, scale, out
         As for `attend_scores_first`.
-    executed : int64 array (5, steps)
+    executed : int64 array (steps, 5)
         Written: additions into the scores, which are coincidences of q and k; additions of table entries into the
         output; values of the output that are not zero; lookups, which are scores that are not zero; and those of which
         the table entry is not zero.
@@ -186,11 +186,11 @@ def attend_through_table(
                 for c in range(d):
                     emitted += sums[c] != 0
                     out[base + i, first + c] = np.float32(sums[c]) * scale
-        executed[0, step] = met
-        executed[1, step] = added
-        executed[2, step] = emitted
-        executed[3, step] = lookups
-        executed[4, step] = kept
+        executed[step, 0] = met
+        executed[step, 1] = added
+        executed[step, 2] = emitted
+        executed[step, 3] = lookups
+        executed[step, 4] = kept
 
 
 @kernel
@@ -308,6 +308,6 @@ def attend_context_first(
             emitted += _read_context(q, base + i, head, heard, context, scale, sums, out)
             for e in range(q_indptr[base + i], q_indptr[base + i + 1]):
                 added += filled[np.uint64(q_indices[e])]
-        executed[0, step] = met
-        executed[1, step] = added
-        executed[2, step] = emitted
+        executed[step, 0] = met
+        executed[step, 1] = added
+        executed[step, 2] = emitted

@@ -220,6 +220,6 @@ def attend_masked(
                     emitted += sums[channel] != 0
                     out[row, channel] = np.float32(sums[channel]) * scale
                 sums[:] = 0
-        executed[0, step] = met
-        executed[1, step] = added
-        executed[2, step] = emitted
+        executed[step, 0] = met
+        executed[step, 1] = added
+        executed[step, 2] = emitted

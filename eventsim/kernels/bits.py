@@ -21,8 +21,8 @@ from eventsim.kernels.dynamics import LANES
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED_BYTES, SHUFFLED_BYTES
 
-SPARE = 16
-"""Entries that a list has more than there can be bits, as so many are written at a time."""
+AT_A_TIME = 16
+"""Entries that are written at a time: a list of 64 bits takes as much room as there are bits, while it is made."""
 
 COMPILED = not numba.config.DISABLE_JIT
 TOGETHER = COMPILED and (COMPRESSED_BYTES or SHUFFLED_BYTES)
@@ -114,23 +114,23 @@ def _emit_at_once(typingctx: Any, bits: Any, first: Any, channels: Any, out: Any
 
     def generate(context: Any, builder: Any, _: Any, arguments: Any) -> Any:
         b, (bits, first, channels, out) = builder, arguments
-        many, numbers = ir.VectorType(_BYTE, 64), ir.VectorType(_WORD, SPARE)
+        many, numbers = ir.VectorType(_BYTE, 64), ir.VectorType(_WORD, AT_A_TIME)
         mask = b.bitcast(bits, ir.VectorType(ir.IntType(1), 64))
         kind = ir.FunctionType(many, [many, mask.type, many])
         compress = cgutils.get_or_insert_function(b.module, kind, "llvm.experimental.vector.compress.v64i8")
         of_bits = b.load(_pointer(b, channels, many, _number(0)), align=1)
         listed = b.call(compress, [of_bits, mask, ir.Constant(many, [0] * 64)])
-        start, count = _everywhere(b, b.trunc(first, _WORD), SPARE), b.ctpop(bits)
+        start, count = _everywhere(b, b.trunc(first, _WORD), AT_A_TIME), b.ctpop(bits)
         end = b.append_basic_block("emitted")
-        for part in range(0, 64, SPARE):
-            lanes = ir.Constant(ir.VectorType(_WORD, SPARE), list(range(part, part + SPARE)))
+        for part in range(0, 64, AT_A_TIME):
+            lanes = ir.Constant(ir.VectorType(_WORD, AT_A_TIME), list(range(part, part + AT_A_TIME)))
             index = b.add(b.zext(b.shuffle_vector(listed, listed, lanes), numbers), start)
             b.store(index, _pointer(b, out, numbers, _number(4 * part)), align=4)
-            following = end if part + SPARE == 64 else b.append_basic_block("bits")
+            following = end if part + AT_A_TIME == 64 else b.append_basic_block("bits")
             if following is end:
                 b.branch(end)
             else:  # few are more than a vector
-                b.cbranch(b.icmp_signed(">", count, _number(part + SPARE)), following, end)
+                b.cbranch(b.icmp_signed(">", count, _number(part + AT_A_TIME)), following, end)
             b.position_at_end(following)
         return count
 
@@ -169,24 +169,51 @@ def bits_from(words: npt.NDArray[np.uint64], bit: np.uint64) -> np.uint64:
 
 
 @kernel
-def _count_rows(fired: npt.NDArray[np.uint64], channels: int, indptr: npt.NDArray[np.int64]) -> None:
-    """Write the ends of the rows, as `list_bits` does."""
-    n = indptr[0]
-    for row in range(len(indptr) - 1):
+def _count_bits(words: npt.NDArray[np.uint64], bits: int) -> int:
+    """Return how many of the first bits are set."""
+    n = 0
+    for word in range(np.uint64(bits // 64)):
+        n += int(bits_of(words[word]))
+    if bits % 64:
+        n += int(bits_of(words[bits // 64] << np.uint64(64 - bits % 64)))
+    return n
+
+
+@kernel
+def _count_rows(fired: npt.NDArray[np.uint64], channels: int, begin: int, ends: npt.NDArray[np.int64]) -> int:
+    """Do what `list_bits` does where there is no room."""
+    n = begin
+    for row in range(len(ends)):
         for first in range(0, channels, 64):
             bits = bits_from(fired, np.uint64(row * channels + first))
-            n += np.int64(bits_of(bits << np.uint64(64 - min(64, channels - first))))
-        indptr[row + 1] = n
+            n += int(bits_of(bits << np.uint64(64 - min(64, channels - first))))
+        ends[row] = n
+    return n
+
+
+@kernel
+def _emit_one_by_one(
+    bits: np.uint64, first: int, channels: npt.NDArray[np.uint8], indices: npt.NDArray[np.int32], n: int
+) -> int:
+    """Do what `_emit_at_once` does from place `n` on, and write nothing behind it; return the end."""
+    one = np.uint64(1)
+    while bits != 0:
+        others = np.uint64(bits & (bits - one))
+        indices[n] = first + int(channels[bits_of((bits ^ others) - one)])
+        bits = others
+        n += 1
+    return n
 
 
 @kernel
 def list_bits(
     fired: npt.NDArray[np.uint64],
     channels: int,
-    indptr: npt.NDArray[np.int64],
+    begin: int,
+    ends: npt.NDArray[np.int64],
     indices: npt.NDArray[np.int32],
-) -> None:
-    """List the bits that are set, row by row; or only count them, where there is no room.
+) -> int:
+    """List the bits that are set, row by row; or only count them, where there is no room at all.
 
     Parameters
     ----------
@@ -194,15 +221,22 @@ def list_bits(
         A bit for each channel, row after row; read is up to one word behind the last of them.
     channels : int
         Of a row.
-    indptr : int64 array (rows + 1,)
-        Written: ends of the rows; the first entry is given, and says where they begin.
+    begin : int
+        Where the first row begins in `indices`.
+    ends : int64 array (rows,)
+        Written: where each row ends.
     indices : int32 array
-        Written: channels, with room for `SPARE` more than there are, or for none.
+        Written: channels. What lies behind the last of them may be written too, up to the end of the array; the last 64
+        are written one by one.
+
+    Returns
+    -------
+    int
+        Where the last row ends.
     """
-    n, rows, done = indptr[0], len(indptr) - 1, 0
-    if len(indices) == 0:
-        _count_rows(fired, channels, indptr)
-        return
+    n, rows, done, room = begin, len(ends), 0, len(indices)
+    if room == 0:
+        return _count_rows(fired, channels, begin, ends)
     of_bits = np.empty(64, np.uint8)
     if TOGETHER and channels <= FEW:
         many = 64 // channels
@@ -214,8 +248,10 @@ def list_bits(
         while done + many <= rows:
             bits = np.uint64(bits_from(fired, np.uint64(done * channels)) & before[many - 1])
             for k in range(np.uint64(many)):
-                indptr[np.uint64(done) + k + np.uint64(1)] = n + np.int64(_ctpop(bits & before[k]))
-            if COMPRESSED_BYTES:
+                ends[np.uint64(done) + k] = n + np.int64(_ctpop(bits & before[k]))
+            if n + 64 > room:
+                n = _emit_one_by_one(bits, 0, of_bits, indices, n)
+            elif COMPRESSED_BYTES:
                 n += _emit_at_once(bits, 0, of_bits.ctypes.data, indices.ctypes.data + 4 * n)
             elif bits != 0:
                 to = indices.ctypes.data + 4 * n
@@ -232,15 +268,49 @@ def list_bits(
                 bits |= fired[word + np.uint64(1)] << (np.uint64(64) - shift)
             if width < 64:
                 bits &= (np.uint64(1) << np.uint64(width)) - np.uint64(1)
-            if COMPILED and COMPRESSED_BYTES:
+            if n + 64 > room or not COMPILED:
+                n = _emit_one_by_one(bits, first, of_bits, indices, n)
+            elif COMPRESSED_BYTES:
                 n += _emit_at_once(bits, first, of_bits.ctypes.data, indices.ctypes.data + 4 * n)
-            elif bits == 0:
-                continue
-            elif COMPILED:
+            elif bits != 0:
                 to = indices.ctypes.data + 4 * n
                 n += _emit_by_table(bits, width, first, LISTED.ctypes.data, of_bits.ctypes.data, to)
-            else:
-                for i in range(width):
-                    indices[n] = first + i
-                    n += np.int64(bits >> np.uint64(i) & np.uint64(1))
-        indptr[row + 1] = n
+        ends[row] = n
+    return n
+
+
+@kernel
+def list_steps(
+    fired: npt.NDArray[np.uint32],
+    positions: int,
+    channels: int,
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
+    first: int,
+    last: int,
+) -> None:
+    """List who fired in some time steps; others may be listed at the same time.
+
+    Parameters
+    ----------
+    fired : uint32 array (steps, words)
+        A bit for each channel of each position; `words` of them.
+    positions, channels : int
+    indptr : int64 array (steps * positions + 1,)
+        Written: ends of the rows of these steps; the first entry is given, and says where they begin.
+    indices : int32 array
+        Written: the channels of these steps, as by `list_bits`.
+    first, last : int
+        These steps, the last one excluded.
+    """
+    begin, bits = indptr[0], fired.view(np.uint64)
+    for step in range(first):
+        begin += _count_bits(bits[step], positions * channels)
+    if last < len(fired):  # another part begins where this one ends
+        end = begin
+        for step in range(first, last):
+            end += _count_bits(bits[step], positions * channels)
+        indices = indices[:end]
+    for step in range(first, last):
+        ends = indptr[step * positions + 1 : (step + 1) * positions + 1]
+        begin = list_bits(bits[step], channels, begin, ends, indices)

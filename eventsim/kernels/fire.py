@@ -23,7 +23,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from eventsim.kernels.bits import list_bits
+from eventsim.kernels.bits import list_steps
 from eventsim.kernels.dynamics import (
     INTEGRATE,
     LANES,
@@ -266,8 +266,8 @@ def fire(
     dynamics : Dynamics
     listed : tuple (indptr, indices, values)
         Written: ends of the rows, int64 (steps * positions + 1,), where ``indptr[0]`` is given and says where the
-        spikes begin in `indices`; the channels that fired, int32, with room for `eventsim.kernels.bits.SPARE` more than
-        there are neurons and steps; and, where `Dynamics.multiple`, how many spikes each of these stands for, float32.
+        spikes begin in `indices`; the channels that fired, int32, with room for every neuron and step, or for none;
+        and, where `Dynamics.multiple`, how many spikes each of these stands for, float32.
     fired : uint32 array (steps, words)
         Written: a bit for each neuron and step, `words` of them in each step. Where `Dynamics.multiple`, whose steps
         come one by one, the bits of one step.
@@ -281,7 +281,7 @@ def fire(
     int
         Neurons that fired, over all steps.
     """
-    indptr = listed[0]
+    indptr, indices, values = listed
     positions, channels = potential.shape
     neurons, steps = positions * channels, active.shape[0]
     together = max(len(fired), 1)  # steps whose rows are listed in one go
@@ -291,7 +291,10 @@ def fire(
         if begin == 1:
             constants = (constants[0], constants[1], constants[2], constants[3][:0])
         advance(current, potential, constants, dynamics, fired, charged, times, active, begin, 0, neurons)
-        list_fired(fired, positions, channels, listed, times, begin)
+        ends = indptr[begin * positions : (begin + together) * positions + 1]
+        list_steps(fired, positions, channels, ends, indices, 0, together)
+        if dynamics.multiple:
+            _list_times(ends, indices, times, channels, values)
     return int(indptr[steps * positions] - indptr[0])
 
 
@@ -424,24 +427,17 @@ def add_up(counted: npt.NDArray[np.int64], active: npt.NDArray[np.int64]) -> Non
 
 
 @kernel
-def list_fired(
-    fired: npt.NDArray[np.uint32],
-    positions: int,
-    channels: int,
-    listed: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]],
+def _list_times(
+    indptr: npt.NDArray[np.int64],
+    indices: npt.NDArray[np.int32],
     times: npt.NDArray[np.float32],
-    begin: int,
+    channels: int,
+    values: npt.NDArray[np.float32],
 ) -> None:
-    """List who fired, of the steps from `begin` on, one for each row of bits; parameters are those of `advance`."""
-    indptr, indices, values = listed
-    for row in range(len(fired)):
-        first = (begin + row) * positions
-        ends = indptr[first : first + positions + 1]
-        list_bits(fired[row].view(np.uint64), channels, ends, indices)
-        if len(times) > 0:
-            for p in range(positions):
-                for e in range(ends[p], ends[p + 1]):
-                    values[e] = times[p * channels + indices[e]]
+    """Write, behind who fired in one step, how often each did; `times` has one entry for each neuron."""
+    for p in range(len(indptr) - 1):
+        for e in range(indptr[p], indptr[p + 1]):
+            values[e] = times[p * channels + indices[e]]
 
 
 @kernel

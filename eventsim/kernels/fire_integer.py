@@ -20,7 +20,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from eventsim.kernels.bits import list_bits
+from eventsim.kernels.bits import list_steps
 from eventsim.kernels.dynamics import LANES, STRETCH
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.neuron_parts import FLOATS, NOTHING_COUNTED, count, fetch_ahead, keep_bits, total
@@ -220,9 +220,9 @@ def fire_integer(
         off; int32 arrays of equal length as `repeated_integers` makes them.
     fixed : Fixed
     indptr : int64 array (steps * positions + 1,)
-        Written: ends of the rows of spikes.
+        Written: ends of the rows of spikes; the first entry is given, and says where they begin.
     indices : int32 array
-        Written: the channels that fired; with room for `eventsim.kernels.bits.SPARE` more than neurons and steps.
+        Written: the channels that fired; with room for every neuron and step, or for none.
     fired : uint32 array (steps, words)
         Written: a bit for each neuron and step, `words` of them in each step.
     active : int64 array (steps, 3)
@@ -236,7 +236,8 @@ def fire_integer(
     """
     positions, channels = potential.shape
     advance_integer(current, potential, constants, fixed, fired, active, 0, positions * channels)
-    return list_fired(fired, positions, channels, indptr, indices, active)
+    list_steps(fired, positions, channels, indptr, indices, 0, len(fired))
+    return are_within(active)
 
 
 @kernel
@@ -311,20 +312,10 @@ def stretch_of_integers(constants: int, neurons: int) -> int:
 
 
 @kernel
-def list_fired(
-    fired: npt.NDArray[np.uint32],
-    positions: int,
-    channels: int,
-    indptr: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int32],
-    active: npt.NDArray[np.int64],
-) -> bool:
-    """List who fired, and return whether no input was beyond the largest; parameters are those of `advance_integer`."""
+def are_within(active: npt.NDArray[np.int64]) -> bool:
+    """Return whether no input was beyond the largest, of what `advance_integer` counted."""
     beyond = False
-    indptr[0] = 0
-    for step in range(active.shape[0]):
-        ends = indptr[step * positions : (step + 1) * positions + 1]
-        list_bits(fired[step].view(np.uint64), channels, ends, indices)
+    for step in range(len(active)):
         beyond |= active[step, 2] != 0
     return not beyond
 

@@ -28,7 +28,6 @@ from numba.extending import intrinsic
 from eventsim.kernels.fetching import LINE, fetch
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.processor import COMPRESSED, FEATURES
-from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window, is_flat
 
 QUAD = 4
@@ -241,13 +240,16 @@ def reach_of(window: Window, inputs: int, outputs: int) -> int:
     return window.kernel_width if window.dilation_width == 1 and bytes_of <= NEAR else 1
 
 
-def room_of(window: Window, lines: int, inputs: int, nonzeros: int) -> tuple[int, int]:
-    """Return the room that `list_pairs` needs for ends and entries, the lines being those of all time steps."""
+def lines_of(window: Window, steps: int) -> tuple[int, int]:
+    """Return how many lines `list_pairs` lists of so many time steps, and how many pairs each of them has."""
     if is_flat(window):
-        pairs, times = -(-lines * window.width // 2), 1
-    else:
-        pairs, times = lines * (window.width + window.stride_width), 2
-    return pairs + 1, ENTRY * (min(times * nonzeros, pairs * -(-inputs // QUAD)) + LANES)
+        return -(-steps * window.height * window.width // 2), 1
+    return steps * window.height, window.width + window.stride_width
+
+
+def room_for_pairs(lines: int, pairs: int, inputs: int) -> int:
+    """Return how many entries these lines can have, and some that are written behind them."""
+    return lines * pairs * -(-inputs // QUAD) + LANES
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -301,8 +303,11 @@ def list_pairs(
     inputs: int,
     numbered: bool,
     pairs: Pairs,
-) -> np.float32:
+    part: tuple[int, int, int],
+) -> None:
     """List, for pairs of pixels of a line, the quads of channels that are not silent in both.
+
+    Others may list other lines at the same time.
 
     Parameters
     ----------
@@ -312,55 +317,52 @@ def list_pairs(
         Pixels of a line.
     distance : int
         From the first pixel of a pair to the second: there is a pair for every first one from -distance to the end of
-        the line, and pixels outside are silent. 0 for rows in pairs, one after the other, whatever the line.
+        the line, and pixels outside are silent. 0 for rows in pairs, each of them a line of its own.
     inputs : int
         Channels of a row.
     numbered : bool
         Whether quads are numbered through the pairs of a line.
-    pairs : tuple (indptr, entries)
-        Written: ends of the pairs, and for each quad an integer in each of `ENTRY` lists, one behind the other, which
-        share the room; with room as `room_of` says.
-
-    Returns
-    -------
-    float32
-        The largest value; where it is above `LARGEST_VALUE`, the bytes do not hold it.
+    pairs : tuple (ends, entries)
+        Written: for each line where its first pair begins and each one ends, ``(lines, pairs + 1)``, see `lines_of`;
+        and for each quad an integer in each of `ENTRY` lists ``(ENTRY, room)``, see `room_for_pairs`. The bytes do not
+        hold values above `LARGEST_VALUE`.
+    part : tuple (first line, last line, begin)
+        Listed are these lines, the last one excluded, and their entries begin there.
     """
     indptr, indices, values = rows
     ends, entries = pairs
+    first, last, begin = part
     total, size = len(indptr) - 1, (inputs + QUAD - 1) // QUAD
-    pixels, far, first = (width, distance, 0) if distance > 0 else (2, 1, 1)
-    slots = pixels + far if distance > 0 else 2
-    words, room = np.zeros((pixels + 2 * far) * size + LANES, np.int32), np.uint64(len(entries) // ENTRY)
-    held = words.view(np.uint8)
-    n, ended = np.uint64(0), 1
-    ends[0] = 0
-    for begin in range(0, total, pixels):
-        end = min(begin + pixels, total)
-        for row in range(begin, end):
-            at = np.uint64((row - begin + far) * size * QUAD)
+    pixels, far, slot_before = (width, distance, 0) if distance > 0 else (2, 1, 1)
+    words, room = np.zeros((pixels + 2 * far) * size + LANES, np.int32), np.uint64(entries.shape[1])
+    held, listed = words.view(np.uint8), entries.reshape(-1)
+    n = np.uint64(begin)
+    for line in range(first, last):
+        top = line * pixels
+        for row in range(top, min(top + pixels, total)):
+            at = np.uint64((row - top + far) * size * QUAD)
             for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
                 value = np.float32(1)
                 if len(values) > 0:
                     value = values[e]
                 held[at + np.uint64(indices[e])] = np.uint8(np.int64(value) & 255)
-        for slot in range(first, slots):
+        ends[line, 0] = np.int64(n)
+        for pair in range(ends.shape[1] - 1):
+            slot = slot_before + pair
             a, b = np.uint64(slot * size), np.uint64((slot + far) * size)
             shift = np.int32(slot * size if numbered else 0)
             if COMPILED and COMPRESSED:
                 places = words.ctypes.data + 4 * slot * size, words.ctypes.data + 4 * (slot + far) * size
-                n += np.uint64(_compress(places[0], places[1], size, shift, entries.ctypes.data + 4 * n, 4 * room))
+                n += np.uint64(_compress(places[0], places[1], size, shift, listed.ctypes.data + 4 * n, 4 * room))
             else:
                 for g in range(np.uint64(size)):
                     one, other = words[a + g], words[b + g]
-                    entries[n] = np.int32(g) + shift
-                    entries[n + room] = one
-                    entries[n + room + room] = other
+                    listed[n] = np.int32(g) + shift
+                    listed[n + room] = one
+                    listed[n + room + room] = other
                     n += np.uint64((one | other) != 0)
-            ends[ended] = np.int64(n)
-            ended += 1
+            ends[line, pair + 1] = np.int64(n)
         words[:] = 0
-    return largest(indptr, values) if len(values) > 0 else np.float32(1)
 
 
 @kernel
@@ -384,8 +386,8 @@ def _serve_plainly(
             for j in range(width):
                 total = np.int64(0) if fresh else np.int64(out[to + j])
                 for e in range(first, first + count):
-                    at = weights + (np.int64(entries[e]) * width + j) * QUAD
-                    word = np.int64(entries[e + (row + 1) * (len(entries) // ENTRY)])
+                    at = weights + (np.int64(entries[0, e]) * width + j) * QUAD
+                    word = np.int64(entries[row + 1, e])
                     for n in range(QUAD):
                         total += (word >> np.int64(8 * n) & np.int64(255)) * np.int64(packed[at + n])
                 if last:
@@ -416,14 +418,14 @@ def _find(
         line = row // w.out_width
         y = line % w.out_height * w.stride_height + dy
         x = (row - line * w.out_width) * w.stride_width + dx
-        source = (line // w.out_height * w.height + y) * (w.width + far) + far
+        source = line // w.out_height * w.height + y
         inside = 0 <= y < w.height
         stop = min(end, (line + 1) * w.out_width)
         for target in range(row, stop, 2):
             left, right = max(x, -far), min(x + reach, w.width)
             first = last = np.int64(0)
             if inside and left < right:
-                first, last = ends[source + left], ends[source + right]
+                first, last = ends[source, far + left], ends[source, far + right]
             visits[found], visits[found + 1] = first, last - first
             visits[found + 2] = (tap - x - far if reach > 1 else tap) * weights
             visits[found + 3] = (target - begin) * pitch
@@ -443,8 +445,8 @@ def _find_flat(ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, v
     row, end = span
     found = 0
     for target in range(row, end, 2):
-        first = ends[target // 2]
-        visits[found], visits[found + 1] = first, ends[target // 2 + 1] - first
+        first = ends[target // 2, 0]
+        visits[found], visits[found + 1] = first, ends[target // 2, 1] - first
         visits[found + 2] = 0
         visits[found + 3] = (target - row) * pitch
         visits[found + 4] = (min(target + 1, end - 1) - row) * pitch
@@ -468,7 +470,7 @@ def gather_quads(
 
     Parameters
     ----------
-    pairs : tuple (indptr, entries)
+    pairs : tuple (ends, entries)
         Rows of the input, ``steps * height * width`` of them, as `list_pairs` makes them: with the stride as distance,
         or 0 where the window `is_flat`; and numbered through where several taps are served at once.
     packed : int8 array
@@ -515,7 +517,7 @@ def gather_quads(
                         found,
                         np.uintp(packed.ctypes.data + tile_weights),
                         np.uintp(entries.ctypes.data),
-                        len(entries) // ENTRY,
+                        entries.shape[1],
                         np.uintp(sums.ctypes.data + 4 * to),
                         fresh,
                         last,

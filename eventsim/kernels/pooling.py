@@ -112,7 +112,7 @@ def pool_bits(
     spans : Spans
     pooled : tuple (indptr, indices, values)
         Written: sorted rows of spikes, ``steps * out_height * out_width`` of them. Indices have room for as many as
-        there can be, and `SPARE` more; values, which are all 1, are not written.
+        there can be; values, which are all 1, are not written.
     touched : int64 array (steps,)
         Written: spikes looked at in each step, each as often as it is in a window.
     """
@@ -133,7 +133,7 @@ def pool_bits(
                 continue
             _unite_lines(fired, spans, channels, out_y, united)
             _unite_columns(united, spans, channels, reached)
-            list_bits(reached, channels, ends[row : row + out_width + 1], indices)
+            list_bits(reached, channels, ends[row], ends[row + 1 : row + out_width + 1], indices)
 
 
 @kernel
@@ -156,7 +156,7 @@ def pool_rows(
     maximum : bool
     pooled : tuple (indptr, indices, values)
         Written: sorted rows of what is not 0, ``steps * out_height * out_width`` of them. Indices and values have room
-        for as many as there are values that inputs reach, and `SPARE` more.
+        for as many as there are values that inputs reach.
     touched : int64 array (steps,)
         Written: values looked at in each step, non-zero inputs times the windows they belong to.
     """
@@ -206,7 +206,7 @@ def pool_rows(
         if not looked:
             ends[1:] = ends[0]
             continue
-        list_bits(reached, channels, ends, out_indices)
+        list_bits(reached, channels, ends[0], ends[1:], out_indices)
         reached[:] = 0
         begin = kept = np.uint64(ends[0])
         for out_x in range(out_width):

@@ -7,8 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.bits import list_steps
 from eventsim.kernels.rows import list_nonzeros, unlist
-from eventsim.signals import NO_VALUES, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+from eventsim.signals import NO_VALUES, BitArray, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
+
+LISTED_NS = 0.1
+"""What a neuron takes that may have fired, about."""
 
 
 def rows_from_dense(output: SignalType, steps: int, data: FloatArray) -> Rows:
@@ -36,6 +40,13 @@ def listed(output: SignalType, steps: int, data: FloatArray, context: Context) -
     rows = room_for(replace(output, kind="real"), steps, context)
     context.call(list_nonzeros, data, *rows)
     return Rows.within(output, steps, *rows)
+
+
+def list_spikes(fired: BitArray, output: SignalType, indptr: CountArray, indices: IntArray, context: Context) -> None:
+    """List the bits of neurons that fired; workers share the time steps. See `eventsim.kernels.bits.list_steps`."""
+    parts = context.workers.ranges(len(fired)) if context.worth(LISTED_NS * len(fired) * output.size) else []
+    given = fired, output.positions, output.channels, indptr, indices
+    context.share(list_steps, [(*given, *part) for part in parts or [(0, len(fired))]])
 
 
 def every_channel(signal: Rows | Dense, context: Context) -> FloatArray:

@@ -16,7 +16,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import fire
 from eventsim.tape import Call, Stretch, Tally
@@ -62,7 +62,7 @@ class Case:
         self.dynamics = Dynamics(number, RESETS.index(reset), "strict" in options, multiple)
         self.low = np.full((int("v_min" in options), shape[1]), -0.5, np.float32)
         self.indptr = np.zeros(STEPS * shape[0] + 1, np.int64)
-        self.indices = np.empty(STEPS * size + SPARE, np.int32)
+        self.indices = np.empty(STEPS * size, np.int32)
         self.values = np.empty(len(self.indices) if multiple else 0, np.float32)
         self.active = np.zeros((STEPS, 2), np.int64)
         self.fired = np.empty((1 if multiple else self.chunk, words(size)), np.uint32)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,9 @@ ATTENDING: Entailed = {
 }
 """An entry of the map is read before it is added to an output, which is read and written."""
 
+OUTPUT_NS = 1.0
+"""What an output takes, about."""
+
 NARROW = 2
 """Channels of a head for each token up to which the context is taken for the result, whatever the order counted."""
 
@@ -131,15 +134,46 @@ class SpikingAttentionOp(Op):
     def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
         """Attend within each step of one chunk."""
         q, k, v = inputs
-        size = q.steps * self.output.positions
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        pairs = [rows.whole[:2] for rows in inputs]
-        executed = context.counts((3, q.steps))
-        context.call(self.attend, *pairs, self.output.positions, self.heads, self.scale, out, executed)
+        executed = context.counts((q.steps, 3))
+        attended = attend_by_step(self.attend, inputs, self.output, (self.heads, self.scale), executed, context)
         for part in (q, k, v):
             report_inputs(part, context)
         report_attention(executed, "acs", self.scale, context.rows)
-        return Dense(self.output, q.steps, out)
+        return attended
+
+
+def attend_by_step(
+    kernel: Callable[..., None],
+    inputs: tuple[Rows, Rows, Rows],
+    output: SignalType,
+    given: tuple[Any, ...],
+    executed: CountArray,
+    context: Context,
+) -> Dense:
+    """Let a kernel attend within each time step; workers share the steps.
+
+    Parameters
+    ----------
+    kernel : callable
+        As `eventsim.kernels.attention.attend_scores_first`.
+    inputs : tuple of Rows
+        q, k and v.
+    output : SignalType
+    given : tuple
+        What the kernel takes between the tokens and the output.
+    executed : int64 array (steps, counts)
+        Written.
+    context : Context
+    """
+    steps, tokens = inputs[0].steps, output.positions
+    out = context.buffers.floats(steps * output.size).reshape(steps * tokens, output.channels)
+    shared = context.worth(OUTPUT_NS * out.size)
+    parts = []
+    for first, last in context.workers.ranges(steps) if shared else [(0, steps)]:
+        rows = [(whole.whole[0][first * tokens : last * tokens + 1], whole.whole[1]) for whole in inputs]
+        parts.append((*rows, tokens, *given, out[first * tokens : last * tokens], executed[first:last]))
+    context.share(kernel, parts)
+    return Dense(output, steps, out)
 
 
 def report_attention(executed: CountArray, operation: str, scale: np.float32, rows: LedgerRows) -> None:
@@ -147,14 +181,14 @@ def report_attention(executed: CountArray, operation: str, scale: np.float32, ro
 
     Parameters
     ----------
-    executed : int64 array (3, steps)
+    executed : int64 array (steps, 3)
         Additions into the map, additions into the output, and values of the output that are not zero.
     operation : str
         What the additions are, both together.
     scale : float32
     rows : LedgerRows
     """
-    coincidences, additions, outputs = executed
+    coincidences, additions, outputs = executed.T
     rows.add(operation, coincidences)
     rows.add(operation, additions)
     rows.add("coincidences", coincidences)
@@ -185,7 +219,7 @@ class GradedAttentionOp(Op):
         steps = inputs[0].steps
         size = steps * self.output.positions
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        executed, units = context.counts((3, steps)), context.counts(steps)
+        executed, units = context.counts((steps, 3)), context.counts(steps)
         context.call(self._attend, tuple(signal.whole for signal in inputs), out, executed, units)
         for signal in inputs:
             report_inputs(signal, context)
@@ -200,8 +234,8 @@ class GradedAttentionOp(Op):
         parts = [self._by_head(Rows.within(kind, len(units), *triple)) for kind, triple in given]
         maps = out.reshape(len(units), self.output.positions, self.output.channels)
         for step, (q, k, v) in enumerate(zip(*parts, strict=True)):
-            attended, executed[:2, step], units[step] = self.multiply(q, k, v)
-            executed[2, step] = np.count_nonzero(attended)
+            attended, executed[step, :2], units[step] = self.multiply(q, k, v)
+            executed[step, 2] = np.count_nonzero(attended)
             maps[step] = attended.swapaxes(0, 1).reshape(maps[step].shape)
         np.multiply(out, self.scale, out)
 

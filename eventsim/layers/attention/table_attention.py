@@ -11,7 +11,7 @@ import numpy as np
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, arriving, merged
 from eventsim.kernels.attention import attend_through_table
-from eventsim.layers.attention.spiking_attention import ATTENDING, report_attention
+from eventsim.layers.attention.spiking_attention import ATTENDING, attend_by_step, report_attention
 from eventsim.layers.dense import Memory, blocks, by_head, heads_together, in_shape
 from eventsim.layers.layer import Layer, LayerError, Op
 from eventsim.layers.synapses.gathering import report_inputs
@@ -119,21 +119,17 @@ class TableAttentionOp(Op):
     def advance(self, inputs: tuple[Rows, Rows, Rows], context: Context) -> Dense:
         """Attend within each step of one chunk."""
         q, k, v = inputs
-        tokens = self.output.positions
-        size = q.steps * tokens
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        pairs = [rows.whole[:2] for rows in inputs]
-        executed = context.counts((5, q.steps))
-        context.call(attend_through_table, *pairs, tokens, self.table, self.scale, out, executed)
-        lookups, kept = executed[3:]
-        rows = context.rows
+        rows, executed = context.rows, context.counts((q.steps, 5))
+        given = self.table, self.scale
+        attended = attend_by_step(attend_through_table, inputs, self.output, given, executed, context)
+        lookups, kept = executed[:, 3], executed[:, 4]
         for part in (q, k, v):
             report_inputs(part, context)
-        report_attention(executed[:3], "acs", self.scale, rows)
+        report_attention(executed[:, :3], "acs", self.scale, rows)
         rows.add("table_lookups", lookups)
-        rows.add("scores", len(self.table) * tokens**2)
+        rows.add("scores", len(self.table) * self.output.positions**2)
         rows.add("nonzero_scores", lookups)
         rows.add("kept_scores", kept)
         rows.add("removed_scores", lookups)
         rows.add("removed_scores", kept, times=-1)
-        return Dense(self.output, q.steps, out)
+        return attended

@@ -10,14 +10,13 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.dynamics import INTEGRATE, aligned
 from eventsim.kernels.filling import fill
-from eventsim.kernels.fire import list_fired
 from eventsim.kernels.fire_adaptive import Rules, fire_adaptively, stretch_of
 from eventsim.layers.dense import Memory, Reals, in_shape, tokens
 from eventsim.layers.layer import Layer, LayerError, Op
-from eventsim.layers.listing import every_channel
+from eventsim.layers.listing import every_channel, list_spikes
 from eventsim.layers.neurons.spiking import DenseStep, Flags, stepped, updating
 from eventsim.layers.sigmoid import sigmoid
 from eventsim.layers.synapses.gathering import report_inputs
@@ -340,7 +339,7 @@ class AdaptiveLIFOp(Op):
         if self.time_steps is not None and self.step + steps > self.time_steps:
             found = f"{self.step + steps} time steps found"
             raise LayerError(f"{found}; expected at most {self.time_steps}, which the coefficients are for")
-        positions, channels, size = self.output.positions, self.output.channels, self.output.size
+        size = self.output.size
         x = every_channel(signal, context).reshape(steps, size)
         fired = context.buffers.bits(steps, words(size))
         changed, held = context.counts(steps), self.potential.reshape(-1)
@@ -350,11 +349,10 @@ class AdaptiveLIFOp(Op):
         given = x, held, self.coefficients, self.arrays, self.rules, self.step, self.past, (fired, changed)
         context.call(fire_adaptively, *given)
         self.step += steps
-        indptr = np.zeros(steps * positions + 1, np.int64)
-        indices = context.buffers.indices(steps * size + SPARE)
-        listed = indptr, indices, NO_VALUES
-        context.call(list_fired, fired, positions, channels, listed, NO_VALUES, 0)
-        spikes = Rows.within(self.output, steps, *listed, fired)
+        indptr = np.zeros(steps * self.output.positions + 1, np.int64)
+        indices = context.buffers.indices(steps * size)
+        list_spikes(fired, self.output, indptr, indices, context)
+        spikes = Rows.within(self.output, steps, indptr, indices, NO_VALUES, fired)
         report_inputs(signal, context)
         rows.add("spikes", context.by_step(spikes))
         rows.add("updates_with_input", context.by_step(signal))

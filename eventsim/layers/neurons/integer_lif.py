@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
 from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
@@ -25,13 +25,14 @@ from eventsim.kernels.fire_integer import (
     SHIFT_LEAK,
     Fixed,
     advance_integer,
+    are_within,
     fire_integer,
-    list_fired,
     repeated_integers,
     stretch_of_integers,
 )
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import Layer, LayerError, Op
+from eventsim.layers.listing import list_spikes
 from eventsim.layers.neurons.spiking import updating
 from eventsim.signals import NO_VALUES, BitArray, CountArray, Dense, FloatArray, IntArray, Rows, SignalType
 
@@ -235,8 +236,9 @@ class IntegerNeuronOp(Op):
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         (signal,), rows = inputs, context.rows
-        indices = context.buffers.indices(signal.steps * self.output.size + SPARE if self.lists_channels else 0)
-        indptr = context.buffers.longs(signal.steps * self.output.positions + 1)
+        indices = context.buffers.indices(signal.steps * self.output.size if self.lists_channels else 0)
+        indptr = np.empty(signal.steps * self.output.positions + 1, np.int64)
+        indptr[0] = 0
         active = context.counts((signal.steps, 3))
         current = signal.to_array()
         fired = context.buffers.bits(signal.steps, words(self.output.size))
@@ -270,14 +272,14 @@ class IntegerNeuronOp(Op):
         context: Context,
     ) -> bool:
         """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
-        positions, channels = self._room.shape
-        size = positions * channels
+        size = self.output.size
         parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
         counted = np.empty((len(parts), *active.shape), np.int64)
         shared = [(*given, fired, counts, *part) for counts, part in zip(counted, parts, strict=True)]
         context.share(advance_integer, shared)
         context.call(add_up, counted, active)
-        fine: bool = context.call(list_fired, fired, positions, channels, indptr, indices, active, holds=bool)
+        list_spikes(fired, self.output, indptr, indices, context)
+        fine: bool = context.call(are_within, active, holds=bool)
         return fine
 
 

@@ -7,16 +7,16 @@ import copy
 import numpy as np
 
 from eventsim.context import Context
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
-from eventsim.kernels.fire import Constants, add_up, advance_part, fire, list_fired, stretch_of
+from eventsim.kernels.fire import Constants, add_up, advance_part, fire, stretch_of
 from eventsim.kernels.values_of_rows import add_up_steps
+from eventsim.layers.listing import list_spikes
 from eventsim.signals import NO_VALUES, BitArray, CountArray, FloatArray, IntArray, Rows, SignalType
 
 UPDATE_NS = 0.5
 """What an update takes, about."""
 NOT_KEPT = np.empty((0, 0), np.float32)
-NO_TIMES = np.empty(0, np.float32)
 NO_INDICES: IntArray = np.empty(0, np.int32)
 NO_BITS: BitArray = np.empty((0, 0), np.uint32)
 
@@ -73,7 +73,7 @@ class Membrane:
     def begin(self, steps: int, context: Context, lists: bool = True) -> None:
         """Take room for the spikes of a chunk, and for a list of them."""
         buffers = context.buffers
-        self._indices = buffers.indices(steps * self.output.size + SPARE) if lists else NO_INDICES
+        self._indices = buffers.indices(steps * self.output.size) if lists else NO_INDICES
         self._values = buffers.floats(len(self._indices)) if self.dynamics.multiple else NO_VALUES
         self._indptr = np.empty(steps * self.output.positions + 1, np.int64)
         self._indptr[0] = 0
@@ -105,7 +105,7 @@ class Membrane:
         first : bool
             The sample begins with these steps, whatever the potential is.
         context : Context
-            Whose workers share the neurons; one of them lists the spikes.
+            Whose workers share the neurons.
         """
         row, constants = start * self.output.positions, self._constants[first]
         indptr = self._indptr[row : row + len(current) + 1]
@@ -136,8 +136,7 @@ class Membrane:
         given = current, potential, constants, self.dynamics, fired, charged
         context.share(advance_part, [(*given, counts, *part) for counts, part in zip(counted, parts, strict=True)])
         context.call(add_up, counted, active)
-        listed = indptr, self._indices, self._values
-        context.call(list_fired, fired, self.output.positions, self.output.channels, listed, NO_TIMES, 0)
+        list_spikes(fired, self.output, indptr, self._indices, context)
 
     def spikes(self, steps: int) -> Rows:
         """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""

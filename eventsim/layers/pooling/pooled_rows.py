@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from eventsim.context import Context
-from eventsim.kernels.bits import SPARE, words
+from eventsim.kernels.bits import words
 from eventsim.kernels.pooling import pool_bits, pool_rows, set_bits
 from eventsim.kernels.window import Spans
 from eventsim.layers.listing import room_for
@@ -14,7 +14,7 @@ def pooled_rows(
     signal: Rows, output: SignalType, spans: Spans, context: Context, *, maximum: bool
 ) -> tuple[Rows, CountArray]:
     """Pool rows of maps by maximum or by sum; return them and the values looked at in each step."""
-    pooled = room_for(output, signal.steps, context, SPARE)
+    pooled = room_for(output, signal.steps, context)
     touched = context.counts(signal.steps)
     if maximum and signal.values is None:
         bits = _bits_of(signal, context)

@@ -8,7 +8,16 @@ import numpy as np
 
 from eventsim.context import Context
 from eventsim.kernels.gather_integer import gather_integer
-from eventsim.kernels.gather_quads import Pairs, gather_quads, list_pairs, reach_of, room_of, tiles_of
+from eventsim.kernels.gather_quads import (
+    ENTRY,
+    Pairs,
+    gather_quads,
+    lines_of,
+    list_pairs,
+    reach_of,
+    room_for_pairs,
+    tiles_of,
+)
 from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window, is_flat
@@ -20,6 +29,8 @@ from eventsim.signals import Dense, Rows, SignalType
 
 PRODUCT_NS = 0.02
 """What a product takes, about."""
+EVENT_NS = 0.5
+"""What it takes, about, to list a value."""
 
 
 class IntegerSynapsesOp(SynapsesOp):
@@ -64,11 +75,7 @@ class IntegerSynapsesOp(SynapsesOp):
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
         assert isinstance(signal, Rows)
-        if self.form == "quads":
-            pairs, most = self._pairs_of(signal, context)
-        else:
-            indptr, _, values = signal.whole
-            most = np.float32(1) if signal.values is None else context.call(largest, indptr, values, holds=self._fits)
+        most = self._largest_of(signal, context)
         if most > self.largest_input:
             raise LayerError(
                 f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
@@ -80,7 +87,7 @@ class IntegerSynapsesOp(SynapsesOp):
         out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
         parts = self._parts(len(signal.indices), size, context)
         if self.form == "quads":
-            quads = pairs, self.weight, out, self.window, self.source.channels, self.reach
+            quads = self._pairs_of(signal, context), self.weight, out, self.window, self.source.channels, self.reach
             context.share(gather_quads, [(*quads, part) for part in parts])
         else:
             plain = signal.whole, self.weight, self.room, self.wide, out, self.window
@@ -99,18 +106,32 @@ class IntegerSynapsesOp(SynapsesOp):
             return [(*part, 0, size) for part in workers.ranges(tiles)]
         return [(0, tiles, *part) for part in workers.ranges(size, 2)]
 
-    def _pairs_of(self, signal: Rows, context: Context) -> tuple[Pairs, np.float32]:
-        """Return the pairs of a signal, and its largest value; kept with it, as several layers may hear it."""
+    def _largest_of(self, signal: Rows, context: Context) -> np.float32:
+        """Return the largest value of a signal; kept with it, as several layers may hear it."""
+        kept: dict[int, np.float32] = signal.__dict__.setdefault("_largest", {})
+        if self.largest_input not in kept:
+            indptr, _, values = signal.whole
+            found = np.float32(1) if signal.values is None else context.call(largest, indptr, values, holds=self._fits)
+            kept[self.largest_input] = found
+        return kept[self.largest_input]
+
+    def _pairs_of(self, signal: Rows, context: Context) -> Pairs:
+        """Return the pairs of a signal; kept with it, too."""
         w, numbered = self.window, self.reach > 1
         distance = 0 if is_flat(w) else w.stride_width
-        key = (w.width if distance else 0, distance, numbered, self.largest_input)
-        kept: dict[Any, tuple[Pairs, np.float32]] = signal.__dict__.setdefault("_pairs", {})
+        key = (w.width if distance else 0, distance, numbered)
+        kept: dict[Any, Pairs] = signal.__dict__.setdefault("_pairs", {})
         if key not in kept:
-            lines, channels = signal.steps * w.height, signal.type.channels
-            ends, room = room_of(w, lines, channels, signal.steps * signal.type.size)
-            pairs = np.empty(ends, np.int64), context.buffers.indices(room)
-            given = signal.whole, w.width, distance, channels, numbered, pairs
-            kept[key] = pairs, context.call(list_pairs, *given, holds=self._fits)
+            lines, pairs = lines_of(w, signal.steps)
+            parts = context.workers.ranges(lines) if context.worth(EVENT_NS * len(signal.indices)) else []
+            parts = parts or [(0, lines)]
+            begins = [0, *np.cumsum([room_for_pairs(b - a, pairs, signal.type.channels) for a, b in parts]).tolist()]
+            entries = context.buffers.indices(ENTRY * begins[-1]).reshape(ENTRY, begins[-1])
+            kept[key] = np.empty((lines, pairs + 1), np.int64), entries
+            given = signal.whole, w.width, distance, signal.type.channels, numbered, kept[key]
+            context.share(
+                list_pairs, [(*given, (*part, begin)) for part, begin in zip(parts, begins[:-1], strict=True)]
+            )
         return kept[key]
 
     def _fits(self, most: np.float32) -> bool:
