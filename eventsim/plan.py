@@ -79,6 +79,8 @@ class Schedule:
         The layer that emits the logits.
     unlisted : frozenset of str
         Layers whose channels nobody needs listed: all who hear them read bits, in the same chunk.
+    banded : frozenset of str
+        Layers that one layer alone hears, in the same chunk, and takes in bands.
     """
 
     parts: tuple[Node | Loop, ...]
@@ -86,6 +88,7 @@ class Schedule:
     delays: dict[Edge, SignalType]
     output: str
     unlisted: frozenset[str]
+    banded: frozenset[str]
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -118,7 +121,11 @@ def plan(network: Network) -> Schedule:
         else:
             parts.append(nodes[names[0]])
     delays = {edge: network.types[edge.source] for edge in network.edges if edge.delay}
-    return Schedule(tuple(parts), _done_after(parts), delays, output, _unlisted(nodes, parts, network.edges))
+    hearers = _hearers(nodes, parts, network.edges)
+    unlisted = frozenset(name for name, ops in hearers.items() if all(op is not None and op.hears_bits for op in ops))
+    alone = {name: ops[0] for name, ops in hearers.items() if len(ops) == 1}
+    banded = frozenset(name for name, op in alone.items() if op is not None and op.hears_bands)
+    return Schedule(tuple(parts), _done_after(parts), delays, output, unlisted, banded)
 
 
 def _node(network: Network, name: str) -> Node:
@@ -138,13 +145,16 @@ def _node(network: Network, name: str) -> Node:
     return Node(name, type(layer).__name__, op, network.inputs[name], facts)
 
 
-def _unlisted(nodes: Mapping[str, Node], parts: Iterable[Node | Loop], edges: Iterable[Edge]) -> frozenset[str]:
+def _hearers(
+    nodes: Mapping[str, Node], parts: Iterable[Node | Loop], edges: Iterable[Edge]
+) -> dict[str, list[Op | None]]:
+    """Return the ops that hear each layer; None for one that does later, or step by step."""
     alone = {part.name for part in parts if isinstance(part, Node)}
-    heard: dict[str, list[bool]] = {}
+    heard: dict[str, list[Op | None]] = {}
     for edge in edges:
         in_one_go = not edge.delay and edge.source in alone and edge.target in alone
-        heard.setdefault(edge.source, []).append(in_one_go and nodes[edge.target].op.hears_bits)
-    return frozenset(name for name, by_bits in heard.items() if all(by_bits))
+        heard.setdefault(edge.source, []).append(nodes[edge.target].op if in_one_go else None)
+    return heard
 
 
 def _components(network: Network) -> list[tuple[str, ...]]:

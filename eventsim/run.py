@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.banded import Banded
 from eventsim.buffers import Buffers
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
@@ -48,8 +49,9 @@ class Passage:
     Parameters
     ----------
     node : Node
-    unlisted : bool
-        Nobody needs the channels that it emits.
+    schedule : Schedule
+    watched : bool
+        Somebody looks at what it emits, beside who hears it.
 
     Attributes
     ----------
@@ -79,9 +81,10 @@ class Passage:
         "values",
     )
 
-    def __init__(self, node: Node, unlisted: bool) -> None:
+    def __init__(self, node: Node, schedule: Schedule, watched: bool) -> None:
         self.node = replace(node, op=node.op.fork())
-        self.node.op.lists_channels = not unlisted
+        self.node.op.lists_channels = watched or node.name not in schedule.unlisted
+        self.node.op.emits_bands = not watched and node.name in schedule.banded
         self.advance = self.node.op.advance
         self.once = node.op.once_if_static
         self.multiplies = node.facts.dense_macs > 0
@@ -128,8 +131,7 @@ class Run:
         self._schedule = schedule
         self.workers = workers
         watched = bool(record or observers or potentials)
-        unlisted = frozenset() if watched else schedule.unlisted
-        self._layers = {node.name: Passage(node, node.name in unlisted) for node in schedule.nodes}
+        self._layers = {node.name: Passage(node, schedule, watched) for node in schedule.nodes}
         self._parts = [
             (part if isinstance(part, Loop) else self._layers[part.name], done)
             for part, done in zip(schedule.parts, schedule.done_after, strict=True)
@@ -294,6 +296,10 @@ class Run:
             emitted = execute(layer, given, at, steps, chunk)
         signals[node.name] = emitted
         layer.seen += steps
+        for source, signal in zip(node.sources, given, strict=False):
+            if isinstance(signal, Banded):
+                layer.seconds -= signal.seconds
+                self._layers[source].seconds += signal.seconds
         if self._observers:
             self._tell(layer, given, emitted, self.steps + chunk.steps - steps, steps)
 

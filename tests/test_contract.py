@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from eventsim import EventsimError, InputError, NetworkBuilder, Simulator, layers
+from eventsim.banded import Banded
 from eventsim.layers import Layer, Op
 from eventsim.layers.dense import Memory
 from eventsim.layers.neurons.spiking import NeuronOp
@@ -525,6 +526,20 @@ def test_an_op_that_neither_lists_spikes_nor_leaves_their_bits_is_caught(monkeyp
     monkeypatch.setattr(NeuronOp, "advance", bare)
     with pytest.raises(AssertionError, match="lists no channels where nobody needs them, and leaves no bits"):
         check_layer(layers.IF(), CURRENTS, steps=STEPS)
+
+
+def test_an_op_that_takes_other_sums_in_bands_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_layer(layers.LIF(), MAP, steps=STEPS)
+    original = NeuronOp.advance
+
+    def odd(self: NeuronOp, inputs: tuple[Rows | Dense], context: Any) -> Rows:
+        if isinstance(inputs[0], Banded):
+            inputs = (Dense(inputs[0].type, inputs[0].steps, -inputs[0].data),)
+        return original(self, inputs, context)
+
+    monkeypatch.setattr(NeuronOp, "advance", odd)
+    with pytest.raises(AssertionError, match="other outputs or counts for bands, though it declares hears_bands"):
+        check_layer(layers.LIF(), MAP, steps=STEPS)
 
 
 def test_a_convolution_over_time_that_hides_its_state_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

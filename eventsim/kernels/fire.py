@@ -327,7 +327,9 @@ def advance(  # noqa: PLR0917
 
     Parameters
     ----------
-    current, potential, constants, dynamics, charged
+    current : float32 array (all steps * positions, channels)
+        Of all neurons, or of these alone.
+    potential, constants, dynamics, charged
         As for `fire`.
     fired : uint32 array (steps, words)
         Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
@@ -338,17 +340,19 @@ def advance(  # noqa: PLR0917
     begin : int
         The first of the steps, of which there are as many as rows of `fired`; the one that begins from the start.
     first, last : int
-        The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
+        The neurons, numbered through: each a multiple of `LANES` and of the channels, or the end of all.
     """
     constant, threshold, floor, start = constants
     neurons = potential.size
     x, v, kept = current.reshape(-1), potential.reshape(-1), charged.reshape(-1)
+    given = x.size // max(len(active), 1)  # neurons of whom the current is
+    missing = first if given < neurons else 0
     stretch = stretch_of(constants, neurons)
     if last == neurons:
         fired[:, neurons // LANES :] = 0
     if COMPILED:
         for a in range(first, last, stretch):
-            vectors = min(stretch, neurons - a) // LANES
+            vectors = min(stretch, last - a) // LANES
             k = constant.ctypes.data + (4 * a if len(constant) == neurons else 0)
             th = threshold.ctypes.data + (4 * a if len(threshold) == neurons else 0)
             low = np.uintp(0)
@@ -360,7 +364,7 @@ def advance(  # noqa: PLR0917
                 if row == 0 and len(start) > 0:
                     before = start.ctypes.data + (4 * a if len(start) == neurons else 0)
                 arguments = (
-                    x.ctypes.data + 4 * at,
+                    x.ctypes.data + 4 * ((begin + row) * given + a - missing),
                     before,
                     v.ctypes.data + 4 * a,
                     k,
@@ -383,11 +387,11 @@ def advance(  # noqa: PLR0917
         if not COMPILED:
             fired[:, first // LANES : last // LANES] = 0
         for row in range(len(fired)):
-            at = (begin + row) * neurons
+            at, from_rest = (begin + row) * neurons, (begin + row) * given + rest - missing
             _rest(
                 rest,
                 last,
-                x[at : at + neurons],
+                x[from_rest : from_rest + last - rest],
                 v,
                 constants,
                 dynamics,
@@ -463,12 +467,12 @@ def _rest(  # noqa: PLR0917
             before = start[i % len(start)]
         above = before > th if dynamics.strict else before >= th
         late = one if dynamics.reset >= SUBTRACT_LATE and above else zero
-        h = _charge(before, x[i], constant[i % len(constant)], dynamics.charge)
+        h = _charge(before, x[i - first], constant[i % len(constant)], dynamics.charge)
         if dynamics.reset == ZERO_LATE:
             h = zero if late else h
         elif dynamics.reset >= SUBTRACT_LATE:
             h = h - late * th
-        active[0] += x[i] != zero
+        active[0] += x[i - first] != zero
         active[1] += h != before
         if len(charged) > 0:
             charged[i] = h

@@ -255,19 +255,23 @@ def advance_integer(
 
     Parameters
     ----------
-    current, potential, constants, fixed
+    current : float32 array (steps * positions, channels)
+        Of all neurons, or of these alone.
+    potential, constants, fixed
         As for `fire_integer`.
     fired : uint32 array (steps, words)
         Written: a bit for each neuron and step, `words` of them in each step; those of these neurons.
     active : int64 array (steps, 3)
         Written, of these neurons: as for `fire_integer`.
     first, last : int
-        The neurons, numbered through; the first at the beginning of a stretch, the last at its end or that of all.
+        The neurons, numbered through: each a multiple of `LANES` and of the channels, or the end of all.
     """
     bias, leak, fires_at, taken = constants
     active[:] = 0
     neurons, steps = potential.size, active.shape[0]
     x, v = current.reshape(-1), potential.reshape(-1)
+    given = x.size // max(steps, 1)  # neurons of whom the current is
+    missing = first if given < neurons else 0
     whole = len(bias) == neurons
     stretch = stretch_of_integers(len(bias), neurons)
     if last == neurons:
@@ -278,7 +282,7 @@ def advance_integer(
             at = 4 * a if whole else 0
             for step in range(steps):
                 _advance(
-                    x.ctypes.data + 4 * (step * neurons + a),
+                    x.ctypes.data + 4 * (step * given + a - missing),
                     nothing.ctypes.data if fixed.fresh and step == 0 else v.ctypes.data + 4 * a,
                     v.ctypes.data + 4 * a,
                     bias.ctypes.data + at,
@@ -287,7 +291,7 @@ def advance_integer(
                     taken.ctypes.data + at,
                     fired.ctypes.data + 4 * (step * fired.shape[1] + a // LANES),
                     active.ctypes.data + 24 * step,
-                    min(stretch, neurons - a) // LANES,
+                    min(stretch, last - a) // LANES,
                     fixed.way,
                     fixed.shift,
                     fixed.fraction,
@@ -299,10 +303,10 @@ def advance_integer(
         if not COMPILED:
             fired[:, first // LANES : last // LANES] = 0
         for step in range(steps):
-            given = x[step * neurons : (step + 1) * neurons]
             if fixed.fresh and step == 0:
                 v[rest:last] = 0
-            _rest(rest, last, given, v, constants, fixed, fired[step], active[step])
+            at = step * given + rest - missing
+            _rest(rest, last, x[at : at + last - rest], v, constants, fixed, fired[step], active[step])
 
 
 @kernel
@@ -336,7 +340,7 @@ def _rest(
     for i in range(first, last):
         n = i % len(bias)
         before = np.int64(v[i])
-        given = np.float64(x[i])
+        given = np.float64(x[i - first])
         beyond = not -fixed.largest <= given <= fixed.largest
         active[2] += beyond
         sums = np.int64(0) if beyond else np.int64(np.rint(given))

@@ -33,7 +33,7 @@ from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
 from eventsim.kernels.visits import ROWS, RowArrays, find, split
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, lines_read
 
 FEW = 12
 """Events of a row below which a visit takes a row of taps; it does where the nearest cache holds their weights, too."""
@@ -229,14 +229,19 @@ _edge, _tiles_of = kernel(edge), kernel(tiles_of)
 
 @kernel
 def _by_column(
-    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], width: int, inputs: int
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], window: Window, inputs: int
 ) -> npt.NDArray[np.int32]:
-    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list."""
+    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list.
+
+    Those are written that the window reads.
+    """
+    w, (top, bottom) = window, lines_read(window)
     out = np.empty(indptr[-1], np.int32)
-    for line in range(0, len(indptr) - 1, width):
-        if indptr[line] == indptr[line + width]:
+    for number in range((len(indptr) - 1) // w.width):
+        line = number * w.width
+        if not top <= number % w.height < bottom or indptr[line] == indptr[line + w.width]:
             continue
-        for x in range(width):
+        for x in range(w.width):
             shift = np.int32(x * inputs)
             for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
                 out[e] = indices[e] + shift
@@ -244,17 +249,22 @@ def _by_column(
 
 
 @kernel
-def _kind_of(values: npt.NDArray[np.float32], first: int, last: int) -> int:
-    """Return what the values are; what most are, to judge by the first of them."""
+def _kind_of(indptr: npt.NDArray[np.int64], values: npt.NDArray[np.float32], window: Window) -> int:
+    """Return what the values are that the window reads; what most are, to judge by the first of all."""
     if len(values) == 0 or not FUSED:
         return ONES if len(values) == 0 else ANY
+    first, last = indptr[0], indptr[-1]
     seen, powers = min(last - first, SEEN), 0
     for e in range(first, first + seen):
         powers += (values[e] == 1) | (values[e] == 2) | (values[e] == 4)
-    bits, least = values.view(np.int32), np.int32(ONE)
-    for e in range(np.uint64(first if 4 * powers >= 3 * seen else last), np.uint64(last)):
-        least = min(least, bits[e])
-    return POWERS if 4 * powers >= 3 * seen and least == ONE else ANY
+    if 4 * powers < 3 * seen:
+        return ANY
+    w, (top, bottom), bits, least = window, lines_read(window), values.view(np.int32), np.int32(ONE)
+    for begin in range(0, len(indptr) - 1, w.height * w.width):
+        read = indptr[begin + top * w.width], indptr[begin + max(top, bottom) * w.width]
+        for e in range(np.uint64(read[0]), np.uint64(read[1])):
+            least = min(least, bits[e])
+    return POWERS if least == ONE else ANY
 
 
 @kernel
@@ -324,21 +334,20 @@ def gather(
     scattered = in_rows and taps > 1 and events < RARE * sources and first_row < last_row
     few = events < FEW * sources or w.kernel_width * size * _edge(fan, 1) <= NEAR
     reach = w.kernel_width if in_rows and not scattered and few else 1
-    listed = _by_column(indptr, indices, w.width, size) if reach > 1 else indices
+    listed = _by_column(indptr, indices, w, size) if reach > 1 else indices
     parts = max((size * _edge(fan, 1) + NEAR - 1) // NEAR, 1)
     if groups > 1 or reach > 1 or scattered or events < MANY * parts * sources:
         parts = 1
     ends = split(indptr, indices, size, parts) if parts > 1 else indptr
     deals = np.empty(0, np.int32)
     if scattered:
-        pixels, of_step = w.out_height * w.out_width, w.height * w.width
-        read = first_row // pixels * of_step, ((last_row - 1) // pixels + 1) * of_step
-        deals = deal(indptr, indices, w, size, read)
+        pixels = w.out_height * w.out_width
+        deals = deal(indptr, indices, w, size, (first_row // pixels, (last_row - 1) // pixels + 1))
     at_once = max(ROWS // groups, 1)
     visits = np.zeros(4 * at_once * groups + 4, np.int64)
     sums = out.reshape(-1)
     start = np.empty(TILE if groups == 1 else 0, np.float32)
-    biased_first, kind = groups > 1, _kind_of(values, indptr[0], indptr[-1])
+    biased_first, kind = groups > 1, _kind_of(indptr, values, w)
     for tile in range(first_tile, last_tile):
         channel, width = _edge(fan, tile), _edge(fan, tile + 1) - _edge(fan, tile)
         row_weights = (width + LANES - 1) // LANES * LANES

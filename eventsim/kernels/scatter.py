@@ -24,7 +24,7 @@ from eventsim.kernels.fetching import LINE
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.tiles import TILE, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, lines_read
 
 COMPILED = not numba.config.DISABLE_JIT
 FAR = 1 << 21
@@ -139,9 +139,9 @@ def deal(
     indices: npt.NDArray[np.int32],
     window: Window,
     inputs: int,
-    span: tuple[int, int],
+    steps: tuple[int, int],
 ) -> npt.NDArray[np.int32]:
-    """Return what each event reaches along its line.
+    """Return what each event reaches along its line, of those that the window reads.
 
     Parameters
     ----------
@@ -151,8 +151,8 @@ def deal(
         Not dilated along a line.
     inputs : int
         Channels.
-    span : tuple (first row, last row)
-        Of the input, those that are looked at.
+    steps : tuple (first, last)
+        Those that are looked at, the last one excluded.
 
     Returns
     -------
@@ -161,18 +161,22 @@ def deal(
         of the row of taps, and the output pixel that it reaches; the next one, a stride further, reaches the pixel
         before.
     """
-    w = window
-    out = np.empty(3 * indptr[span[1]], np.int32)
-    for row in range(span[0], span[1]):
-        if indptr[row] == indptr[row + 1]:
-            continue
-        place = row % w.width + w.pad_width
-        low = max(place - (w.out_width - 1) * w.stride_width, place % w.stride_width)
-        high = min(w.kernel_width - 1, place)
-        taps = (high - low) // w.stride_width + 1 if low <= high else 0
-        target = (place - low) // w.stride_width
-        for e in range(np.uint64(indptr[row]), np.uint64(indptr[row + 1])):
-            out[3 * e], out[3 * e + 1], out[3 * e + 2] = taps, low * inputs + indices[e], target
+    w, (top, bottom) = window, lines_read(window)
+    out = np.empty(3 * indptr[steps[1] * w.height * w.width], np.int32)
+    for step in range(steps[0], steps[1]):
+        for y in range(top, bottom):
+            line = (step * w.height + y) * w.width
+            for x in range(np.uint64(w.width)):
+                first, last = np.uint64(indptr[np.uint64(line) + x]), np.uint64(indptr[np.uint64(line + 1) + x])
+                if first == last:
+                    continue
+                place = int(x) + w.pad_width
+                low = max(place - (w.out_width - 1) * w.stride_width, place % w.stride_width)
+                high = min(w.kernel_width - 1, place)
+                taps = (high - low) // w.stride_width + 1 if low <= high else 0
+                target = (place - low) // w.stride_width
+                for e in range(first, last):
+                    out[3 * e], out[3 * e + 1], out[3 * e + 2] = taps, low * inputs + indices[e], target
     return out
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.kernels.jit import kernel
+
 
 class Window(NamedTuple):
     """Input and output pixels, kernel, stride, padding, and pixels from one tap to the next."""
@@ -35,6 +37,19 @@ def is_flat(window: Window) -> bool:
     w = window
     taps, strides, pads = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width, w.pad_height + w.pad_width
     return taps == 1 and strides == 1 and pads == 0
+
+
+def band(window: Window, first: int, last: int) -> Window:
+    """Return the window of some lines of the output, which reads the same input."""
+    return window._replace(out_height=last - first, pad_height=window.pad_height - first * window.stride_height)
+
+
+@kernel
+def lines_read(window: Window) -> tuple[int, int]:
+    """Return the first and the last line of the input, excluded, that the window reads: all, but for a `band`."""
+    w = window
+    below = (w.out_height - 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
+    return max(-w.pad_height, 0), min(below - w.pad_height, w.height)
 
 
 class Spans(NamedTuple):

@@ -199,20 +199,26 @@ class Op(ABC):
     ----------
     hears_bits : bool
         Of spikes that have `Rows.bits`, it reads these and `Rows.indptr`, and no list of channels.
+    hears_bands : bool
+        Of sums that are `eventsim.banded.Banded`, it takes one band after the other.
     plays : bool
         Whatever `advance` does with values of a sample, it does by `Context.call` in memory of `Context.buffers`, and
         what it reports of them lies in that of `Context.counts`; what it decides, it decides by the types and the
         number of steps. Then samples of the same shape can be run without it; see `eventsim.tape`.
 
-    One it is told in a run (`eventsim.plan.Schedule.unlisted`), and may pass over:
+    Two it is told in a run (`eventsim.plan.Schedule`), and may pass over:
 
     Attributes
     ----------
     lists_channels : bool
         Somebody needs the channels that its rows list, beside their bits.
+    emits_bands : bool
+        One layer alone hears it, in the same chunk, that takes `eventsim.banded.Banded`.
     """
 
     hears_bits: bool = False
+    hears_bands: bool = False
+    emits_bands: bool = False
     plays: bool = False
     lists_channels: bool = True
     kernel: str

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eventsim.context import Context
 from eventsim.errors import LayerError
-from eventsim.layers import Layer, Op
-from eventsim.ledger import Ledger
-from eventsim.signals import NO_VALUES, CountArray, Rows, Signal, SignalType
-from eventsim.testing.samples import from_bits
+from eventsim.layers import Layer
+from eventsim.signals import NO_VALUES, Rows, Signal, SignalType
+from eventsim.testing.samples import executed, from_bits
 
 
 def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal, ...]) -> None:
@@ -26,12 +24,12 @@ def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal
         Says what is not as promised.
     """
     name, op = type(layer).__name__, layer.op(*sources)
-    emitted, counts = _executed(op, sample)
+    emitted, counts = executed(op, sample)
     expected = emitted.to_array().copy()
 
     def require_same(given: tuple[Signal, ...], without: str) -> None:
         try:
-            output, counted = _executed(layer.op(*sources), given)
+            output, counted = executed(layer.op(*sources), given)
             same = np.array_equal(output.to_array(), expected) and counted == counts
         except (AssertionError, LayerError):
             same = False
@@ -44,22 +42,13 @@ def check_bits(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signal
         require_same(tuple(map(_without_list, sample)), "a list of channels, though it declares hears_bits")
     op = layer.op(*sources)
     op.lists_channels = False
-    output, _ = _executed(op, sample)
+    output, _ = executed(op, sample)
     if (
         isinstance(output, Rows)
         and len(output.indices) < output.nonzeros
         and (output.bits is None or not np.array_equal(from_bits(output.bits, output.type), expected))
     ):
         raise AssertionError(f"{name}: lists no channels where nobody needs them, and leaves no bits of them either")
-
-
-def _executed(op: Op, sample: tuple[Signal, ...]) -> tuple[Signal, dict[str, list[int]]]:
-    """Return what an op emits for all steps at once, and what it counts that is not 0."""
-    steps = sample[0].steps
-    ledger = Ledger(["layer"], steps)
-    output = op.advance(sample, Context(True, ledger.rows("layer", 0, steps)))
-    columns: dict[str, CountArray] = dict(ledger.columns("layer"))
-    return output, {operation: column.tolist() for operation, column in columns.items() if column.any()}
 
 
 def _without_list(signal: Signal) -> Signal:

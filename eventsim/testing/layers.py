@@ -21,6 +21,7 @@ from eventsim.ledger import Ledger
 from eventsim.plan import DECLARATIONS
 from eventsim.signals import CountArray, Dense, FloatArray, Rows, Signal, SignalType, as_static, to_frames
 from eventsim.testing.dense_forms import check_dense_form, check_has_dense_form
+from eventsim.testing.hearing_bands import check_bands
 from eventsim.testing.hearing_bits import check_bits
 from eventsim.testing.playing import check_playing
 from eventsim.testing.samples import bits_of, from_bits, random_signal
@@ -88,6 +89,7 @@ def check_layer(layer: Layer, *sources: SignalType, steps: int = 4, seeds: Seque
         contract.check_output(copy.deepcopy(sample))
         contract.check_inputs_are_left_alone(sample)
     check_bits(layer, sources, samples[0])
+    check_bands(layer, sources, samples[0])
     contract.check_no_steps(samples[0])
     contract.check_chunks(samples)
     contract.check_memory(samples)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from eventsim.context import Context
 from eventsim.kernels.bits import words
+from eventsim.layers import Op
 from eventsim.layers.listing import rows_from_dense
-from eventsim.signals import BitArray, Dense, FloatArray, Rows, Signal, SignalType
+from eventsim.ledger import Ledger
+from eventsim.signals import BitArray, CountArray, Dense, FloatArray, Rows, Signal, SignalType
 
 DENSITY = 0.4
 
@@ -47,3 +50,12 @@ def random_rows(kind: SignalType, rows: int, rng: np.random.Generator, density: 
     else:
         values = rng.integers(1, 17, shape) * rng.choice([-1, 1, 1], shape) / 8
     return np.where(rng.random(shape) < density, values, 0).astype(np.float32)
+
+
+def executed(op: Op, sample: tuple[Signal, ...]) -> tuple[Signal, dict[str, list[int]]]:
+    """Return what an op emits for all steps at once, and what it counts that is not 0."""
+    steps = sample[0].steps
+    ledger = Ledger(["layer"], steps)
+    output = op.advance(sample, Context(True, ledger.rows("layer", 0, steps)))
+    columns: dict[str, CountArray] = dict(ledger.columns("layer"))
+    return output, {operation: column.tolist() for operation, column in columns.items() if column.any()}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import lcm
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.banded import Band, Banded
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.bits import words
-from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
+from eventsim.kernels.dynamics import INTEGRATE, LANES, LEAK_MULTIPLY
 from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
@@ -194,7 +196,7 @@ class IntegerNeuronOp(Op):
     def __init__(self, layer: IntegerLIF, source: SignalType, output: SignalType) -> None:
         self.output = output
         self.plays = source.dense
-        self.kernel = "fire_integer"
+        self.kernel, self.hears_bands = "fire_integer", True
         self.largest_input = layer.largest_input
         self.biased = layer.bias is not None
         leak = whole_rows(layer.leak, "leak", source, (0, 1 << LEAK_BITS))
@@ -240,18 +242,20 @@ class IntegerNeuronOp(Op):
         indptr = np.empty(signal.steps * self.output.positions + 1, np.int64)
         indptr[0] = 0
         active = context.counts((signal.steps, 3))
-        current = signal.to_array()
         fired = context.buffers.bits(signal.steps, words(self.output.size))
-        given = current, self._room, self.constants, self.fixed._replace(fresh=not self._begun)
+        held = self._room, self.constants, self.fixed._replace(fresh=not self._begun)
         self._begun |= signal.steps > 0
-        if context.worth(current.size):  # about 1 ns for each
-            fine = self._fire_together(given, indptr, indices, fired, active, context)
+        shared = isinstance(signal, Banded) or context.worth(signal.steps * self.output.size)  # about 1 ns for each
+        if shared:
+            context.call(add_up, self._fired_together(signal, held, fired, active.shape, context), active)
+            list_spikes(fired, self.output, indptr, indices, context)
+            fine = context.call(are_within, active, holds=bool)
         else:
-            fine = context.call(fire_integer, *given, indptr, indices, fired, active, holds=bool)
+            fine = context.call(fire_integer, signal.to_array(), *held, indptr, indices, fired, active, holds=bool)
         if not fine:
             raise LayerError(
-                f"sum {np.abs(current).max():g} found; expected at most {self.largest_input}, as proven of the layers "
-                "before"
+                f"sum {np.abs(signal.to_array()).max():g} found; expected at most {self.largest_input}, as proven of "
+                "the layers before"
             )
         spikes = Rows.within(self.output, signal.steps, indptr, indices, NO_VALUES, fired)
         rows.add("spikes", context.by_step(spikes))
@@ -262,25 +266,28 @@ class IntegerNeuronOp(Op):
             rows.add("bias_additions", self.output.size)
         return spikes
 
-    def _fire_together(
+    def _fired_together(
         self,
-        given: tuple[Any, ...],
-        indptr: CountArray,
-        indices: IntArray,
+        signal: Rows | Dense,
+        held: tuple[Any, ...],
         fired: BitArray,
-        active: CountArray,
+        counts: tuple[int, int],
         context: Context,
-    ) -> bool:
-        """Do what `fire_integer` does, with neurons divided among threads, and counts of its own for each."""
+    ) -> CountArray:
+        """Advance neurons in bands, or divided among threads; return the counts of each part."""
         size = self.output.size
+        if isinstance(signal, Banded):
+
+            def given(band: Band, counted: CountArray) -> tuple[Any, ...]:
+                return band.sums, *held, fired, counted, band.first, band.last
+
+            return signal.share(advance_integer, given, lcm(self.output.channels, LANES), counts, context)
         parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
-        counted = np.empty((len(parts), *active.shape), np.int64)
-        shared = [(*given, fired, counts, *part) for counts, part in zip(counted, parts, strict=True)]
+        counted = np.empty((len(parts), *counts), np.int64)
+        current = signal.to_array()
+        shared = [(current, *held, fired, each, *part) for each, part in zip(counted, parts, strict=True)]
         context.share(advance_integer, shared)
-        context.call(add_up, counted, active)
-        list_spikes(fired, self.output, indptr, indices, context)
-        fine: bool = context.call(are_within, active, holds=bool)
-        return fine
+        return counted
 
 
 def _fixed(layer: IntegerLIF, leak: IntArray) -> Fixed:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from math import lcm
+from typing import Any
 
 import numpy as np
 
+from eventsim.banded import Band, Banded
 from eventsim.context import Context
 from eventsim.kernels.bits import words
-from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
+from eventsim.kernels.dynamics import LANES, Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import Constants, add_up, advance_part, fire, stretch_of
 from eventsim.kernels.values_of_rows import add_up_steps
 from eventsim.layers.listing import list_spikes
@@ -137,6 +140,18 @@ class Membrane:
         context.share(advance_part, [(*given, counts, *part) for counts, part in zip(counted, parts, strict=True)])
         context.call(add_up, counted, active)
         list_spikes(fired, self.output, indptr, self._indices, context)
+
+    def fire_in_bands(self, signal: Banded, potential: FloatArray, first: bool, context: Context) -> None:
+        """Do what `fire` does with all steps of a chunk, one band of its sums after the other."""
+        constants, fired = self._constants[first], self._fired
+
+        def given(band: Band, counts: CountArray) -> tuple[Any, ...]:
+            return band.sums, potential, constants, self.dynamics, fired, NOT_KEPT, counts, band.first, band.last
+
+        unit = lcm(self.output.channels, LANES)
+        counted = signal.share(advance_part, given, unit, self._active.shape, context)
+        context.call(add_up, counted, self._active)
+        list_spikes(fired, self.output, self._indptr, self._indices, context)
 
     def spikes(self, steps: int) -> Rows:
         """Hand over the spikes of the chunk, graded where there may be several in a step, and the room they take."""

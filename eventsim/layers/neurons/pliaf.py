@@ -11,6 +11,7 @@ from eventsim.kernels.values_of_channels import limit
 from eventsim.layers.dense import Memory
 from eventsim.layers.layer import LayerError, Op
 from eventsim.layers.listing import every_channel, listed
+from eventsim.layers.neurons.membrane import Membrane
 from eventsim.layers.neurons.spiking import PLIF, NeuronOp, stepped
 from eventsim.signals import Dense, FloatArray, Rows, SignalType
 
@@ -49,6 +50,10 @@ class PLIAFOp(NeuronOp):
     """Passes on the potential before the reset."""
 
     kernel = "analog_fire"
+
+    def __init__(self, membrane: Membrane) -> None:
+        super().__init__(membrane)
+        self.hears_bands = False
 
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, emit and reset in every step of one chunk."""

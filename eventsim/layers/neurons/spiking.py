@@ -9,6 +9,7 @@ from typing import ClassVar, Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from eventsim.banded import Banded
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words
 from eventsim.kernels.dynamics import DECAY, INTEGRATE, LEAK_DIVIDE, LEAK_FREE_INPUT, LEAK_MULTIPLY, Dynamics
@@ -403,10 +404,14 @@ class MembraneOp(Op):
         The memory of the sample before is used again, and what is in it is not: to set it to the start takes as long as
         a step, and fresh memory longer.
         """
+        self.membrane.fire(start, current, self._held(), charged, not self._begun, context)
+        self._begun |= len(current) > 0
+
+    def _held(self) -> FloatArray:
+        """Return the potentials, whatever is in them before the sample begins."""
         if self._room is None:
             self._room = self.membrane.at_rest()
-        self.membrane.fire(start, current, self._room, charged, not self._begun, context)
-        self._begun |= len(current) > 0
+        return self._room
 
     def report(self, rows: LedgerRows) -> None:
         """Report the updates of one chunk: all, those with an input, and those with a change."""
@@ -422,11 +427,19 @@ class NeuronOp(MembraneOp):
     kernel = "fire"
     plays = True
 
+    def __init__(self, membrane: Membrane) -> None:
+        super().__init__(membrane)
+        self.hears_bands = not membrane.dynamics.multiple
+
     def advance(self, inputs: tuple[Rows | Dense], context: Context) -> Rows:
         """Charge, fire and reset in every step of one chunk."""
         signal = inputs[0]
         self.membrane.begin(signal.steps, context, self.lists_channels or self.membrane.dynamics.multiple)
-        self.fire(0, every_channel(signal, context), context)
+        if isinstance(signal, Banded):
+            self.membrane.fire_in_bands(signal, self._held(), not self._begun, context)
+            self._begun = True
+        else:
+            self.fire(0, every_channel(signal, context), context)
         spikes = self.membrane.spikes(signal.steps)
         context.rows.add("spikes", self.membrane.spikes_by_step(spikes, context))
         if spikes.values is not None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import numpy as np
 
+from eventsim.banded import Banded, in_bands
 from eventsim.context import Context
 from eventsim.kernels.filling import increase
 from eventsim.kernels.gather import gather, tiles_of
@@ -20,7 +24,13 @@ PRODUCT_NS = 0.1
 """What a product takes, about."""
 LITTLE = 1 << 17
 """Products of a time step that take no longer than it takes to call a library."""
+NEAR_WEIGHTS = 1 << 18
+"""Bytes of weights that a near cache holds beside a band of sums."""
 NO_UNITS: CountArray = np.empty(0, np.int64)
+
+Part: TypeAlias = tuple[int, int, int, int]
+"""First and last tile, first and last row of the output; the last ones are excluded."""
+Given: TypeAlias = Callable[[FloatArray, Window, Part], tuple[Any, ...]]
 
 
 def report_inputs(signal: Rows | Dense, context: Context) -> None:
@@ -111,23 +121,53 @@ class SynapsesOp(Op):
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone, to rows that need not be those of the context."""
-        size = signal.steps * self.output.positions
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        if isinstance(signal, Dense):
-            serve = self._multiply if self.multiplies else self._serve_every
-            serve(signal, out, context)
-            report_products(signal.type, self.products, NO_UNITS, rows)
-        else:
-            given = signal.whole, self.weight, self.bias, out, self.window, self.groups
-            parts = self._parts(len(signal.indices), size, context)
-            context.share(gather, [(*given, part) for part in parts])
-            self.report(signal, rows, context)
+        if isinstance(signal, Rows):
+            return self._serve_rows(signal, rows, context)
+        out = self._room(signal.steps, context)
+        serve = self._multiply if self.multiplies else self._serve_every
+        serve(signal, out, context)
+        report_products(signal.type, self.products, NO_UNITS, rows)
         return Dense(self.output, signal.steps, out)
 
-    def _parts(self, events: int, size: int, context: Context) -> list[tuple[int, int, int, int]]:
+    def _serve_rows(self, signal: Rows, rows: LedgerRows, context: Context) -> Dense:
+        """Serve one chunk, now or, where only neurons hear it that take bands, when they ask."""
+        kernel, given = self._given(signal, context)
+        if self.emits_bands and not signal.static and self._near() and in_bands(signal.steps, self.output, context):
+            self.report(signal, rows, context)
+            tiles = self._tiles
+            of_band = lambda out, window, rows: given(out, window, (0, tiles, 0, rows))  # noqa: E731
+            return Banded(self.output, signal.steps, self.window, kernel, of_band, context)
+        out = self._room(signal.steps, context)
+        parts = self._parts(len(signal.indices), len(out), context)
+        context.share(kernel, [given(out, self.window, part) for part in parts])
+        self.report(signal, rows, context)
+        return Dense(self.output, signal.steps, out)
+
+    def _given(self, signal: Rows, context: Context) -> tuple[Callable[..., None], Given]:
+        """Return the kernel that serves, and what makes its arguments: for an array, its window, and a part."""
+
+        def given(out: FloatArray, window: Window, part: Part) -> tuple[Any, ...]:
+            return signal.whole, self.weight, self.bias, out, window, self.groups, part
+
+        return gather, given
+
+    def _near(self) -> bool:
+        """Say whether the weights stay in a near cache beside a band, and there is more than one line."""
+        return self.weight.nbytes <= NEAR_WEIGHTS and self.window.out_height > 1 and not self.once
+
+    def _room(self, steps: int, context: Context) -> FloatArray:
+        size = steps * self.output.positions
+        return context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
+
+    @property
+    def _tiles(self) -> int:
+        """Tiles of the outputs of a group."""
+        return tiles_of(self.output.channels // self.groups)
+
+    def _parts(self, events: int, size: int, context: Context) -> list[Part]:
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
-        tiles, taps = tiles_of(fan), self.window.kernel_height * self.window.kernel_width
+        tiles, taps = self._tiles, self.window.kernel_height * self.window.kernel_width
         workers = context.workers
         if not context.worth(PRODUCT_NS * events * taps * fan):
             return [(0, tiles, 0, size)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window, is_flat
 from eventsim.layers.layer import LayerError
-from eventsim.layers.synapses.gathering import SynapsesOp
+from eventsim.layers.synapses.gathering import Given, Part, SynapsesOp
 from eventsim.layers.synapses.integer_weights import PackedBytes
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows, SignalType
@@ -81,21 +82,30 @@ class IntegerSynapsesOp(SynapsesOp):
                 f"input {most:g} found; expected at most {self.largest_input}, for which the width of the sums was "
                 "proven"
             )
-        if self.form == "floats":
-            return super().serve(signal, rows, context)
-        size = signal.steps * self.output.positions
-        out = context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
-        parts = self._parts(len(signal.indices), size, context)
-        if self.form == "quads":
-            quads = self._pairs_of(signal, context), self.weight, out, self.window, self.source.channels, self.reach
-            context.share(gather_quads, [(*quads, part) for part in parts])
-        else:
-            plain = signal.whole, self.weight, self.room, self.wide, out, self.window
-            context.share(gather_integer, [(*plain, part) for part in parts])
-        self.report(signal, rows, context)
-        return Dense(self.output, signal.steps, out)
+        return self._serve_rows(signal, rows, context)
 
-    def _parts(self, events: int, size: int, context: Context) -> list[tuple[int, int, int, int]]:
+    def _given(self, signal: Rows, context: Context) -> tuple[Callable[..., None], Given]:
+        """Return the kernel that serves, and what makes its arguments."""
+        if self.form == "floats":
+            return super()._given(signal, context)
+        if self.form == "quads":
+            pairs, channels = self._pairs_of(signal, context), self.source.channels
+            return gather_quads, lambda out, window, part: (pairs, self.weight, out, window, channels, self.reach, part)
+        return gather_integer, lambda out, window, part: (
+            signal.whole,
+            self.weight,
+            self.room,
+            self.wide,
+            out,
+            window,
+            part,
+        )
+
+    @property
+    def _tiles(self) -> int:
+        return super()._tiles if self.form == "floats" else self.tiles
+
+    def _parts(self, events: int, size: int, context: Context) -> list[Part]:
         if self.form == "floats":
             return super()._parts(events, size, context)
         tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
