@@ -529,7 +529,7 @@ def test_an_op_that_neither_lists_spikes_nor_leaves_their_bits_is_caught(monkeyp
 
 
 def test_an_op_that_takes_other_sums_in_bands_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_layer(layers.LIF(), MAP, steps=STEPS)
+    check_layer(layers.LIF(), CURRENTS, steps=STEPS)
     original = NeuronOp.advance
 
     def odd(self: NeuronOp, inputs: tuple[Rows | Dense], context: Any) -> Rows:
@@ -539,7 +539,7 @@ def test_an_op_that_takes_other_sums_in_bands_is_caught(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(NeuronOp, "advance", odd)
     with pytest.raises(AssertionError, match="other outputs or counts for bands, though it declares hears_bands"):
-        check_layer(layers.LIF(), MAP, steps=STEPS)
+        check_layer(layers.LIF(), CURRENTS, steps=STEPS)
 
 
 def test_a_convolution_over_time_that_hides_its_state_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
