@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.filling import repeat
 from eventsim.kernels.window import Window, band
 from eventsim.signals import CountArray, Dense, FloatArray, SignalType
 
@@ -146,6 +147,23 @@ class Banded(Dense):
         if tape is not None:
             tape.layer = hearer
         self.seconds += perf_counter() - began
+
+
+def repeated_in_bands(signal: Dense, steps: int, context: Context) -> Banded:
+    """Return a static signal once for each of so many time steps."""
+    window = lines_of(signal.type)
+
+    def given(out: FloatArray, part: Window, _: int) -> tuple[Any, ...]:
+        first = -part.pad_height * part.width
+        return signal.data[first : first + part.out_height * part.width], out
+
+    return Banded(signal.type, steps, window, repeat, given, context)
+
+
+def lines_of(kind: SignalType) -> Window:
+    """Return the window that reads every pixel of a map, or every token, and nothing else."""
+    height, width = kind.grid if len(kind.grid) == 2 else (kind.positions, 1)
+    return Window(height, width, height, width, 1, 1, 1, 1, 0, 0)
 
 
 def in_bands(steps: int, output: SignalType, context: Context) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from eventsim.banded import Banded
+from eventsim.banded import Banded, in_bands, repeated_in_bands
 from eventsim.buffers import Buffers
 from eventsim.context import Context, Observer
 from eventsim.delay import Delay
@@ -64,6 +64,8 @@ class Passage:
     seen : int
         Time steps.
     seconds : float
+    takes_bands : bool
+        It may be given sums in bands.
     static : Rows or Dense, optional
         What was emitted once for all steps, while there are more of these.
     """
@@ -78,6 +80,7 @@ class Passage:
         "seconds",
         "seen",
         "static",
+        "takes_bands",
         "values",
     )
 
@@ -85,6 +88,7 @@ class Passage:
         self.node = replace(node, op=node.op.fork())
         self.node.op.lists_channels = watched or node.name not in schedule.unlisted
         self.node.op.emits_bands = not watched and node.name in schedule.banded
+        self.takes_bands = not watched and node.op.hears_bands
         self.advance = self.node.op.advance
         self.once = node.op.once_if_static
         self.multiplies = node.facts.dense_macs > 0
@@ -289,7 +293,7 @@ class Run:
             steps = chunk.steps
         else:
             if static and node.inputs:
-                given = tuple([self._expanded(signal, chunk.steps) for signal in given])
+                given = tuple([self._expanded(layer, signal, chunk) for signal in given])
             steps = given[0].steps  # fewer than the chunk's, behind a mean over time: the last of them
             at = self.steps + chunk.steps - steps
             execute = self._execute_each if steps > 1 and node.name in self._potentials else self._execute
@@ -297,7 +301,7 @@ class Run:
         signals[node.name] = emitted
         layer.seen += steps
         for source, signal in zip(node.sources, given, strict=False):
-            if isinstance(signal, Banded):
+            if isinstance(signal, Banded) and signal is signals.get(source):
                 layer.seconds -= signal.seconds
                 self._layers[source].seconds += signal.seconds
         if self._observers:
@@ -310,16 +314,17 @@ class Run:
             return tuple(map(heard.__getitem__, node.inputs))
         return tuple(map(signals.__getitem__, node.sources)) if node.sources else (chunk.frames,)
 
-    def _expanded(self, signal: Signal, steps: int) -> Signal:
-        """Repeat a static signal, in memory used before."""
+    def _expanded(self, layer: Passage, signal: Signal, chunk: Chunk) -> Signal:
+        """Repeat a static signal, in memory used before, for a layer that hears it."""
         if not (signal.static and isinstance(signal, Dense)):
             self._plays &= not signal.static  # how many there are is not known before
-            return signal.expand(steps)
-        repeated = self._buffers.floats(steps * signal.data.size).reshape(-1, signal.type.channels)
-        repeat(signal.data, repeated)
-        if self._writing is not None:
-            self._writing.write(repeat, (signal.data, repeated))
-        return Dense(signal.type, steps, repeated)
+            return signal.expand(chunk.steps)
+        context = self._context(layer, self.steps, chunk.steps, chunk)
+        if layer.takes_bands and in_bands(chunk.steps, signal.type, context):
+            return repeated_in_bands(signal, chunk.steps, context)
+        repeated = self._buffers.floats(chunk.steps * signal.data.size).reshape(-1, signal.type.channels)
+        context.call(repeat, signal.data, repeated)
+        return Dense(signal.type, chunk.steps, repeated)
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
         """Return what arrives over an edge whose source has run."""
@@ -366,8 +371,7 @@ class Run:
 
     def _execute(self, layer: Passage, given: tuple[Any, ...], start: int, steps: int, chunk: Chunk) -> Signal:
         began = time.perf_counter()
-        rows = LedgerRows(layer.columns, start, steps)
-        context = Context(chunk.final, rows, self.workers, self._observers, self._buffers, self._writing)
+        context = self._context(layer, start, steps, chunk)
         try:
             if layer.values:  # first: what was emitted last is still in the caches
                 watch(layer.values, given, context, layer.multiplies)
@@ -383,6 +387,10 @@ class Run:
             blame(error, layer.node.name, layer.node.op)
         finally:
             layer.seconds += time.perf_counter() - began
+
+    def _context(self, layer: Passage, start: int, steps: int, chunk: Chunk) -> Context:
+        rows = LedgerRows(layer.columns, start, steps)
+        return Context(chunk.final, rows, self.workers, self._observers, self._buffers, self._writing)
 
     def _tell(self, layer: Passage, given: tuple[Any, ...], output: Signal, start: int, steps: int) -> None:
         for observer in self._observers:

@@ -122,6 +122,28 @@ def test_windows_of_every_kind_are_cut(
     assert made, "nothing was banded"
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("shape", [(2, 9, 8), (7, 24), (40,)])
+@pytest.mark.parametrize("neuron", [LIF(1.5), IntegerLIF(3, 99), PLIAF(1.5)])
+def test_an_image_is_repeated_in_bands(neuron: Layer, shape: tuple[int, ...], threads: int) -> None:
+    """What is the same in every step is held once: a map, tokens and a vector; chunk by chunk, too."""
+    build = NetworkBuilder("shown")
+    x = build.add("lif", neuron, build.add("input", Input(shape, "real")))
+    x = x if len(shape) == 1 else build.add("flatten", Flatten(), x)
+    build.add("readout", Readout(), build.add("head", Linear(weights(3, int(np.prod(shape))), None), x))
+    network = build.build()
+    images = np.random.default_rng(0).integers(-2, 5, (4, *shape)).astype(F)
+    expected = [contents(Simulator(network).run(image, 5)) for image in images]
+    assert expected[0] != expected[1]
+    with all_banded() as made:
+        simulator = Simulator(network, threads=threads)
+        simulator._workers = Workers(threads, shortest_ns=0)
+        assert [contents(simulator.run(image, 5)) for image in images] == expected
+        if threads == 1:
+            assert [contents(Simulator(network, chunk=2).run(image, 5)) for image in images] == expected
+    assert bool(made) != isinstance(neuron, PLIAF)
+
+
 @pytest.mark.parametrize("kernel", SERVING)
 @given(data=st.data())
 def test_integers_are_banded_by_every_kernel(kernel: str, data: st.DataObject) -> None:

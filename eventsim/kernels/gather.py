@@ -32,7 +32,7 @@ from eventsim.kernels.processor import FEATURES
 from eventsim.kernels.scatter import deal, scatter
 from eventsim.kernels.tiles import TILE, VECTOR, load_masked, only, pointer, store_masked, vectors
 from eventsim.kernels.vectors import FLOAT, LANES, WIDE, WORD, spread, whole_number
-from eventsim.kernels.visits import ROWS, RowArrays, find, split
+from eventsim.kernels.visits import BLOCK, ROWS, RowArrays, by_column, find, split
 from eventsim.kernels.window import Window, lines_read
 
 FEW = 12
@@ -228,27 +228,6 @@ _edge, _tiles_of = kernel(edge), kernel(tiles_of)
 
 
 @kernel
-def _by_column(
-    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], window: Window, inputs: int
-) -> npt.NDArray[np.int32]:
-    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list.
-
-    Those are written that the window reads.
-    """
-    w, (top, bottom) = window, lines_read(window)
-    out = np.empty(indptr[-1], np.int32)
-    for number in range((len(indptr) - 1) // w.width):
-        line = number * w.width
-        if not top <= number % w.height < bottom or indptr[line] == indptr[line + w.width]:
-            continue
-        for x in range(w.width):
-            shift = np.int32(x * inputs)
-            for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
-                out[e] = indices[e] + shift
-    return out
-
-
-@kernel
 def _kind_of(indptr: npt.NDArray[np.int64], values: npt.NDArray[np.float32], window: Window) -> int:
     """Return what the values are that the window reads; what most are, to judge by the first of all."""
     if len(values) == 0 or not FUSED:
@@ -334,7 +313,7 @@ def gather(
     scattered = in_rows and taps > 1 and events < RARE * sources and first_row < last_row
     few = events < FEW * sources or w.kernel_width * size * _edge(fan, 1) <= NEAR
     reach = w.kernel_width if in_rows and not scattered and few else 1
-    listed = _by_column(indptr, indices, w, size) if reach > 1 else indices
+    listed = by_column(indptr, indices, w, size, BLOCK) if reach > 1 else indices
     parts = max((size * _edge(fan, 1) + NEAR - 1) // NEAR, 1)
     if groups > 1 or reach > 1 or scattered or events < MANY * parts * sources:
         parts = 1

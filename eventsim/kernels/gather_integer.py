@@ -35,7 +35,8 @@ from eventsim.kernels.integer_tiles import COMPILED, LANES, PAIRED, TILE, WIDTHS
 from eventsim.kernels.jit import kernel
 from eventsim.kernels.tiles import load_masked, only, store_masked
 from eventsim.kernels.vectors import spread
-from eventsim.kernels.window import Window, is_flat, lines_read
+from eventsim.kernels.visits import by_column
+from eventsim.kernels.window import Window, is_flat
 
 ENTRIES = 1 << 17
 """Events of output rows that are put together before they are served."""
@@ -255,25 +256,6 @@ def _with_room(entries: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 
 @kernel
-def _by_column(
-    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], window: Window, inputs: int
-) -> npt.NDArray[np.int32]:
-    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list.
-
-    Those are written that the window reads; there is the room that `_with_room` leaves.
-    """
-    w, (top, bottom) = window, lines_read(window)
-    out = np.empty(indptr[-1] + RUN + AHEAD, np.int32)
-    for number in range((len(indptr) - 1) // w.width):
-        line = number * w.width
-        for x in range(w.width if top <= number % w.height < bottom else 0):
-            shift = np.int32(x * inputs)
-            for e in range(np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])):
-                out[e] = indices[e] + shift
-    return out
-
-
-@kernel
 def _put_together(
     lists: tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]],
     window: Window,
@@ -288,7 +270,7 @@ def _put_together(
     Parameters
     ----------
     lists : tuple (indptr, indices, values)
-        Of the input, indices as `_by_column` makes them, and values as integers; both with `RUN` more than there are.
+        Of the input, indices as `by_column` makes them, and values as integers; both with `RUN` more than there are.
     window : Window
     inputs : int
         Channels of a pixel.
@@ -461,7 +443,7 @@ def gather_integer(
         return
     channels = inputs // (w.kernel_height * w.kernel_width)
     at_once = w.kernel_height if inputs * min(padded, TILE) <= NEAR else 1
-    listed = _by_column(indptr, indices, w, channels)
+    listed = by_column(indptr, indices, w, channels, RUN + AHEAD)
     given = indptr, listed, factors
     space = max(ENTRIES, inputs) + RUN + AHEAD
     entries = np.empty(space, np.int32)

@@ -8,13 +8,42 @@ import numpy as np
 import numpy.typing as npt
 
 from eventsim.kernels.jit import kernel
-from eventsim.kernels.window import Window
+from eventsim.kernels.window import Window, lines_read
 
+BLOCK = 16
+"""Events that are numbered at once, whether a pixel has so many or not."""
 ROWS = 256
 """Output rows that one tap visits before the next."""
 
 RowArrays: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float32]]
 """CSR rows: ends, channels, and values, of which there are none where all are 1."""
+
+
+@kernel
+def by_column(
+    indptr: npt.NDArray[np.int64], indices: npt.NDArray[np.int32], window: Window, inputs: int, spare: int
+) -> npt.NDArray[np.int32]:
+    """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list.
+
+    Those are written that the window reads. There are so many to `spare`, at least `BLOCK`, that mean nothing.
+    """
+    w, (top, bottom) = window, lines_read(window)
+    out = np.empty(indptr[-1] + spare, np.int32)
+    for number in range((len(indptr) - 1) // w.width):
+        line = number * w.width
+        if not top <= number % w.height < bottom or indptr[line] == indptr[line + w.width]:
+            continue
+        for x in range(w.width):
+            shift = np.int32(x * inputs)
+            first, last = np.uint64(indptr[line + x]), np.uint64(indptr[line + x + 1])
+            if last + np.uint64(BLOCK) > np.uint64(len(indices)):
+                for e in range(first, last):
+                    out[e] = indices[e] + shift
+                continue
+            for begin in range(first, last, BLOCK):  # what is too much, the next pixel writes over
+                for k in range(np.uint64(BLOCK)):
+                    out[begin + k] = indices[begin + k] + shift
+    return out
 
 
 @kernel

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eventsim.banded import Banded
+from eventsim.banded import Banded, lines_of
 from eventsim.context import Context
 from eventsim.kernels.window import Window
 from eventsim.layers import Layer
@@ -37,14 +37,12 @@ def check_bands(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signa
 
 def _in_bands(signal: Signal, most: int) -> Banded:
     """Return a signal whose lines, or tokens, come in bands of so many bytes."""
-    kind, steps = signal.type, signal.steps
-    height, width = kind.grid if len(kind.grid) == 2 else (kind.positions, 1)
-    lines = signal.to_array().reshape(steps, height, width * kind.channels)
+    steps, whole = signal.steps, lines_of(signal.type)
+    lines = signal.to_array().reshape(steps, whole.height, -1)
 
     def write(out: FloatArray, window: Window) -> None:
         first = -window.pad_height
         out[:] = lines[:, first : first + window.out_height].reshape(out.shape)
 
     context = Context(True, Ledger(["sums"], steps).rows("sums", 0, steps))
-    window = Window(height, width, height, width, 1, 1, 1, 1, 0, 0)
-    return Banded(kind, steps, window, write, lambda out, window, _: (out, window), context, most)
+    return Banded(signal.type, steps, whole, write, lambda out, window, _: (out, window), context, most)
