@@ -36,6 +36,8 @@ from eventsim.workers import ALONE, Workers
 
 Signals = dict[str, Signal]
 Shape = tuple[int, bool, str, tuple[int, ...], int]
+COPY_NS = 0.2
+"""What it takes, about, to repeat a value."""
 WATCHED = ("pool", "join")
 """Roles of layers whose inputs are looked at, besides those of layers that multiply."""
 
@@ -322,8 +324,10 @@ class Run:
         context = self._context(layer, self.steps, chunk.steps, chunk)
         if layer.takes_bands and in_bands(chunk.steps, signal.type, context):
             return repeated_in_bands(signal, chunk.steps, context)
+        rows = len(signal.data)
         repeated = self._buffers.floats(chunk.steps * signal.data.size).reshape(-1, signal.type.channels)
-        context.call(repeat, signal.data, repeated)
+        parts = self.workers.ranges(chunk.steps) if context.worth(COPY_NS * repeated.size) else [(0, chunk.steps)]
+        context.share(repeat, [(signal.data, repeated[first * rows : last * rows]) for first, last in parts])
         return Dense(signal.type, chunk.steps, repeated)
 
     def _heard(self, edge: Edge, signals: Signals, chunk: Chunk) -> Signal:
