@@ -7,6 +7,7 @@ read them. A band stays near.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import pairwise
 from math import gcd
 from time import perf_counter
@@ -83,13 +84,13 @@ class Banded(Dense):
         self._most = BAND if most is None else most
         self._layer = context.tape.layer if context.tape is not None else ""
 
-    @property
+    @cached_property
     def data(self) -> FloatArray:  # type: ignore[override]
         """Every channel of every row."""
         w = self._window
         rows = self.steps * w.out_height * w.out_width
         out = self._context.buffers.floats(rows * self.type.channels).reshape(rows, self.type.channels)
-        self._context.call(self._serve, *self._given(out, w, rows))
+        self._make([self._given(out, w, rows)])
         return out
 
     def share(
@@ -143,15 +144,17 @@ class Banded(Dense):
         hearer = ""
         if tape is not None:
             hearer, tape.layer = tape.layer, self._layer
-        self._context.share(self._serve, parts)
-        if tape is not None:
-            tape.layer = hearer
+        try:
+            self._context.share(self._serve, parts)
+        finally:
+            if tape is not None:
+                tape.layer = hearer
         self.seconds += perf_counter() - began
 
 
 def repeated_in_bands(signal: Dense, steps: int, context: Context) -> Banded:
     """Return a static signal once for each of so many time steps."""
-    window = lines_of(signal.type)
+    window = whole_map(signal.type)
 
     def given(out: FloatArray, part: Window, _: int) -> tuple[Any, ...]:
         first = -part.pad_height * part.width
@@ -160,13 +163,16 @@ def repeated_in_bands(signal: Dense, steps: int, context: Context) -> Banded:
     return Banded(signal.type, steps, window, repeat, given, context)
 
 
-def lines_of(kind: SignalType) -> Window:
+def whole_map(kind: SignalType) -> Window:
     """Return the window that reads every pixel of a map, or every token, and nothing else."""
     height, width = kind.grid if len(kind.grid) == 2 else (kind.positions, 1)
     return Window(height, width, height, width, 1, 1, 1, 1, 0, 0)
 
 
 def in_bands(steps: int, output: SignalType, context: Context) -> bool:
-    """Say whether sums of so many time steps are far; workers that fall asleep between two bands make them as one."""
+    """Say whether sums of so many time steps are made in bands: far ones, unless threads would sleep between two bands.
+
+    They stay awake where calls are written down.
+    """
     together = context.workers.number == 1 or context.tape is not None
     return together and 4 * steps * output.size > FAR

@@ -80,7 +80,7 @@ class Schedule:
     unlisted : frozenset of str
         Layers whose channels nobody needs listed: all who hear them read bits, in the same chunk.
     banded : frozenset of str
-        Layers that one layer alone hears, in the same chunk, and takes in bands.
+        Layers that one layer alone hears, in the same chunk, which takes bands where there are any.
     """
 
     parts: tuple[Node | Loop, ...]

@@ -63,7 +63,7 @@ def all_banded(size: int = 1) -> Iterator[list[str]]:
 
 def contents(result: Result) -> tuple:
     """Logits and counts."""
-    return result.step_logits.tolist(), [(p.name, p.steps, str(p.counts), str(p.values)) for p in result.profile]
+    return result.step_logits.tolist(), [(p.name, p.steps, str(p.counts), p.values) for p in result.profile]
 
 
 def stage(layer: Layer, neuron: Layer, kind: str = "binary", size: tuple[int, int, int] = (2, 9, 8)) -> Network:
@@ -106,6 +106,8 @@ def test_any_network_is_as_if_nothing_were_banded(data: st.DataObject) -> None:
         ((20, 2, 3, 2), {"stride": (3, 1), "padding": (3, 1)}),
         ((8, 2, 2, 3), {"padding": (2, 2), "dilation": (3, 1)}),
         ((8, 2, 1, 3), {"stride": (2, 1), "dilation": (1, 2)}),
+        ((8, 2, 1, 1), {"padding": (3, 1)}),
+        ((8, 2, 2, 1), {"padding": (4, 0)}),
         ((40, 1, 3, 3), {"padding": (1, 1), "groups": 2}),
         ((6, 1, 3, 3), {"padding": (1, 1), "groups": 2}),
         ((2, 1, 5, 1), {"padding": (2, 0), "groups": 2}),
@@ -153,7 +155,8 @@ def test_an_image_is_repeated_in_bands(neuron: Layer, shape: tuple[int, ...], th
 def test_integers_are_banded_by_every_kernel(kernel: str, data: st.DataObject) -> None:
     outputs, largest = data.draw(st.sampled_from([5, 96, 130])), data.draw(st.sampled_from([1, 5]))
     kind, shape = "binary" if largest == 1 else "graded", (6, *data.draw(st.sampled_from([(9, 7), (5, 1), (2, 8)])))
-    conv = IntegerConv2d(data.draw(bytes_of(outputs, 6, 3, 3)), np.ones(outputs, F), largest, padding=(1, 1))
+    taps, padding = data.draw(st.sampled_from([((3, 3), (1, 1)), ((1, 1), (1, 0)), ((1, 1), (2, 1)), ((2, 1), (4, 0))]))
+    conv = IntegerConv2d(data.draw(bytes_of(outputs, 6, *taps)), np.ones(outputs, F), largest, padding=padding)
     network = stage(conv, IntegerLIF(900, conv.width.largest, leak=1 << 14, fraction=2), kind, shape)
     frames = np.minimum(data.draw(ours.activity(kind, 4, *shape)), largest)
     with served_by(kernel):

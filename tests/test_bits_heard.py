@@ -55,7 +55,7 @@ def network(neuron: Layer, *heard_by: str, delay: int = 0) -> Network:
 
 def contents(result: Result) -> tuple:
     """Logits and counts."""
-    return result.step_logits.tolist(), [(p.name, p.steps, str(p.counts), str(p.values)) for p in result.profile]
+    return result.step_logits.tolist(), [(p.name, p.steps, str(p.counts), p.values) for p in result.profile]
 
 
 @pytest.mark.parametrize(

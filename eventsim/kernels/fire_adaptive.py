@@ -283,7 +283,7 @@ def fire_adaptively(
     past : float32 array (channels,)
         The means of the last input; written where gates follow from inputs.
     told : tuple (fired, changed)
-        Written: the bits of each step, as `eventsim.kernels.fire.list_fired` takes them, and how many potentials the
+        Written: the bits of each step, as `eventsim.kernels.bits.list_steps` takes them, and how many potentials the
         charge of each step changed.
     """
     (fired, changed), stretch, channels = told, rules.stretch, rules.channels

@@ -436,9 +436,6 @@ def _find(
     return found // VISIT
 
 
-_is_flat = kernel(is_flat)
-
-
 @kernel
 def _find_flat(ends: npt.NDArray[np.int64], span: tuple[int, int], pitch: int, visits: npt.NDArray[np.int64]) -> int:
     """Do what `_find` does where each output row is that of one input row; the span begins with an even row."""
@@ -489,7 +486,7 @@ def gather_quads(
     first_tile, last_tile, first_row, last_row = part
     w, outputs = window, out.shape[1]
     taps, size = w.kernel_height * w.kernel_width, (inputs + QUAD - 1) // QUAD * QUAD
-    flat = _is_flat(w)
+    flat = ends.shape[1] == 2  # of pairs that are lines of their own
     visits = np.empty(VISIT * ROWS, np.int64)
     whole, rest = out.reshape(-1).view(np.int32), np.empty(ROWS * TILE, np.int32)
     for tile in range(first_tile, last_tile):

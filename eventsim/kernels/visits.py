@@ -25,7 +25,7 @@ def by_column(
 ) -> npt.NDArray[np.int32]:
     """Return indices that count the channels of a whole line of pixels, so that a row of taps reads one list.
 
-    Those are written that the window reads. There are so many to `spare`, at least `BLOCK`, that mean nothing.
+    Those are written that the window reads. Behind them are `spare` more, at least `BLOCK`, that mean nothing.
     """
     w, (top, bottom) = window, lines_read(window)
     out = np.empty(indptr[-1] + spare, np.int32)

@@ -35,8 +35,9 @@ def flat(rows: int) -> Window:
 def is_flat(window: Window) -> bool:
     """Say whether each output row is that of one input row: a linear layer, or a convolution with one tap."""
     w = window
-    taps, strides, pads = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width, w.pad_height + w.pad_width
-    return taps == 1 and strides == 1 and pads == 0
+    taps, strides = w.kernel_height * w.kernel_width, w.stride_height * w.stride_width
+    pads, alike = (w.pad_height, w.pad_width), (w.height, w.width) == (w.out_height, w.out_width)
+    return taps == 1 and strides == 1 and pads == (0, 0) and alike  # a band begins above its map, or lower down
 
 
 def band(window: Window, first: int, last: int) -> Window:
@@ -46,10 +47,10 @@ def band(window: Window, first: int, last: int) -> Window:
 
 @kernel
 def lines_read(window: Window) -> tuple[int, int]:
-    """Return the first and the last line of the input, excluded, that the window reads: all, but for a `band`."""
+    """Return the lines of the input that the window reads, the last one excluded: all, but for a `band`."""
     w = window
-    below = (w.out_height - 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
-    return max(-w.pad_height, 0), min(below - w.pad_height, w.height)
+    reach = (w.out_height - 1) * w.stride_height + (w.kernel_height - 1) * w.dilation_height + 1
+    return min(max(-w.pad_height, 0), w.height), min(max(reach - w.pad_height, 0), w.height)
 
 
 class Spans(NamedTuple):

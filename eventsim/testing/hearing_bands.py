@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eventsim.banded import Banded, lines_of
+from eventsim.banded import Banded, whole_map
 from eventsim.context import Context
 from eventsim.kernels.window import Window
 from eventsim.layers import Layer
@@ -37,7 +37,7 @@ def check_bands(layer: Layer, sources: Sequence[SignalType], sample: tuple[Signa
 
 def _in_bands(signal: Signal, most: int) -> Banded:
     """Return a signal whose lines, or tokens, come in bands of so many bytes."""
-    steps, whole = signal.steps, lines_of(signal.type)
+    steps, whole = signal.steps, whole_map(signal.type)
     lines = signal.to_array().reshape(steps, whole.height, -1)
 
     def write(out: FloatArray, window: Window) -> None:

@@ -437,7 +437,7 @@ class NeuronOp(MembraneOp):
         self.membrane.begin(signal.steps, context, self.lists_channels or self.membrane.dynamics.multiple)
         if isinstance(signal, Banded):
             self.membrane.fire_in_bands(signal, self._held(), not self._begun, context)
-            self._begun = True
+            self._begun |= signal.steps > 0
         else:
             self.fire(0, every_channel(signal, context), context)
         spikes = self.membrane.spikes(signal.steps)

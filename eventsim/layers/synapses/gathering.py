@@ -135,7 +135,10 @@ class SynapsesOp(Op):
         if self.emits_bands and not signal.static and self._near() and in_bands(signal.steps, self.output, context):
             self.report(signal, rows, context)
             tiles = self._tiles
-            of_band = lambda out, window, rows: given(out, window, (0, tiles, 0, rows))  # noqa: E731
+
+            def of_band(out: FloatArray, window: Window, size: int) -> tuple[Any, ...]:
+                return given(out, window, (0, tiles, 0, size))
+
             return Banded(self.output, signal.steps, self.window, kernel, of_band, context)
         out = self._room(signal.steps, context)
         parts = self._parts(len(signal.indices), len(out), context)
