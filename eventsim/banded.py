@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from eventsim.context import Context
+from eventsim.kernels.dynamics import LANES
 from eventsim.kernels.filling import repeat
 from eventsim.kernels.window import Window, band
 from eventsim.signals import CountArray, Dense, FloatArray, SignalType
@@ -97,7 +98,6 @@ class Banded(Dense):
         self,
         kernel: Callable[..., None],
         given: Callable[[Band, CountArray], tuple[Any, ...]],
-        unit: int,
         counts: tuple[int, ...],
         context: Context,
     ) -> CountArray:
@@ -108,8 +108,6 @@ class Banded(Dense):
         kernel : callable
         given : callable
             Returns its arguments, for a band and an array that it writes counts to.
-        unit : int
-            Neurons of which a band has a whole number, unless it is the last one.
         counts : tuple of int
             Shape of that array.
         context : Context
@@ -122,7 +120,7 @@ class Banded(Dense):
         """
         w, workers = self._window, context.workers.number
         line = w.out_width * self.type.channels
-        whole = unit // gcd(unit, line)
+        whole = LANES // gcd(LANES, line)  # neurons of two bands do not share a word of bits
         lines = max(self._most // (4 * self.steps * line) // whole, 1) * whole
         spans = list(pairwise([*range(0, w.out_height, lines), w.out_height]))
         most = self.steps * min(lines, w.out_height) * line

@@ -79,6 +79,10 @@ class Context:
         """Say whether work of about this length is worth sharing: less is, where others are awake all the time."""
         return self.workers.worth(nanoseconds if self.tape is None else AWAKE * nanoseconds)
 
+    def ranges(self, items: int, nanoseconds: float) -> list[tuple[int, int]]:
+        """Divide ``range(items)`` among the workers, where work of about this length in all is worth sharing."""
+        return (self.workers.ranges(items) if self.worth(nanoseconds) else []) or [(0, items)]
+
     def counts(self, shape: int | tuple[int, ...], dtype: npt.DTypeLike = np.int64) -> npt.NDArray[Any]:
         """Return memory for a call to count in, not initialised; what is reported lies there."""
         return np.empty(shape, dtype) if self.tape is None else self.tape.tally.take(shape, dtype)

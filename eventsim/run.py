@@ -326,7 +326,7 @@ class Run:
             return repeated_in_bands(signal, chunk.steps, context)
         rows = len(signal.data)
         repeated = self._buffers.floats(chunk.steps * signal.data.size).reshape(-1, signal.type.channels)
-        parts = self.workers.ranges(chunk.steps) if context.worth(COPY_NS * repeated.size) else [(0, chunk.steps)]
+        parts = context.ranges(chunk.steps, COPY_NS * repeated.size)
         context.share(repeat, [(signal.data, repeated[first * rows : last * rows]) for first, last in parts])
         return Dense(signal.type, chunk.steps, repeated)
 

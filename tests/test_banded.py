@@ -241,7 +241,7 @@ def test_sums_are_there_for_whoever_asks_for_all() -> None:
     expected = Simulator(network, record=["conv"]).run(frames).recorded["conv"]
     seen: list[np.ndarray] = []
 
-    def look(self: Banded, kernel: object, given: object, unit: int, counts: tuple[int, ...], context: object) -> None:
+    def look(self: Banded, kernel: object, given: object, counts: tuple[int, ...], context: object) -> None:
         seen.append(self.to_array().copy())
         raise RuntimeError
 

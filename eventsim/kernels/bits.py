@@ -261,11 +261,7 @@ def list_bits(
         of_bits[bit] = bit
     for row in range(done, rows):
         for first in range(0, channels, 64):
-            bit, width = row * channels + first, min(64, channels - first)
-            word, shift = np.uint64(bit >> 6), np.uint64(bit & 63)
-            bits = fired[word] >> shift
-            if (bit & 63) + width > 64:
-                bits |= fired[word + np.uint64(1)] << (np.uint64(64) - shift)
+            width, bits = min(64, channels - first), bits_from(fired, np.uint64(row * channels + first))
             if width < 64:
                 bits &= (np.uint64(1) << np.uint64(width)) - np.uint64(1)
             if n + 64 > room or not COMPILED:

@@ -44,9 +44,9 @@ def listed(output: SignalType, steps: int, data: FloatArray, context: Context) -
 
 def list_spikes(fired: BitArray, output: SignalType, indptr: CountArray, indices: IntArray, context: Context) -> None:
     """List the bits of neurons that fired; workers share the time steps. See `eventsim.kernels.bits.list_steps`."""
-    parts = context.workers.ranges(len(fired)) if context.worth(LISTED_NS * len(fired) * output.size) else []
+    parts = context.ranges(len(fired), LISTED_NS * len(fired) * output.size)
     given = fired, output.positions, output.channels, indptr, indices
-    context.share(list_steps, [(*given, *part) for part in parts or [(0, len(fired))]])
+    context.share(list_steps, [(*given, *part) for part in parts])
 
 
 def every_channel(signal: Rows | Dense, context: Context) -> FloatArray:

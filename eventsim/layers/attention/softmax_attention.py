@@ -147,8 +147,7 @@ class SoftmaxAttentionOp(Op):
         pairs = positions * tokens
         qkv = every_channel(signal, context)
         out = context.buffers.floats(rows * channels).reshape(rows, channels)
-        worth = context.worth(PAIR_NS * groups * tokens**2 * channels)
-        parts = context.workers.ranges(groups) if worth else [(0, groups)]
+        parts = context.ranges(groups, PAIR_NS * groups * tokens**2 * channels)
         given = [(qkv, self.heads, part, pitches, tokens, self.scale, out) for part in parts]
         context.share(attend_softly, given)
         report_inputs(signal, context)

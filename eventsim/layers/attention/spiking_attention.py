@@ -167,9 +167,8 @@ def attend_by_step(
     """
     steps, tokens = inputs[0].steps, output.positions
     out = context.buffers.floats(steps * output.size).reshape(steps * tokens, output.channels)
-    shared = context.worth(OUTPUT_NS * out.size)
     parts = []
-    for first, last in context.workers.ranges(steps) if shared else [(0, steps)]:
+    for first, last in context.ranges(steps, OUTPUT_NS * out.size):
         rows = [(whole.whole[0][first * tokens : last * tokens + 1], whole.whole[1]) for whole in inputs]
         parts.append((*rows, tokens, *given, out[first * tokens : last * tokens], executed[first:last]))
     context.share(kernel, parts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import lcm
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -14,7 +13,7 @@ from eventsim.banded import Band, Banded
 from eventsim.context import Context
 from eventsim.facts import Entailed, Role, Words, merged
 from eventsim.kernels.bits import words
-from eventsim.kernels.dynamics import INTEGRATE, LANES, LEAK_MULTIPLY
+from eventsim.kernels.dynamics import INTEGRATE, LEAK_MULTIPLY
 from eventsim.kernels.fire import add_up
 from eventsim.kernels.fire_integer import INTEGRATE as WITHOUT_LEAK
 from eventsim.kernels.fire_integer import (
@@ -281,7 +280,7 @@ class IntegerNeuronOp(Op):
             def given(band: Band, counted: CountArray) -> tuple[Any, ...]:
                 return band.sums, *held, fired, counted, band.first, band.last
 
-            return signal.share(advance_integer, given, lcm(self.output.channels, LANES), counts, context)
+            return signal.share(advance_integer, given, counts, context)
         parts = context.workers.ranges(size, stretch_of_integers(len(self.constants[0]), size))
         counted = np.empty((len(parts), *counts), np.int64)
         current = signal.to_array()

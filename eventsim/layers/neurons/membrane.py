@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from math import lcm
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from eventsim.banded import Band, Banded
 from eventsim.context import Context
 from eventsim.kernels.bits import words
-from eventsim.kernels.dynamics import LANES, Dynamics, aligned, faster, repeated
+from eventsim.kernels.dynamics import Dynamics, aligned, faster, repeated
 from eventsim.kernels.fire import Constants, add_up, advance_part, fire, stretch_of
 from eventsim.kernels.values_of_rows import add_up_steps
 from eventsim.layers.listing import list_spikes
@@ -148,8 +147,7 @@ class Membrane:
         def given(band: Band, counts: CountArray) -> tuple[Any, ...]:
             return band.sums, potential, constants, self.dynamics, fired, NOT_KEPT, counts, band.first, band.last
 
-        unit = lcm(self.output.channels, LANES)
-        counted = signal.share(advance_part, given, unit, self._active.shape, context)
+        counted = signal.share(advance_part, given, self._active.shape, context)
         context.call(add_up, counted, self._active)
         list_spikes(fired, self.output, self._indptr, self._indices, context)
 

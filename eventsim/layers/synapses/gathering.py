@@ -103,6 +103,7 @@ class SynapsesOp(Op):
         self.window = window
         self.groups = groups
         self.fan = fan
+        self.tiles, self.product_ns = tiles_of(output.channels // groups), PRODUCT_NS
         self.once = is_flat(window)
         self.multiplies = multiplies(source, output, window, groups)
         self.kernel = "dense_matmul" if self.multiplies else _kernel_of(source, output, groups)
@@ -134,7 +135,7 @@ class SynapsesOp(Op):
         kernel, given = self._given(signal, context)
         if self.emits_bands and not signal.static and self._near() and in_bands(signal.steps, self.output, context):
             self.report(signal, rows, context)
-            tiles = self._tiles
+            tiles = self.tiles
 
             def of_band(out: FloatArray, window: Window, size: int) -> tuple[Any, ...]:
                 return given(out, window, (0, tiles, 0, size))
@@ -162,21 +163,16 @@ class SynapsesOp(Op):
         size = steps * self.output.positions
         return context.buffers.floats(size * self.output.channels).reshape(size, self.output.channels)
 
-    @property
-    def _tiles(self) -> int:
-        """Tiles of the outputs of a group."""
-        return tiles_of(self.output.channels // self.groups)
-
     def _parts(self, events: int, size: int, context: Context) -> list[Part]:
         """Divide the tiles, whose weights stay with one worker then, or, where they are too few, the output rows."""
         fan = self.output.channels // self.groups
-        tiles, taps = self._tiles, self.window.kernel_height * self.window.kernel_width
+        tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
         workers = context.workers
-        if not context.worth(PRODUCT_NS * events * taps * fan):
+        if not context.worth(self.product_ns * events * taps * fan):
             return [(0, tiles, 0, size)]
         if tiles >= workers.number:
             return [(*part, 0, size) for part in workers.ranges(tiles)]
-        return [(0, tiles, *part) for part in workers.ranges(size)]
+        return [(0, tiles, *part) for part in workers.ranges(size, 2)]  # some kernels serve rows in pairs
 
     def _serve_every(self, signal: Dense, out: FloatArray, context: Context) -> None:
         """Serve dense values, whether 0 or not; step by step, so that all have one list of channels."""

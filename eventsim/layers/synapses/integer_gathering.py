@@ -23,7 +23,7 @@ from eventsim.kernels.integer_tiles import tiles_of as plain_tiles_of
 from eventsim.kernels.values import largest
 from eventsim.kernels.window import Window, is_flat
 from eventsim.layers.layer import LayerError
-from eventsim.layers.synapses.gathering import Given, Part, SynapsesOp
+from eventsim.layers.synapses.gathering import Given, SynapsesOp
 from eventsim.layers.synapses.integer_weights import PackedBytes
 from eventsim.ledger import LedgerRows
 from eventsim.signals import Dense, Rows, SignalType
@@ -72,6 +72,8 @@ class IntegerSynapsesOp(SynapsesOp):
             width = held.widths[part]
             self.kernel, self.tiles = f"gather_int8_sum{width.lane}", plain_tiles_of(output.channels)
             self.room, self.wide = width.room, width.lane == 32
+        if self.form != "floats":
+            self.product_ns = PRODUCT_NS
 
     def serve(self, signal: Rows | Dense, rows: LedgerRows, context: Context) -> Dense:
         """Serve one chunk and report the products alone."""
@@ -101,21 +103,6 @@ class IntegerSynapsesOp(SynapsesOp):
             part,
         )
 
-    @property
-    def _tiles(self) -> int:
-        return super()._tiles if self.form == "floats" else self.tiles
-
-    def _parts(self, events: int, size: int, context: Context) -> list[Part]:
-        if self.form == "floats":
-            return super()._parts(events, size, context)
-        tiles, taps = self.tiles, self.window.kernel_height * self.window.kernel_width
-        workers = context.workers
-        if not context.worth(PRODUCT_NS * events * taps * self.output.channels):
-            return [(0, tiles, 0, size)]
-        if tiles >= workers.number:
-            return [(*part, 0, size) for part in workers.ranges(tiles)]
-        return [(0, tiles, *part) for part in workers.ranges(size, 2)]
-
     def _largest_of(self, signal: Rows, context: Context) -> np.float32:
         """Return the largest value of a signal; kept with it, as several layers may hear it."""
         kept: dict[int, np.float32] = signal.__dict__.setdefault("_largest", {})
@@ -133,8 +120,7 @@ class IntegerSynapsesOp(SynapsesOp):
         kept: dict[Any, Pairs] = signal.__dict__.setdefault("_pairs", {})
         if key not in kept:
             lines, pairs = lines_of(w, signal.steps)
-            parts = context.workers.ranges(lines) if context.worth(EVENT_NS * len(signal.indices)) else []
-            parts = parts or [(0, lines)]
+            parts = context.ranges(lines, EVENT_NS * len(signal.indices))
             begins = [0, *np.cumsum([room_for_pairs(b - a, pairs, signal.type.channels) for a, b in parts]).tolist()]
             entries = context.buffers.indices(ENTRY * begins[-1]).reshape(ENTRY, begins[-1])
             kept[key] = np.empty((lines, pairs + 1), np.int64), entries
